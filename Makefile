@@ -1,0 +1,47 @@
+# make help lists the targets. The virtual environment comes from the lock files by itself.
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# TORCH=cuda or TORCH=cpu overrides what the driver suggests.
+TORCH ?= $(shell nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKS := requirements/base.lock requirements/torch-$(TORCH).lock
+INSTALLED := $(VENV)/.installed-$(TORCH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup retrain test lint ui bench lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(INSTALLED) ## create .venv from the lock files
+
+$(INSTALLED): $(LOCKS) pyproject.toml
+	@echo "Installing the locked dependencies into $(VENV) (torch: $(TORCH)); this takes a few minutes once."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes $(addprefix -r ,$(LOCKS))
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+retrain: setup ## run the main job on the bundled sample
+	@$(BIN)/noisefold retrain
+
+ui: setup ## serve the Prefect and MLflow UIs on the local state
+	@$(BIN)/noisefold ui
+
+test: setup lint ## formatting, lint, types and the whole test suite with coverage
+	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+lint: setup ## formatting, lint and types
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/basedpyright --level error
+
+bench: setup ## measure against TF-IDF + logistic regression (takes an hour or more)
+	@$(BIN)/python -m benchmarks.versus_tfidf
+
+lock: ## resolve the dependencies anew (needs uv; see CONTRIBUTING.md)
+	@requirements/lock.sh
+
+clean: ## remove local state and the virtual environment
+	rm -rf $(VENV) .noisefold

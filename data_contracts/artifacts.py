@@ -1,0 +1,121 @@
+"""Manifests: what one stage hands to the next. Small, frozen, JSON; never a tensor, a frame or an open handle.
+
+A manifest is the only commit of a stage (`tasks.store`): `files` vouches for the bytes, `digest` for the meaning.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class File(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    sha256: str
+    size: int = Field(description="Bytes.")
+
+
+class Artifact(BaseModel):
+    """What every stage result has. `key` names the work that made it, `digest` what came out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    stage: ClassVar[str]
+
+    key: str = Field(description="Digest of (input digests, recipe section, stage version).")
+    uri: str = Field(description="Folder of the files, a URL or a path.")
+    digest: str = Field(description="Content digest that does not depend on how files are cut.")
+    files: dict[str, File] = Field(description="Byte hash of each file below `uri`.")
+    rows_in: int
+    rows_out: int
+
+
+class RawCorpus(Artifact):
+    """Parquet parts in source order: id, text, label, split, slices..., file, row (from 1, header not counted)."""
+
+    stage: ClassVar[str] = "ingest"
+    fingerprint: str = Field(description="Digest of the source files as they were read.")
+    splits: dict[str, int] = Field(description="Rows per split.")
+    source_files: int
+
+
+class ValidatedCorpus(Artifact):
+    """`corpus/*.parquet` (id, text, label, split, slices...), `quarantine.parquet`, `report.html`, `report.json`."""
+
+    stage: ClassVar[str] = "validate"
+    contract_name: str
+    contract_version: int
+    labels: tuple[str, ...] = Field(description="Sorted, or in the contract's order; the index is the class id.")
+    splits: dict[str, int]
+    quarantined: dict[str, int] = Field(description="Rows per first reason; sums to rows_in - rows_out.")
+
+
+class TokenDataset(Artifact):
+    """`train|valid|test.parquet` (id, window, input_ids, length, label), `tokenizer.json`, `train_texts.npy`."""
+
+    stage: ClassVar[str] = "tokenize"
+    labels: tuple[str, ...]
+    splits: dict[str, int] = Field(description="Documents per split.")
+    windows: dict[str, int] = Field(description="Token rows per split.")
+    tokens: int
+    vocab_size: int
+    max_length: int
+    overlap: int
+    tokenizer_digest: str
+    over_length_share: float = Field(description="Share of documents cut into several windows.")
+    unknown_share: float = Field(description="Share of tokens that are the unknown token.")
+
+
+class TrainedModel(Artifact):
+    """`bundle/` (see lightning_modules.bundle), `metrics.jsonl`, `history.json`."""
+
+    stage: ClassVar[str] = "train"
+    run_id: str = Field(description="MLflow run that trained it.")
+    best_epoch: int
+    epochs: int
+    steps: int
+    best_macro_f1: float = Field(description="On the valid split.")
+    parameters: int = Field(description="After folding.")
+    warm_started_from: str | None = None
+
+
+class Interval(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    value: float
+    low: float
+    high: float
+
+
+class EvaluationReport(Artifact):
+    """`predictions.parquet` (test), `report.json`, tables and plots."""
+
+    stage: ClassVar[str] = "evaluate"
+    metrics: dict[str, Interval] = Field(description="test/<name> at temperature 1, or as registered.")
+    temperature: float = Field(description="Fitted on valid; applied only where the recipe says so.")
+    temperature_applied: bool
+
+
+class RegisteredModel(Artifact):
+    """A version in the MLflow registry. It has no files in the store: the registry holds them."""
+
+    stage: ClassVar[str] = "register"
+    name: str
+    version: str
+    run_id: str
+    model_uri: str = Field(description="models:/<name>/<version>")
+    created: bool = Field(description="False: a version with this digest was there already.")
+
+
+class PromotionDecision(BaseModel):
+    """What became of the challenger, and why. Not promoted is a result, not an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    promoted: bool
+    outcome: Literal["promoted", "not_promoted", "already_champion"]
+    reasons: tuple[str, ...]
+    name: str
+    version: str
+    champion_before: str | None = None
+    rows_compared: int = 0
+    rows_left_out: int = 0
+    difference: Interval | None = Field(None, description="Challenger's macro-F1 minus the champion's.")

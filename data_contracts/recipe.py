@@ -1,0 +1,442 @@
+"""The one typed configuration of a run.
+
+The same JSON is the YAML file a person writes, the Prefect parameter form, the MLflow params and (section by section)
+the cache key of each stage. Reading it imports pydantic and nothing heavier. Environment variables carry addresses and
+credentials only (`tasks.settings`). Where a default was measured, the field says where.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+
+from data_contracts.contract import DataContract, Split, load_contract
+from data_contracts.errors import RecipeError
+
+
+class Section(BaseModel):
+    """Frozen, and an unknown key is an error: a typing mistake must not silently train another model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# --- source: where the rows come from ---------------------------------------------------------------------------------
+
+
+class SampleSource(Section):
+    """The bundled synthetic sample: product reviews in English and Chinese, made by `data_contracts.sample`."""
+
+    kind: Literal["sample"] = "sample"
+    rows: int = Field(20_000, ge=200, le=5_000_000, description="Rows to generate, dirty ones included.")
+    seed: int = Field(20260101, ge=0, description="Seed of the generator; the same seed gives the same rows.")
+
+
+class DataWindow(Section):
+    """The dates that fill `{start}` and `{end}` in a source URL (ISO format, both inclusive)."""
+
+    start: date = Field(description="First day of the window.")
+    end: date = Field(description="Last day of the window.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DataWindow:
+        if self.end < self.start:
+            raise ValueError(f"the window ends ({self.end}) before it starts ({self.start})")
+        return self
+
+
+class RollingWindow(Section):
+    """The last `days` days before the run's scheduled start: a late or repeated run reads the days it was due to read."""
+
+    days: int = Field(gt=0, le=36_600, description="Days in the window; the last one is the day before the run.")
+
+    def at(self, day: date) -> DataWindow:
+        return DataWindow(start=day - timedelta(days=self.days), end=day - timedelta(days=1))
+
+
+class FileSource(Section):
+    """CSV, JSON Lines or Parquet, plain or compressed (.gz, .zst): a file, a folder or a glob at an fsspec URL."""
+
+    kind: Literal["files"] = "files"
+    url: str | dict[Split, str] = Field(
+        description="One URL, or one per split ({train: …, test: …}). A relative path starts at the recipe's folder. "
+        "`{start}` and `{end}` are replaced by the window's dates; a folder of dated files (2026-01-31.csv) "
+        "is read for the days inside the window."
+    )
+    format: Literal["auto", "csv", "jsonl", "parquet"] = Field("auto", description="Read from the name when auto.")
+    encoding: str = Field("utf-8", description="Text encoding of CSV and JSON Lines files.")
+    window: DataWindow | RollingWindow | None = Field(
+        None, description="Dates of this run: {start, end}, or {days: 28} before its schedule; null: no dates."
+    )
+
+    @model_validator(mode="after")
+    def _window_where_named(self) -> FileSource:
+        urls = [self.url] if isinstance(self.url, str) else list(self.url.values())
+        if not urls or not all(url.strip() for url in urls):
+            raise ValueError("no URL is given")
+        if self.window is None and any("{start}" in url or "{end}" in url for url in urls):
+            raise ValueError("the URL holds {start} or {end}, so `window` must give both dates")
+        return self
+
+
+Source = Annotated[SampleSource | FileSource, Field(discriminator="kind")]
+
+
+# --- tokenizer --------------------------------------------------------------------------------------------------------
+
+
+class TokenizerBase(Section):
+    """Fields that every tokenizer has."""
+
+    max_length: int = Field(256, ge=4, le=8192, description="Tokens per window; a longer document becomes several.")
+    overlap: int = Field(32, ge=0, description="Tokens that two neighbouring windows of one document share.")
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> TokenizerBase:
+        if self.overlap * 2 > self.max_length:
+            raise ValueError(f"overlap ({self.overlap}) is more than half of max_length ({self.max_length})")
+        return self
+
+
+class TrainedTokenizer(TokenizerBase):
+    vocab_size: int = Field(8_000, ge=16, le=500_000, description="Largest vocabulary, special tokens included.")
+    min_frequency: int = Field(2, ge=1, description="A token seen less often in the train split is unknown.")
+    lowercase: bool = Field(True, description="Lower-case the text first (no effect on Chinese).")
+
+
+class WordTokenizer(TrainedTokenizer):
+    """Words and punctuation; Chinese, Japanese and Korean by character. The readable choice for short texts."""
+
+    kind: Literal["word"] = "word"
+
+
+class BpeTokenizer(TrainedTokenizer):
+    """Byte-level BPE (Radford 2019): no unknown tokens in any language. Needs a vocabulary above the 256 bytes."""
+
+    kind: Literal["bpe"] = "bpe"
+    vocab_size: int = Field(8_000, ge=260, le=500_000, description="Largest vocabulary, special tokens included.")
+
+
+class WordPieceTokenizer(TrainedTokenizer):
+    """WordPiece with BERT's pre-tokenizer, which splits Chinese by character."""
+
+    kind: Literal["wordpiece"] = "wordpiece"
+
+
+class FileTokenizer(TokenizerBase):
+    """A given `tokenizer.json` of Hugging Face tokenizers; it must define a padding and an unknown token."""
+
+    kind: Literal["file"] = "file"
+    path: str = Field(description="Path or fsspec URL of the tokenizer.json.")
+
+
+Tokenizer = Annotated[WordTokenizer | BpeTokenizer | WordPieceTokenizer | FileTokenizer, Field(discriminator="kind")]
+
+
+# --- model ------------------------------------------------------------------------------------------------------------
+
+
+class TanhEncoder(Section):
+    """The source's encoder: h = tanh(W e + b) per token, then mean and max over the document's tokens."""
+
+    kind: Literal["tanh"] = "tanh"
+    hidden_size: int = Field(128, ge=1, le=8192, description="Units per token.")
+
+
+class BiLSTMEncoder(Section):
+    """Two LSTMs, one per direction, pooled by additive attention (Bahdanau 2015) with a learned query."""
+
+    kind: Literal["bilstm_attention"] = "bilstm_attention"
+    hidden_size: int = Field(128, ge=1, le=8192, description="Units per direction.")
+    num_layers: int = Field(1, ge=1, le=8, description="Stacked bidirectional layers.")
+
+
+class TransformerEncoder(Section):
+    """Pre-norm Transformer (Xiong 2020), learned positions, mean pooling."""
+
+    kind: Literal["transformer"] = "transformer"
+    num_layers: int = Field(2, ge=1, le=48, description="Blocks.")
+    num_heads: int = Field(4, ge=1, le=64, description="Attention heads; divides embedding_dim.")
+    feedforward_size: int = Field(256, ge=1, le=32768, description="Units between the two feed-forward layers.")
+
+
+Encoder = Annotated[TanhEncoder | BiLSTMEncoder | TransformerEncoder, Field(discriminator="kind")]
+
+
+class NoReparameterization(Section):
+    """Plain weights: the deterministic baseline."""
+
+    kind: Literal["none"] = "none"
+
+
+class Dropout(Section):
+    """Dropout on the input of each layer (Srivastava 2014): the baseline that noise has to meet."""
+
+    kind: Literal["dropout"] = "dropout"
+    p: float = Field(0.3, ge=0, lt=1, description="Share of inputs set to zero while training.")
+
+
+class MultiplicativeNoise(Section):
+    """W = theta * (1 + sqrt(alpha) * eps), one draw per optimizer step (Kingma 2015, https://arxiv.org/abs/1506.02557).
+
+    alpha is learned per output row, capped; KL = 1/2 log(1 + 1/alpha) per weight against a Gaussian prior at its
+    empirical-Bayes optimum (Kharitonov 2018; Hron 2018 on why not the log-uniform prior).
+    """
+
+    kind: Literal["multiplicative_noise"] = "multiplicative_noise"
+    initial_alpha: float = Field(0.1, gt=0, le=10, description="Noise variance over weight squared, at step 0.")
+    max_alpha: float = Field(1.0, gt=0, le=10, description="Cap of alpha.")
+    beta: float = Field(0.01, ge=0, le=10, description="Weight of the KL term after warm-up.")
+    kl_warmup: float = Field(0.3, ge=0, le=1, description="Share of the steps over which beta rises from 0.")
+    alpha_lr_factor: float = Field(3.0, gt=0, le=100, description="Learning rate of log alpha over that of weights.")
+
+    @model_validator(mode="after")
+    def _below_cap(self) -> MultiplicativeNoise:
+        if self.initial_alpha > self.max_alpha:
+            raise ValueError(f"initial_alpha ({self.initial_alpha}) is above max_alpha ({self.max_alpha})")
+        return self
+
+
+Reparameterization = Annotated[NoReparameterization | Dropout | MultiplicativeNoise, Field(discriminator="kind")]
+
+
+class ModelConfig(Section):
+    """Embedding → encoder → decoder → softmax, and how its weights are reparameterized."""
+
+    embedding_dim: int = Field(64, ge=1, le=8192, description="Size of a token's vector.")
+    encoder: Encoder = Field(default_factory=lambda: BiLSTMEncoder())
+    reparameterization: Reparameterization = Field(default_factory=lambda: MultiplicativeNoise())
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ModelConfig:
+        encoder = self.encoder
+        if isinstance(encoder, TransformerEncoder) and self.embedding_dim % encoder.num_heads:
+            raise ValueError(f"num_heads ({encoder.num_heads}) does not divide embedding_dim ({self.embedding_dim})")
+        return self
+
+
+# --- training, evaluation, registry, promotion ------------------------------------------------------------------------
+
+
+class TrainingConfig(Section):
+    """How the weights are found. Starting values: AdamW 2e-3, 5 % warm-up, linear decay, clip 1.0."""
+
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of initial weights, batch order and noise.")
+    max_epochs: int = Field(6, ge=1, le=10_000, description="Passes over the train split.")
+    batch_size: int = Field(64, ge=1, le=65_536, description="Windows per optimizer step.")
+    learning_rate: float = Field(2e-3, gt=0, le=10, description="Peak learning rate of AdamW.")
+    weight_decay: float = Field(0.01, ge=0, le=10, description="AdamW's decay of weight matrices (never of alpha).")
+    warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
+    gradient_clip: float = Field(1.0, gt=0, description="Largest gradient norm; larger ones are scaled down.")
+    patience: int = Field(3, ge=1, description="Epochs without a better validation macro-F1 before it stops.")
+    class_weights: Literal["none", "balanced"] = Field("none", description="balanced: n / (classes * n_class).")
+    warm_start: Literal["never", "champion"] = Field("never", description="champion: start from its weights.")
+    checkpoint_every_steps: int = Field(100, ge=1, description="Steps between two resume checkpoints.")
+    accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where it is present.")
+    threads: int = Field(2, ge=1, le=256, description="CPU threads of torch; part of the result's last bits.")
+
+
+class EvaluationConfig(Section):
+    """What is measured on the test split."""
+
+    bootstrap_samples: int = Field(1000, ge=50, le=100_000, description="Resamples of the test rows per interval.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Coverage of the intervals.")
+    ece_bins: int = Field(15, ge=2, le=1000, description="Equal-width confidence bins of the calibration error.")
+    temperature: bool = Field(False, description="Scale the logits of the registered model by a fitted temperature.")
+    worst_errors: int = Field(20, ge=0, le=1000, description="Most confident errors listed in the report.")
+
+
+class RegistryConfig(Section):
+    """Where the model stands in MLflow; both names default to `noisefold-<recipe name>`."""
+
+    model_name: str | None = Field(None, pattern=r"^[\w.\- ]{1,200}$", description="Registered model.")
+    experiment: str | None = Field(None, pattern=r"^[\w.\- ]{1,200}$", description="MLflow experiment.")
+
+
+class PromotionConfig(Section):
+    """When a challenger becomes champion: the lower bound of (its macro-F1 - the champion's) is above -margin."""
+
+    margin: float = Field(0.01, ge=0, le=1, description="Loss of macro-F1 that is still accepted.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the paired interval (two-sided).")
+    bootstrap_samples: int = Field(2000, ge=50, le=100_000, description="Paired resamples of the test rows.")
+    min_accuracy: float = Field(0.0, ge=0, le=1, description="Floor; also for a first champion.")
+    min_macro_f1: float = Field(0.0, ge=0, le=1, description="Floor; also for a first champion.")
+
+
+class ExecutionConfig(Section):
+    """How the run is carried out; no part of any cache key, since it does not change what comes out."""
+
+    retries: int = Field(2, ge=0, le=20, description="Further attempts of a stage after a fault that can heal.")
+    retry_delay_seconds: float = Field(
+        10.0, ge=0, le=3600, description="Wait before the first further attempt; doubles."
+    )
+    train_timeout_seconds: float = Field(6 * 3600, gt=0, description="Wall-clock limit of one training attempt.")
+    batch_rows: int = Field(50_000, ge=100, le=10_000_000, description="Rows per Arrow batch: bounds the memory.")
+
+
+def _resolve_contract(value: Any, info: ValidationInfo) -> Any:
+    """A contract may be given as a bundled name or a YAML path; it is stored whole, so the recipe is its own key."""
+    if not isinstance(value, str):
+        return value
+    return load_contract(value, base=(info.context or {}).get("base"))
+
+
+def _default_contract() -> DataContract:
+    return load_contract("sample")
+
+
+class Recipe(Section):
+    """One retrain, completely described."""
+
+    name: str = Field("sample", pattern=r"^[a-z0-9][a-z0-9_.\-]{0,79}$", description="Lower-case name of the recipe.")
+    source: Source = Field(default_factory=lambda: SampleSource())
+    contract: Annotated[DataContract, BeforeValidator(_resolve_contract, json_schema_input_type=DataContract | str)] = (
+        Field(default_factory=_default_contract)
+    )
+    tokenizer: Tokenizer = Field(default_factory=lambda: WordTokenizer())
+    model: ModelConfig = Field(default_factory=lambda: ModelConfig())
+    training: TrainingConfig = Field(default_factory=lambda: TrainingConfig())
+    evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig())
+    registry: RegistryConfig = Field(default_factory=lambda: RegistryConfig())
+    promotion: PromotionConfig = Field(default_factory=lambda: PromotionConfig())
+    execution: ExecutionConfig = Field(default_factory=lambda: ExecutionConfig())
+
+    def on(self, day: date) -> Recipe:
+        """This recipe with a rolling data window fixed for a run that is due on `day`."""
+        if not isinstance(self.source, FileSource) or not isinstance(self.source.window, RollingWindow):
+            return self
+        source = self.source.model_copy(update={"window": self.source.window.at(day)})
+        return self.model_copy(update={"source": source})
+
+    @property
+    def model_name(self) -> str:
+        return self.registry.model_name or f"noisefold-{self.name}"
+
+    @property
+    def experiment(self) -> str:
+        return self.registry.experiment or f"noisefold-{self.name}"
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def parse_recipe(data: Any, *, origin: str, base: Path | None = None) -> Recipe:
+    """Validate a mapping as a recipe; every fault is named by its field.
+
+    Args:
+        data: the parsed YAML or JSON.
+        origin: what to call it in an error ("nightly.yaml", "deployment sample").
+        base: folder from which relative paths in it start.
+    Raises:
+        RecipeError: with one line per fault.
+    """
+    if not isinstance(data, dict):
+        raise RecipeError(
+            f"{origin}: expected a mapping of sections, found {type(data).__name__}.", "See `noisefold recipe show`."
+        )
+    data = _rebase(data, base) if base else data
+    try:
+        return Recipe.model_validate(data, context={"base": base})
+    except ValidationError as error:
+        raise RecipeError(f"{origin}: {describe(error)}", "`noisefold recipe schema` lists every field.") from None
+
+
+def load_recipe(path: str | Path, overrides: dict[str, Any] | None = None) -> Recipe:
+    """Read a recipe from YAML or JSON (safe loader: tags that would build objects are refused)."""
+    return parse_recipe(merge(read_yaml(path), overrides or {}), origin=str(path), base=Path(path).resolve().parent)
+
+
+def read_yaml(path: str | Path) -> Any:
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(
+            f"{path}: no such file.", "Give the path of a YAML file, or the name of a deployment."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: not UTF-8 (byte {error.start}).", "Save the file as UTF-8.") from None
+    except OSError as error:
+        raise RecipeError(f"{path}: {error.strerror}.", "Check the path and its permissions.") from None
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise RecipeError(f"{path}:{where} {getattr(error, 'problem', error)}.", "Mend the YAML there.") from None
+
+
+def merge(data: Any, overrides: dict[str, Any]) -> Any:
+    """Lay dotted overrides (`training.max_epochs`) over nested sections; `data` stays as it was."""
+    if not overrides:
+        return data
+    result: dict[str, Any] = dict(data) if isinstance(data, dict) else {}
+    for dotted, value in overrides.items():
+        keys, node = dotted.split("."), result
+        for key in keys[:-1]:
+            child = node.get(key)
+            node[key] = dict(child) if isinstance(child, dict) else {}
+            node = node[key]
+        node[keys[-1]] = value
+    return result
+
+
+def parse_set(text: str) -> tuple[str, Any]:
+    """`training.max_epochs=3` → ("training.max_epochs", 3); the value is read as YAML."""
+    key, separator, value = text.partition("=")
+    if not separator or not re.fullmatch(r"[a-z_][\w]*(\.[\w]+)*", key.strip()):
+        raise RecipeError(f"--set {text}: expected section.field=value.", "For example --set training.max_epochs=3.")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        return key.strip(), value
+
+
+def describe(error: ValidationError) -> str:
+    """pydantic's faults as `field: what is wrong (got …)`, one after the other."""
+    lines = []
+    for fault in error.errors(include_url=False):
+        where = ".".join(str(part) for part in fault["loc"] if not _is_union_tag(part, fault["loc"])) or "recipe"
+        message = fault["msg"].removeprefix("Value error, ")
+        got = fault.get("input")
+        shown = f" (got {got!r})" if isinstance(got, (str, int, float, bool)) and len(repr(got)) < 80 else ""
+        if fault["type"] == "extra_forbidden":
+            message = "unknown key"
+        lines.append(f"{where}: {message}{shown}")
+    return "; ".join(lines) + "."
+
+
+_TAGS = {"sample", "files", "word", "bpe", "wordpiece", "file", "tanh", "bilstm_attention", "transformer", "none",
+         "dropout", "multiplicative_noise"}  # fmt: skip
+_UNIONS = {"source", "tokenizer", "encoder", "reparameterization"}
+
+
+def _is_union_tag(part: Any, loc: tuple[Any, ...]) -> bool:
+    position = loc.index(part)
+    return (
+        part in _TAGS and position > 0 and loc[position - 1] in {"source", "tokenizer", "encoder", "reparameterization"}
+    )
+
+
+def _rebase(data: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Relative source and tokenizer paths start at the recipe's own folder, wherever the command runs."""
+    data = dict(data)
+    for section, field in (("source", "url"), ("tokenizer", "path")):
+        node = data.get(section)
+        if isinstance(node, dict) and node.get(field):
+            value = node[field]
+            moved = (
+                {k: _absolute(v, base) for k, v in value.items()} if isinstance(value, dict) else _absolute(value, base)
+            )
+            data[section] = {**node, field: moved}
+    return data
+
+
+def _absolute(value: Any, base: Path) -> Any:
+    if not isinstance(value, str) or "://" in value or "::" in value or not value.strip() or Path(value).is_absolute():
+        return value
+    return str(base / value)

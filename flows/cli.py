@@ -1,0 +1,181 @@
+"""The `noisefold` command: a thin door to the flows. Heavy imports stand inside the commands that need them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from data_contracts.errors import NoisefoldError, RecipeError
+
+if TYPE_CHECKING:
+    from data_contracts.recipe import Recipe
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class Friendly(click.Group):
+    """Shows a fault that the user can mend as cause and remedy, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NoisefoldError as error:
+            show_error(error.cause, error.remedy)
+            ctx.exit(1)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+
+
+@click.group(cls=Friendly, context_settings=CONTEXT)
+@click.version_option(package_name="noisefold", prog_name="noisefold")
+def main() -> None:
+    """Retrain text classifiers on a schedule: train with noise on the weights, fold it away, ship a plain network.
+
+    State lives in $NOISEFOLD_HOME (default .noisefold); MLFLOW_TRACKING_URI and PREFECT_API_URL point at real servers.
+    """
+
+
+_set = click.option(
+    "--set", "overrides", multiple=True, metavar="SECTION.FIELD=VALUE", help="Replace a field; may be given repeatedly."
+)
+
+
+@main.command()
+@click.argument("recipe", default="sample", metavar="[NAME|FILE]")
+@_set
+@click.option("--verbose", "-v", is_flag=True, help="Show every library's log and warnings.")
+def retrain(recipe: str, overrides: tuple[str, ...], verbose: bool) -> None:
+    """Run a retrain here and now: a deployment of prefect.yaml by NAME, or a recipe FILE."""
+    parsed = find_recipe(recipe, overrides)
+    from flows.terminal import run_in_terminal
+
+    sys.exit(run_in_terminal(parsed, verbose=verbose))
+
+
+@main.command()
+@click.argument("texts", nargs=-1)
+@click.option("--model", default="noisefold-sample", show_default=True, help="Registered model.")
+@click.option("--version", "alias", default="champion", show_default=True, help="Alias or version number.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line instead of a table.")
+def predict(texts: tuple[str, ...], model: str, alias: str, as_json: bool) -> None:
+    """Label TEXTS (or the lines of standard input) with the champion."""
+    rows = list(texts) or [line.rstrip("\n") for line in sys.stdin]
+    if not rows or not all(row.strip() for row in rows):
+        raise NoisefoldError("There is no text to predict, or one is empty.", 'For example: noisefold predict "…".')
+    from flows.terminal import predict_in_terminal
+
+    predict_in_terminal(rows, model, alias, as_json)
+
+
+@main.command()
+@click.option("--prefect-port", default=4200, show_default=True)
+@click.option("--mlflow-port", default=5000, show_default=True)
+def ui(prefect_port: int, mlflow_port: int) -> None:
+    """Serve the Prefect and MLflow UIs on this machine's state until Ctrl-C."""
+    from flows.ui import serve
+
+    serve(prefect_port, mlflow_port)
+
+
+@main.group("recipe", cls=Friendly)
+def recipe_group() -> None:
+    """Look at, check and describe recipes."""
+
+
+@recipe_group.command()
+@click.argument("recipe", default="sample", metavar="[NAME|FILE]")
+@_set
+def show(recipe: str, overrides: tuple[str, ...]) -> None:
+    """Print the whole recipe as YAML, defaults filled in."""
+    import yaml
+
+    document = find_recipe(recipe, overrides).model_dump(mode="json")
+    click.echo(yaml.safe_dump(document, allow_unicode=True, sort_keys=False), nl=False)
+
+
+@recipe_group.command()
+@click.argument("recipe", default="sample", metavar="[NAME|FILE]")
+@_set
+def check(recipe: str, overrides: tuple[str, ...]) -> None:
+    """Say whether the recipe is valid; name every field that is not."""
+    parsed = find_recipe(recipe, overrides)
+    click.echo(f"{recipe}: valid. Recipe {parsed.name}, model {parsed.model_name}, experiment {parsed.experiment}.")
+
+
+@recipe_group.command()
+def schema() -> None:
+    """Print the JSON schema of a recipe, for editors."""
+    from data_contracts.recipe import Recipe
+
+    click.echo(json.dumps(Recipe.model_json_schema(), indent=2, ensure_ascii=False))
+
+
+@main.group("contract", cls=Friendly)
+def contract_group() -> None:
+    """Draft data contracts."""
+
+
+@contract_group.command()
+@click.argument("file")
+@click.option("--name", help="Name of the contract; otherwise the file's.")
+@click.option("--output", "-o", type=click.Path(dir_okay=False), help="Write here instead of to the terminal.")
+def infer(file: str, name: str | None, output: str | None) -> None:
+    """Draft a contract from the rows of FILE (CSV, JSON Lines, Parquet; a folder, a glob or a URL)."""
+    from data_contracts.infer import infer_contract, to_yaml
+
+    text = to_yaml(infer_contract(file, name))
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    path = Path(output)
+    if path.exists():
+        raise NoisefoldError(f"{output} is there already.", "Choose another name, or remove it first.")
+    path.write_text(text, encoding="utf-8")
+    click.echo(f"Wrote {output}. Read it through, then name it as `contract:` in your recipe.")
+
+
+def find_recipe(name_or_file: str, overrides: tuple[str, ...]) -> Recipe:
+    """A recipe file by its path, or a deployment's recipe by its name; overrides are laid over either."""
+    from data_contracts.recipe import load_recipe, merge, parse_recipe, parse_set, read_yaml
+
+    changes = dict(parse_set(text) for text in overrides)
+    if name_or_file.endswith((".yaml", ".yml", ".json")) or "/" in name_or_file:
+        return load_recipe(name_or_file, changes)
+    # Beside the command first: a team keeps its own prefect.yaml; the bundled one serves everywhere else.
+    file = next((p for p in (Path("prefect.yaml"), REPOSITORY / "prefect.yaml") if p.is_file()), None)
+    deployments = (read_yaml(file).get("deployments") or []) if file else []
+    named = {d["name"]: (d.get("parameters") or {}).get("recipe") or {} for d in deployments if d.get("name")}
+    if name_or_file not in named:
+        raise RecipeError(
+            f"There is no deployment named {name_or_file} in {file or 'prefect.yaml'} (it has {', '.join(named)}).",
+            "Name one of them, or give the path of a recipe file ending in .yaml.",
+        )
+    assert file is not None
+    data = merge(named[name_or_file], changes)
+    return parse_recipe(data, origin=f"{file}, deployment {name_or_file}", base=file.resolve().parent)
+
+
+def show_error(cause: str, remedy: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, highlight=False)
+    console.print(Text("error: ", style="bold red") + Text(_printable(cause)))
+    if remedy:
+        console.print(Text("       ") + Text(_printable(remedy)))
+
+
+def _printable(text: str) -> str:
+    """Data quoted in a message must not move the cursor or colour the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""One retrain as a whole: its MLflow run, its stages with their states and times, its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from prefect import Task, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
+from prefect.states import State
+from pydantic import BaseModel, ConfigDict
+from tasks.register import champion_bundle
+
+from data_contracts.artifacts import (
+    Artifact,
+    EvaluationReport,
+    Interval,
+    PromotionDecision,
+    RegisteredModel,
+    TrainedModel,
+)
+from data_contracts.recipe import Recipe
+from tasks.ingest import fingerprint
+from tasks.progress import report as report_progress
+from tasks.settings import Settings
+from tasks.stage import STAGE, Healing
+from tasks.store import ArtifactStore
+from tasks.tracking import Tracker, connect, git_commit, open_tracker
+
+WARM_START = "noisefold.warm_start"
+
+
+class StageRecord(BaseModel):
+    model_config = ConfigDict(frozen=True)
+    name: str
+    state: Literal["ran", "cached", "retried"]
+    rows_in: int
+    rows_out: int
+    seconds: float
+
+
+class Retrained(BaseModel):
+    """What a retrain came to: the flow's result, the summary's content."""
+
+    model_config = ConfigDict(frozen=True)
+    recipe: str
+    stages: tuple[StageRecord, ...]
+    metrics: dict[str, Interval]
+    model_uri: str
+    parameters: int
+    decision: PromotionDecision
+    experiment_id: str
+    run_id: str
+    tracking_uri: str
+    flow_run_id: str
+    seconds: float
+
+
+class Run:
+    """Context of one flow run. Calling it carries out one stage; leaving it closes the MLflow run, however it ends."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe, self.settings = recipe, Settings()
+        self.store = ArtifactStore(self.settings.artifacts_url, self.settings.work)
+        self.ledger = self.settings.root / "ledger.jsonl"
+        self.stages: list[StageRecord] = []
+        self._healing = Healing()
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Run:
+        connect(self.settings)  # a server that does not answer ends the run before any work is done
+        self.fingerprint: str = self._attempt(_fingerprint)(self.recipe.source)
+        self.lineage = {
+            "noisefold.flow_run_id": str(flow_run.id or ""),
+            "noisefold.flow_run_name": str(flow_run.name or ""),
+            "noisefold.git_commit": git_commit(),
+        }
+        self.tracker: Tracker = self._attempt(_open_run)(self.settings, self.recipe, self.fingerprint, self.lineage)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if kind is None:
+            self.tracker.end("FINISHED")
+            return
+        # A signal is no fault of the run: MLflow calls it killed. Telling so must not hide the fault itself.
+        status = "FAILED" if issubclass(kind, Exception) else "KILLED"
+        try:
+            self.tracker.set_tags({"noisefold.error": str(error)[:4000]})
+            self.tracker.end(status)
+        except Exception as unreachable:
+            error.add_note(
+                f"The MLflow run {self.tracker.run_id} could not be closed: {unreachable}"
+            ) if error else None
+
+    def __call__(self, stage: Task[..., Any], *arguments: Any) -> Any:
+        """Carry out one stage with the recipe's retries and write down how it went."""
+        name, started = stage.name, time.monotonic()
+        report_progress(name, 0)
+        state: State = self._attempt(stage)(*arguments, return_state=True)
+        if state.is_failed() or state.is_crashed():
+            report_progress(name, 0, state="failed")
+        result = state.result()
+        cached = state.name == "Cached" or (isinstance(result, RegisteredModel) and not result.created)
+        how: Literal["ran", "cached", "retried"] = (
+            "cached" if cached else "retried" if self._healing.failed_attempts.get(name) else "ran"
+        )
+        rows_in, rows_out = _rows(result)
+        self.stages.append(
+            StageRecord(
+                name=name, state=how, rows_in=rows_in, rows_out=rows_out, seconds=round(time.monotonic() - started, 1)
+            )
+        )
+        report_progress(name, 1, 1, state=how)
+        return result
+
+    def warm_start(self) -> Path | None:
+        """The champion's bundle where the recipe starts from it; pinned, so that a rerun starts from the same one."""
+        if self.recipe.training.warm_start == "never":
+            return None
+        pinned = self.tracker.tag(WARM_START)
+        found = champion_bundle(self.tracker, self.recipe.model_name, self.settings.work / "fetched", version=pinned)
+        if found is None:
+            return None  # no champion yet: the first one starts from scratch
+        version, folder = found
+        self.tracker.set_tags({WARM_START: version})
+        return folder
+
+    def finish(
+        self, model: TrainedModel, report: EvaluationReport, version: RegisteredModel, decision: PromotionDecision
+    ) -> Retrained:
+        result = Retrained(
+            recipe=self.recipe.name,
+            stages=tuple(self.stages),
+            metrics=report.metrics,
+            model_uri=version.model_uri,
+            parameters=model.parameters,
+            decision=decision,
+            experiment_id=self.tracker.experiment_id,
+            run_id=self.tracker.run_id,
+            tracking_uri=self.tracker.tracking_uri,
+            flow_run_id=str(flow_run.id or ""),
+            seconds=round(time.monotonic() - self._started, 1),
+        )
+        text = as_markdown(result, self.tracker.run_url())
+        self.tracker.log_text(text, "summary.md")
+        create_markdown_artifact(text, key="retrain-summary", description=f"Retrain of {self.recipe.name}")
+        return result
+
+    def _attempt(self, stage: Task[..., Any]) -> Callable[..., Any]:
+        execution = self.recipe.execution
+        return stage.with_options(
+            retries=execution.retries,
+            retry_delay_seconds=[execution.retry_delay_seconds * 2**attempt for attempt in range(execution.retries)],
+            retry_condition_fn=self._healing,
+        )
+
+
+def as_markdown(result: Retrained, run_url: str) -> str:
+    """The summary for both UIs."""
+    decision = result.decision
+    lines = [
+        f"# {result.recipe}: {decision.outcome.replace('_', ' ')}",
+        "",
+        *[f"- {reason}" for reason in decision.reasons],
+        "",
+        f"Model `{result.model_uri}` · [MLflow run]({run_url})",
+        "",
+        "| stage | state | rows in | rows out | seconds |",
+        "|---|---|--:|--:|--:|",
+        *[f"| {s.name} | {s.state} | {s.rows_in:,} | {s.rows_out:,} | {s.seconds:.1f} |" for s in result.stages],
+        "",
+        "| metric | value | interval |",
+        "|---|--:|---|",
+        *[f"| {name} | {m.value:.4f} | {m.low:.4f} – {m.high:.4f} |" for name, m in headline(result.metrics).items()],
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def headline(metrics: dict[str, Interval]) -> dict[str, Interval]:
+    """The figures of the whole test split, without those of single classes."""
+    names = ("accuracy", "macro_f1", "macro_precision", "macro_recall", "weighted_f1", "nll", "brier", "ece")
+    return {f"test/{name}": metrics[f"test/{name}"] for name in names if f"test/{name}" in metrics}
+
+
+def _rows(result: Artifact | PromotionDecision) -> tuple[int, int]:
+    if isinstance(result, PromotionDecision):
+        return result.rows_compared + result.rows_left_out, result.rows_compared
+    return result.rows_in, result.rows_out
+
+
+@task(name="fingerprint", **STAGE)
+def _fingerprint(source: Any) -> str:
+    return fingerprint(source)
+
+
+@task(name="open-run", **STAGE)
+def _open_run(settings: Settings, recipe: Recipe, source_fingerprint: str, lineage: dict[str, str]) -> Tracker:
+    return open_tracker(settings, recipe, source_fingerprint, lineage)

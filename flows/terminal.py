@@ -1,0 +1,224 @@
+"""Flows run from a terminal: progress while they work, a summary a person can read, no library chatter."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shlex
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from data_contracts.errors import NoisefoldError
+from data_contracts.recipe import Recipe
+from flows.environment import embed, running_server
+from tasks.progress import Progress as Report
+from tasks.progress import listening
+from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from flows.run import Retrained
+
+STAGES = ("ingest", "validate", "tokenize", "train", "evaluate", "register", "promote")
+_STYLE = {"ran": "green", "cached": "cyan", "retried": "yellow", "failed": "red", "running": ""}
+
+
+def run_in_terminal(recipe: Recipe, *, verbose: bool) -> int:
+    """Run the flow, show how far it is, print the summary; returns the exit status."""
+    console, settings, started = Console(highlight=False), Settings(), time.monotonic()
+    with writable_home(settings), quiet(verbose):
+        mode = embed(settings, verbose=verbose)
+        check_prefect(mode)
+        with console.status("Starting Prefect …") if console.is_terminal else contextlib.nullcontext():
+            server = start_temporary_server() if mode == "temporary" else None
+            from flows.retrain import retrain
+
+            if server is not None:
+                server.join()
+        with StageBars(console) as bars, listening(bars), heartbeat_off(mode):
+            result = retrain(recipe)
+    print_summary(console, result, settings, time.monotonic() - started)
+    return 0
+
+
+def predict_in_terminal(texts: list[str], model: str, alias: str, as_json: bool) -> None:
+    """Label texts with a registered version, through the same file that serves it."""
+    settings, console = Settings(), Console(highlight=False)
+    with writable_home(settings), quiet(False):
+        embed(settings)
+        from tasks.register import load_served
+
+        labels, probabilities, version = load_served(settings, model, alias, texts)
+    best = probabilities.argmax(axis=1)
+    if as_json:
+        for text, row, winner in zip(texts, probabilities, best, strict=True):
+            shares = {label: round(float(p), 6) for label, p in zip(labels, row, strict=True)}
+            console.out(
+                json.dumps({"text": text, "label": labels[winner], "probabilities": shares}, ensure_ascii=False)
+            )
+        return
+    table = Table(title=f"{model} version {version} ({alias})", title_justify="left")
+    for column in ("text", "label", "probability"):
+        table.add_column(column, justify="right" if column == "probability" else "left")
+    for text, row, winner in zip(texts, probabilities, best, strict=True):
+        table.add_row(escape(text), escape(labels[winner]), f"{row[winner]:.3f}")
+    console.print(table)
+
+
+class StageBars:
+    """A bar per stage on a terminal; a line per finished stage where the output goes to a file."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.live = console, console.is_terminal
+        self.progress = Progress(
+            SpinnerColumn(finished_text="✓"),
+            TextColumn("{task.description:<9}"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            transient=True,
+            disable=not self.live,
+        )
+        self.tasks: dict[str, TaskID] = {}
+        self.started: dict[str, float] = {}
+
+    def __enter__(self) -> StageBars:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def __call__(self, report: Report) -> None:
+        if report.stage not in self.tasks:
+            self.tasks[report.stage] = self.progress.add_task(report.stage, total=None, note="")
+            self.started[report.stage] = time.monotonic()
+        finished = report.state != "running"
+        note = escape(report.note)
+        if finished:
+            note = f"[{_STYLE[report.state]}]{report.state}[/]"
+        total = 1 if finished else report.total
+        done = 1 if finished and report.state != "failed" else report.done
+        self.progress.update(self.tasks[report.stage], completed=done, total=total, note=note)
+        if finished and not self.live:
+            seconds = time.monotonic() - self.started[report.stage]
+            self.console.print(f"{report.stage:<9} {report.state:<8} {seconds:6.1f} s")
+
+
+def print_summary(console: Console, result: Retrained, settings: Settings, seconds: float) -> None:
+    """Stages, metrics with their intervals, what became champion and why, and how to look at it."""
+    from flows.run import headline
+
+    stages = Table(title=f"retrain {result.recipe}", title_justify="left", title_style="bold")
+    for column in ("stage", "state", "rows in", "rows out", "seconds"):
+        stages.add_column(column, justify="left" if column in ("stage", "state") else "right")
+    for stage in result.stages:
+        state = f"[{_STYLE[stage.state]}]{stage.state}[/]"
+        stages.add_row(stage.name, state, f"{stage.rows_in:,}", f"{stage.rows_out:,}", f"{stage.seconds:.1f}")
+    console.print(stages)
+    metrics = Table(title="test split, 95 % intervals", title_justify="left", title_style="bold")
+    for column in ("metric", "value", "from", "to"):
+        metrics.add_column(column, justify="left" if column == "metric" else "right")
+    for name, figure in headline(result.metrics).items():
+        metrics.add_row(name, f"{figure.value:.4f}", f"{figure.low:.4f}", f"{figure.high:.4f}")
+    console.print(metrics)
+
+    decision = result.decision
+    verdict = {"promoted": "[bold green]champion[/]", "already_champion": "[bold cyan]champion already[/]"}
+    console.print(f"\n{result.model_uri} is {verdict.get(decision.outcome, '[bold yellow]not promoted[/]')}")
+    for reason in decision.reasons:
+        console.print(f"  · {escape(reason)}")
+    console.print(f"\n{seconds:.0f} s in all. To look at this run:")
+    for line in how_to_look(result, settings):
+        console.print(line, soft_wrap=True)
+
+
+def how_to_look(result: Retrained, settings: Settings) -> list[str]:
+    addresses = running_server(settings)
+    prefect = os.environ.get("PREFECT_API_URL", "").removesuffix("/api") or "http://127.0.0.1:4200"
+    mlflow = result.tracking_uri if result.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
+    if addresses:
+        prefect, mlflow = addresses["prefect"], addresses["mlflow"]
+    embedded = not result.tracking_uri.startswith("http")
+    home = f"NOISEFOLD_HOME={shlex.quote(str(settings.home))} " if os.environ.get("NOISEFOLD_HOME") else ""
+    serve = [f"  {home}noisefold ui      # serves both (or: make ui)"] if embedded and not addresses else []
+    return [
+        *serve,
+        f"  MLflow   {mlflow}/#/experiments/{result.experiment_id}/runs/{result.run_id}",
+        f"  Prefect  {prefect}/runs/flow-run/{result.flow_run_id}",
+    ]
+
+
+@contextlib.contextmanager
+def quiet(verbose: bool) -> Iterator[None]:
+    """Keep warnings and log lines that a user can do nothing about off the terminal; `--verbose` shows them all."""
+    if verbose:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in ("mlflow", "great_expectations", "lightning", "pytorch_lightning", "alembic", "prefect"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        yield
+
+
+@contextlib.contextmanager
+def writable_home(settings: Settings) -> Iterator[None]:
+    """Fail at once, and clearly, where the state folder cannot be written."""
+    probe = settings.root / ".writable"
+    try:
+        settings.root.mkdir(parents=True, exist_ok=True)
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise NoisefoldError(
+            f"The state folder {settings.root} cannot be written ({error.strerror}).",
+            "Set NOISEFOLD_HOME to a folder that this user may write and that has space.",
+        ) from None
+    yield
+
+
+def check_prefect(mode: str) -> None:
+    from tasks.tracking import probe
+
+    if mode == "given":
+        probe(os.environ["PREFECT_API_URL"].rstrip("/") + "/health", "Prefect server", "PREFECT_API_URL")
+
+
+def start_temporary_server() -> threading.Thread:
+    """Boot Prefect's temporary server while the flow's imports run: both take seconds, and neither needs the other."""
+    from prefect.server.api.server import SubprocessASGIServer
+
+    thread = threading.Thread(target=lambda: SubprocessASGIServer().start(), daemon=True)
+    thread.start()
+    return thread
+
+
+@contextlib.contextmanager
+def heartbeat_off(mode: str) -> Iterator[None]:
+    """A flow's end waits one second for its heartbeat thread; nobody watches the heartbeat of a temporary server."""
+    if mode != "temporary":
+        yield
+        return
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
+
+
+def interrupted() -> int:
+    """Exit status of a run that Ctrl-C ended."""
+    print("Stopped. What is finished is kept; the same command goes on from there.", file=sys.stderr)
+    return 130

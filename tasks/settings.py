@@ -1,0 +1,33 @@
+"""Where state lives: addresses and credentials, from the environment alone (never part of a recipe or a cache key)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """`NOISEFOLD_HOME` and `NOISEFOLD_ARTIFACTS`; `MLFLOW_TRACKING_URI` and `PREFECT_API_URL` keep their own names."""
+
+    model_config = SettingsConfigDict(env_prefix="NOISEFOLD_", frozen=True)
+    home: Path = Field(Path(".noisefold"), description="Folder of all local state.")
+    artifacts: str | None = Field(None, description="fsspec URL of the artifact store; null: <home>/artifacts.")
+    mlflow_tracking_uri: str | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
+
+    @property
+    def root(self) -> Path:
+        return self.home.expanduser().resolve()
+
+    @property
+    def work(self) -> Path:
+        return self.root / "work"
+
+    @property
+    def artifacts_url(self) -> str:
+        return self.artifacts or str(self.root / "artifacts")
+
+    @property
+    def tracking_uri(self) -> str:
+        return self.mlflow_tracking_uri or f"sqlite:///{self.root / 'mlflow.db'}"

@@ -1,0 +1,53 @@
+"""What the stages have in common as Prefect tasks: how they end, and which faults are worth another attempt."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from prefect import Task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas import State, TaskRun
+from prefect.states import Completed
+
+from data_contracts.artifacts import Artifact
+from data_contracts.errors import NoisefoldError
+from tasks.store import Outcome
+
+M = TypeVar("M", bound=Artifact)
+
+# Prefect's result cache never looks at the artifact behind a result; the store does, so it is the only cache.
+STAGE: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
+
+
+class Interrupted(RuntimeError):
+    """A worker process was killed or ran out of time; what it had saved is there, so another attempt goes on from it."""
+
+
+def settle(outcome: Outcome[M]) -> M | State[M]:
+    """The manifest, or a state named `Cached` around it, which both Prefect's UI and the summary show as such."""
+    if not outcome.cached:
+        return outcome.manifest
+    return Completed(name="Cached", message=f"Found in the store as {outcome.manifest.key}", data=outcome.manifest)
+
+
+def can_heal(error: BaseException) -> bool:
+    """Whether another attempt may end otherwise: networks, disks, servers and lost processes heal; data does not."""
+    if isinstance(error, NoisefoldError):
+        return False
+    if isinstance(error, OSError | TimeoutError | Interrupted):
+        return True
+    # By name: importing MLflow or SQLAlchemy to ask would cost seconds in stages that never use them.
+    return type(error).__name__ in {"MlflowException", "RestException", "OperationalError", "ClientError"}
+
+
+class Healing:
+    """`retry_condition_fn` of one flow run; remembers which tasks needed more than one attempt."""
+
+    def __init__(self) -> None:
+        self.failed_attempts: dict[str, int] = {}
+
+    def __call__(self, task: Task[..., Any], task_run: TaskRun, state: State) -> bool:
+        error = state.result(raise_on_failure=False)
+        heals = isinstance(error, BaseException) and can_heal(error)
+        self.failed_attempts[task.name] = self.failed_attempts.get(task.name, 0) + heals
+        return heals

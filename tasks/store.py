@@ -1,0 +1,254 @@
+"""Content-addressed artifacts: the only cache of the pipeline.
+
+A stage's key is the digest of (digests of its inputs, its section of the recipe, the stage's version). The manifest,
+written last in one write, is the only commit: on a local disk a rename makes the finished folder appear; an object
+store has no rename and needs none, since nothing reads a folder without a manifest. Half-done work stays in
+`<home>/work/<stage>-<key>/` and is taken up by the next attempt.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import pyarrow as pa
+from filelock import FileLock
+from pydantic import BaseModel, ValidationError
+from upath import UPath
+
+from data_contracts.artifacts import Artifact, File
+from data_contracts.errors import NoisefoldError
+
+MANIFEST = "manifest.json"
+M = TypeVar("M", bound=Artifact)
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[M]):
+    """A stage's manifest, and whether it was there already."""
+
+    manifest: M
+    cached: bool
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Folders of one attempt: `out` starts empty and becomes the artifact; `keep` outlives a failed attempt."""
+
+    out: Path
+    keep: Path
+    key: str
+
+
+class ArtifactStore:
+    """Finished artifacts below `url` (any fsspec scheme), work in progress below `work` (always a local disk)."""
+
+    def __init__(self, url: str, work: Path) -> None:
+        self.root, self.work = UPath(url), Path(work)
+        self.local = self.root.protocol in ("", "file", "local")
+
+    def once(
+        self,
+        kind: type[M],
+        *,
+        inputs: Sequence[str],
+        config: BaseModel | dict[str, Any] | None,
+        version: int,
+        build: Callable[[Workspace], dict[str, Any]],
+    ) -> Outcome[M]:
+        """Return the artifact of this key, building it only where it is missing or damaged.
+
+        Args:
+            inputs: content digests of everything the stage reads.
+            config: the section of the recipe that shapes the result.
+            version: of the stage's code; raised when its output changes meaning.
+            build: writes files into `workspace.out` and returns the manifest's own fields (`digest` among them).
+        Raises:
+            NoisefoldError: where the disk is full or the store cannot be written.
+        """
+        key = digest_of(kind.stage, version, list(inputs), _plain(config))
+        found = self.find(kind, key)
+        if found is not None:
+            return Outcome(found, cached=True)
+        keep = self.work / f"{kind.stage}-{key}"
+        with _clear_disk_errors(self.work), self._lock(keep):
+            found = self.find(kind, key)  # another process may have finished it while this one waited
+            if found is not None:
+                return Outcome(found, cached=True)
+            out = keep / "out"
+            shutil.rmtree(out, ignore_errors=True)
+            out.mkdir(parents=True)
+            facts = build(Workspace(out, keep, key))
+            manifest = kind(key=key, uri=str(self.root / kind.stage / key), files=hash_files(out), **facts)
+            self._commit(manifest, out)
+            shutil.rmtree(keep, ignore_errors=True)
+        return Outcome(manifest, cached=False)
+
+    def find(self, kind: type[M], key: str) -> M | None:
+        """The committed artifact of this key, or None where it is absent, damaged or unreadable."""
+        folder = self.root / kind.stage / key
+        try:
+            manifest = kind.model_validate_json((folder / MANIFEST).read_bytes())
+        except (FileNotFoundError, NotADirectoryError, ValidationError):
+            return None
+        # The folder may have been moved as a whole; where it is now is what counts.
+        manifest = manifest.model_copy(update={"uri": str(folder)})
+        return manifest if not self.damage(manifest) else None
+
+    def damage(self, manifest: Artifact) -> list[str]:
+        """Names of files that are missing or whose bytes differ from the manifest."""
+        return [name for name, file in manifest.files.items() if not _same_bytes(UPath(manifest.uri) / name, file)]
+
+    def open(self, manifest: Artifact) -> Path:
+        """Local folder with the artifact's files; those of an object store are fetched once and checked."""
+        if self.local:
+            return Path(manifest.uri)
+        folder = self.work / "fetched" / f"{manifest.stage}-{manifest.key}"
+        for name, file in manifest.files.items():
+            target = folder / name
+            if not _same_bytes(UPath(target), file):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                part = target.with_name(target.name + ".part")
+                part.write_bytes((UPath(manifest.uri) / name).read_bytes())
+                os.replace(part, target)
+        return folder
+
+    def _commit(self, manifest: Artifact, out: Path) -> None:
+        text = manifest.model_dump_json(indent=2).encode()
+        target = self.root / manifest.stage / manifest.key
+        if self.local:
+            write_durably(out / MANIFEST, text)
+            final = Path(str(target))
+            final.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(final, ignore_errors=True)  # a damaged one: `find` has refused it
+            os.rename(out, final)
+            _sync_folder(final.parent)
+            return
+        for name in manifest.files:
+            destination = target / name
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            destination.write_bytes((out / name).read_bytes())
+        (target / MANIFEST).write_bytes(text)  # manifest last
+
+    @contextmanager
+    def _lock(self, keep: Path) -> Iterator[None]:
+        """One builder per key and machine. The kernel drops the lock with the process, so none is ever stale."""
+        locks = self.work / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(locks / f"{keep.name}.lock"):
+            yield
+
+
+def digest_of(*parts: Any) -> str:
+    """Short SHA-256 of canonical JSON: 20 hex digits, 80 bits."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def hash_files(folder: Path) -> dict[str, File]:
+    """Byte hash of every file below a folder, by relative POSIX path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return {path.relative_to(folder).as_posix(): hash_file(UPath(path)) for path in files}
+
+
+def hash_file(path: UPath) -> File:
+    sha, size = hashlib.sha256(), 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            sha.update(chunk)
+            size += len(chunk)
+    return File(sha256=sha.hexdigest(), size=size)
+
+
+class RowDigest:
+    """Digest of a multiset of rows: the same however they are cut into files and row groups, and in whatever order.
+
+    Each row's columns are joined with their lengths and hashed (BLAKE2b, 128 bits); the hashes are added modulo 2^128
+    (an incremental multiset hash, Clarke 2003), so that workers may each digest a part and add the parts.
+    """
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self.columns, self.total, self.rows = tuple(columns), 0, 0
+
+    def update(self, table: pa.Table | pa.RecordBatch) -> None:
+        cells = [_cells(table.column(name)) for name in self.columns]
+        blake2b, total = hashlib.blake2b, 0
+        for row in zip(*cells, strict=True):
+            # A null has length 0 and no marker byte; a value always has one.
+            joined = b"".join(len(cell).to_bytes(8, "little") + cell for cell in row)
+            total += int.from_bytes(blake2b(joined, digest_size=16).digest(), "little")
+        self.total = (self.total + total) % (1 << 128)
+        self.rows += table.num_rows
+
+    def hexdigest(self, *extra: Any) -> str:
+        return digest_of(list(self.columns), self.rows, f"{self.total:032x}", *extra)
+
+
+def _cells(column: pa.ChunkedArray | pa.Array) -> list[bytes]:
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return [b"" if v is None else b"s" + v for v in column.cast(pa.large_binary()).to_pylist()]
+    if pa.types.is_integer(column.type):
+        return [b"" if v is None else b"i" + v.to_bytes(8, "little", signed=True) for v in column.to_pylist()]
+    if pa.types.is_list(column.type):
+        array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        values, offsets = array.flatten().to_numpy(zero_copy_only=False), array.offsets.to_numpy()
+        starts = offsets - (offsets[0] if len(offsets) else 0)
+        return [b"l" + values[a:b].tobytes() for a, b in pairwise(starts)]
+    raise TypeError(f"no row digest for columns of type {column.type}")
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file so that it appears whole or not at all, and is on disk when this returns."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+
+
+def _same_bytes(path: UPath, file: File) -> bool:
+    try:
+        return path.stat().st_size == file.size and hash_file(path) == file
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _plain(config: BaseModel | dict[str, Any] | None) -> Any:
+    return config.model_dump(mode="json") if isinstance(config, BaseModel) else config
+
+
+@contextmanager
+def _clear_disk_errors(work: Path) -> Iterator[None]:
+    """A full or read-only disk is for the user to mend: say which one, and keep what is there."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoisefoldError(
+                f"No space is left on the disk of {error.filename or work}.",
+                "Free space, or set NOISEFOLD_HOME to another disk; finished stages are kept and the rerun goes on.",
+            ) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise NoisefoldError(
+                f"{error.filename or work} cannot be written ({error.strerror}).",
+                "Set NOISEFOLD_HOME to a folder that this user may write.",
+            ) from error
+        raise

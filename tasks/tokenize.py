@@ -1,0 +1,223 @@
+"""tokenize: validated documents → token windows in Parquet, and the tokenizer that made them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from lightning_modules.bundle import special_ids, split_windows
+from prefect import task
+from prefect.client.schemas import State
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer as HFTokenizer
+from upath import UPath
+
+from data_contracts.artifacts import TokenDataset, ValidatedCorpus
+from data_contracts.contract import SPLITS
+from data_contracts.errors import NoisefoldError, RecipeError
+from data_contracts.recipe import BpeTokenizer, FileTokenizer, Tokenizer, TrainedTokenizer, WordPieceTokenizer
+from data_contracts.text import text_hash
+from tasks.progress import report
+from tasks.stage import STAGE, settle
+from tasks.store import ArtifactStore, Outcome, RowDigest, Workspace, digest_of
+
+VERSION = 1
+SPECIAL_TOKENS = ["[PAD]", "[UNK]"]  # ids 0 and 1
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("window", pa.int32()),
+        ("input_ids", pa.list_(pa.int32())),
+        ("length", pa.int32()),
+        ("label", pa.int32()),
+    ]
+)
+_BATCH = 10_000
+
+
+@task(name="tokenize", **STAGE)
+def tokenize(corpus: ValidatedCorpus, config: Tokenizer, store: ArtifactStore) -> TokenDataset | State[TokenDataset]:
+    """Train the tokenizer on the train split only, and write every split as token windows.
+
+    Effects: Parquet below the store's key, manifest last. Safe to repeat.
+    """
+    return settle(tokenize_corpus(corpus, config, store))
+
+
+def tokenize_corpus(corpus: ValidatedCorpus, config: Tokenizer, store: ArtifactStore) -> Outcome[TokenDataset]:
+    """A document longer than `max_length` becomes several overlapping windows: nothing is cut.
+
+    Raises:
+        RecipeError: where a given tokenizer.json cannot be used.
+        NoisefoldError: where the train split yields no vocabulary.
+    """
+    given = _read_given(config) if isinstance(config, FileTokenizer) else None
+    # A given tokenizer is known by its bytes: the same path may hold another file tomorrow.
+    settings = config.model_dump(mode="json", exclude={"path"})
+    inputs = [corpus.digest, hashlib.sha256(given).hexdigest() if given else ""]
+
+    def build(workspace: Workspace) -> dict[str, Any]:
+        folder = store.open(corpus)
+        tokenizer = load_given(given, config) if given else train_tokenizer(config, folder)
+        return write_tokens(tokenizer, corpus, folder, config, workspace.out)
+
+    return store.once(TokenDataset, inputs=inputs, config=settings, version=VERSION, build=build)
+
+
+def write_tokens(
+    tokenizer: HFTokenizer, corpus: ValidatedCorpus, folder: Path, config: Tokenizer, out: Path
+) -> dict[str, Any]:
+    """Encode the corpus batch by batch; returns the manifest's facts."""
+    tokenizer_json = tokenizer.to_str().encode()
+    (out / "tokenizer.json").write_bytes(tokenizer_json)
+    tokenizer_digest = hashlib.sha256(tokenizer_json).hexdigest()
+    metadata = {"noisefold.tokenizer": tokenizer_digest, "noisefold.labels": "\x1f".join(corpus.labels)}
+    schema = SCHEMA.with_metadata(metadata)
+    unknown = special_ids(tokenizer)[1]
+    class_of = {label: index for index, label in enumerate(corpus.labels)}
+    digests = {split: RowDigest(["id", "window", "input_ids", "label"]) for split in SPLITS}
+    documents = dict.fromkeys(SPLITS, 0)
+    tokens = unknowns = long_documents = 0
+    train_hashes: list[np.ndarray] = []
+    writers = {split: pq.ParquetWriter(out / f"{split}.parquet", schema, compression="zstd") for split in SPLITS}
+    try:
+        for batch in _batches(folder):
+            for split in SPLITS:
+                rows = batch.filter(pc.equal(batch["split"], split))
+                if not rows.num_rows:
+                    continue
+                texts = rows["text"].to_pylist()
+                table = _windows(tokenizer, texts, rows, class_of, config, unknown).cast(schema)
+                writers[split].write_table(table)
+                digests[split].update(table)
+                documents[split] += rows.num_rows
+                ids = pc.list_flatten(table["input_ids"])
+                tokens += len(ids)
+                unknowns += pc.sum(pc.equal(ids, unknown)).as_py() or 0
+                long_documents += pc.sum(pc.equal(table["window"], 1)).as_py() or 0
+                if split == "train":
+                    train_hashes.append(np.fromiter(map(text_hash, texts), np.uint64, len(texts)))
+            report("tokenize", sum(documents.values()), corpus.rows_out)
+    finally:
+        for writer in writers.values():
+            writer.close()
+    # Which texts the model will have seen: a later promotion leaves them out of its comparison.
+    np.save(out / "train_texts.npy", np.unique(np.concatenate(train_hashes)), allow_pickle=False)
+    return {
+        "digest": digest_of(
+            [d.hexdigest() for d in digests.values()], tokenizer_digest, corpus.labels, config.max_length
+        ),
+        "rows_in": corpus.rows_out,
+        "rows_out": sum(digest.rows for digest in digests.values()),
+        "labels": corpus.labels,
+        "splits": documents,
+        "windows": {split: digest.rows for split, digest in digests.items()},
+        "tokens": tokens,
+        "vocab_size": tokenizer.get_vocab_size(),
+        "max_length": config.max_length,
+        "overlap": config.overlap,
+        "tokenizer_digest": tokenizer_digest,
+        "over_length_share": long_documents / max(1, corpus.rows_out),
+        "unknown_share": unknowns / max(1, tokens),
+    }
+
+
+def _windows(
+    tokenizer: HFTokenizer, texts: list[str], rows: pa.Table, class_of: dict[str, int], config: Tokenizer, unknown: int
+) -> pa.Table:
+    ids, labels = rows["id"].to_pylist(), rows["label"].to_pylist()
+    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+    encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+    for identity, label, encoding in zip(ids, labels, encodings, strict=True):
+        for window, input_ids in enumerate(split_windows(encoding.ids or [unknown], config.max_length, config.overlap)):
+            columns["id"].append(identity)
+            columns["window"].append(window)
+            columns["input_ids"].append(input_ids)
+            columns["length"].append(len(input_ids))
+            columns["label"].append(class_of[label])
+    return pa.table(columns, schema=SCHEMA)
+
+
+def train_tokenizer(config: Tokenizer, folder: Path) -> HFTokenizer:
+    """Train on the texts of the train split alone, so that validation and test stay unseen."""
+    assert isinstance(config, TrainedTokenizer)
+    tokenizer, trainer = blank_tokenizer(config)
+    tokenizer.train_from_iterator(_train_texts(folder), trainer)
+    if tokenizer.get_vocab_size() <= len(SPECIAL_TOKENS):
+        raise NoisefoldError(
+            f"The {config.kind} tokenizer found no token that occurs {config.min_frequency} times in the train split.",
+            "Lower tokenizer.min_frequency or give more rows.",
+        )
+    return tokenizer
+
+
+def blank_tokenizer(config: TrainedTokenizer) -> tuple[HFTokenizer, trainers.Trainer]:
+    lower = [normalizers.Lowercase()] if config.lowercase else []
+    common = {
+        "vocab_size": config.vocab_size,
+        "min_frequency": config.min_frequency,
+        "special_tokens": SPECIAL_TOKENS,
+        "show_progress": False,
+    }
+    if isinstance(config, BpeTokenizer):
+        tokenizer = HFTokenizer(models.BPE(unk_token="[UNK]"))
+        tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), *lower])
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        tokenizer.decoder = decoders.ByteLevel()
+        return tokenizer, trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **common)
+    cleaned = normalizers.BertNormalizer(
+        clean_text=True, handle_chinese_chars=True, strip_accents=False, lowercase=config.lowercase
+    )
+    if isinstance(config, WordPieceTokenizer):
+        tokenizer = HFTokenizer(models.WordPiece(unk_token="[UNK]"))
+        tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), cleaned])
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
+        return tokenizer, trainers.WordPieceTrainer(**common)
+    tokenizer = HFTokenizer(models.WordLevel(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), cleaned])
+    # Kana as well as Han: neither script puts spaces between its words.
+    by_character = pre_tokenizers.Split(Regex(r"[\p{Han}\p{Hiragana}\p{Katakana}]"), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([by_character, pre_tokenizers.BertPreTokenizer()])
+    return tokenizer, trainers.WordLevelTrainer(**common)
+
+
+def load_given(data: bytes, config: FileTokenizer | Any) -> HFTokenizer:
+    try:
+        tokenizer = HFTokenizer.from_str(data.decode("utf-8"))
+        special_ids(tokenizer)
+    except Exception as error:  # tokenizers raises bare Exception for a malformed file
+        raise RecipeError(
+            f"tokenizer.path {config.path}: {error}.",
+            "Give a tokenizer.json of Hugging Face tokenizers with a padding and an unknown token.",
+        ) from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _read_given(config: FileTokenizer) -> bytes:
+    try:
+        return UPath(config.path).read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        raise RecipeError(
+            f"tokenizer.path {config.path}: no such file.", "Give the path of a tokenizer.json."
+        ) from None
+
+
+def _batches(folder: Path) -> Iterator[pa.Table]:
+    for part in sorted((folder / "corpus").glob("*.parquet")):
+        with pq.ParquetFile(part) as file:
+            for batch in file.iter_batches(_BATCH, columns=["id", "text", "label", "split"]):
+                yield pa.Table.from_batches([batch])
+
+
+def _train_texts(folder: Path) -> Iterator[list[str]]:
+    for batch in _batches(folder):
+        yield batch.filter(pc.equal(batch["split"], "train"))["text"].to_pylist()

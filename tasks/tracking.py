@@ -1,0 +1,245 @@
+"""The run's MLflow side: one MLflow run per retrain, found again by its identity.
+
+The identity is the digest of (recipe, source fingerprint). A rerun reopens the run, so an interrupted night goes on in
+the same place; a stage whose result another run computed links to that run instead of repeating its curves.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from data_contracts.errors import ServiceUnavailable
+from data_contracts.recipe import Recipe
+from tasks.settings import Settings
+from tasks.store import digest_of
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+RUN_KEY = "noisefold.run_key"
+PROBE_SECONDS = 3.0
+# MLflow's own limits wait about four minutes per call on a dead server; a stage's retry is the better place to wait.
+_BOUNDS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0.5",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+_PARAM_LIMIT, _BATCH = 6000, 500
+
+
+class Tracker:
+    """A client bound to one run. Every call may be repeated: MLflow drops a metric point that it already has."""
+
+    def __init__(self, client: MlflowClient, tracking_uri: str, experiment_id: str, run_id: str) -> None:
+        self.client, self.tracking_uri = client, tracking_uri
+        self.experiment_id, self.run_id = experiment_id, run_id
+
+    def log_metrics(self, metrics: dict[str, float], step: int = 0) -> None:
+        """Log values once; a value that the run already holds at this step is left as it is."""
+        known = self.client.get_run(self.run_id).data.metrics
+        fresh = {name: value for name, value in metrics.items() if known.get(name) != value}
+        now = int(time.time() * 1000)
+        self.log_points([{"key": k, "value": v, "step": step, "timestamp": now} for k, v in fresh.items()])
+
+    def log_points(self, points: list[dict[str, Any]]) -> None:
+        """Deliver metric points {key, value, step, timestamp in ms}, in order."""
+        from mlflow.entities import Metric
+
+        metrics = [Metric(p["key"], float(p["value"]), int(p["timestamp"]), int(p["step"])) for p in points]
+        for start in range(0, len(metrics), _BATCH):
+            self.client.log_batch(self.run_id, metrics=metrics[start : start + _BATCH])
+
+    def set_tags(self, tags: dict[str, Any]) -> None:
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(self.run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+
+    def tag(self, key: str) -> str | None:
+        return self.client.get_run(self.run_id).data.tags.get(key)
+
+    def log_folder(self, folder: Path, artifact_path: str) -> None:
+        self.client.log_artifacts(self.run_id, str(folder), artifact_path)
+
+    def log_file(self, path: Path, artifact_path: str | None = None) -> None:
+        self.client.log_artifact(self.run_id, str(path), artifact_path)
+
+    def log_text(self, text: str, artifact_file: str) -> None:
+        self.client.log_text(self.run_id, text, artifact_file)
+
+    def log_dataset(self, name: str, digest: str, source: str, profile: dict[str, Any]) -> None:
+        """Show the corpus under the run's "Datasets", where MLflow users look for it."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(name, digest, "noisefold", json.dumps({"uri": source}), profile=json.dumps(profile))
+        self.client.log_inputs(
+            self.run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+        )
+
+    @contextmanager
+    def once(self, stage: str, key: str) -> Iterator[bool]:
+        """True where this run has not yet been told of this artifact; marks it when the block ends well."""
+        tag = f"noisefold.logged.{stage}"
+        fresh = self.tag(tag) != key
+        yield fresh
+        if fresh:
+            self.set_tags({tag: key})
+
+    def run_url(self, ui: str | None = None) -> str:
+        """Address of the run in the MLflow UI."""
+        base = ui or (self.tracking_uri if self.tracking_uri.startswith("http") else "http://127.0.0.1:5000")
+        return f"{base.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+
+    def reopen(self) -> None:
+        self.client.update_run(self.run_id, status="RUNNING")
+
+    def end(self, status: str) -> None:
+        """Close the run as FINISHED, FAILED or KILLED."""
+        self.client.set_terminated(self.run_id, status)
+
+
+def open_tracker(settings: Settings, recipe: Recipe, fingerprint: str, tags: dict[str, str]) -> Tracker:
+    """Find the run of (recipe, fingerprint), or create it; either way it is RUNNING when this returns.
+
+    Raises:
+        ServiceUnavailable: within seconds, where the tracking server does not answer.
+    """
+    client, uri = connect(settings)
+    experiment_id = _experiment(client, settings, recipe.experiment)
+    # The fingerprint stands for the source: a run is the same wherever its files are mounted.
+    run_key = digest_of("run", recipe.model_dump(mode="json", exclude={"execution", "source"}), fingerprint)
+    with _first_use(settings):
+        found = client.search_runs([experiment_id], f"tags.`{RUN_KEY}` = '{run_key}'", max_results=1)
+        run = found[0] if found else client.create_run(
+            experiment_id,
+            run_name=f"{recipe.name} {time.strftime('%Y-%m-%d %H:%M')}",
+            tags={
+                RUN_KEY: run_key,
+                "mlflow.user": _user(),
+                "mlflow.source.name": "flows/retrain.py",
+                "mlflow.source.type": "PROJECT",
+                "mlflow.source.git.commit": git_commit(),
+                "noisefold.recipe": recipe.name,
+                "noisefold.source_fingerprint": fingerprint,
+            },
+        )  # fmt: skip
+    tracker = Tracker(client, uri, experiment_id, run.info.run_id)
+    tracker.reopen()
+    tracker.set_tags(tags)
+    with tracker.once("recipe", run_key) as fresh:
+        if fresh:
+            _log_recipe(tracker, recipe)
+    return tracker
+
+
+def connect(settings: Settings) -> tuple[MlflowClient, str]:
+    """A client of the tracking store, after a probe that fails within `PROBE_SECONDS`."""
+    uri = settings.tracking_uri
+    if uri.startswith(("http://", "https://")):
+        probe(uri.rstrip("/") + "/health", "MLflow tracking server", "MLFLOW_TRACKING_URI")
+    for name, value in _BOUNDS.items():
+        os.environ.setdefault(name, value)
+    settings.root.mkdir(parents=True, exist_ok=True)
+    import mlflow
+
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    with _first_use(settings):
+        client = mlflow.MlflowClient(uri, uri)
+        client.search_experiments(max_results=1)  # creates or migrates the database
+    return client, uri
+
+
+def probe(url: str, what: str, variable: str) -> None:
+    """Raise ServiceUnavailable unless something answers at `url` in time; credentials never reach the message."""
+    shown = without_credentials(url)
+    try:
+        with urllib.request.urlopen(url, timeout=PROBE_SECONDS):
+            return
+    except urllib.error.HTTPError as error:
+        if error.code < 500:
+            return  # it answers: a login or a path of its own is not for the probe to judge
+        reason = f"HTTP {error.code}"
+    except (OSError, ValueError) as error:
+        reason = str(getattr(error, "reason", error))
+    raise ServiceUnavailable(
+        f"The {what} at {shown} does not answer ({reason}).",
+        f"Start it or correct {variable}; without {variable} the embedded store is used.",
+    )
+
+
+def without_credentials(url: str) -> str:
+    """The URL less user, password and query."""
+    parts = urllib.parse.urlsplit(url)
+    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def git_commit() -> str:
+    """Commit of the code that runs, "-dirty" where it has uncommitted changes, "unknown" outside a checkout."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10)
+        status = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    if commit.returncode:
+        return "unknown"
+    return commit.stdout.strip() + ("-dirty" if status.stdout.strip() else "")
+
+
+def flatten(data: Any, prefix: str = "") -> dict[str, str]:
+    """Nested sections as dotted names; lists as JSON."""
+    if isinstance(data, dict):
+        return {k: v for key, value in data.items() for k, v in flatten(value, f"{prefix}{key}.").items()}
+    return {prefix[:-1]: data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)}
+
+
+def _log_recipe(tracker: Tracker, recipe: Recipe) -> None:
+    import yaml
+    from mlflow.entities import Param
+
+    document = recipe.model_dump(mode="json")
+    params = flatten({key: value for key, value in document.items() if key != "execution"})
+    tracker.client.log_batch(tracker.run_id, params=[Param(k, v[:_PARAM_LIMIT]) for k, v in params.items()])
+    tracker.log_text(yaml.safe_dump(document, allow_unicode=True, sort_keys=False), "recipe.yaml")
+
+
+def _experiment(client: MlflowClient, settings: Settings, name: str) -> str:
+    with _first_use(settings):
+        found = client.get_experiment_by_name(name)
+        if found is not None:
+            if found.lifecycle_stage == "deleted":
+                client.restore_experiment(found.experiment_id)
+            return found.experiment_id
+        # A server knows best where its artifacts go; the embedded store keeps them beside its database.
+        local = settings.tracking_uri.startswith("sqlite:")
+        location = (settings.root / "mlartifacts" / digest_of(name)).as_uri() if local else None
+        return client.create_experiment(name, artifact_location=location)
+
+
+@contextmanager
+def _first_use(settings: Settings) -> Iterator[None]:
+    """Two processes that create the SQLite tables, the experiment or the run at once would collide."""
+    settings.root.mkdir(parents=True, exist_ok=True)
+    with FileLock(settings.root / "mlflow.lock"):
+        yield
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

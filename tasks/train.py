@@ -1,0 +1,271 @@
+"""train: token windows → a folded model, in a process of its own.
+
+The parent (here) starts `python -m tasks.training_process`, relays its progress and delivers its metrics to MLflow. The
+child knows neither server, so one that goes away stops no training; and a child that is killed is a failed attempt of
+this task, not the death of the flow: the next attempt goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.client.schemas import State
+
+from data_contracts.artifacts import TokenDataset, TrainedModel
+from data_contracts.errors import TrainingError
+from data_contracts.recipe import ExecutionConfig, ModelConfig, TrainingConfig
+from tasks.progress import report
+from tasks.stage import STAGE, Interrupted, settle
+from tasks.store import ArtifactStore, Outcome, Workspace, hash_file
+from tasks.tracking import Tracker
+
+VERSION = 1
+ROOT = Path(__file__).resolve().parent.parent
+_USER_ERROR = 3  # exit status of the child for a fault that no further attempt mends
+
+
+@task(name="train", **STAGE)
+def train(
+    tokens: TokenDataset,
+    model: ModelConfig,
+    training: TrainingConfig,
+    execution: ExecutionConfig,
+    store: ArtifactStore,
+    tracker: Tracker,
+    warm_start: Path | None = None,
+) -> TrainedModel | State[TrainedModel]:
+    """Train, keep the best epoch by validation macro-F1, fold the noise away.
+
+    Effects: checkpoints in the work folder, metric points in the MLflow run, the bundle below the store's key.
+    Safe to repeat: an interrupted training resumes, and its metric points are delivered once.
+    """
+    outcome = train_model(tokens, model, training, execution, store, tracker, warm_start)
+    trained = outcome.manifest
+    tracker.set_tags({"noisefold.trained_in_run": trained.run_id, "noisefold.bundle_digest": trained.digest})
+    return settle(outcome)
+
+
+def train_model(
+    tokens: TokenDataset,
+    model: ModelConfig,
+    training: TrainingConfig,
+    execution: ExecutionConfig,
+    store: ArtifactStore,
+    tracker: Tracker,
+    warm_start: Path | None = None,
+) -> Outcome[TrainedModel]:
+    """
+    Raises:
+        TrainingError: where the data or the recipe cannot give a model (one class, a NaN loss).
+        Interrupted: where the child was killed or ran out of time; worth another attempt.
+    """
+    if len(tokens.labels) < 2:
+        raise TrainingError(
+            "The train split has one label only.", "A classifier needs two or more; check the contract."
+        )
+
+    def build(workspace: Workspace) -> dict[str, Any]:
+        spec = {
+            "tokens": str(store.open(tokens)),
+            "labels": tokens.labels,
+            "vocab_size": tokens.vocab_size,
+            "max_length": tokens.max_length,
+            "overlap": tokens.overlap,
+            "model": model.model_dump(mode="json"),
+            "training": training.model_dump(mode="json"),
+            "work": str(workspace.keep),
+            "out": str(workspace.out),
+            "warm_start": str(warm_start) if warm_start else None,
+        }
+        forwarder = Forwarder(workspace.keep / "metrics.jsonl", tracker)
+        with forwarder:
+            result = run_child(spec, workspace.keep, execution.train_timeout_seconds, training.threads)
+        forwarder.deliver()  # what is left; a server that is still away fails this attempt, and nothing is lost
+        return {
+            "digest": result["bundle_digest"],
+            "rows_in": tokens.windows["train"],
+            "rows_out": tokens.windows["train"],
+            "run_id": tracker.run_id,
+            "best_epoch": result["best_epoch"],
+            "epochs": result["epochs"],
+            "steps": result["steps"],
+            "best_macro_f1": result["best_macro_f1"],
+            "parameters": result["parameters"],
+            "warm_started_from": hash_file_digest(warm_start) if warm_start else None,
+        }
+
+    return store.once(
+        TrainedModel,
+        inputs=[tokens.digest, hash_file_digest(warm_start) if warm_start else ""],
+        config={"model": model.model_dump(mode="json"), "training": training.model_dump(mode="json")},
+        version=VERSION,
+        build=build,
+    )
+
+
+def hash_file_digest(bundle: Path) -> str:
+    """Content digest of a bundle: its JSON names the digests of its weights and tokenizer."""
+    from upath import UPath
+
+    return hash_file(UPath(bundle / "bundle.json")).sha256
+
+
+def run_child(spec: dict[str, Any], keep: Path, timeout_seconds: float, threads: int) -> dict[str, Any]:
+    """Run one training attempt to its end and return the child's result."""
+    keep.mkdir(parents=True, exist_ok=True)
+    spec_file, error_log = keep / "spec.json", keep / "stderr.log"
+    spec_file.write_text(json.dumps(spec))
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
+        "OMP_NUM_THREADS": str(threads),
+        "PYTHONUNBUFFERED": "1",
+    }
+    with error_log.open("wb") as errors:
+        # -P: the working directory must not shadow a module. stdin: its end tells the child that its parent is gone.
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "tasks.training_process", str(spec_file)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+        timer = threading.Timer(timeout_seconds, child.kill)
+        started = time.monotonic()
+        timer.start()
+        try:
+            events = Relay()
+            assert child.stdout is not None
+            for line in child.stdout:
+                events(line)
+            status = child.wait()
+        except BaseException:
+            _stop(child)
+            raise
+        finally:
+            timer.cancel()
+    if status == 0 and events.result is not None:
+        return events.result
+    if status == _USER_ERROR and events.error is not None:
+        raise TrainingError(events.error["cause"], events.error["remedy"])
+    tail = _tail(error_log)
+    if time.monotonic() - started >= timeout_seconds:
+        raise Interrupted(f"Training ran into its limit of {timeout_seconds:.0f} s (execution.train_timeout_seconds).")
+    if status < 0:
+        name = signal.Signals(-status).name
+        hint = " (out of memory, or an operator)" if name == "SIGKILL" else ""
+        raise Interrupted(f"The training process was ended by {name}{hint}; its checkpoints are kept.")
+    raise TrainingError(f"The training process failed: {tail}", f"The whole message is in {error_log}.")
+
+
+class Relay:
+    """Reads the child's JSON lines: progress goes to the terminal, result and error are kept."""
+
+    def __init__(self) -> None:
+        self.result: dict[str, Any] | None = None
+        self.error: dict[str, str] | None = None
+        self._best = ""
+
+    def __call__(self, line: str) -> None:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            return  # a library printed something
+        match event.get("event"):
+            case "progress":
+                note = f"epoch {event['epoch']} · loss {event['loss']:.3f}{self._best}"
+                report("train", event["step"], event["total_steps"], note)
+            case "epoch":
+                self._best = f" · val macro-F1 {event['val/macro_f1']:.3f}"
+            case "result":
+                self.result = event
+            case "error":
+                self.error = event
+
+
+class Forwarder:
+    """Delivers `metrics.jsonl` to MLflow while it grows: each point once, in order, whatever happens to the server.
+
+    What the server has is asked of the server (the highest step per metric), so that a resumed training, which computes
+    some points again, and a rerun after any crash repeat nothing.
+    """
+
+    def __init__(self, path: Path, tracker: Tracker, seconds: float = 2.0) -> None:
+        self.path, self.tracker, self.seconds = path, tracker, seconds
+        self._seen: dict[str, int] = {}
+        self._asked: set[str] = set()
+        self._offset = 0
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._loop, name="metrics-forwarder", daemon=True)
+
+    def __enter__(self) -> Forwarder:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=30)
+
+    def _loop(self) -> None:
+        wait = self.seconds
+        while not self._stop.wait(wait):
+            try:
+                self.deliver()
+                wait = self.seconds
+            except Exception:  # any fault of the server: the file keeps the points, a later round delivers them
+                wait = min(60.0, wait * 2)
+
+    def deliver(self) -> None:
+        """Send every complete line that the server has not seen."""
+        with self._lock:
+            points, offset = self._read()
+            for key in {point["key"] for point in points} - self._asked:
+                history = self.tracker.client.get_metric_history(self.tracker.run_id, key)
+                self._seen[key] = max((metric.step for metric in history), default=-1)
+                self._asked.add(key)
+            fresh = [point for point in points if point["step"] > self._seen[point["key"]]]
+            self.tracker.log_points(fresh)
+            for point in fresh:
+                self._seen[point["key"]] = point["step"]
+            self._offset = offset
+
+    def _read(self) -> tuple[list[dict[str, Any]], int]:
+        try:
+            with self.path.open("rb") as stream:
+                size = stream.seek(0, os.SEEK_END)
+                # A resumed child cuts the file back to its checkpoint; what follows is filtered by step.
+                start = self._offset if self._offset <= size else 0
+                stream.seek(start)
+                data = stream.read()
+        except FileNotFoundError:
+            return [], 0
+        whole = data[: data.rfind(b"\n") + 1]
+        return [json.loads(line) for line in whole.splitlines()], start + len(whole)
+
+
+def _stop(child: subprocess.Popen[str]) -> None:
+    """Leave no process behind: ask, wait ten seconds, then kill."""
+    child.terminate()
+    try:
+        child.wait(10)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def _tail(path: Path) -> str:
+    lines: deque[str] = deque(path.read_text(errors="replace").splitlines(), maxlen=1)
+    return lines[0] if lines else "no message"

@@ -1,0 +1,67 @@
+"""The child of `tasks.train`: `python -m tasks.training_process SPEC.json`. JSON lines on stdout, nothing else.
+
+Imports neither Prefect nor MLflow. Exit status 3: a fault that another attempt would meet again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from data_contracts.errors import NoisefoldError
+from data_contracts.recipe import ModelConfig, TrainingConfig
+
+
+def main(spec_file: str) -> int:
+    spec = json.loads(Path(spec_file).read_text())
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what a library prints goes to the error log, not between the JSON lines
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def emit(event: dict[str, Any]) -> None:
+        out.write(json.dumps(event) + "\n")
+
+    work = Path(spec["work"])
+    # An orphan of a killed flow may need a moment to notice; two trainings must not share one folder.
+    with FileLock(work / "training.lock", timeout=60):
+        from dataclasses import asdict
+
+        from lightning_modules.training import fit
+
+        tokens = Path(spec["tokens"])
+        try:
+            result = fit(
+                tokens,
+                vocab_size=spec["vocab_size"],
+                labels=tuple(spec["labels"]),
+                tokenizer_json=(tokens / "tokenizer.json").read_bytes(),
+                max_length=spec["max_length"],
+                overlap=spec["overlap"],
+                model=ModelConfig.model_validate(spec["model"]),
+                training=TrainingConfig.model_validate(spec["training"]),
+                work=work,
+                out=Path(spec["out"]),
+                on_progress=emit,
+                warm_start=Path(spec["warm_start"]) if spec["warm_start"] else None,
+            )
+        except NoisefoldError as error:
+            emit({"event": "error", "cause": error.cause, "remedy": error.remedy})
+            return 3
+        emit({"event": "result", **asdict(result)})
+    return 0
+
+
+def _end_with_parent() -> None:
+    """The parent holds the other end of stdin: its end of file means that the parent is gone, however it went."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
