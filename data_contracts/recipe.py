@@ -50,7 +50,7 @@ class DataWindow(Section):
 
 
 class RollingWindow(Section):
-    """The last `days` days before the run's scheduled start: a late or repeated run reads the days it was due to read."""
+    """The last `days` days before the run's scheduled start, so a late or repeated run reads what it was due to."""
 
     days: int = Field(gt=0, le=36_600, description="Days in the window; the last one is the day before the run.")
 

@@ -20,7 +20,7 @@ STAGE: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
 
 
 class Interrupted(RuntimeError):
-    """A worker process was killed or ran out of time; what it had saved is there, so another attempt goes on from it."""
+    """A worker process was killed or ran out of time; another attempt goes on from what it had saved."""
 
 
 def settle(outcome: Outcome[M]) -> M | State[M]:

@@ -1,0 +1,30 @@
+"""Fixtures of the whole suite: no telemetry, debug-sized data, a store and an MLflow store in a temporary folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from flows.environment import switches
+
+switches()
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+REAL_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    from tasks.store import ArtifactStore
+
+    return ArtifactStore(str(tmp_path / "artifacts"), tmp_path / "work")
+
+
+@pytest.fixture
+def real_data() -> Path:
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"the public data sets are not beside the checkout ({REAL_DATA.name}/ is absent)")
+    return REAL_DATA
