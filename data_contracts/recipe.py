@@ -8,6 +8,7 @@ credentials only (`tasks.settings`). Where a default was measured, the field say
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +24,15 @@ class Section(BaseModel):
     """Frozen, and an unknown key is an error: a typing mistake must not silently train another model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _kind_is(default: Callable[[dict[str, Any]], str]) -> BeforeValidator:
+    """A section without `kind` is of its default kind, so that `--set tokenizer.vocab_size=500` is enough."""
+
+    def fill(value: Any) -> Any:
+        return {"kind": default(value), **value} if isinstance(value, dict) and "kind" not in value else value
+
+    return BeforeValidator(fill)
 
 
 # --- source: where the rows come from ---------------------------------------------------------------------------------
@@ -83,7 +93,10 @@ class FileSource(Section):
         return self
 
 
-Source = Annotated[SampleSource | FileSource, Field(discriminator="kind")]
+Source = Annotated[
+    Annotated[SampleSource | FileSource, Field(discriminator="kind")],
+    _kind_is(lambda value: "files" if "url" in value else "sample"),
+]
 
 
 # --- tokenizer --------------------------------------------------------------------------------------------------------
@@ -134,7 +147,10 @@ class FileTokenizer(TokenizerBase):
     path: str = Field(description="Path or fsspec URL of the tokenizer.json.")
 
 
-Tokenizer = Annotated[WordTokenizer | BpeTokenizer | WordPieceTokenizer | FileTokenizer, Field(discriminator="kind")]
+Tokenizer = Annotated[
+    Annotated[WordTokenizer | BpeTokenizer | WordPieceTokenizer | FileTokenizer, Field(discriminator="kind")],
+    _kind_is(lambda value: "file" if "path" in value else "word"),
+]
 
 
 # --- model ------------------------------------------------------------------------------------------------------------
@@ -164,7 +180,10 @@ class TransformerEncoder(Section):
     feedforward_size: int = Field(256, ge=1, le=32768, description="Units between the two feed-forward layers.")
 
 
-Encoder = Annotated[TanhEncoder | BiLSTMEncoder | TransformerEncoder, Field(discriminator="kind")]
+Encoder = Annotated[
+    Annotated[TanhEncoder | BiLSTMEncoder | TransformerEncoder, Field(discriminator="kind")],
+    _kind_is(lambda _: "bilstm_attention"),
+]
 
 
 class NoReparameterization(Section):
@@ -201,7 +220,10 @@ class MultiplicativeNoise(Section):
         return self
 
 
-Reparameterization = Annotated[NoReparameterization | Dropout | MultiplicativeNoise, Field(discriminator="kind")]
+Reparameterization = Annotated[
+    Annotated[NoReparameterization | Dropout | MultiplicativeNoise, Field(discriminator="kind")],
+    _kind_is(lambda _: "multiplicative_noise"),
+]
 
 
 class ModelConfig(Section):

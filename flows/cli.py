@@ -28,6 +28,9 @@ class Friendly(click.Group):
         except NoisefoldError as error:
             show_error(error.cause, error.remedy)
             ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("Stopped. What is finished is kept; the same command goes on from there.", err=True)
+            ctx.exit(130)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
@@ -51,12 +54,13 @@ _set = click.option(
 @click.argument("recipe", default="sample", metavar="[NAME|FILE]")
 @_set
 @click.option("--verbose", "-v", is_flag=True, help="Show every library's log and warnings.")
-def retrain(recipe: str, overrides: tuple[str, ...], verbose: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object instead of the summary.")
+def retrain(recipe: str, overrides: tuple[str, ...], verbose: bool, as_json: bool) -> None:
     """Run a retrain here and now: a deployment of prefect.yaml by NAME, or a recipe FILE."""
     parsed = find_recipe(recipe, overrides)
     from flows.terminal import run_in_terminal
 
-    sys.exit(run_in_terminal(parsed, verbose=verbose))
+    run_in_terminal(parsed, verbose=verbose, as_json=as_json)
 
 
 @main.command()
@@ -167,9 +171,9 @@ def show_error(cause: str, remedy: str) -> None:
     from rich.text import Text
 
     console = Console(stderr=True, highlight=False)
-    console.print(Text("error: ", style="bold red") + Text(_printable(cause)))
+    console.print(Text("error: ", style="bold red") + Text(_printable(cause)), soft_wrap=True)
     if remedy:
-        console.print(Text("       ") + Text(_printable(remedy)))
+        console.print(Text("       ") + Text(_printable(remedy)), soft_wrap=True)
 
 
 def _printable(text: str) -> str:

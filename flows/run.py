@@ -58,6 +58,7 @@ class Retrained(BaseModel):
     tracking_uri: str
     flow_run_id: str
     seconds: float
+    artifacts: dict[str, str]
 
 
 class Run:
@@ -68,6 +69,7 @@ class Run:
         self.store = ArtifactStore(self.settings.artifacts_url, self.settings.work)
         self.ledger = self.settings.root / "ledger.jsonl"
         self.stages: list[StageRecord] = []
+        self._artifacts: dict[str, str] = {}
         self._healing = Healing()
         self._started = time.monotonic()
 
@@ -92,9 +94,8 @@ class Run:
             self.tracker.set_tags({"noisefold.error": str(error)[:4000]})
             self.tracker.end(status)
         except Exception as unreachable:
-            error.add_note(
-                f"The MLflow run {self.tracker.run_id} could not be closed: {unreachable}"
-            ) if error else None
+            assert error is not None
+            error.add_note(f"The MLflow run {self.tracker.run_id} could not be closed: {unreachable}")
 
     def __call__(self, stage: Task[..., Any], *arguments: Any) -> Any:
         """Carry out one stage with the recipe's retries and write down how it went."""
@@ -114,6 +115,8 @@ class Run:
                 name=name, state=how, rows_in=rows_in, rows_out=rows_out, seconds=round(time.monotonic() - started, 1)
             )
         )
+        if isinstance(result, Artifact) and result.files:
+            self._artifacts[name] = result.uri
         report_progress(name, 1, 1, state=how)
         return result
 
@@ -144,6 +147,7 @@ class Run:
             tracking_uri=self.tracker.tracking_uri,
             flow_run_id=str(flow_run.id or ""),
             seconds=round(time.monotonic() - self._started, 1),
+            artifacts=self._artifacts,
         )
         text = as_markdown(result, self.tracker.run_url())
         self.tracker.log_text(text, "summary.md")

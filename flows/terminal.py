@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import shlex
-import sys
 import threading
 import time
 import warnings
@@ -29,13 +28,12 @@ from tasks.settings import Settings
 if TYPE_CHECKING:
     from flows.run import Retrained
 
-STAGES = ("ingest", "validate", "tokenize", "train", "evaluate", "register", "promote")
 _STYLE = {"ran": "green", "cached": "cyan", "retried": "yellow", "failed": "red", "running": ""}
 
 
-def run_in_terminal(recipe: Recipe, *, verbose: bool) -> int:
-    """Run the flow, show how far it is, print the summary; returns the exit status."""
-    console, settings, started = Console(highlight=False), Settings(), time.monotonic()
+def run_in_terminal(recipe: Recipe, *, verbose: bool = False, as_json: bool = False) -> None:
+    """Run the flow, show how far it is, print the summary (or the result as JSON, with progress on stderr)."""
+    console, settings, started = Console(highlight=False, stderr=as_json), Settings(), time.monotonic()
     with writable_home(settings), quiet(verbose):
         mode = embed(settings, verbose=verbose)
         check_prefect(mode)
@@ -47,8 +45,10 @@ def run_in_terminal(recipe: Recipe, *, verbose: bool) -> int:
                 server.join()
         with StageBars(console) as bars, listening(bars), heartbeat_off(mode):
             result = retrain(recipe)
+    if as_json:
+        print(result.model_dump_json())
+        return
     print_summary(console, result, settings, time.monotonic() - started)
-    return 0
 
 
 def predict_in_terminal(texts: list[str], model: str, alias: str, as_json: bool) -> None:
@@ -216,9 +216,3 @@ def heartbeat_off(mode: str) -> Iterator[None]:
 
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield
-
-
-def interrupted() -> int:
-    """Exit status of a run that Ctrl-C ended."""
-    print("Stopped. What is finished is kept; the same command goes on from there.", file=sys.stderr)
-    return 130

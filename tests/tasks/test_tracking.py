@@ -1,0 +1,129 @@
+"""One MLflow run per retrain, found again; a dead server told within seconds; metric points once, in order."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from data_contracts.errors import ServiceUnavailable
+from data_contracts.recipe import Recipe
+from tasks.settings import Settings
+from tasks.tracking import Tracker, flatten, open_tracker, without_credentials
+from tasks.train import Forwarder
+from tests.servers import free_port, mlflow_server
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory) -> Settings:
+    return Settings(home=tmp_path_factory.mktemp("home"), artifacts=None)
+
+
+def opened(settings: Settings, fingerprint: str = "f1", **recipe) -> Tracker:
+    return open_tracker(settings, Recipe.model_validate(recipe), fingerprint, {"noisefold.flow_run_id": "flow-1"})
+
+
+def test_rerun_reopens_the_same_run_and_another_source_gets_its_own(settings):
+    first = opened(settings)
+    first.end("FAILED")
+    again = opened(settings)
+    assert again.run_id == first.run_id
+    assert again.client.get_run(again.run_id).info.status == "RUNNING"
+    assert opened(settings, "f2").run_id != first.run_id
+    assert opened(settings, training={"seed": 1}).run_id != first.run_id
+    assert opened(settings, execution={"retries": 0}).run_id == first.run_id
+
+
+def test_run_carries_what_a_reader_looks_for(settings):
+    tracker = opened(settings)
+    run = tracker.client.get_run(tracker.run_id)
+    assert run.data.params["training.max_epochs"] == str(Recipe().training.max_epochs)
+    assert run.data.params["contract.labels.values"] == '["negative", "mixed", "positive", "no_opinion"]'
+    assert run.data.tags["noisefold.flow_run_id"] == "flow-1"
+    assert "recipe.yaml" in {file.path for file in tracker.client.list_artifacts(tracker.run_id)}
+
+
+def test_metrics_are_logged_once(settings):
+    tracker = opened(settings)
+    for _ in range(2):
+        tracker.log_metrics({"test/accuracy": 0.5})
+    assert len(tracker.client.get_metric_history(tracker.run_id, "test/accuracy")) == 1
+
+
+def test_once_marks_what_the_run_has_been_told(settings):
+    tracker = opened(settings)
+    with pytest.raises(OSError), tracker.once("evaluate", "key-1") as fresh:  # noqa: PT012
+        assert fresh
+        raise OSError("the upload broke")
+    for expected in (True, False):
+        with tracker.once("evaluate", "key-1") as fresh:
+            assert fresh is expected
+
+
+def write_points(path: Path, steps: range) -> None:
+    with path.open("a") as stream:
+        for step in steps:
+            for key in ("train/loss", "val/macro_f1"):
+                stream.write(
+                    json.dumps({"key": key, "value": step / 10, "step": step, "timestamp": 1000 + step}) + "\n"
+                )
+
+
+def test_forwarder_delivers_each_point_once_even_after_a_cut_back_file(settings, tmp_path):
+    tracker, path = opened(settings, "forward"), tmp_path / "metrics.jsonl"
+    write_points(path, range(1, 6))
+    Forwarder(path, tracker).deliver()
+    # A resumed child cuts the file back to its checkpoint and computes some steps again.
+    path.write_text("")
+    write_points(path, range(1, 9))
+    forwarder = Forwarder(path, tracker)
+    forwarder.deliver()
+    forwarder.deliver()
+    history = tracker.client.get_metric_history(tracker.run_id, "train/loss")
+    assert [(m.step, m.value) for m in history] == [(s, s / 10) for s in range(1, 9)]
+
+
+def test_half_a_line_waits_for_its_end(settings, tmp_path):
+    tracker, path = opened(settings, "half"), tmp_path / "metrics.jsonl"
+    line = json.dumps({"key": "train/loss", "value": 1.0, "step": 1, "timestamp": 1})
+    path.write_text(line[:20])
+    forwarder = Forwarder(path, tracker)
+    forwarder.deliver()
+    path.write_text(line + "\n")
+    forwarder.deliver()
+    assert len(tracker.client.get_metric_history(tracker.run_id, "train/loss")) == 1
+
+
+def test_dead_server_is_told_within_five_seconds_and_without_its_password(tmp_path):
+    settings = Settings(home=tmp_path, artifacts=None, MLFLOW_TRACKING_URI=f"http://u:hunter2@127.0.0.1:{free_port()}")
+    started = time.monotonic()
+    with pytest.raises(ServiceUnavailable, match="MLflow tracking server at http://127") as caught:
+        opened(settings)
+    assert time.monotonic() - started < 5
+    assert "hunter2" not in str(caught.value)
+
+
+def test_server_that_dies_in_mid_run_gets_every_point_afterwards(tmp_path):
+    server = mlflow_server(tmp_path).start()
+    try:
+        settings = Settings(home=tmp_path / "home", artifacts=None, MLFLOW_TRACKING_URI=server.url)
+        tracker, path = opened(settings), tmp_path / "metrics.jsonl"
+        with Forwarder(path, tracker, seconds=0.1) as forwarder:
+            write_points(path, range(1, 4))
+            time.sleep(1.0)
+            server.stop()
+            write_points(path, range(4, 8))
+            time.sleep(1.0)
+            server.start()
+        forwarder.deliver()
+        history = tracker.client.get_metric_history(tracker.run_id, "val/macro_f1")
+        assert [m.step for m in history] == list(range(1, 8))
+    finally:
+        server.stop()
+
+
+def test_flatten_and_credentials():
+    assert flatten({"a": {"b": [1, "x"], "c": None}, "d": "t"}) == {"a.b": '[1, "x"]', "a.c": "null", "d": "t"}
+    assert without_credentials("https://u:p@host:1/x?token=s") == "https://host:1/x"

@@ -1,0 +1,65 @@
+"""What the house promises: imports point one way, light commands stay light, nothing is unpinned."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+ORDER = ["flows", "tasks", "lightning_modules", "data_contracts"]
+
+
+def imports(file: Path) -> set[str]:
+    tree = ast.parse(file.read_text())
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    return names | {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_imports_point_one_way(package):
+    above = ORDER[: ORDER.index(package)]
+    for file in (REPOSITORY / package).rglob("*.py"):
+        for name in imports(file):
+            assert name.split(".")[0] not in above, f"{file.relative_to(REPOSITORY)} imports {name}"
+
+
+def test_the_mathematics_knows_no_orchestrator_and_no_tracking_server():
+    for file in (REPOSITORY / "lightning_modules").rglob("*.py"):
+        heavy = {name.split(".")[0] for name in imports(file)} & {"prefect", "mlflow", "great_expectations"}
+        assert not heavy, f"{file.name} imports {heavy}"
+
+
+@pytest.mark.parametrize(
+    "command", [["--help"], ["recipe", "show"], ["recipe", "check"], ["recipe", "schema"], ["retrain", "--help"]]
+)
+def test_light_commands_import_nothing_heavy(command):
+    code = (
+        "import sys\nfrom flows.cli import main\n"
+        f"try:\n    main({command!r})\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "heavy = {'torch', 'prefect', 'mlflow', 'great_expectations', 'pandas', 'pyarrow'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_locked_requirement_has_a_hash():
+    for lock in ("base", "torch-cpu", "torch-cuda"):
+        text = (REPOSITORY / "requirements" / f"{lock}.lock").read_text()
+        pins = re.findall(r"^[A-Za-z0-9].*?(?=^[A-Za-z0-9]|\Z)", text, re.M | re.S)
+        assert pins and all("==" in pin and "--hash=sha256:" in pin for pin in pins), lock
+
+
+def test_locks_hold_what_the_project_asks_for():
+    base = (REPOSITORY / "requirements" / "base.lock").read_text()
+    asked = re.findall(r'^    "([a-z-]+)==([\d.]+)",$', (REPOSITORY / "pyproject.toml").read_text(), re.M)
+    assert len(asked) >= 8
+    for name, version in asked:
+        lock = base if name != "torch" else (REPOSITORY / "requirements" / "torch-cuda.lock").read_text()
+        assert f"{name}=={version}" in lock
+    assert "\ntorch==" not in base and "\nnvidia-" not in base
