@@ -54,6 +54,15 @@ class TextLimits(Part):
     allow_control_characters: bool = Field(True, description="Accept C0/C1 controls other than tab and line ends.")
 
 
+def _label_text(value: Any) -> Any:
+    """A label as ingest writes it: 1 and 1.0 are "1", true is "true"."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, int | float) else value
+
+
 class Labels(Part):
     """Either the exact set of labels, or bounds on how many there are."""
 
@@ -66,9 +75,7 @@ class Labels(Part):
     @field_validator("values", mode="before")
     @classmethod
     def _as_text(cls, value: Any) -> Any:
-        return (
-            [str(v) if isinstance(v, (int, float)) else v for v in value] if isinstance(value, (list, tuple)) else value
-        )
+        return [_label_text(v) for v in value] if isinstance(value, list | tuple) else value
 
     @field_validator("values")
     @classmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class NoisefoldError(Exception):
     """Something the user can mend. Shown as `cause` and `remedy`, without a traceback; no stage retries it."""
@@ -23,7 +25,9 @@ class SourceError(NoisefoldError):
 
 
 class ContractViolation(NoisefoldError):
-    """The data break their contract; names expectation, share and sample cells."""
+    """The data break their contract; names expectation, share and sample cells. `report` holds the whole story."""
+
+    report: Path | None = None
 
 
 class TrainingError(NoisefoldError):

@@ -131,7 +131,7 @@ def contract_group() -> None:
 @click.option("--name", help="Name of the contract; otherwise the file's.")
 @click.option("--output", "-o", type=click.Path(dir_okay=False), help="Write here instead of to the terminal.")
 def infer(file: str, name: str | None, output: str | None) -> None:
-    """Draft a contract from the rows of FILE (CSV, JSON Lines, Parquet; a folder, a glob or a URL)."""
+    """Draft a contract from the rows of FILE: CSV, JSON Lines or Parquet, a path or a URL."""
     from data_contracts.infer import infer_contract, to_yaml
 
     text = to_yaml(infer_contract(file, name))

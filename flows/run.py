@@ -13,7 +13,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 from prefect.states import State
 from pydantic import BaseModel, ConfigDict
-from tasks.register import champion_bundle
+from tasks.promote import champion_bundle
 
 from data_contracts.artifacts import (
     Artifact,

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from data_contracts.errors import NoisefoldError
 from data_contracts.recipe import Recipe
-from flows.environment import embed, running_server
+from flows.environment import embed, running_server, switches
 from tasks.progress import Progress as Report
 from tasks.progress import listening
 from tasks.settings import Settings
@@ -44,7 +44,18 @@ def run_in_terminal(recipe: Recipe, *, verbose: bool = False, as_json: bool = Fa
             if server is not None:
                 server.join()
         with StageBars(console) as bars, listening(bars), heartbeat_off(mode):
-            result = retrain(recipe)
+            try:
+                result = retrain(recipe)
+            except NoisefoldError:
+                raise
+            except Exception as error:
+                if verbose:
+                    raise
+                raise NoisefoldError(
+                    f"{type(error).__name__}: {error}",
+                    "Finished stages are kept: the same command goes on from there. The traceback is in "
+                    f"{settings.root / 'logs' / 'noisefold.log'}; --verbose shows it here.",
+                ) from error
     if as_json:
         print(result.model_dump_json())
         return
@@ -55,23 +66,22 @@ def predict_in_terminal(texts: list[str], model: str, alias: str, as_json: bool)
     """Label texts with a registered version, through the same file that serves it."""
     settings, console = Settings(), Console(highlight=False)
     with writable_home(settings), quiet(False):
-        embed(settings)
-        from tasks.register import load_served
+        switches()
+        from tasks.predict import predict_texts, probabilities
 
-        labels, probabilities, version = load_served(settings, model, alias, texts)
-    best = probabilities.argmax(axis=1)
+        frame, version = predict_texts(settings, model, alias, texts)
+    shares = probabilities(frame)
     if as_json:
-        for text, row, winner in zip(texts, probabilities, best, strict=True):
-            shares = {label: round(float(p), 6) for label, p in zip(labels, row, strict=True)}
-            console.out(
-                json.dumps({"text": text, "label": labels[winner], "probabilities": shares}, ensure_ascii=False)
-            )
+        for text, label, row in zip(texts, frame["label"], shares.to_dict("records"), strict=True):
+            line = {"text": text, "label": label, "probabilities": {k: round(float(p), 6) for k, p in row.items()}}
+            console.out(json.dumps(line, ensure_ascii=False), highlight=False)
         return
     table = Table(title=f"{model} version {version} ({alias})", title_justify="left")
-    for column in ("text", "label", "probability"):
-        table.add_column(column, justify="right" if column == "probability" else "left")
-    for text, row, winner in zip(texts, probabilities, best, strict=True):
-        table.add_row(escape(text), escape(labels[winner]), f"{row[winner]:.3f}")
+    table.add_column("text")
+    table.add_column("label")
+    table.add_column("probability", justify="right")
+    for text, label, best in zip(texts, frame["label"], shares.max(axis=1), strict=True):
+        table.add_row(escape(text), escape(label), f"{best:.3f}")
     console.print(table)
 
 

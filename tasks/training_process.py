@@ -59,7 +59,8 @@ def main(spec_file: str) -> int:
 
 def _end_with_parent() -> None:
     """The parent holds the other end of stdin: its end of file means that the parent is gone, however it went."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not sys.stdin: its lock, held by this thread, would abort the interpreter's shutdown
+        pass
     os._exit(1)
 
 

@@ -1,0 +1,222 @@
+"""The folded model on disk: `model.safetensors`, `bundle.json`, `tokenizer.json`. No pickle.
+
+    log p(class | document) = logsumexp_w log p(class | window w) - log W,   the mean of the windows' probabilities.
+
+This file is shipped inside the registered model: it imports torch, numpy, safetensors, tokenizers and `network`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from tokenizers import Tokenizer
+
+from lightning_modules.network import TextNetwork, build_network
+
+FORMAT = 1
+WEIGHTS, DESCRIPTION, TOKENIZER = "model.safetensors", "bundle.json", "tokenizer.json"
+PAD_NAMES = ("[PAD]", "<pad>", "<|pad|>", "<|padding|>", "<PAD>", "<|endoftext|>")
+UNKNOWN_NAMES = ("[UNK]", "<unk>", "<|unk|>", "<UNK>", "<|endoftext|>")
+
+
+class BundleError(ValueError):
+    """The folder is no bundle that this version can read, or its bytes have changed."""
+
+
+def save_bundle(
+    folder: Path,
+    network: TextNetwork,
+    *,
+    tokenizer_json: bytes,
+    labels: Sequence[str],
+    max_length: int,
+    overlap: int,
+    temperature: float = 1.0,
+    meta: dict[str, Any] | None = None,
+) -> str:
+    """Write a folded network (plain torch layers) and return its content digest; `meta` has no part in it.
+
+    Effects: three files in `folder`; `bundle.json`, which vouches for the others, last.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    weights = save_safetensors(state)  # without metadata, whose order would change the bytes from run to run
+    pad_id, unknown_id = special_ids(load_tokenizer(tokenizer_json))
+    facts = {
+        "format": FORMAT,
+        "network": network.describe(),
+        "labels": list(labels),
+        "max_length": max_length,
+        "overlap": overlap,
+        "temperature": float(temperature),
+        "pad_id": pad_id,
+        "unknown_id": unknown_id,
+        "tokenizer_sha256": hashlib.sha256(tokenizer_json).hexdigest(),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    digest = _digest(facts)
+    text = json.dumps({**facts, "digest": digest, "meta": meta or {}}, indent=2, ensure_ascii=False, sort_keys=True)
+    for name, data in ((WEIGHTS, weights), (TOKENIZER, tokenizer_json), (DESCRIPTION, text.encode())):
+        temporary = folder / f"{name}.tmp"
+        temporary.write_bytes(data)
+        os.replace(temporary, folder / name)
+    return digest
+
+
+class Bundle:
+    """A loaded bundle: text in, probabilities per class out. Nothing is unpickled and every byte is checked."""
+
+    def __init__(self, network: TextNetwork, facts: dict[str, Any], tokenizer_json: bytes) -> None:
+        self.network, self.facts, self.tokenizer_json = network.eval(), facts, tokenizer_json
+        self.tokenizer = load_tokenizer(tokenizer_json)
+        self.labels: tuple[str, ...] = tuple(facts["labels"])
+        self.digest: str = facts["digest"]
+        self.temperature: float = facts["temperature"]
+        self.max_length: int = facts["max_length"]
+        self.overlap: int = facts["overlap"]
+        self.meta: dict[str, Any] = facts["meta"]
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Bundle:
+        """Read a bundle, checked against its digests.
+
+        Raises:
+            BundleError: a file is missing, the format is unknown, or bytes have changed.
+        """
+        folder = Path(folder)
+        read = {name: _read(folder, name) for name in (DESCRIPTION, WEIGHTS, TOKENIZER)}
+        try:
+            facts = json.loads(read[DESCRIPTION])
+        except ValueError as error:
+            raise BundleError(f"{folder / DESCRIPTION} is no JSON: {error}") from error
+        if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+            found = facts.get("format") if isinstance(facts, dict) else type(facts).__name__
+            raise BundleError(f"{folder} has bundle format {found!r}; this version reads format {FORMAT}.")
+        stated = {key: value for key, value in facts.items() if key not in ("digest", "meta")}
+        for name, changed in (
+            (DESCRIPTION, facts.get("digest") != _digest(stated)),
+            (WEIGHTS, facts.get("weights_sha256") != hashlib.sha256(read[WEIGHTS]).hexdigest()),
+            (TOKENIZER, facts.get("tokenizer_sha256") != hashlib.sha256(read[TOKENIZER]).hexdigest()),
+        ):
+            if changed:
+                raise BundleError(f"{folder / name} has changed since the bundle was written (its digest differs).")
+        network = build_network(facts["network"])
+        try:
+            network.load_state_dict(load_safetensors(read[WEIGHTS]))
+        except (SafetensorError, RuntimeError) as error:
+            raise BundleError(f"{folder / WEIGHTS} does not fit the network that {DESCRIPTION} describes.") from error
+        return cls(network, facts, read[TOKENIZER])
+
+    def encode(self, texts: Sequence[str]) -> tuple[list[list[int]], np.ndarray]:
+        """Windows of token ids, and for each window the index of its text."""
+        windows: list[list[int]] = []
+        document: list[int] = []
+        for index, encoding in enumerate(self.tokenizer.encode_batch(list(texts), add_special_tokens=False)):
+            cut = split_windows(encoding.ids, self.max_length, self.overlap, unknown_id=self.facts["unknown_id"])
+            windows += cut
+            document += [index] * len(cut)
+        return windows, np.asarray(document, dtype=np.int64)
+
+    @torch.inference_mode()
+    def log_proba_of_windows(
+        self, windows: Sequence[Sequence[int]], document: np.ndarray, batch_tokens: int = 16384
+    ) -> np.ndarray:
+        """log p(class | document) as float64 (documents, C), at temperature 1; every document needs a window.
+
+        Windows of like length share a batch of at most `batch_tokens` padded positions.
+        """
+        document = np.asarray(document, dtype=np.int64)
+        counts = np.bincount(document)
+        if not counts.all():
+            raise ValueError(f"document {int(np.argmin(counts))} has no window")
+        lengths = np.fromiter((len(window) for window in windows), dtype=np.int64, count=len(windows))
+        flat = np.fromiter(chain.from_iterable(windows), dtype=np.int64, count=int(lengths.sum()))
+        starts = np.cumsum(lengths) - lengths
+        device = next(self.network.parameters()).device
+        order, first = np.argsort(lengths, kind="stable"), 0
+        log_proba = np.empty((len(windows), len(self.labels)))
+        while first < len(order):
+            # Sorted upwards, so a batch is as wide as its last row: the longest prefix with rows * width in bounds.
+            padded = np.arange(1, len(order) - first + 1) * lengths[order[first:]]
+            rows = order[first : first + max(1, int(np.searchsorted(padded, batch_tokens, side="right")))]
+            position = np.arange(lengths[rows].max())
+            inside = position < lengths[rows, None]
+            at = np.where(inside, starts[rows, None] + position, 0)
+            ids = torch.from_numpy(np.where(inside, flat[at], self.facts["pad_id"])).to(device)
+            logits = self.network(ids, torch.from_numpy(lengths[rows]).to(device))
+            log_proba[rows] = logits.double().log_softmax(dim=-1).cpu().numpy()
+            first += len(rows)
+        total = np.full((len(counts), len(self.labels)), -np.inf)
+        np.logaddexp.at(total, document, log_proba)
+        return total - np.log(counts)[:, None]
+
+    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """p(class | text), float64 (texts, C): softmax of the document's log-probabilities over the temperature."""
+        if not len(texts):
+            return np.empty((0, len(self.labels)))
+        scaled = self.log_proba_of_windows(*self.encode(texts)) / self.temperature
+        proba = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return proba / proba.sum(axis=1, keepdims=True)
+
+
+def split_windows(ids: Sequence[int], max_length: int, overlap: int, *, unknown_id: int = 1) -> list[list[int]]:
+    """Cut a document into windows: no token is lost, and neighbours share at least `overlap` tokens.
+
+    The last window ends where the document ends and is as long as the others, so it may share more. An empty document
+    is one window with the unknown token.
+    """
+    if not len(ids):
+        return [[unknown_id]]
+    last = max(len(ids) - max_length, 0)
+    starts = [*range(0, last, max_length - overlap), last]
+    return [list(ids[start : start + max_length]) for start in starts]
+
+
+def load_tokenizer(tokenizer_json: bytes) -> Tokenizer:
+    """A tokenizer that neither cuts nor pads, whatever its file says: windows are ours."""
+    try:
+        tokenizer = Tokenizer.from_buffer(tokenizer_json)
+    except Exception as error:  # tokenizers raises bare Exception
+        raise BundleError(f"The tokenizer.json cannot be read: {error}") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def special_ids(tokenizer: Tokenizer) -> tuple[int, int]:
+    """Ids of the padding and the unknown token, by the names in common use."""
+    found = []
+    for role, names in (
+        ("padding", PAD_NAMES),
+        ("unknown", (getattr(tokenizer.model, "unk_token", None), *UNKNOWN_NAMES)),
+    ):
+        ids = [tokenizer.token_to_id(name) for name in names if name]
+        known = [value for value in ids if value is not None]
+        if not known:
+            raise BundleError(f"The tokenizer defines no {role} token (looked for {', '.join(n for n in names if n)}).")
+        found.append(known[0])
+    return found[0], found[1]
+
+
+def _digest(facts: dict[str, Any]) -> str:
+    text = json.dumps(facts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{folder / name} cannot be read ({error.strerror}); the bundle is incomplete.") from error

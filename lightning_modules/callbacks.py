@@ -1,0 +1,239 @@
+"""What a training leaves behind while it runs: metrics, the best weights, and checkpoints to resume from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from data_contracts.errors import TrainingError
+from lightning_modules.module import TextModule
+from lightning_modules.reparameterizations import noise_level
+
+OnProgress = Callable[[dict[str, Any]], None]
+PROGRESS_SECONDS = 0.4
+KEPT_CHECKPOINTS = 2
+
+
+class MetricsLog:
+    """`metrics.jsonl`: one point per line, {"key", "value", "step", "timestamp"} (milliseconds), flushed per step."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        now = int(time.time() * 1000)
+        points = [{"key": key, "value": value, "step": step, "timestamp": now} for key, value in values.items()]
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write("".join(json.dumps(point) + "\n" for point in points))
+
+    def rewind(self, step: int) -> None:
+        """Drop what a killed attempt wrote after `step`, a torn last line included. Steps only grow within the file."""
+        if not self.path.exists():
+            return
+        kept = 0
+        with self.path.open("rb") as stream:
+            for line in stream:
+                try:
+                    if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+                        break
+                except ValueError:
+                    break
+                kept += len(line)
+        os.truncate(self.path, kept)
+
+
+class Recorder(pl.Callback):
+    """Writes metrics and reports progress; stops on a loss that is not finite.
+
+    Sums are kept on the device between two points, so no step waits for a GPU.
+    """
+
+    def __init__(self, log: MetricsLog, on_progress: OnProgress, steps_per_epoch: int) -> None:
+        self.points, self.on_progress = log, on_progress
+        # About every 10 steps, at most about 100 points per epoch, at least two.
+        self.every = max(min(10, max(1, steps_per_epoch // 2)), -(-steps_per_epoch // 100))
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+        self.started = self.reported = time.monotonic()
+
+    @property
+    def state_key(self) -> str:
+        return "noisefold.recorder"
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": {name: value.cpu() for name, value in self.sums.items()}, "count": self.count}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.sums, self.count = dict(state_dict["sums"]), state_dict["count"]
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        step_values = {
+            "loss": outputs["loss"].detach(),
+            "nll": outputs["nll"],
+            "gradient_norm": pl_module.gradient_norm,
+            "tokens": batch["lengths"].sum(),
+        }
+        for name, value in step_values.items():
+            self.sums[name] = value if name not in self.sums else self.sums[name].to(value.device) + value
+        self.count += 1
+        step = trainer.global_step
+        if step % self.every == 0 or batch_idx + 1 == trainer.num_training_batches:
+            self._point(trainer, pl_module, step, outputs)
+        now = time.monotonic()
+        if now - self.reported >= PROGRESS_SECONDS:
+            self.reported = now
+            self.on_progress(
+                {
+                    "event": "progress",
+                    "epoch": trainer.current_epoch + 1,
+                    "step": step,
+                    "total_steps": pl_module.total_steps,
+                    "loss": self.check(trainer, outputs["loss"]),
+                }
+            )
+
+    def _point(self, trainer: pl.Trainer, module: TextModule, step: int, outputs: Any) -> None:
+        mean = {name: float(value) / self.count for name, value in self.sums.items()}
+        self.check(trainer, mean["loss"])
+        now = time.monotonic()
+        values = {
+            "train/loss": mean["loss"],
+            "train/nll": mean["nll"],
+            "train/gradient_norm": mean["gradient_norm"],
+            "train/learning_rate": module.learning_rate,
+            "train/tokens_per_second": mean["tokens"] * self.count / max(now - self.started, 1e-9),
+        }
+        if "kl" in outputs:
+            values["train/kl"], values["train/beta"] = float(outputs["kl"]), outputs["beta"]
+        if (alpha := noise_level(module.network)) is not None:
+            values["train/noise_alpha"] = float(alpha)
+        self.points.write(step, values)
+        self.sums, self.count, self.started = {}, 0, now
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.points.write(trainer.global_step, {**pl_module.validation, "epoch": float(trainer.current_epoch + 1)})
+        self.started = time.monotonic()  # validation is no part of the training's throughput
+
+    def check(self, trainer: pl.Trainer, loss: float | Tensor | None = None) -> float:
+        """The loss as a number; raises where it, or the sum since the last point, is not finite."""
+        value = float(self.sums.get("loss", 0.0)) if loss is None else float(loss)
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"The training loss became {value} in epoch {trainer.current_epoch + 1}, "
+                f"at or up to {self.every} steps before step {trainer.global_step}.",
+                "Lower training.learning_rate or training.gradient_clip, or raise training.warmup.",
+            )
+        return value
+
+
+class KeepBest(pl.Callback):
+    """Early stopping on the objective's monitored metric, with the best weights kept in memory and in checkpoints."""
+
+    def __init__(self, patience: int, on_progress: OnProgress) -> None:
+        self.patience, self.on_progress = patience, on_progress
+        self.best, self.best_epoch, self.steps = -math.inf, 0, 0
+        self.weights: dict[str, Tensor] = {}
+        self.history: list[dict[str, Any]] = []
+
+    @property
+    def exhausted(self) -> bool:
+        return len(self.history) - self.best_epoch >= self.patience
+
+    @property
+    def state_key(self) -> str:
+        return "noisefold.keep_best"
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("best", "best_epoch", "steps", "weights", "history")}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for name, value in state_dict.items():
+            setattr(self, name, value)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if self.exhausted:  # resumed from the checkpoint of the epoch that stopped it
+            trainer.should_stop = True
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        value = pl_module.validation[f"val/{pl_module.objective.monitor}"]
+        epoch, self.steps = trainer.current_epoch + 1, trainer.global_step
+        if value > self.best:
+            self.best, self.best_epoch = value, epoch
+            state = pl_module.network.state_dict()
+            self.weights = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+        self.history.append({"epoch": epoch, "step": self.steps, **pl_module.validation})
+        self.on_progress(
+            {
+                "event": "epoch",
+                **self.history[-1],
+                "total_steps": pl_module.total_steps,
+                "best": self.best_epoch == epoch,
+            }
+        )
+        if self.exhausted:
+            trainer.should_stop = True
+
+
+class Checkpoints(pl.Callback):
+    """Resume checkpoints `step-<step>-<sha256 of the bytes>.ckpt`: whole by their name, or set aside.
+
+    Every N steps and after each epoch's validation. Lightning's own state is saved in hooks that run before the loop
+    has counted the batch (or the epoch) as completed; it is completed here, or the batch would be counted twice.
+    """
+
+    def __init__(self, folder: Path, every: int, identity: str, recorder: Recorder) -> None:
+        self.folder, self.every, self.identity, self.recorder = folder, every, identity, recorder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        # After an epoch's last batch its validation is still to come, and the epoch's own checkpoint follows that.
+        last = batch_idx + 1 == trainer.num_training_batches
+        if trainer.global_step % self.every == 0 and not last:
+            self.save(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.save(trainer)
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        loops = checkpoint["loops"]["fit_loop"]
+        for progress in ("epoch_loop.batch_progress", "epoch_progress"):
+            for span in ("current", "total"):
+                loops[progress][span]["completed"] = loops[progress][span]["processed"]
+        checkpoint["noisefold"] = {"identity": self.identity, "step": trainer.global_step}
+
+    def save(self, trainer: pl.Trainer) -> None:
+        self.recorder.check(trainer)  # a checkpoint from which no resume could go on would hide the older ones
+        temporary = self.folder / "writing.tmp"
+        trainer.save_checkpoint(temporary)
+        sha = hashlib.sha256(temporary.read_bytes()).hexdigest()[:16]
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, self.folder / f"step-{trainer.global_step:09d}-{sha}.ckpt")
+        for old in sorted(self.folder.glob("step-*.ckpt"))[:-KEPT_CHECKPOINTS]:
+            old.unlink()
+
+    def latest(self, on_progress: OnProgress) -> tuple[Path, int] | None:
+        """The newest checkpoint of this very training that is whole, and its step."""
+        for path in sorted(self.folder.glob("step-*.ckpt"), reverse=True):
+            try:
+                if hashlib.sha256(path.read_bytes()).hexdigest()[:16] != path.stem.rsplit("-", 1)[-1]:
+                    raise ValueError("its bytes have changed")
+                facts = torch.load(path, map_location="cpu", weights_only=True)["noisefold"]
+                if facts["identity"] != self.identity:
+                    raise ValueError("it belongs to a training with other data or settings")
+                return path, facts["step"]
+            except Exception as error:  # whatever is wrong with it, training from an older one is right
+                os.replace(path, path.with_suffix(".damaged"))
+                on_progress({"event": "note", "message": f"Checkpoint {path.name} was set aside: {error}."})
+        return None

@@ -1,0 +1,164 @@
+"""Encoders: token vectors in, one vector per document out. Padding never changes what comes out.
+
+Shapes: B batch, T positions, D size of a token's vector, H hidden units per direction.
+This file is shipped inside the registered model: it imports torch and nothing of this repository.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class TanhEncoder(nn.Module):
+    """h_t = tanh(W e_t + b), then [mean_t h_t ; max_t h_t] over the document's own tokens."""
+
+    def __init__(self, input_size: int, description: dict[str, Any]) -> None:
+        super().__init__()
+        self.project = nn.Linear(input_size, description["hidden_size"])
+        self.output_size = 2 * description["hidden_size"]
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "tanh", "hidden_size": self.project.weight.shape[0]}
+
+    def forward(self, x_BTD: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
+        h_BTH = torch.tanh(self.project(x_BTD))
+        highest_BH = h_BTH.masked_fill(~mask_BT.unsqueeze(-1), -torch.inf).amax(dim=1)
+        return torch.cat([masked_mean(h_BTH, lengths_B, mask_BT), highest_BH], dim=-1)
+
+
+class BiLSTMEncoder(nn.Module):
+    """Stacked pairs of LSTMs (one per direction), then additive attention with a learned query.
+
+    Bahdanau 2015, https://arxiv.org/abs/1409.0473: a = softmax_t(v . tanh(W h_t + b)), output sum_t a_t h_t.
+    The backward LSTM reads each document reversed within its own length, so that it meets no padding before text:
+    plain `bidirectional=True` on padded rows would, and packed sequences lose the fused CPU kernel.
+    """
+
+    def __init__(self, input_size: int, description: dict[str, Any]) -> None:
+        super().__init__()
+        self.forwards, self.backwards = nn.ModuleList(), nn.ModuleList()
+        for forward_size, backward_size in description["hidden_sizes"]:
+            self.forwards.append(_lstm(input_size, forward_size))
+            self.backwards.append(_lstm(input_size, backward_size))
+            input_size = forward_size + backward_size
+        self.attention = nn.Linear(input_size, description["attention_size"])
+        self.query = nn.Linear(description["attention_size"], 1, bias=False)
+        self.output_size = input_size
+
+    def describe(self) -> dict[str, Any]:
+        pairs = zip(self.forwards, self.backwards, strict=True)
+        return {
+            "kind": "bilstm_attention",
+            "hidden_sizes": [[_width(f.weight_hh_l0), _width(b.weight_hh_l0)] for f, b in pairs],
+            "attention_size": self.attention.weight.shape[0],
+        }
+
+    def forward(self, x_BTD: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
+        index = reversal(lengths_B, x_BTD.shape[1])
+        for forwards, backwards in zip(self.forwards, self.backwards, strict=True):
+            ahead_BTH, _ = forwards(x_BTD)
+            back_BTH, _ = backwards(_Permute.apply(x_BTD, index))
+            x_BTD = torch.cat([ahead_BTH, _Permute.apply(back_BTH, index)], dim=-1)
+        scores_BT = self.query(torch.tanh(self.attention(x_BTD))).squeeze(-1)
+        weights_BT = scores_BT.masked_fill(~mask_BT, -torch.inf).softmax(dim=-1)
+        # What an LSTM puts out over padding is finite, so a weight of exactly 0 removes it.
+        return torch.bmm(weights_BT.unsqueeze(1), x_BTD).squeeze(1)
+
+
+class TransformerEncoder(nn.Module):
+    """Pre-norm Transformer blocks (Xiong 2020, https://arxiv.org/abs/2002.04745), learned positions, mean pooling."""
+
+    def __init__(self, input_size: int, description: dict[str, Any]) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(0.02 * torch.randn(description["max_length"], input_size))
+        sizes, heads = description["feedforward_sizes"], description["num_heads"]
+        self.blocks = nn.ModuleList(_Block(input_size, heads, size) for size in sizes)
+        self.norm = nn.LayerNorm(input_size)
+        self.output_size, self.num_heads = input_size, heads
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "kind": "transformer",
+            "max_length": self.positions.shape[0],
+            "num_heads": self.num_heads,
+            "feedforward_sizes": [_width(block.widen.bias) for block in self.blocks],
+        }
+
+    def forward(self, x_BTD: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
+        x_BTD = x_BTD + self.positions[: x_BTD.shape[1]]
+        for block in self.blocks:
+            x_BTD = block(x_BTD, mask_BT[:, None, None, :])
+        return masked_mean(self.norm(x_BTD), lengths_B, mask_BT)
+
+
+class _Block(nn.Module):
+    def __init__(self, size: int, heads: int, feedforward_size: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.before_attention, self.before_feedforward = nn.LayerNorm(size), nn.LayerNorm(size)
+        self.qkv, self.mix = nn.Linear(size, 3 * size), nn.Linear(size, size)
+        self.widen, self.narrow = nn.Linear(size, feedforward_size), nn.Linear(feedforward_size, size)
+
+    def forward(self, x_BTD: Tensor, mask_B11T: Tensor) -> Tensor:
+        B, T, D = x_BTD.shape
+        qkv = self.qkv(self.before_attention(x_BTD)).view(B, T, 3, self.heads, D // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask_B11T)
+        x_BTD = x_BTD + self.mix(attended.transpose(1, 2).reshape(B, T, D))
+        return x_BTD + self.narrow(F.gelu(self.widen(self.before_feedforward(x_BTD))))
+
+
+ENCODERS: dict[str, type[TanhEncoder] | type[BiLSTMEncoder] | type[TransformerEncoder]] = {
+    "tanh": TanhEncoder,
+    "bilstm_attention": BiLSTMEncoder,
+    "transformer": TransformerEncoder,
+}
+
+
+def masked_mean(h_BTH: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
+    total_BH = (h_BTH * mask_BT.unsqueeze(-1)).sum(dim=1)
+    return total_BH / lengths_B.unsqueeze(-1).to(h_BTH.dtype)
+
+
+def reversal(lengths_B: Tensor, T: int) -> Tensor:
+    """Flat index (B * T) that reverses each row within its own length and leaves its padding; its own inverse."""
+    position_T = torch.arange(T, device=lengths_B.device)
+    mirrored_BT = lengths_B.unsqueeze(1) - 1 - position_T
+    within_BT = torch.where(mirrored_BT >= 0, mirrored_BT, position_T)
+    start_B1 = torch.arange(len(lengths_B), device=lengths_B.device).unsqueeze(1) * T
+    return (start_B1 + within_BT).flatten()
+
+
+class _Permute(torch.autograd.Function):
+    """Rows of a (B, T, D) tensor by a flat index that is its own inverse.
+
+    The gradient of a permutation is its inverse, here the same gather; autograd would scatter-add instead, which is
+    several times slower and not deterministic on every device.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_BTD: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        return x_BTD.reshape(-1, x_BTD.shape[-1]).index_select(0, index).view(x_BTD.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        return _Permute.apply(gradients[0], index), None
+
+
+def _lstm(input_size: int, hidden_size: int) -> nn.LSTM:
+    lstm = nn.LSTM(input_size, hidden_size, batch_first=True)
+    with torch.no_grad():  # an open forget gate at the start (Jozefowicz 2015); torch adds two biases, one suffices
+        nn.init.ones_(lstm.get_parameter("bias_ih_l0")[hidden_size : 2 * hidden_size])
+        nn.init.zeros_(lstm.get_parameter("bias_hh_l0"))
+    return lstm
+
+
+def _width(tensor: Any) -> int:
+    """Size of the last dimension (Any: a module's attributes have no static type)."""
+    return tensor.shape[-1]

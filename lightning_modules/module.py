@@ -1,0 +1,128 @@
+"""The training step, once: loss = mean NLL + beta * KL / N.
+
+N is the number of terms of that mean over the training set, KL the sum over layers in nats, so the loss is the negative
+ELBO per term at beta = 1, the same under gradient accumulation and on several devices.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from data_contracts.recipe import MultiplicativeNoise, Reparameterization, TrainingConfig
+from lightning_modules.objectives.classify import Classification
+from lightning_modules.reparameterizations import kl, mix, redraw, set_mode
+from lightning_modules.token_data import Batch
+
+
+class TextModule(pl.LightningModule):
+    """Trains a reparameterized TextNetwork on what its objective asks for.
+
+    Args:
+        total_steps: optimizer steps of the whole training; the schedules of learning rate and beta are shares of it.
+        terms: N of KL / N.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        objective: Classification,
+        reparameterization: Reparameterization,
+        training: TrainingConfig,
+        *,
+        total_steps: int,
+        terms: int,
+    ) -> None:
+        super().__init__()
+        self.network, self.objective, self.config = network, objective, training
+        self.noise = reparameterization if isinstance(reparameterization, MultiplicativeNoise) else None
+        self.total_steps, self.terms = total_steps, terms
+        self.gradient_norm = torch.zeros(())  # of the last step, before clipping
+        self.learning_rate = 0.0  # of the last step
+        self.validation: dict[str, float] = {}
+        self._outputs: list[tuple[Tensor, Tensor]] = []
+        self._drawn_for: int | None = None
+
+    @property
+    def beta(self) -> float:
+        """Weight of KL / N at this step: up from 0 over `kl_warmup` of the steps. From global_step, which resumes."""
+        if self.noise is None:
+            return 0.0
+        rising = self.noise.kl_warmup * self.total_steps
+        return self.noise.beta * (min(1.0, self.global_step / rising) if rising else 1.0)
+
+    def on_train_start(self) -> None:
+        set_mode(self.network, "sample")
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Randomness is a function of (seed, step, rank): a resumed training needs no generator state to go on exactly.
+
+        The noise belongs to the optimizer step, so micro-batches of one step share it; dropout is drawn per batch.
+        """
+        torch.manual_seed(mix(self.config.seed, self.global_step, batch_idx, self.global_rank))
+        if self._drawn_for != self.global_step:
+            self._drawn_for = self.global_step
+            redraw(self.network, mix(self.config.seed, self.global_step, self.global_rank))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        _, nll = self._step(batch)
+        if self.noise is None:
+            return {"loss": nll, "nll": nll.detach()}
+        divergence, beta = kl(self.network), self.beta
+        loss = nll + (beta / self.terms) * divergence
+        return {"loss": loss, "nll": nll.detach(), "kl": divergence.detach(), "beta": beta}
+
+    def _step(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        logits = self.network(batch["input_ids"], batch["lengths"])
+        return logits, self.objective.loss(logits, batch)
+
+    def on_validation_start(self) -> None:
+        set_mode(self.network, "mean")
+        self._outputs.clear()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        logits, _ = self._step(batch)
+        self._outputs.append((logits.float().cpu(), batch["labels"].cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        logits, labels = (torch.cat(parts) for parts in zip(*self._outputs, strict=True))
+        found = self.objective.metrics(logits, labels)
+        if self.noise is not None:
+            found["loss"] += self.beta / self.terms * float(kl(self.network))
+        self.validation = {f"val/{name}": value for name, value in found.items()}
+
+    def on_validation_end(self) -> None:
+        set_mode(self.network, "sample")
+
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
+        # Trainer(gradient_clip_val=...) would clip as well, but throw the norm away. Called just before the step, so
+        # this is also the rate that the step takes: the scheduler has moved on when the batch ends.
+        self.learning_rate = optimizer.param_groups[0]["lr"]
+        self.gradient_norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; decay on weight matrices only; log_alpha in a group of its own. Linear warm-up, then linear decay."""
+        decayed, plain, log_alpha = [], [], []
+        for name, parameter in self.network.named_parameters():
+            is_alpha = name.rsplit(".", 1)[-1].startswith("log_alpha_")
+            (log_alpha if is_alpha else decayed if parameter.ndim > 1 else plain).append(parameter)
+        rate, config = self.config.learning_rate, self.config
+        factor = self.noise.alpha_lr_factor if self.noise else 1.0
+        groups = [
+            {"params": decayed, "weight_decay": config.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+            {"params": log_alpha, "weight_decay": 0.0, "lr": rate * factor},
+        ]
+        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=rate, fused=True)
+        rising = round(config.warmup * self.total_steps)
+
+        def share(step: int) -> float:
+            if step < rising:
+                return (step + 1) / (rising + 1)
+            return max(0.0, (self.total_steps - step) / max(1, self.total_steps - rising))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -1,0 +1,154 @@
+"""Token Parquet -> padded batches: Arrow into flat buffers, no Python loop per row.
+
+The order of an epoch is a function of (seed, epoch) only, so a training that died resumes by skipping what it did.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+Batch = dict[str, Tensor]
+POOL_BATCHES = 50  # batches sorted by length together: enough to pad little, few enough to keep the order random
+
+
+class TokenTable:
+    """One split in memory: all ids in one flat buffer (4 bytes per token), with the start and length of each row."""
+
+    def __init__(self, path: Path, columns: tuple[str, str] = ("input_ids", "label")) -> None:
+        ids, target = columns
+        table = pq.read_table(path, columns=list(columns))
+        chunks = [chunk.flatten().to_numpy() for chunk in table[ids].chunks]
+        lengths = [np.diff(chunk.offsets.to_numpy()) for chunk in table[ids].chunks]
+        self.ids = np.concatenate(chunks or [np.empty(0, np.int32)])
+        self.lengths = np.concatenate(lengths or [np.empty(0, np.int32)]).astype(np.int64)
+        self.labels = table[target].to_numpy().astype(np.int64)
+        self.starts = np.cumsum(self.lengths) - self.lengths
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def digest(self) -> int:
+        """Checksum of the rows in their order: a checkpoint belongs to one table."""
+        return zlib.crc32(self.labels, zlib.crc32(self.lengths, zlib.crc32(np.ascontiguousarray(self.ids))))
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """Rows as input_ids (B, T), lengths (B), labels (B); padding is id 0, which the network does not read."""
+        lengths = self.lengths[rows]
+        position = np.arange(lengths.max())
+        inside = position < lengths[:, None]
+        at = self.starts[rows, None] + position
+        ids = np.zeros(at.shape, dtype=np.int64)
+        ids[inside] = self.ids[at[inside]]
+        return {
+            "input_ids": torch.from_numpy(ids),
+            "lengths": torch.from_numpy(lengths),
+            "labels": torch.from_numpy(self.labels[rows]),
+        }
+
+
+class EpochOrder:
+    """Batches of like length: shuffle the rows, sort each pool of batches by length, shuffle the batches."""
+
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // self.batch_size)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        rows = rng.permutation(len(self.lengths))
+        pool = POOL_BATCHES * self.batch_size
+        for first in range(0, len(rows), pool):
+            part = rows[first : first + pool]
+            rows[first : first + pool] = part[np.argsort(self.lengths[part], kind="stable")]
+        for batch in rng.permutation(len(self)):
+            yield rows[batch * self.batch_size : (batch + 1) * self.batch_size]
+
+
+class FixedOrder:
+    """Every row once, by length: for validation."""
+
+    def __init__(self, lengths: np.ndarray, batch_size: int) -> None:
+        self.rows, self.batch_size = np.argsort(lengths, kind="stable"), batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for first in range(0, len(self.rows), self.batch_size):
+            yield self.rows[first : first + self.batch_size]
+
+
+class TokenLoader:
+    """Batches of one table, made in this process: a gather of a few microseconds is cheaper than a worker's queue.
+
+    Lightning calls `sampler.set_epoch` before each epoch, stores `state_dict` in checkpoints, and after a restart in
+    mid-epoch gives it back, so that the batches done are skipped once.
+    """
+
+    batch_sampler = None  # Lightning looks for it beside `sampler`
+
+    def __init__(self, table: TokenTable, sampler: EpochOrder | FixedOrder) -> None:
+        self.table, self.sampler = table, sampler
+        self.batches_done = self.skip = 0
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        # A generator: nothing runs before the first batch is asked for, by when set_epoch has been called.
+        skip, self.skip = self.skip, 0
+        for index, rows in enumerate(self.sampler):
+            if index >= skip:
+                self.batches_done = index + 1
+                yield self.table.batch(rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"batches_done": self.batches_done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.skip = state["batches_done"]
+
+
+class TokenData(pl.LightningDataModule):
+    """`train|valid|test.parquet` of a token folder."""
+
+    def __init__(
+        self, folder: Path, *, batch_size: int, seed: int, columns: tuple[str, str] = ("input_ids", "label")
+    ) -> None:
+        super().__init__()
+        self.folder, self.batch_size, self.seed, self.columns = Path(folder), batch_size, seed, columns
+        self.tables: dict[str, TokenTable] = {}
+
+    def table(self, split: str) -> TokenTable:
+        if split not in self.tables:
+            self.tables[split] = TokenTable(self.folder / f"{split}.parquet", self.columns)
+        return self.tables[split]
+
+    def train_dataloader(self) -> TokenLoader:
+        table = self.table("train")
+        return TokenLoader(table, EpochOrder(table.lengths, self.batch_size, self.seed))
+
+    def val_dataloader(self) -> TokenLoader:
+        return self._fixed("valid")
+
+    def test_dataloader(self) -> TokenLoader:
+        return self._fixed("test")
+
+    def _fixed(self, split: str) -> TokenLoader:
+        table = self.table(split)
+        # No gradients are kept, so larger batches fit; the size has no effect on what comes out.
+        return TokenLoader(table, FixedOrder(table.lengths, 4 * self.batch_size))

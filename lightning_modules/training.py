@@ -1,0 +1,253 @@
+"""A training from token folder to bundle: resumable at any moment, and silent.
+
+After kill -9 in mid-epoch a second `fit` with the same arguments goes on from the last checkpoint and ends, on CPU, bit
+for bit where an uninterrupted one ends. What that rests on: batch order is a function of (seed, epoch), noise and
+dropout of (seed, step), both schedules of the step; everything else is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from data_contracts.errors import TrainingError
+from data_contracts.recipe import BiLSTMEncoder, ModelConfig, TanhEncoder, TrainingConfig
+from lightning_modules.bundle import save_bundle
+from lightning_modules.callbacks import Checkpoints, KeepBest, MetricsLog, OnProgress, Recorder
+from lightning_modules.module import TextModule
+from lightning_modules.network import TextNetwork, build_network
+from lightning_modules.objectives.classify import Classification
+from lightning_modules.reparameterizations import fold, reparameterize
+from lightning_modules.token_data import TokenData
+from lightning_modules.warm_start import warm_start as start_from
+
+# Advice of Lightning's for another way of working; each is answered here by design.
+QUIET = (
+    ".*does not have many workers.*",  # batches are made in this process
+    ".*GPU available but not used.*",
+    ".*is not supported by the `.*accelerator.*",
+    ".*The number of training batches.*",
+    ".*LeafSpec.*is deprecated.*",
+)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What came out; `history` has one entry per epoch: epoch, step and the validation metrics."""
+
+    best_epoch: int
+    epochs: int
+    steps: int
+    best_macro_f1: float
+    parameters: int
+    bundle_digest: str
+    history: list[dict[str, Any]]
+
+
+def fit(
+    token_folder: Path,
+    *,
+    vocab_size: int,
+    labels: tuple[str, ...],
+    tokenizer_json: bytes,
+    max_length: int,
+    overlap: int,
+    model: ModelConfig,
+    training: TrainingConfig,
+    work: Path,
+    out: Path,
+    on_progress: OnProgress,
+    warm_start: Path | None = None,
+) -> FitResult:
+    """Train, keep the best epoch, fold it, write `out/bundle`, `out/metrics.jsonl` and `out/history.json`.
+
+    Effects: `work/checkpoints/` and `work/metrics.jsonl` are written while it runs and taken up by the next call.
+    Raises:
+        TrainingError: the split cannot train a classifier, or the loss is not finite.
+    """
+    work, out = Path(work), Path(out)
+    data = TokenData(token_folder, batch_size=training.batch_size, seed=training.seed, columns=Classification.columns)
+    counts = _class_counts(data, labels)
+    identity = _identity(data, vocab_size, labels, tokenizer_json, max_length, model, training, warm_start)
+    with _determinism(training), _silence():
+        torch.manual_seed(training.seed)
+        network = build_network(network_description(model, vocab_size, len(labels), max_length))
+        if warm_start is not None:
+            start_from(network, warm_start, tokenizer_json=tokenizer_json, labels=tuple(labels))
+        network = cast(TextNetwork, reparameterize(network, model.reparameterization))
+        objective = Classification.from_counts(counts, training.class_weights)
+        steps_per_epoch = len(data.train_dataloader())
+        module = TextModule(
+            network,
+            objective,
+            model.reparameterization,
+            training,
+            total_steps=training.max_epochs * steps_per_epoch,
+            terms=objective.terms(len(data.table("train"))),
+        )
+        log = MetricsLog(work / "metrics.jsonl")
+        recorder = Recorder(log, on_progress, steps_per_epoch)
+        best = KeepBest(training.patience, on_progress)
+        checkpoints = Checkpoints(work / "checkpoints", training.checkpoint_every_steps, identity, recorder)
+        found = checkpoints.latest(on_progress)
+        log.rewind(found[1] if found else -1)
+        if found:
+            on_progress({"event": "resumed", "step": found[1], "total_steps": module.total_steps})
+        trainer = _trainer(training, work, [recorder, best, checkpoints])
+        trainer.fit(module, datamodule=data, ckpt_path=found and str(found[0]), weights_only=True)
+        network.cpu().load_state_dict(best.weights)
+        plain = cast(TextNetwork, fold(network))
+    out.mkdir(parents=True, exist_ok=True)
+    digest = save_bundle(
+        out / "bundle",
+        plain,
+        tokenizer_json=tokenizer_json,
+        labels=labels,
+        max_length=max_length,
+        overlap=overlap,
+        meta={"best_epoch": best.best_epoch, "steps": best.steps, "reparameterization": model.reparameterization.kind},
+    )
+    shutil.copyfile(log.path, out / "metrics.jsonl")
+    (out / "history.json").write_text(json.dumps(best.history, indent=2))
+    return FitResult(
+        best_epoch=best.best_epoch,
+        epochs=len(best.history),
+        steps=best.steps,
+        best_macro_f1=best.best,
+        parameters=sum(parameter.numel() for parameter in plain.parameters()),
+        bundle_digest=digest,
+        history=best.history,
+    )
+
+
+def network_description(model: ModelConfig, vocab_size: int, num_classes: int, max_length: int) -> dict[str, Any]:
+    """The sizes of the network that a recipe asks for (see `TextNetwork`)."""
+    config = model.encoder
+    if isinstance(config, TanhEncoder):
+        encoder: dict[str, Any] = {"kind": "tanh", "hidden_size": config.hidden_size}
+    elif isinstance(config, BiLSTMEncoder):
+        encoder = {
+            "kind": "bilstm_attention",
+            "hidden_sizes": [[config.hidden_size, config.hidden_size]] * config.num_layers,
+            "attention_size": config.hidden_size,
+        }
+    else:
+        encoder = {
+            "kind": "transformer",
+            "max_length": max_length,
+            "num_heads": config.num_heads,
+            "feedforward_sizes": [config.feedforward_size] * config.num_layers,
+        }
+    return {
+        "vocab_size": vocab_size,
+        "embedding_dim": model.embedding_dim,
+        "encoder": encoder,
+        "num_classes": num_classes,
+    }
+
+
+def _class_counts(data: TokenData, labels: tuple[str, ...]) -> list[int]:
+    for split in ("train", "valid"):
+        if not len(data.table(split)):
+            raise TrainingError(f"The {split} split has no rows.", "Give the source more rows, or a split column.")
+    counts = np.bincount(data.table("train").labels, minlength=len(labels)).tolist()
+    present = [label for label, count in zip(labels, counts, strict=True) if count]
+    if len(present) < 2:
+        raise TrainingError(
+            f"The train split holds one class only ({present[0]!r}), so there is nothing to tell apart.",
+            "Check the label column of the source and the labels of the contract.",
+        )
+    return counts
+
+
+def _identity(
+    data: TokenData,
+    vocab_size: int,
+    labels: tuple[str, ...],
+    tokenizer_json: bytes,
+    max_length: int,
+    model: ModelConfig,
+    training: TrainingConfig,
+    warm_start: Path | None,
+) -> str:
+    """Digest of everything that shapes the weights: a checkpoint of another training must not be taken up."""
+    start = None if warm_start is None else (Path(warm_start) / "bundle.json").read_text(encoding="utf-8")
+    facts = [
+        {split: data.table(split).digest() for split in ("train", "valid")},
+        [vocab_size, max_length, list(labels), hashlib.sha256(tokenizer_json).hexdigest(), start],
+        model.model_dump(mode="json"),
+        training.model_dump(mode="json", exclude={"checkpoint_every_steps", "warm_start"}),
+    ]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _trainer(training: TrainingConfig, work: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
+    accelerator = training.accelerator
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    elif accelerator == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("The recipe asks for CUDA, and there is no CUDA device.", "Set training.accelerator: auto.")
+    return pl.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        max_epochs=training.max_epochs,
+        callbacks=callbacks,
+        default_root_dir=work,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+@contextmanager
+def _determinism(training: TrainingConfig) -> Iterator[None]:
+    """Same bits for the same arguments: fixed threads, deterministic kernels; torch's settings are put back after."""
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    warn_only, filled = torch.is_deterministic_algorithms_warn_only_enabled(), _filling().fill_uninitialized_memory
+    torch.set_num_threads(training.threads)
+    # CUDA has operations without a deterministic kernel; there the promise is for CPU only, so nothing is refused.
+    on_gpu = training.accelerator != "cpu" and torch.cuda.is_available()
+    torch.use_deterministic_algorithms(not on_gpu)
+    _filling().fill_uninitialized_memory = False  # a debugging aid that costs a pass over every new tensor
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(strict, warn_only=warn_only)
+        _filling().fill_uninitialized_memory = filled
+
+
+def _filling() -> Any:
+    return torch.utils.deterministic
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """No library chatter that a user can do nothing about."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for message in QUIET:
+            warnings.filterwarnings("ignore", message=message)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,50 @@
+"""Tables that people open: text that came from data is shown as text, whatever it holds."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_contracts.artifacts import Interval
+
+_FORMULA = re.compile(r"^[=+\-@\x00-\x1f\x7f]")
+# Marks that mean something anywhere, an underscore that may be emphasis, and marks that mean something first on a line.
+_MARKUP = re.compile(r"([\\`*\[\]|<>&~$]|(?<!\w)_|_(?!\w)|^[#+=-])")
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """UTF-8 with a byte-order mark, which spreadsheets need to tell Chinese from noise."""
+    with path.open("w", encoding="utf-8-sig", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([csv_cell(cell) for cell in header])
+        writer.writerows([csv_cell(cell) for cell in row] for row in rows)
+
+
+def csv_cell(value: Any) -> Any:
+    """A text that a spreadsheet would run as a formula gets an apostrophe (OWASP, "CSV Injection")."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Every cell is escaped."""
+    lines = ["| " + " | ".join(markdown(cell) for cell in header) + " |", "|" + " --- |" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(markdown(cell) for cell in row) + " |" for row in rows])
+
+
+def markdown(value: Any, limit: int = 300) -> str:
+    """Text as one line of Markdown that means just itself: no markup, no HTML, no link made of a bare address."""
+    text = shorten(" ".join(str(value).split()), limit)
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return _MARKUP.sub(r"\\\1", text).replace("://", ":\\//")
+
+
+def shorten(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def with_interval(value: Interval, digits: int = 3) -> str:
+    """0.912 (0.898 to 0.925)"""
+    return f"{value.value:.{digits}f} ({value.low:.{digits}f} to {value.high:.{digits}f})"

@@ -1,0 +1,256 @@
+"""Finding, naming and opening the files of a source, wherever fsspec reaches.
+
+A missing file is the user's to mend (`SourceError`); a server that does not answer may answer later, so it stays an
+`OSError` (`ConnectionError`), which the task retries.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+from urllib.parse import unquote, urlsplit
+
+from data_contracts.contract import Split
+from data_contracts.errors import NoisefoldError, SourceError
+from data_contracts.recipe import DataWindow, FileSource
+from data_contracts.tables import EXTENSIONS, Format, decompressed, name_parts
+
+_DATE = re.compile(r"(?<!\d)(\d{4})-(\d{2})-(\d{2})(?!\d)")
+_SPECIAL = re.compile(r"[*?\[]")
+# What different file systems call the mark of a version, strongest first.
+_VERSION_KEYS = (
+    "ETag",
+    "etag",
+    "md5",
+    "Content-MD5",
+    "content_md5",
+    "Last-Modified",
+    "LastModified",
+    "updated",
+    "mtime",
+)
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of a source. `name` is how rows and errors call it: the shortest ending of its path that is unique."""
+
+    fs: Any
+    path: str
+    name: str
+    format: Format
+    compression: str | None
+    split: Split | None
+
+    @property
+    def remote(self) -> bool:
+        return not _is_local(self.fs)
+
+    @contextmanager
+    def open(self, scratch: Path) -> Iterator[IO[bytes]]:
+        """The uncompressed bytes; seekable for Parquet, for which a remote or compressed file is spooled to disk."""
+        with contextlib.ExitStack() as stack, _reaching(self.path, self.name):
+            # block_size=0: one streamed GET; fsspec's range requests fail on servers that do not know them.
+            options = {"block_size": 0} if _is_http(self.fs) else {}
+            stream: IO[bytes] = decompressed(
+                stack.enter_context(self.fs.open(self.path, "rb", **options)), self.compression
+            )
+            if self.format == "parquet" and (self.remote or self.compression):
+                spool = stack.enter_context(tempfile.TemporaryFile(dir=scratch))
+                try:
+                    shutil.copyfileobj(stream, spool, 1 << 20)
+                except EOFError as error:
+                    raise SourceError(
+                        f"{self.name}: the compressed data end early ({error}).", "Write or download the file again."
+                    ) from error
+                stream = spool
+            yield stream
+
+    def version(self) -> str:
+        """SHA-256 of a local file's bytes; of a remote one what its server says of its version and size."""
+        with _reaching(self.path, self.name):
+            if self.remote:
+                self.fs.invalidate_cache()
+                info = self.fs.info(self.path)
+                mark = next((f"{key}={info[key]}" for key in _VERSION_KEYS if info.get(key)), None)
+                if mark is not None:
+                    return f"{mark} size={info.get('size')}"
+            sha = hashlib.sha256()
+            options = {"block_size": 0} if _is_http(self.fs) else {}
+            with self.fs.open(self.path, "rb", **options) as stream:
+                while chunk := stream.read(1 << 20):
+                    sha.update(chunk)
+            return f"sha256={sha.hexdigest()}"
+
+
+def list_files(source: FileSource) -> list[SourceFile]:
+    """The files of a source in reading order: by split as given, then by name.
+
+    Raises:
+        SourceError: where a file is missing, a folder or glob holds none, or a name tells no format.
+    """
+    urls: dict[Split | None, str] = dict(source.url) if isinstance(source.url, dict) else {None: source.url}  # type: ignore[arg-type]
+    files: list[SourceFile] = []
+    for split, url in urls.items():
+        if source.window is not None:
+            days = {"{start}": source.window.start, "{end}": source.window.end}
+            for name, day in days.items():
+                url = url.replace(name, day.isoformat())
+        fs, paths = _expand(url, source)
+        files += [_describe(fs, path, split, source.format) for path in paths]
+    names = _short_names([file.name for file in files])
+    return [replace(file, name=name) for file, name in zip(files, names, strict=True)]
+
+
+def _expand(url: str, source: FileSource) -> tuple[Any, list[str]]:
+    fs, path = _filesystem(url)
+    shown = shown_url(url)
+    with _reaching(path, shown):
+        if _is_http(fs):  # no listing there, and `?` starts the query
+            return fs, [path]
+        folder = fs.isdir(path)
+        if not folder and (fs.exists(path) or not _SPECIAL.search(path)):
+            if not fs.exists(path):
+                raise _missing(shown)
+            return fs, [path]
+        found = fs.ls(path, detail=False) if folder else fs.glob(path)
+        found = sorted(one for one in found if fs.isfile(one))
+    what = "folder" if folder else "glob"
+    known = [one for one in found if _wanted(one, source.format)]
+    if not known:
+        there = f"; it holds {', '.join(PurePosixPath(one).name for one in found[:5])}" if found else ""
+        raise SourceError(
+            f"{what} {shown}: no file of a known kind{there}.",
+            f"Known endings: {', '.join(EXTENSIONS)}, each also with .gz or .zst; or set source.format.",
+        )
+    return fs, _in_window(known, source.window, f"{what} {shown}")
+
+
+def _wanted(path: str, format: str) -> bool:
+    name = PurePosixPath(path).name
+    return not name.startswith((".", "_")) and (format != "auto" or name_parts(name)[0] is not None)
+
+
+def _in_window(paths: list[str], window: DataWindow | None, what: str) -> list[str]:
+    """Where names hold dates, those whose days touch the window; files without a date then stand outside it."""
+    dated = {path: days for path in paths if (days := _days(PurePosixPath(path).name))}
+    if window is None or not dated:
+        return paths
+    inside = [path for path, days in dated.items() if min(days) <= window.end and max(days) >= window.start]
+    if not inside:
+        first, last = min(map(min, dated.values())), max(map(max, dated.values()))
+        raise SourceError(
+            f"{what}: no file of {window.start} to {window.end}, only files dated {first} to {last}.",
+            "Change source.window, or wait for the file of the day.",
+        )
+    return inside
+
+
+def _days(name: str) -> list[date]:
+    days = []
+    for year, month, day in _DATE.findall(name):
+        with contextlib.suppress(ValueError):
+            days.append(date(int(year), int(month), int(day)))
+    return days
+
+
+def _describe(fs: Any, path: str, split: Split | None, format: str) -> SourceFile:
+    plain = unquote(urlsplit(path).path) if _is_http(fs) else path
+    by_name, compression = name_parts(plain)
+    kind = by_name if format == "auto" else format
+    if kind is None:
+        raise SourceError(
+            f"{shown_url(path)}: the name does not tell the format.",
+            f"Known endings: {', '.join(EXTENSIONS)}, each also with .gz or .zst; or set source.format.",
+        )
+    return SourceFile(fs, path, plain, kind, compression, split)  # type: ignore[arg-type]
+
+
+def _short_names(paths: list[str]) -> list[str]:
+    """The last part of each path, with as many folders before it as make all of them different."""
+    parts = [[part for part in path.split("/") if part] or [path] for path in paths]
+    for depth in range(1, max(map(len, parts), default=1) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(set(paths)):
+            return names
+    return paths
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    from fsspec.core import url_to_fs
+
+    options: dict[str, Any] = {}
+    if url.startswith(("http://", "https://")):
+        from aiohttp import ClientTimeout
+
+        # aiohttp ends a request after 5 minutes in all, however well it goes: bound the silence instead.
+        timeout = ClientTimeout(total=None, sock_connect=30, sock_read=60)
+        options = {"client_kwargs": {"timeout": timeout, "trust_env": True}}
+    try:
+        return url_to_fs(url, **options)
+    except (ValueError, ImportError) as error:
+        raise SourceError(f"{shown_url(url)}: {error}.", "Give a path, or a URL that fsspec can open.") from error
+
+
+def shown_url(url: str) -> str:
+    """A URL as it may be shown: without user, password and query, which may hold a key."""
+    if "://" not in url:
+        return url
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def _is_local(fs: Any) -> bool:
+    return bool({"file", "local"} & set(_protocols(fs)))
+
+
+def _is_http(fs: Any) -> bool:
+    return bool({"http", "https"} & set(_protocols(fs)))
+
+
+def _missing(shown: str) -> SourceError:
+    return SourceError(
+        f"{shown}: no such file or folder.", "Check source.url; a relative path starts at the recipe's folder."
+    )
+
+
+@contextmanager
+def _reaching(path: str, name: str) -> Iterator[None]:
+    """Sorts the faults of reaching a file into those to mend (SourceError) and those that may heal (OSError)."""
+    try:
+        yield
+    except NoisefoldError:
+        raise
+    except Exception as error:
+        # fsspec calls every failed look-up over http FileNotFoundError; its cause tells why.
+        cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
+        status = getattr(cause, "status", None)
+        shown = shown_url(path)
+        if isinstance(cause, FileNotFoundError) or status in (404, 410):
+            raise _missing(shown) from error
+        if isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429):
+            raise SourceError(
+                f"{shown}: the server refuses it (HTTP {status}).", "Check the URL and its access."
+            ) from error
+        if isinstance(cause, (PermissionError, IsADirectoryError, NotADirectoryError)):
+            raise SourceError(
+                f"{shown}: cannot be read ({os.strerror(cause.errno or 0)}).", "Check its permissions."
+            ) from error
+        if type(cause).__module__.partition(".")[0] == "aiohttp" or isinstance(cause, TimeoutError):
+            detail = f"HTTP {status}" if status else str(cause) or type(cause).__name__
+            raise ConnectionError(f"{shown} cannot be reached or was cut off: {detail}") from error
+        raise

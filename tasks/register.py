@@ -1,0 +1,318 @@
+"""register: the folded model as a version in the MLflow registry that needs nothing of this repository.
+
+The version's digest is that of the served bundle (weights, tokenizer, labels, temperature). It stands as a tag on the
+logged model and on the version, so an attempt that died anywhere is taken up where it stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+from filelock import FileLock
+from prefect import task
+from prefect.client.schemas import State
+from prefect.states import Completed
+
+from data_contracts.artifacts import EvaluationReport, RegisteredModel, TokenDataset, TrainedModel, ValidatedCorpus
+from data_contracts.recipe import Recipe
+from lightning_modules.bundle import Bundle, save_bundle
+from tasks.model_card import example_texts, model_card
+from tasks.stage import STAGE
+from tasks.store import ArtifactStore, digest_of
+from tasks.tracking import Tracker
+
+if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel
+    from mlflow.models import ModelSignature
+
+DIGEST = "noisefold.digest"
+ROOT = Path(__file__).resolve().parent.parent
+_SERVED_CODE = ("__init__", "network", "encoders", "bundle")
+# mlflow-skinny is MLflow without its UI, SQL store and plots; it loads and serves a model.
+_SERVING = ("mlflow-skinny", "torch", "tokenizers", "safetensors", "numpy", "pandas")
+_PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib", ".ckpt"}
+_TAG_LIMIT = 5000
+
+
+def register_model(
+    model: TrainedModel,
+    tokens: TokenDataset,
+    corpus: ValidatedCorpus,
+    evaluation: EvaluationReport,
+    *,
+    recipe: Recipe,
+    store: ArtifactStore,
+    tracker: Tracker,
+    lineage: dict[str, str],
+) -> RegisteredModel:
+    """Find the version with this model's digest, or create it; `created` says which.
+
+    Effects: a logged model and a version in MLflow, tagged with what they were made from. Safe to repeat.
+    Args:
+        lineage: further tags of the version, such as git_commit and prefect_flow_run_id.
+    """
+    name, client = recipe.model_name, tracker.client
+    with tempfile.TemporaryDirectory(prefix="noisefold-") as scratch, quiet_mlflow():
+        staged = Path(scratch)
+        digest = stage_bundle(model, evaluation, store, staged / "bundle")
+        with _one_at_a_time(store, digest_of(name, digest)):
+            found = find_version(tracker, name, digest)
+            created = found is None
+            if found is None:
+                facts = lineage_tags(model, tokens, corpus, recipe, lineage) | {DIGEST: digest}
+                texts = example_texts(store.open(corpus) / "corpus")
+                card = model_card(model, tokens, corpus, evaluation, recipe, facts, texts)
+                logged = log_model(tracker, staged, store.open(tokens), digest, name, facts, card, texts)
+                _ensure_registered_model(tracker, name, recipe)
+                found = client.create_model_version(
+                    name,
+                    source=f"models:/{logged.model_id}",
+                    run_id=tracker.run_id,
+                    tags=facts,
+                    description=card,
+                    model_id=logged.model_id,
+                )
+    tracker.set_tags({"noisefold.model_name": name, "noisefold.model_version": found.version, DIGEST: digest})
+    uri = f"models:/{name}/{found.version}"
+    return RegisteredModel(
+        key=digest_of("register", name, digest),
+        uri=uri,
+        digest=digest,
+        files={},
+        rows_in=evaluation.rows_out,
+        rows_out=evaluation.rows_out,
+        name=name,
+        version=str(found.version),
+        run_id=found.run_id or tracker.run_id,
+        model_uri=uri,
+        created=created,
+    )
+
+
+def find_version(tracker: Tracker, name: str, digest: str) -> Any | None:
+    """The oldest usable version of this name with this digest."""
+    found = tracker.client.search_model_versions(f"name = '{name}' and tags.`{DIGEST}` = '{digest}'")
+    ready = [v for v in found if v.status == "READY"]
+    return min(ready, key=lambda v: int(v.version), default=None)
+
+
+def stage_bundle(model: TrainedModel, evaluation: EvaluationReport, store: ArtifactStore, folder: Path) -> str:
+    """The bundle as it will be served, its temperature included; returns its digest."""
+    trained = Bundle.load(store.open(model) / "bundle")
+    return save_bundle(
+        folder,
+        trained.network,
+        tokenizer_json=trained.tokenizer_json,
+        labels=trained.labels,
+        max_length=trained.max_length,
+        overlap=trained.overlap,
+        temperature=evaluation.temperature if evaluation.temperature_applied else 1.0,
+        meta=trained.meta,
+    )
+
+
+def log_model(
+    tracker: Tracker,
+    staged: Path,
+    tokens: Path,
+    digest: str,
+    name: str,
+    facts: dict[str, str],
+    card: str,
+    texts: list[str],
+) -> LoggedModel:
+    """Log the model under the run, or complete what an earlier attempt left (found by its digest)."""
+    from mlflow.entities import LoggedModelOutput
+
+    client = tracker.client
+    found = client.search_logged_models([tracker.experiment_id], f"tags.`{DIGEST}` = '{digest}'")
+    usable = [logged for logged in found if str(logged.status) != "FAILED"]
+    ready = [logged for logged in usable if str(logged.status) == "READY"]
+    if ready:
+        return ready[0]
+    # One that is still PENDING lost its writer: its upload is repeated into the same place.
+    logged = (
+        usable[0]
+        if usable
+        else client.create_logged_model(
+            tracker.experiment_id,
+            name=_logged_name(name),
+            source_run_id=tracker.run_id,
+            tags=facts,
+            model_type="classifier",
+        )
+    )
+    folder = staged / "model"
+    build_model_folder(folder, staged / "bundle", tokens, card, texts, tracker.run_id, logged)
+    outputs = client.get_run(tracker.run_id).outputs
+    if logged.model_id not in {output.model_id for output in (outputs.model_outputs if outputs else [])}:
+        client.log_outputs(tracker.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    client.log_model_artifacts(logged.model_id, str(folder))
+    return client.finalize_logged_model(logged.model_id, "READY")
+
+
+def build_model_folder(
+    folder: Path, bundle: Path, tokens: Path, card: str, texts: list[str], run_id: str, logged: LoggedModel
+) -> None:
+    """Everything the model is, in MLflow's layout, checked before it goes anywhere.
+
+    Raises:
+        ValueError: where a file in it could hold a pickle, or the bundle does not load from it.
+    """
+    import mlflow
+    from mlflow.models import Model
+    from pandas import DataFrame
+
+    code = folder.parent / "code" / "lightning_modules"
+    code.mkdir(parents=True)
+    for part in _SERVED_CODE:
+        shutil.copyfile(ROOT / "lightning_modules" / f"{part}.py", code / f"{part}.py")
+    card_file, hashes_file = folder.parent / "MODEL_CARD.md", folder.parent / "train_texts.npy"
+    card_file.write_text(card, encoding="utf-8")
+    np.save(hashes_file, np.load(tokens / "train_texts.npy", allow_pickle=False), allow_pickle=False)
+    mlflow.pyfunc.save_model(
+        str(folder),
+        mlflow_model=Model(artifact_path="model", run_id=run_id, model_uuid=logged.model_id, model_id=logged.model_id),
+        python_model=str(ROOT / "tasks" / "serve.py"),
+        code_paths=[str(code)],
+        # Plain paths; `bundle` is the one that serving reads.
+        artifacts={"bundle": str(bundle), "train_texts": str(hashes_file), "model_card": str(card_file)},
+        signature=signature(Bundle.load(bundle).labels),
+        input_example=DataFrame({"text": texts}),
+        pip_requirements=serving_requirements(),
+    )
+    _forget_local_paths(folder)
+    check_model_folder(folder)
+
+
+def check_model_folder(folder: Path) -> None:
+    """No file that could hold a pickle, and a bundle that loads from where serving will find it."""
+    suspects = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in _PICKLES]
+    if suspects:
+        raise ValueError(f"the model folder holds files that may be pickles: {', '.join(sorted(suspects))}")
+    Bundle.load(folder / "artifacts" / "bundle")
+    np.load(folder / "artifacts" / "train_texts.npy", allow_pickle=False)
+
+
+def signature(labels: tuple[str, ...]) -> ModelSignature:
+    """`text` in; `label` and a probability per class out."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    outputs = [ColSpec("string", "label"), *(ColSpec("double", f"probability_{label}") for label in labels)]
+    return ModelSignature(inputs=Schema([ColSpec("string", "text")]), outputs=Schema(outputs))
+
+
+def serving_requirements() -> list[str]:
+    """What a server installs, at the versions this model was tested with; torch's build (+cpu) is its choice."""
+    return [f"{package}=={installed(package).split('+')[0]}" for package in _SERVING]
+
+
+def lineage_tags(
+    model: TrainedModel, tokens: TokenDataset, corpus: ValidatedCorpus, recipe: Recipe, lineage: dict[str, str]
+) -> dict[str, str]:
+    """What the version was made from."""
+    tags = {
+        "data_digest": corpus.digest,
+        "contract": f"{corpus.contract_name} v{corpus.contract_version}",
+        "tokens_digest": tokens.digest,
+        "tokenizer_digest": tokens.tokenizer_digest,
+        "bundle_digest": model.digest,
+        "trained_in_run": model.run_id,
+        "recipe": recipe.name,
+        "recipe_digest": digest_of(recipe.model_dump(mode="json", exclude={"execution"})),
+        **lineage,
+    }
+    return {key if key.startswith("noisefold.") else f"noisefold.{key}": str(v)[:_TAG_LIMIT] for key, v in tags.items()}
+
+
+@contextmanager
+def quiet_mlflow() -> Iterator[None]:
+    """Without what a user cannot act on: progress bars of local copies, and hints about other ways to save a model.
+
+    Errors come as exceptions, so nothing is lost.
+    """
+    settings = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_UV_AUTO_DETECT": "false"}
+    before = {name: os.environ.get(name) for name in settings}
+    logger = logging.getLogger("mlflow")
+    level = logger.level
+    os.environ.update(settings)
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"mlflow\..*")
+            yield
+    finally:
+        logger.setLevel(level)
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+
+
+def _forget_local_paths(folder: Path) -> None:
+    """MLmodel names the folders it was staged in; loading uses the names relative to the model, so keep just those."""
+    path = folder / "MLmodel"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    flavor = content["flavors"]["python_function"]
+    flavor["model_code_path"] = Path(flavor["model_code_path"]).name
+    for artifact in flavor["artifacts"].values():
+        artifact["uri"] = artifact["path"]
+    path.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
+
+
+def _logged_name(name: str) -> str:
+    """A logged model's name may not hold / : . % " or '."""
+    return "".join("-" if c in "/:.%\"'" else c for c in name)
+
+
+def _ensure_registered_model(tracker: Tracker, name: str, recipe: Recipe) -> None:
+    from mlflow.exceptions import MlflowException
+
+    text = (
+        f"Text classifier of the noisefold recipe {recipe.name}. Its runs move the aliases champion, challenger and "
+        "previous."
+    )
+    try:
+        tracker.client.create_registered_model(name, description=text)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+@contextmanager
+def _one_at_a_time(store: ArtifactStore, key: str) -> Iterator[None]:
+    """Between the search and the creation no other process on this machine may create the same version."""
+    locks = store.work / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / f"register-{key}.lock"):
+        yield
+
+
+@task(name="register", **STAGE)
+def register(
+    model: TrainedModel,
+    tokens: TokenDataset,
+    corpus: ValidatedCorpus,
+    evaluation: EvaluationReport,
+    recipe: Recipe,
+    store: ArtifactStore,
+    tracker: Tracker,
+    lineage: dict[str, str],
+) -> RegisteredModel | State[RegisteredModel]:
+    """Find or create the registry's version of this model. Safe to repeat: the registry holds one per digest."""
+    version = register_model(
+        model, tokens, corpus, evaluation, recipe=recipe, store=store, tracker=tracker, lineage=lineage
+    )
+    if version.created:
+        return version
+    return Completed(name="Cached", message=f"Version {version.version} holds this model already", data=version)

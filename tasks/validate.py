@@ -1,0 +1,313 @@
+"""validate: judge a raw corpus by its contract; keep the good rows, quarantine the others with their reasons.
+
+Comes in: `RawCorpus`. Goes out: `ValidatedCorpus` with `corpus/part-*.parquet`, `quarantine.parquet`, `report.json` and
+`report.html`. Past the contract's limits it raises `ContractViolation` and leaves report and quarantine in the work
+folder, for the person who has to look.
+
+Two passes over the Parquet parts. The first runs the row suite on each batch and notes 19 bytes per row (hash of the
+text, hash of the id, split, reasons), from which repeats and leaks follow; the second writes. Only those 19 bytes grow
+with the data. Safe to repeat: everything is a function of the rows and the contract.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas import State
+
+from data_contracts.artifacts import RawCorpus, ValidatedCorpus
+from data_contracts.contract import SPLITS, DataContract
+from data_contracts.errors import ContractViolation
+from data_contracts.expectations import (
+    REASONS,
+    ROW_REASONS,
+    Result,
+    arrow_schema,
+    corpus_frame,
+    corpus_suite,
+    raw_schema,
+    row_frame,
+    row_suite,
+)
+from data_contracts.text import text_hash
+from tasks.parquet_parts import PartWriter, read_parts
+from tasks.progress import report
+from tasks.readable import markdown
+from tasks.stage import STAGE, settle
+from tasks.store import ArtifactStore, Outcome, RowDigest, Workspace
+from tasks.tracking import Tracker
+from tasks.validation_report import SAMPLES, Sample, render, summarise, violation
+
+VERSION = 1
+BITS = {reason: 1 << position for position, reason in enumerate(REASONS)}
+QUARANTINE_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("id", "file")]
+    + [("row", pa.int64())]
+    + [(name, pa.string()) for name in ("split", "label", "text", "reason")]
+    + [("reasons", pa.list_(pa.string()))]
+)
+
+
+@dataclass
+class Findings:
+    """What was found about the corpus: per row in arrays of a few bytes, and in counts."""
+
+    reasons: np.ndarray  # uint16 per row, one of BITS each
+    row_checks: dict[str, int] = field(default_factory=dict)  # broken rows per row expectation
+    found: Counter[str] = field(default_factory=Counter)  # rows per reason, kept ones too; a row may count in several
+    first: Counter[str] = field(default_factory=Counter)  # quarantined rows per first reason
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    labels: dict[str, Counter[str]] = field(default_factory=lambda: {split: Counter() for split in SPLITS})
+    lengths: dict[str, np.ndarray] = field(default_factory=dict)  # rows by number of characters, per split
+
+    @property
+    def kept(self) -> dict[str, int]:
+        return {split: sum(counts.values()) for split, counts in self.labels.items()}
+
+
+def validate_corpus(
+    raw: RawCorpus, contract: DataContract, store: ArtifactStore, *, batch_rows: int
+) -> Outcome[ValidatedCorpus]:
+    """Judge every row, write the good ones and the quarantine, and hold the whole to the contract's limits.
+
+    Raises:
+        ContractViolation: naming every failed expectation with its share, limit and sample cells.
+    """
+
+    def build(workspace: Workspace) -> dict[str, Any]:
+        failed = workspace.keep / "failed"
+        shutil.rmtree(failed, ignore_errors=True)
+        folder = store.open(raw)
+        findings = _judge_rows(folder, raw, contract, batch_rows)
+        digest = _write_rows(folder, workspace.out, findings, contract, raw, batch_rows)
+        kept, quarantined = sum(findings.kept.values()), sum(findings.first.values())
+        if kept + quarantined != raw.rows_out:
+            raise RuntimeError(f"{raw.rows_out} rows came in, {kept} + {quarantined} went out")
+        results = _judge_corpus(findings, contract, raw.rows_out)
+        summary = summarise(contract, findings, results, raw.rows_out)
+        _write_report(workspace.out, summary)
+        if not all(result.success for result in results):
+            failed.mkdir(parents=True)
+            for name in ("report.html", "report.json", "quarantine.parquet"):
+                shutil.copy2(workspace.out / name, failed / name)
+            fault = violation(contract, findings, results, failed)
+            fault.report = failed
+            raise fault
+        labels = contract.labels.values or sorted(set().union(*findings.labels.values()))
+        return {
+            "digest": digest.hexdigest(list(labels)),
+            "rows_in": raw.rows_out,
+            "rows_out": kept,
+            "contract_name": contract.name,
+            "contract_version": contract.version,
+            "labels": tuple(labels),
+            "splits": findings.kept,
+            "quarantined": {reason: findings.first[reason] for reason in REASONS if findings.first[reason]},
+        }
+
+    return store.once(ValidatedCorpus, inputs=[raw.digest], config=contract, version=VERSION, build=build)
+
+
+# --- first pass: judge ------------------------------------------------------------------------------------------------
+
+
+def _judge_rows(folder: Path, raw: RawCorpus, contract: DataContract, batch_rows: int) -> Findings:
+    rows, suite = raw.rows_out, row_suite(contract)
+    findings = Findings(np.zeros(rows, np.uint16))
+    findings.row_checks = {expectation.name: 0 for expectation in suite.expectations}
+    texts, ids, splits = np.zeros(rows, np.uint64), np.zeros(rows, np.uint64), np.zeros(rows, np.int8)
+    start = 0
+    for table in read_parts(folder, batch_rows):
+        _check_schema(table.schema, contract)
+        reasons = findings.reasons[start : start + table.num_rows]
+        for result in suite.run(row_frame(table)):
+            findings.row_checks[result.expectation.name] += len(result.positions)
+            reasons[list(result.positions)] |= BITS[result.expectation.reason or ""]
+        stop = start + table.num_rows
+        good = (reasons == 0).tolist()
+        texts[start:stop] = [text_hash(t) if g else 0 for t, g in zip(table["text"].to_pylist(), good, strict=True)]
+        ids[start:stop] = [_hash64(one) for one in table["id"].to_pylist()]
+        splits[start:stop] = [SPLITS.index(split) for split in table["split"].to_pylist()]
+        start = stop
+        report("validate", start / 2, rows)
+    for reason in ROW_REASONS:
+        findings.found[reason] = int(np.count_nonzero(findings.reasons & BITS[reason]))
+    _judge_against_others(findings, contract, texts, ids, splits)
+    return findings
+
+
+def _check_schema(schema: pa.Schema, contract: DataContract) -> None:
+    """The Arrow types come first: type expectations on pandas strings would say nothing reliable."""
+    expected = raw_schema(contract)
+    for column in expected:
+        there = schema.field(column.name).type if column.name in schema.names else "missing"
+        if there != column.type:
+            raise ContractViolation(
+                f"Column {column.name!r} of the raw corpus is {there}, the contract {contract.name} has {column.type}.",
+                "Ingest the source again with this contract.",
+            )
+
+
+def _judge_against_others(
+    findings: Findings, contract: DataContract, texts: np.ndarray, ids: np.ndarray, splits: np.ndarray
+) -> None:
+    """Repeated ids, repeated texts and leaks, among the rows that have no fault of their own."""
+    repeated = _note(findings, "duplicate_id", _later_of_equals(ids, np.flatnonzero(findings.reasons == 0)))
+    findings.reasons[repeated] |= BITS["duplicate_id"]
+    good = np.flatnonzero(findings.reasons == 0)
+    # Sorted by text, then split, then position: np.lexsort is stable and takes its last key first.
+    order = good[np.lexsort((splits[good], texts[good]))]
+    same_text = texts[order][1:] == texts[order][:-1]
+    duplicate = order[1:][same_text & (splits[order][1:] == splits[order][:-1])]
+    # The last row of each run of equal texts stands in the latest split that has the text.
+    ends = np.append(np.flatnonzero(~same_text), len(order) - 1) if len(order) else np.zeros(0, int)
+    latest = np.repeat(splits[order][ends], np.diff(ends, prepend=-1))
+    leaked = order[splits[order] < latest]
+    for reason, positions, policy in (
+        ("duplicate", duplicate, contract.duplicates),
+        ("leaked", leaked, contract.leakage),
+    ):
+        _note(findings, reason, positions)
+        if policy.action == "quarantine":
+            findings.reasons[positions] |= BITS[reason]
+
+
+def _note(findings: Findings, reason: str, positions: np.ndarray) -> np.ndarray:
+    findings.found[reason] = len(positions)
+    return positions
+
+
+def _later_of_equals(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    order = positions[np.argsort(values[positions], kind="stable")]
+    return order[1:][values[order][1:] == values[order][:-1]]
+
+
+def _hash64(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+# --- second pass: write -----------------------------------------------------------------------------------------------
+
+
+def _write_rows(
+    folder: Path, out: Path, findings: Findings, contract: DataContract, raw: RawCorpus, batch_rows: int
+) -> RowDigest:
+    """Kept rows into parts, the others into the quarantine; counts of both on the way."""
+    schema = arrow_schema(contract)
+    digest, start = RowDigest(schema.names), 0
+    findings.lengths = {split: np.zeros(contract.text.max_characters + 1, np.int64) for split in SPLITS}
+    with (
+        PartWriter(out / "corpus", schema, batch_rows) as parts,
+        pq.ParquetWriter(out / "quarantine.parquet", QUARANTINE_SCHEMA, compression="zstd") as quarantine,
+    ):
+        for table in read_parts(folder, batch_rows):
+            reasons = findings.reasons[start : start + table.num_rows]
+            kept = table.filter(pa.array(reasons == 0)).select(schema.names)
+            if kept.num_rows:
+                parts.write(kept)
+                digest.update(kept)
+                _count(kept, findings)
+            if kept.num_rows < table.num_rows:
+                bad = np.flatnonzero(reasons)
+                quarantine.write_table(_quarantine(table.take(pa.array(bad)), reasons[bad], findings))
+            start += table.num_rows
+            report("validate", (raw.rows_out + start) / 2, raw.rows_out)
+    return digest
+
+
+def _count(kept: pa.Table, findings: Findings) -> None:
+    lengths = row_frame(kept)["characters"].to_numpy(dtype=np.int64)
+    splits = np.array(kept["split"].to_pylist())
+    for split in SPLITS:
+        chosen = splits == split
+        findings.labels[split].update(kept["label"].filter(pa.array(chosen)).to_pylist())
+        findings.lengths[split] += np.bincount(lengths[chosen], minlength=len(findings.lengths[split]))
+
+
+def _quarantine(table: pa.Table, reasons: np.ndarray, findings: Findings) -> pa.Table:
+    names = {bits: [reason for reason, bit in BITS.items() if bits & bit] for bits in np.unique(reasons).tolist()}
+    of_rows = [names[bits] for bits in reasons.tolist()]
+    findings.first.update(of_row[0] for of_row in of_rows)
+    for reason in REASONS:
+        samples = findings.samples.setdefault(reason, [])
+        wanted = np.flatnonzero(reasons & BITS[reason])[: SAMPLES - len(samples)]
+        samples += [Sample.of(reason, row) for row in table.take(pa.array(wanted, pa.int64())).to_pylist()]
+    table = table.append_column("reason", pa.array([of_row[0] for of_row in of_rows], pa.string()))
+    table = table.append_column("reasons", pa.array(of_rows, pa.list_(pa.string())))
+    return table.select(QUARANTINE_SCHEMA.names).cast(QUARANTINE_SCHEMA)
+
+
+# --- the corpus as a whole --------------------------------------------------------------------------------------------
+
+
+def _judge_corpus(findings: Findings, contract: DataContract, rows: int) -> list[Result]:
+    facts = {f"{reason}_share": findings.found[reason] / rows for reason in REASONS}
+    kept, train = findings.kept, findings.labels["train"]
+    for split in SPLITS:
+        facts |= {f"{split}_not_empty": kept[split], f"{split}_rows": kept[split]}
+    # A label of the contract that is not there at all has a share too: none.
+    counts = [train[label] for label in contract.labels.values or train]
+    facts |= {
+        "rows_kept": sum(kept.values()),
+        "quarantine_share": findings.first.total() / rows,
+        "label_count": len(train),
+        "smallest_label_share": min(counts, default=0) / max(1, kept["train"]),
+        "largest_label_share": max(counts, default=0) / max(1, kept["train"]),
+    }
+    suite = corpus_suite(contract)
+    frame = corpus_frame({expectation.name: facts[expectation.name] for expectation in suite.expectations})
+    return [
+        Result(one.expectation, one.success, facts[one.expectation.name], one.positions) for one in suite.run(frame)
+    ]
+
+
+def _write_report(folder: Path, summary: dict[str, Any]) -> None:
+    text = json.dumps(summary, ensure_ascii=False, indent=2)
+    (folder / "report.json").write_text(text, encoding="utf-8")
+    (folder / "report.html").write_text(render(summary), encoding="utf-8")
+
+
+@task(name="validate", **STAGE)
+def validate(
+    raw: RawCorpus, contract: DataContract, batch_rows: int, store: ArtifactStore, tracker: Tracker
+) -> ValidatedCorpus | State[ValidatedCorpus]:
+    """Hold the corpus to its contract; the report goes to the MLflow run and to Prefect, passed or failed.
+
+    Effects: corpus, quarantine and report below the store's key; `validation/` and the data set in the MLflow run.
+    Safe to repeat. Raises: ContractViolation, never retried.
+    """
+    try:
+        outcome = validate_corpus(raw, contract, store, batch_rows=batch_rows)
+    except ContractViolation as fault:
+        if fault.report is not None:
+            tracker.log_folder(fault.report, "validation")
+        publish(f"# {contract.name}: refused\n\n{markdown(fault.cause, 4000)}", tracker)
+        raise
+    corpus = outcome.manifest
+    with tracker.once("validate", corpus.key) as fresh:
+        if fresh:
+            folder = store.open(corpus)
+            for name in ("report.html", "report.json", "quarantine.parquet"):
+                tracker.log_file(folder / name, "validation")
+            tracker.log_dataset(contract.name, corpus.digest, corpus.uri, {"rows": corpus.rows_out, **corpus.splits})
+    reasons = "\n".join(f"| {reason} | {rows:,} |" for reason, rows in corpus.quarantined.items() if rows)
+    table = f"\n\n| quarantined for | rows |\n|---|--:|\n{reasons}" if reasons else ""
+    publish(f"# {contract.name}: {corpus.rows_out:,} of {corpus.rows_in:,} rows kept{table}", tracker)
+    return settle(outcome)
+
+
+def publish(text: str, tracker: Tracker) -> None:
+    """The outcome as a Prefect artifact, with the address of the whole page in the MLflow run."""
+    page = f"{tracker.run_url()}/artifacts/validation/report.html"
+    create_markdown_artifact(f"{text}\n\n[The whole report]({page})\n", key="validation-report")

@@ -1,0 +1,143 @@
+"""What validation found, for people: the summary, its HTML page and the message of a violation."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_contracts.contract import SPLITS, DataContract
+from data_contracts.errors import ContractViolation
+from data_contracts.expectations import REASONS, Result, shown_count, shown_share
+
+if TYPE_CHECKING:
+    from tasks.validate import Findings
+
+SAMPLES = 5  # rows shown per reason
+SHOWN_LABELS = 100  # a column mapped to the wrong role may have a label per row
+QUANTILES = {"shortest": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "longest": 1.0}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One faulty cell, fit to be shown."""
+
+    file: str
+    row: int
+    column: str
+    value: str
+
+    @classmethod
+    def of(cls, reason: str, row: dict[str, Any]) -> Sample:
+        column = {"bad_label": "label", "duplicate_id": "id"}.get(reason, "text")
+        return cls(row["file"], row["row"], column, shown_cell(row[column]))
+
+    def __str__(self) -> str:
+        return f"{self.file} row {self.row}, {self.column} {self.value}"
+
+
+def shown_cell(value: str | None, length: int = 60) -> str:
+    """A cell in quotes, shortened, with what a terminal or a reader's eye would swallow written as an escape."""
+    if value is None:
+        return "null"
+    cut = value[:length]
+    plain = "".join(
+        c if c == " " or unicodedata.category(c)[0] not in "CZ" else c.encode("unicode_escape").decode() for c in cut
+    )
+    return f"'{plain}'" + (f"… ({len(value):,} characters)" if len(value) > length else "")
+
+
+def summarise(contract: DataContract, findings: Findings, results: list[Result], rows: int) -> dict[str, Any]:
+    """Everything that the report shows, as plain JSON (also `report.json`)."""
+    return {
+        "contract": {"name": contract.name, "version": contract.version, "description": contract.description},
+        "passed": all(result.success for result in results),
+        "rows_in": rows,
+        "rows_kept": sum(findings.kept.values()),
+        "rows_quarantined": findings.first.total(),
+        "splits": findings.kept,
+        "expectations": [
+            {
+                "name": result.expectation.name,
+                "words": result.expectation.words,
+                "observed": result.observed,
+                "shown": shown_value(result),
+                "limit": result.expectation.limit,
+                "passed": result.success,
+            }
+            for result in results
+        ],
+        "row_checks": findings.row_checks,
+        "reasons": [
+            {
+                "name": reason,
+                "words": words,
+                "rows": findings.found[reason],
+                "quarantined_first": findings.first[reason],
+                "samples": [asdict(sample) for sample in findings.samples.get(reason, [])],
+            }
+            for reason, words in REASONS.items()
+            if findings.found[reason]
+        ],
+        "labels": _label_shares(contract, findings),
+        "characters": {split: _quantiles(counts) for split, counts in findings.lengths.items() if counts.any()},
+    }
+
+
+def _label_shares(contract: DataContract, findings: Findings) -> dict[str, Any]:
+    names = list(contract.labels.values or sorted(set().union(*findings.labels.values())))
+    return {
+        "hidden": max(0, len(names) - SHOWN_LABELS),
+        "rows": {name: {split: findings.labels[split][name] for split in SPLITS} for name in names[:SHOWN_LABELS]},
+    }
+
+
+def _quantiles(counts: np.ndarray) -> dict[str, int]:
+    """Smallest number of characters that at least this share of the rows do not exceed."""
+    below = np.cumsum(counts)
+    return {name: int(np.searchsorted(below, max(1, q * below[-1]))) for name, q in QUANTILES.items()}
+
+
+def shown_value(result: Result) -> str:
+    show = shown_share if result.expectation.name.endswith("_share") else shown_count
+    return show(result.observed)
+
+
+def render(summary: dict[str, Any]) -> str:
+    """One page without any reference outside itself; every value is escaped."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"share": shown_share, "count": shown_count}
+    template = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(template).render(summary, split_names=SPLITS)
+
+
+def violation(contract: DataContract, findings: Findings, results: list[Result], folder: Path) -> ContractViolation:
+    """Every failed expectation with what was seen and allowed, and cells to look at for those that cells explain."""
+    failed = [result for result in results if not result.success]
+    lines = []
+    for result in failed:
+        expectation = result.expectation
+        line = f"{expectation.name}: {expectation.words}, {shown_value(result)} (limit: {expectation.limit})"
+        reason = _explaining(expectation.name, findings)
+        if reason and (cells := findings.samples.get(reason)):
+            # All reasons together are explained by the commonest one.
+            because = f" mostly {REASONS[reason]}," if expectation.name != f"{reason}_share" else ""
+            line += f";{because} e.g. " + "; ".join(str(cell) for cell in cells[:3])
+        lines.append(f"\n  - {line}")
+    return ContractViolation(
+        f"The data break contract {contract.name} (version {contract.version}), "
+        f"{len(failed)} of {len(results)} expectations failed:{''.join(lines)}\n",
+        f"Mend the source or change the contract's limits. Report and quarantined rows: {folder / 'report.html'}",
+    )
+
+
+def _explaining(name: str, findings: Findings) -> str | None:
+    if name in ("quarantine_share", "rows_kept"):
+        return max(findings.first, key=lambda reason: findings.first[reason], default=None)
+    reason = name.removesuffix("_share")
+    return reason if reason in REASONS else None

@@ -1,0 +1,149 @@
+"""Figures against scikit-learn and torchmetrics; intervals against what they promise."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax
+from sklearn import metrics as sk
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from lightning_modules.objectives import metrics as m
+
+
+def simulated(rows: int, classes: int, seed: int, sharpness: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
+    """Labels, and log-probabilities that favour the right class by `sharpness` logits."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(classes, rows, p=rng.dirichlet(np.full(classes, 5.0)))
+    logits = rng.normal(size=(rows, classes)) + sharpness * np.eye(classes)[labels]
+    return labels, log_softmax(logits, axis=1)
+
+
+@pytest.mark.parametrize(("rows", "classes"), [(1, 2), (50, 2), (777, 5), (300, 40)])
+def test_figures_equal_those_of_scikit_learn(rows: int, classes: int) -> None:
+    labels, log_proba = simulated(rows, classes, seed=rows)
+    predicted, proba = log_proba.argmax(axis=1), np.exp(log_proba)
+    ours = m.score(labels, log_proba, samples=50)
+    overall = {name: interval.value for name, interval in ours.overall.items()}
+    everything, occurring = list(range(classes)), list(np.unique(labels))
+    expected = {"accuracy": sk.accuracy_score(labels, predicted)}
+    for average, which in (("macro", occurring), ("weighted", everything)):
+        values = sk.precision_recall_fscore_support(labels, predicted, labels=which, average=average, zero_division=0)
+        expected |= dict(zip((f"{average}_precision", f"{average}_recall", f"{average}_f1"), values, strict=False))
+    expected["nll"] = sk.log_loss(labels, proba, labels=everything)
+    expected["brier"] = float(((proba - np.eye(classes)[labels]) ** 2).sum(axis=1).mean())
+    for name, value in expected.items():
+        assert overall[name] == pytest.approx(value, abs=1e-9), name
+    per_class = sk.precision_recall_fscore_support(labels, predicted, labels=everything, zero_division=0)
+    for name, values in zip(("precision", "recall", "f1"), per_class, strict=False):
+        assert [i.value for i in ours.per_class[name]] == pytest.approx(list(np.where(per_class[3] > 0, values, 0)))
+    assert list(ours.support) == list(per_class[3])
+    assert (
+        m.confusion_matrix(labels, predicted, classes) == sk.confusion_matrix(labels, predicted, labels=everything)
+    ).all()
+    plain = m.figures(labels, log_proba)
+    assert plain == pytest.approx(overall)
+
+
+def test_brier_of_two_classes_is_twice_that_of_scikit_learn() -> None:
+    labels, log_proba = simulated(400, 2, seed=3)
+    assert m.figures(labels, log_proba)["brier"] == pytest.approx(
+        2 * sk.brier_score_loss(labels, np.exp(log_proba[:, 1]))
+    )
+
+
+@pytest.mark.parametrize("bins", [2, 15, 40])
+def test_calibration_error_equals_that_of_torchmetrics(bins: int) -> None:
+    labels, log_proba = simulated(900, 4, seed=1, sharpness=1.0)
+    reference = multiclass_calibration_error(
+        torch.from_numpy(np.exp(log_proba)), torch.from_numpy(labels), num_classes=4, n_bins=bins, norm="l1"
+    )
+    assert m.figures(labels, log_proba, bins=bins)["ece"] == pytest.approx(float(reference), abs=1e-6)
+    table = m.reliability(labels, log_proba, bins=bins)
+    held = table.count > 0
+    gap = np.abs(table.accuracy[held] - table.confidence[held])
+    assert (table.count[held] * gap).sum() / 900 == pytest.approx(float(reference), abs=1e-6)
+
+
+def test_resampled_figures_equal_figures_of_the_resampled_rows() -> None:
+    """The column-sum shortcut against the plain definition: draw rows, compute the figure."""
+    labels, log_proba = simulated(60, 3, seed=5)
+    rng = np.random.default_rng(11)
+    rows = rng.integers(0, 60, size=(1, 60))[0]  # what `_counts` draws first from the same seed
+    overall, _ = m._figures(m._resample(m._evidence(labels, log_proba, 15), 1, seed=11), 3)
+    expected = m.figures(labels[rows], log_proba[rows])
+    assert {name: values[0] for name, values in overall.items()} == pytest.approx(expected)
+
+
+def test_same_seed_same_bits_another_seed_other_bits() -> None:
+    labels, log_proba = simulated(500, 4, seed=0)
+    first, again, other = (m.score(labels, log_proba, samples=200, seed=s).overall for s in (1, 1, 2))
+    assert first == again
+    assert first["macro_f1"] != other["macro_f1"]
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+    """95 % intervals of accuracy and macro-F1 over 200 test splits, each drawn from one large population."""
+    labels, log_proba = simulated(200_000, 3, seed=9, sharpness=1.5)
+    truth = m.figures(labels, log_proba)
+    rng = np.random.default_rng(0)
+    covered = {"accuracy": 0, "macro_f1": 0, "nll": 0}
+    for trial in range(200):
+        rows = rng.integers(0, len(labels), 400)
+        scores = m.score(labels[rows], log_proba[rows], samples=200, seed=trial).overall
+        for name in covered:
+            covered[name] += scores[name].low <= truth[name] <= scores[name].high
+    # 200 trials at .95: a binomial standard error of .015; the percentile interval is known to run a little short.
+    assert all(0.90 <= hits / 200 <= 0.99 for hits in covered.values()), covered
+
+
+def test_paired_difference_covers_zero_for_equal_models_and_not_for_a_worse_one() -> None:
+    labels, log_proba = simulated(2000, 4, seed=2)
+    predicted = log_proba.argmax(axis=1)
+    same = m.paired_macro_f1_difference(labels, predicted, predicted)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    rng = np.random.default_rng(0)
+    worse = np.where(rng.random(2000) < 0.1, rng.integers(0, 4, 2000), predicted)
+    difference = m.paired_macro_f1_difference(labels, worse, predicted)
+    expected = sk.f1_score(labels, worse, average="macro") - sk.f1_score(labels, predicted, average="macro")
+    assert difference.value == pytest.approx(expected)
+    assert difference.high < 0
+    alone = m.score(labels, log_proba).overall["macro_f1"]
+    assert difference.high - difference.low < alone.high - alone.low, "pairing must narrow the interval"
+
+
+def test_temperature_is_found_again_and_keeps_the_ranking() -> None:
+    rng = np.random.default_rng(4)
+    log_proba = log_softmax(2 * rng.normal(size=(20_000, 3)), axis=1)
+    labels = (rng.random(20_000)[:, None] > np.exp(log_proba).cumsum(axis=1)).sum(axis=1).clip(0, 2)  # calibrated
+    for factor in (0.4, 1.0, 3.0):
+        over_confident = log_softmax(log_proba * factor, axis=1)
+        assert m.fit_temperature(over_confident, labels) == pytest.approx(factor, rel=0.05)
+    cooled = m.apply_temperature(log_proba, 2.5)
+    assert np.allclose(np.exp(cooled).sum(axis=1), 1)
+    assert (cooled.argmax(axis=1) == log_proba.argmax(axis=1)).all()
+    assert np.allclose(m.apply_temperature(log_proba, 1.0), log_proba)
+
+
+def test_a_class_without_rows_has_an_interval_that_says_nothing() -> None:
+    labels, log_proba = simulated(100, 2, seed=0)
+    wide = np.column_stack([log_proba, np.full(100, -30.0)])
+    scores = m.score(labels, wide, samples=100)
+    nothing = scores.per_class["f1"][2]
+    assert (nothing.value, nothing.low, nothing.high) == (0, 0, 1)
+    assert scores.overall["macro_f1"].value == pytest.approx(sk.f1_score(labels, log_proba.argmax(1), average="macro"))
+
+
+def test_thousand_resamples_of_ten_thousand_rows_take_seconds() -> None:
+    labels, log_proba = simulated(10_000, 10, seed=0)
+    started = time.process_time()
+    m.score(labels, log_proba, samples=1000)
+    assert time.process_time() - started < 8  # about 1 s on an idle core
+
+
+def test_no_rows_is_an_error() -> None:
+    with pytest.raises(ValueError, match="at least one row"):
+        m.figures(np.zeros(0, np.int64), np.zeros((0, 3)))

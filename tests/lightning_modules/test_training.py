@@ -1,0 +1,354 @@
+"""A training that dies goes on where it was, bit for bit; and it learns."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from data_contracts.errors import TrainingError
+from data_contracts.recipe import ModelConfig, TrainingConfig
+from lightning_modules import callbacks
+from lightning_modules.bundle import Bundle
+from lightning_modules.objectives.classify import Classification
+from lightning_modules.training import FitResult, fit
+
+ENCODERS: dict[str, dict[str, Any]] = {
+    "tanh": {"kind": "tanh", "hidden_size": 6},
+    "bilstm_attention": {"kind": "bilstm_attention", "hidden_size": 5},
+    "transformer": {"kind": "transformer", "num_layers": 1, "num_heads": 2, "feedforward_size": 12},
+}
+METHODS: dict[str, dict[str, Any]] = {
+    "none": {"kind": "none"},
+    "dropout": {"kind": "dropout", "p": 0.2},
+    "multiplicative_noise": {"kind": "multiplicative_noise"},
+}
+
+
+class Interrupted(Exception):
+    pass
+
+
+def model(encoder: str = "bilstm_attention", method: str = "multiplicative_noise") -> ModelConfig:
+    return ModelConfig(embedding_dim=8, encoder=ENCODERS[encoder], reparameterization=METHODS[method])
+
+
+def training(**changes: Any) -> TrainingConfig:
+    settings = {"max_epochs": 3, "batch_size": 16, "learning_rate": 0.02, "checkpoint_every_steps": 5, "threads": 1}
+    return TrainingConfig(**{**settings, "accelerator": "cpu", **changes})
+
+
+def digests(out: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (out / "bundle").iterdir()}
+
+
+def points(path: Path) -> list[tuple[str, float, int]]:
+    """Metric points without what depends on the clock."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [(p["key"], p["value"], p["step"]) for p in lines if p["key"] != "train/tokens_per_second"]
+
+
+def interrupted_at(step: int) -> Any:
+    def on_progress(event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and event["step"] == step:
+            raise Interrupted
+
+    return on_progress
+
+
+@pytest.fixture
+def every_step_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callbacks, "PROGRESS_SECONDS", 0.0)
+
+
+@pytest.fixture(scope="module")
+def unbroken(
+    token_folder: Path, tokenizer_json: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, FitResult]:
+    """The default method over the default encoder, uninterrupted: what the resumed ones must equal."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    arguments = arguments_for(token_folder, tokenizer_json)
+    return folder, fit(**arguments, model=model(), training=training(), work=folder / "work", out=folder / "out")
+
+
+def arguments_for(token_folder: Path, tokenizer_json: bytes) -> dict[str, Any]:
+    return {
+        "token_folder": token_folder,
+        "vocab_size": 45,
+        "labels": ("negative", "positive", "neither"),
+        "tokenizer_json": tokenizer_json,
+        "max_length": 12,
+        "overlap": 3,
+        "on_progress": lambda event: None,
+    }
+
+
+@pytest.fixture
+def arguments(token_folder: Path, tokenizer_json: bytes) -> dict[str, Any]:
+    return arguments_for(token_folder, tokenizer_json)
+
+
+CHILD = """
+import json, os, signal, sys
+from pathlib import Path
+from data_contracts.recipe import ModelConfig, TrainingConfig
+from lightning_modules import callbacks
+from lightning_modules.training import fit
+given = json.loads(sys.argv[1])
+callbacks.PROGRESS_SECONDS = 0.0
+def die(event):
+    if event["event"] == "progress" and event["step"] == given["die_at"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+fit(Path(given["tokens"]), vocab_size=45, labels=("negative", "positive", "neither"), max_length=12, overlap=3,
+    tokenizer_json=Path(given["tokenizer"]).read_bytes(), model=ModelConfig(**given["model"]),
+    training=TrainingConfig(**given["training"]), work=Path(given["work"]), out=Path(given["out"]), on_progress=die)
+"""
+
+
+def test_killed_in_mid_epoch_it_ends_where_an_unbroken_one_ends(
+    unbroken: tuple[Path, FitResult], arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    """kill -9 at step 23 of 3 epochs; resumed from the checkpoint of step 20, in the second epoch."""
+    folder, expected = unbroken
+    assert expected.steps // 3 < 20
+    assert expected.steps * 2 // 3 > 23
+    (tmp_path / "tokenizer.json").write_bytes(arguments["tokenizer_json"])
+    given = {
+        "tokens": str(arguments["token_folder"]),
+        "tokenizer": str(tmp_path / "tokenizer.json"),
+        "model": model().model_dump(mode="json"),
+        "training": training().model_dump(mode="json"),
+        "work": str(tmp_path / "work"),
+        "out": str(tmp_path / "out"),
+        "die_at": 23,
+    }
+    child = subprocess.run([sys.executable, "-c", CHILD, json.dumps(given)], capture_output=True, timeout=180)
+    assert child.returncode == -signal.SIGKILL, child.stderr.decode()
+    assert child.stderr == b"", "nothing is printed that a user can do nothing about"
+    assert not (tmp_path / "out").exists()
+    with (tmp_path / "work" / "metrics.jsonl").open("a") as stream:
+        stream.write('{"key": "train/lo')  # as a write torn by the kill would look
+    events: list[dict[str, Any]] = []
+    arguments["on_progress"] = events.append
+    found = fit(**arguments, model=model(), training=training(), work=tmp_path / "work", out=tmp_path / "out")
+    assert events[0] == {"event": "resumed", "step": 20, "total_steps": expected.steps}
+    assert digests(tmp_path / "out") == digests(folder / "out")
+    assert points(tmp_path / "out" / "metrics.jsonl") == points(folder / "out" / "metrics.jsonl")
+    assert found == expected
+
+
+@pytest.mark.usefixtures("every_step_reports")
+@pytest.mark.parametrize(
+    ("encoder", "method", "stops"),
+    [
+        ("tanh", "dropout", (7,)),
+        ("transformer", "none", (23, 28)),  # twice in one epoch: 19 steps each
+        ("bilstm_attention", "dropout", (19, 39)),  # just before a validation, and right after a new epoch began
+    ],
+)
+def test_resume_is_exact_for_every_method(
+    encoder: str, method: str, stops: tuple[int, ...], arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = {"model": model(encoder, method), "training": training(threads=2 if encoder == "tanh" else 1)}
+    expected = fit(**arguments, **settings, work=tmp_path / "w1", out=tmp_path / "o1")
+    for stop in stops:
+        broken = {**arguments, "on_progress": interrupted_at(stop)}
+        with pytest.raises(Interrupted):
+            fit(**broken, **settings, work=tmp_path / "w2", out=tmp_path / "o2")
+    assert fit(**arguments, **settings, work=tmp_path / "w2", out=tmp_path / "o2") == expected
+    assert digests(tmp_path / "o2") == digests(tmp_path / "o1")
+    assert points(tmp_path / "o2" / "metrics.jsonl") == points(tmp_path / "o1" / "metrics.jsonl")
+
+
+def test_called_again_when_finished_it_gives_the_same(
+    unbroken: tuple[Path, FitResult], arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    folder, expected = unbroken
+    events: list[dict[str, Any]] = []
+    arguments["on_progress"] = events.append
+    settings = {"model": model(), "training": training(), "work": folder / "work"}
+    assert fit(**arguments, **settings, out=tmp_path / "out") == expected
+    assert [event["event"] for event in events] == ["resumed"]
+    assert digests(tmp_path / "out") == digests(folder / "out")
+
+
+@pytest.mark.usefixtures("every_step_reports")
+def test_damaged_and_foreign_checkpoints_are_set_aside(
+    unbroken: tuple[Path, FitResult], arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    folder, expected = unbroken
+    settings = {"work": tmp_path / "work", "out": tmp_path / "out", "model": model()}
+    with pytest.raises(Interrupted):
+        fit(**{**arguments, "on_progress": interrupted_at(23)}, **settings, training=training())
+    older, newer = sorted((tmp_path / "work" / "checkpoints").glob("*.ckpt"))
+    newer.write_bytes(newer.read_bytes()[:-100])
+    events: list[dict[str, Any]] = []
+    arguments["on_progress"] = events.append
+    found = fit(**arguments, **settings, training=training())
+    assert newer.name in events[0]["message"]
+    assert "bytes have changed" in events[0]["message"]
+    assert events[1]["event"] == "resumed"
+    assert events[1]["step"] == int(older.name.split("-")[1]) < 20
+    assert found == expected
+    assert digests(tmp_path / "out") == digests(folder / "out")
+    events.clear()
+    other = fit(**arguments, **settings, training=training(seed=1, max_epochs=1))
+    assert all("other data or settings" in e["message"] for e in events if e["event"] == "note")
+    assert "resumed" not in {e["event"] for e in events}
+    assert other.bundle_digest != expected.bundle_digest
+    steps = [step for _, _, step in points(tmp_path / "out" / "metrics.jsonl")]
+    assert steps == sorted(steps)
+
+
+def test_results_and_metrics(unbroken: tuple[Path, FitResult]) -> None:
+    folder, result = unbroken
+    assert (result.epochs, result.steps) == (3, 57)
+    assert result.history == json.loads((folder / "out" / "history.json").read_text())
+    best = max(result.history, key=lambda epoch: epoch["val/macro_f1"])
+    assert (result.best_epoch, result.best_macro_f1) == (best["epoch"], best["val/macro_f1"])
+    found = points(folder / "out" / "metrics.jsonl")
+    names = {key for key, _, _ in found}
+    train = {"loss", "nll", "kl", "beta", "gradient_norm", "noise_alpha", "learning_rate"}
+    assert names == {f"train/{n}" for n in train} | {"epoch"} | {
+        f"val/{n}" for n in ("loss", "accuracy", "macro_f1", "nll")
+    }
+    assert len({(key, step) for key, _, step in found}) == len(found), "no step appears twice"
+    assert [(value, step) for key, value, step in found if key == "epoch"] == [(1, 19), (2, 38), (3, 57)]
+    rates = [value for key, value, _ in found if key == "train/learning_rate"]
+    assert 0 < rates[-1] < rates[0] <= 0.02
+    betas = [value for key, value, _ in found if key == "train/beta"]
+    assert betas == sorted(betas)
+    assert betas[-1] == pytest.approx(0.01)
+    bundle = Bundle.load(folder / "out" / "bundle")
+    assert bundle.digest == result.bundle_digest
+    assert sum(p.numel() for p in bundle.network.parameters()) == result.parameters
+    pickles = [p for p in (folder / "out").rglob("*") if p.suffix in (".pkl", ".pt", ".pth", ".ckpt", ".bin")]
+    assert not pickles
+    assert type(bundle.network.decoder) is torch.nn.Linear
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_it_learns_a_tiny_corpus(method: str, arguments: dict[str, Any], tmp_path: Path) -> None:
+    settings = training(max_epochs=8, learning_rate=0.03, patience=8, class_weights="balanced")
+    result = fit(**arguments, model=model("tanh", method), training=settings, work=tmp_path / "w", out=tmp_path / "o")
+    nll = [value for key, value, _ in points(tmp_path / "o" / "metrics.jsonl") if key == "train/nll"]
+    assert nll[-1] < 0.6 * nll[0]
+    assert result.best_macro_f1 > 0.8
+    bundle = Bundle.load(tmp_path / "o" / "bundle")
+    assert bundle.labels[int(bundle.predict_proba(["good"]).argmax())] == "positive"
+
+
+def test_early_stopping_keeps_the_best_and_resumes_to_the_same(arguments: dict[str, Any], tmp_path: Path) -> None:
+    """A learning rate that ruins the model; after the stop, a second call must not go on training."""
+    settings = {"model": model("tanh", "none"), "training": training(max_epochs=30, patience=2, learning_rate=0.2)}
+    first = fit(**arguments, **settings, work=tmp_path / "w", out=tmp_path / "o")
+    assert first.epochs == first.best_epoch + 2 < 30
+    assert fit(**arguments, **settings, work=tmp_path / "w", out=tmp_path / "o") == first
+
+
+def test_warm_start_matches_tokens_and_labels(
+    unbroken: tuple[Path, FitResult], arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    """Another vocabulary and another label order: rows move with their token's text and their label."""
+    from lightning_modules.network import build_network
+    from lightning_modules.warm_start import warm_start
+
+    folder, _ = unbroken
+    source = Bundle.load(folder / "out" / "bundle")
+    words = json.loads(arguments["tokenizer_json"])
+    words["model"]["vocab"] = {"[PAD]": 0, "[UNK]": 1, "fresh": 2, "bad": 3, "good": 4}
+    description = {**source.facts["network"], "vocab_size": 5, "num_classes": 2}
+    torch.manual_seed(0)
+    network = build_network(description)
+    fresh = network.embedding.weight[2].clone()
+    start = {"tokenizer_json": json.dumps(words).encode(), "labels": ("positive", "new")}
+    assert warm_start(network, folder / "out" / "bundle", **start) == len(network.state_dict())
+    old = source.network
+    assert torch.equal(network.embedding.weight[4], old.embedding.weight[2])
+    assert torch.equal(network.embedding.weight[3], old.embedding.weight[3])
+    assert torch.equal(network.embedding.weight[2], fresh)
+    assert torch.equal(network.decoder.weight[0], old.decoder.weight[1])
+    assert torch.equal(network.encoder.query.weight, old.encoder.query.weight)
+
+
+def test_warm_started_training_begins_where_the_champion_ended(
+    unbroken: tuple[Path, FitResult], arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    folder, first = unbroken
+    settings = {"model": model(), "training": training(max_epochs=1, learning_rate=1e-6)}
+    cold = fit(**arguments, **settings, work=tmp_path / "w0", out=tmp_path / "o0")
+    warm = fit(**arguments, **settings, work=tmp_path / "w", out=tmp_path / "o", warm_start=folder / "out" / "bundle")
+    assert warm.best_macro_f1 == pytest.approx(first.best_macro_f1, abs=0.05)
+    assert warm.history[0]["val/nll"] < cold.history[0]["val/nll"] - 0.2
+
+
+def test_a_loss_that_is_no_number_is_named(arguments: dict[str, Any], tmp_path: Path) -> None:
+    settings = training(learning_rate=10.0, gradient_clip=1e30, max_epochs=10, warmup=0.0)
+    broken = model("tanh", "none").model_copy(update={"embedding_dim": 8})
+    from lightning_modules import module
+
+    original = module.TextModule._step
+
+    def poisoned(self: Any, batch: Any) -> Any:
+        logits, nll = original(self, batch)
+        return logits, nll * (math.nan if self.global_step == 20 else 1.0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.TextModule, "_step", poisoned)
+        with pytest.raises(
+            TrainingError, match=r"became nan in epoch 2, at or up to \d+ steps before step 2\d"
+        ) as info:
+            fit(**arguments, model=broken, training=settings, work=tmp_path / "w", out=tmp_path / "o")
+    assert "learning_rate" in info.value.remedy
+    assert not (tmp_path / "o").exists()
+    latest = max(int(p.name.split("-")[1]) for p in (tmp_path / "w" / "checkpoints").glob("*.ckpt"))
+    assert latest <= 20, "no checkpoint is written from which nothing could go on"
+
+
+def test_splits_that_cannot_train_are_named(arguments: dict[str, Any], tmp_path: Path, token_folder: Path) -> None:
+    settings = {"model": model("tanh", "none"), "training": training(), "work": tmp_path / "w", "out": tmp_path / "o"}
+    train, valid = (pq.read_table(token_folder / f"{split}.parquet") for split in ("train", "valid"))
+    one = train.filter(pa.compute.equal(train["label"], 1))
+    for name, pair, message in (
+        ("one", (one, valid), "one class only .'positive'"),
+        ("no_train", (train.slice(0, 0), valid), "train split has no rows"),
+        ("no_valid", (train, valid.slice(0, 0)), "valid split has no rows"),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        for split, table in zip(("train", "valid"), pair, strict=True):
+            pq.write_table(table, folder / f"{split}.parquet")
+        with pytest.raises(TrainingError, match=message):
+            fit(**{**arguments, "token_folder": folder}, **settings)
+
+
+def test_torch_settings_are_put_back(arguments: dict[str, Any], tmp_path: Path) -> None:
+    before = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), list(warnings.filters))
+    fit(**arguments, model=model("tanh", "none"), training=training(max_epochs=1, threads=1),
+        work=tmp_path / "w", out=tmp_path / "o")  # fmt: skip
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), list(warnings.filters)) == before
+
+
+def test_balanced_weights_count_every_class_the_same() -> None:
+    objective = Classification.from_counts([6, 3, 0], "balanced")
+    assert objective.class_weights.tolist() == pytest.approx([0.5, 1.0, 0.0])
+    logits, labels = torch.randn(4, 3), torch.tensor([0, 0, 1, 0])
+    each = -logits.log_softmax(-1)[torch.arange(4), labels]
+    expected = (each * torch.tensor([0.5, 0.5, 1.0, 0.5])).mean()
+    assert float(objective.loss(logits, {"labels": labels})) == pytest.approx(float(expected))
+    plain = Classification.from_counts([6, 3, 0], "none")
+    assert float(plain.loss(logits, {"labels": labels})) == pytest.approx(float(each.mean()))
+    metrics = plain.metrics(torch.eye(3)[[0, 1, 1, 0]], torch.tensor([0, 1, 0, 0]))
+    assert metrics["accuracy"] == pytest.approx(0.75)
+    assert metrics["macro_f1"] == pytest.approx((0.8 + 2 / 3) / 2), "over the classes that occur"

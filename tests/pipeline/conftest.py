@@ -1,0 +1,72 @@
+"""A real Prefect server for the session, and a debug-sized recipe that runs whole in seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.servers import Server, prefect_server
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+TINY = {
+    "name": "tiny",
+    "source": {"kind": "sample", "rows": 600, "seed": 1},
+    "tokenizer": {"kind": "word", "vocab_size": 500, "max_length": 64, "overlap": 8},
+    "model": {"embedding_dim": 8, "encoder": {"kind": "bilstm_attention", "hidden_size": 8}},
+    "training": {"max_epochs": 2, "batch_size": 32, "threads": 1, "checkpoint_every_steps": 5},
+    "evaluation": {"bootstrap_samples": 100},
+    "promotion": {"bootstrap_samples": 100},
+    "execution": {"retries": 0, "retry_delay_seconds": 0},
+}
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory) -> Server:
+    server = prefect_server(tmp_path_factory.mktemp("prefect-server")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    file.write_text(yaml.safe_dump(TINY))
+    return file
+
+
+def environment(prefect_api: Server, home: Path, **more: str) -> dict[str, str]:
+    return {**os.environ, "PREFECT_API_URL": prefect_api.url, "NOISEFOLD_HOME": str(home), **more}
+
+
+def retrain_process(
+    prefect_api: Server, home: Path, recipe: Path, *options: str, fault: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`noisefold retrain RECIPE --json` as a process of its own, with a fault planted where one is named."""
+    command = [sys.executable, "-m", "tests.pipeline.faulty"] if fault else [sys.executable, "-P", "-m", "flows.cli"]
+    return subprocess.run(
+        [*command, "retrain", str(recipe), "--json", *options],
+        env=environment(prefect_api, home, **({"FAULT": fault} if fault else {})),
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def result_of(done: subprocess.CompletedProcess[str]) -> dict:
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="session")
+def undisturbed(prefect_api, tiny_recipe, tmp_path_factory) -> tuple[dict, Path]:
+    """The result of one whole run that nothing disturbs, and its state folder."""
+    home = tmp_path_factory.mktemp("undisturbed") / "home"
+    return result_of(retrain_process(prefect_api, home, tiny_recipe)), home

@@ -1,0 +1,99 @@
+"""Each stage is retryable on its own: after a fault or a kill the rerun repeats nothing and ends as if undisturbed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.conftest import TINY, result_of, retrain_process
+
+STAGES = ["ingest", "validate", "tokenize", "train", "evaluate", "register", "promote"]
+
+
+def digests(home: Path) -> dict[str, str]:
+    """Content digest of every artifact in the store, by stage."""
+    manifests = (home / "artifacts").glob("*/*/manifest.json")
+    return {path.parent.parent.name: json.loads(path.read_text())["digest"] for path in manifests}
+
+
+def states(result: dict) -> dict[str, str]:
+    return {stage["name"]: stage["state"] for stage in result["stages"]}
+
+
+def runs_and_versions(home: Path, result: dict) -> tuple[list[str], int]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    runs = client.search_runs([result["experiment_id"]])
+    return [run.info.status for run in runs], len(client.search_model_versions("name = 'noisefold-tiny'"))
+
+
+def assert_as_if_undisturbed(home: Path, result: dict, undisturbed: tuple[dict, Path]) -> None:
+    expected, other = undisturbed
+    assert digests(home) == digests(other)
+    assert result["metrics"] == expected["metrics"]
+    assert result["decision"]["outcome"] in ("promoted", "already_champion")
+    assert runs_and_versions(home, result) == (["FINISHED"], 1)
+    leftovers = [path for path in (home / "work").iterdir() if path.name not in ("locks", "fetched")]
+    assert not leftovers
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("how", ["kill", "io"])
+def test_a_run_that_breaks_in_every_stage_in_turn_ends_as_if_undisturbed(
+    how, prefect_api, tiny_recipe, undisturbed, tmp_path
+):
+    home = tmp_path / "home"
+    for stage in STAGES:
+        done = retrain_process(prefect_api, home, tiny_recipe, fault=f"{stage}:{how}")
+        if how == "kill":
+            assert done.returncode == -9, done.stderr[-2000:]
+        else:
+            assert done.returncode == 1
+            assert "planted I/O error" in done.stderr
+            assert "Traceback" not in done.stderr
+        expected = [s for s in STAGES[:5] if STAGES.index(s) < STAGES.index(stage)]
+        assert sorted(digests(home)) == sorted(expected), "a broken stage was committed, or a finished one lost"
+    result = result_of(retrain_process(prefect_api, home, tiny_recipe))
+    assert {name for name, state in states(result).items() if state == "cached"} >= set(STAGES[:5])
+    assert_as_if_undisturbed(home, result, undisturbed)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_one_io_error_is_healed_by_the_stages_own_retry(stage, prefect_api, tiny_recipe, undisturbed, tmp_path_factory):
+    # One state folder for all stages: each run finds the earlier stages in the store and breaks in its own.
+    home = tmp_path_factory.getbasetemp() / "healed"
+    done = retrain_process(prefect_api, home, tiny_recipe, "--set", "execution.retries=1", fault=f"{stage}:io")
+    result = result_of(done)
+    for name, state in states(result).items():
+        expected = {"retried"} if name == stage else {"cached", "ran"}
+        if stage in ("register", "promote") and name == stage:
+            expected = {"retried", "cached", "ran"}  # already registered or promoted by the runs before
+        assert state in expected, (name, state)
+    if stage == STAGES[-1]:
+        assert_as_if_undisturbed(home, result, undisturbed)
+
+
+def test_second_run_is_cached_throughout_and_says_the_same(prefect_api, tiny_recipe, undisturbed):
+    expected, home = undisturbed
+    again = result_of(retrain_process(prefect_api, home, tiny_recipe))
+    assert set(list(states(again).values())[:6]) == {"cached"}
+    assert again["metrics"] == expected["metrics"]
+    assert again["run_id"] == expected["run_id"]
+    assert again["model_uri"] == expected["model_uri"]
+    assert again["decision"]["outcome"] == "already_champion"
+    assert runs_and_versions(home, again) == (["FINISHED"], 1)
+
+
+def test_damaged_artifact_is_computed_again_and_the_rest_stays(prefect_api, tiny_recipe, undisturbed):
+    expected, home = undisturbed
+    file = Path(expected["artifacts"]["tokenize"]) / "valid.parquet"
+    file.write_bytes(file.read_bytes()[:-1])
+    again = result_of(retrain_process(prefect_api, home, tiny_recipe))
+    assert states(again)["tokenize"] == "ran"
+    assert {states(again)[name] for name in ("ingest", "validate", "train", "evaluate", "register")} == {"cached"}
+
+
+assert TINY["execution"]["retries"] == 0  # a planted fault must end the run, not be healed

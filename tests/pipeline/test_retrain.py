@@ -1,0 +1,131 @@
+"""A whole retrain as a user meets it: terminal, MLflow run, Prefect run, champion."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from data_contracts.sample import dirty_rows
+from tests.pipeline.conftest import REPOSITORY, TINY, environment
+
+
+@pytest.fixture(scope="module")
+def run(undisturbed):
+    from mlflow import MlflowClient
+
+    result, home = undisturbed
+    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    return client, client.get_run(result["run_id"]), result, home
+
+
+def artifact_names(client, run_id: str, path: str | None = None) -> set[str]:
+    found = client.list_artifacts(run_id, path)
+    return {name for f in found for name in (artifact_names(client, run_id, f.path) if f.is_dir else {f.path})}
+
+
+def test_result_has_every_stage_with_its_rows(run):
+    _, _, result, _ = run
+    assert [stage["name"] for stage in result["stages"]] == [
+        *("ingest", "validate", "tokenize", "train", "evaluate", "register", "promote")
+    ]
+    rows = {stage["name"]: (stage["rows_in"], stage["rows_out"]) for stage in result["stages"]}
+    clean = 600 - sum(dirty_rows(600).values())
+    assert rows["ingest"] == (600, 600)
+    assert rows["validate"] == (600, clean)
+    assert rows["tokenize"][0] == clean
+
+
+def test_quarantine_holds_exactly_the_planted_rows(run):
+    _, _, result, _ = run
+    quarantine = pq.read_table(Path(result["artifacts"]["validate"]) / "quarantine.parquet")
+    counts: dict[str, int] = {}
+    for reason in quarantine["reason"].to_pylist():
+        counts[reason] = counts.get(reason, 0) + 1
+    assert counts == dirty_rows(600)
+
+
+def test_mlflow_run_shows_curves_figures_and_reports(run):
+    client, mlflow_run, result, _ = run
+    assert mlflow_run.info.status == "FINISHED"
+    for name in ("train/loss", "train/kl", "train/gradient_norm", "train/noise_alpha", "train/tokens_per_second"):
+        history = client.get_metric_history(result["run_id"], name)
+        assert len(history) > 1, name
+        assert [m.step for m in history] == sorted({m.step for m in history}), name
+    assert len(client.get_metric_history(result["run_id"], "val/macro_f1")) == TINY["training"]["max_epochs"]
+    for name, interval in result["metrics"].items():
+        assert mlflow_run.data.metrics[name] == pytest.approx(interval["value"])
+    names = artifact_names(client, result["run_id"])
+    for wanted in ("recipe.yaml", "summary.md", "validation/report.html", "evaluation/confusion_matrix.png",
+                   "evaluation/reliability_diagram.png", "evaluation/predictions.parquet"):  # fmt: skip
+        assert wanted in names
+    assert mlflow_run.inputs.dataset_inputs[0].dataset.name == "sample"
+    assert mlflow_run.data.tags["noisefold.flow_run_id"] == result["flow_run_id"]
+
+
+def test_registered_version_is_champion_and_carries_its_lineage(run):
+    client, _, result, _ = run
+    version = client.get_model_version_by_alias("noisefold-tiny", "champion")
+    assert f"models:/noisefold-tiny/{version.version}" == result["model_uri"]
+    tags = version.tags
+    assert tags["noisefold.flow_run_id"] == result["flow_run_id"]
+    assert len([tag for tag in tags if tag.startswith("noisefold.")]) >= 7
+
+
+def test_prefect_run_shows_each_stage_and_the_summary(run, prefect_api):
+    import asyncio
+
+    from prefect.client.orchestration import PrefectClient
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, FlowRunFilter, FlowRunFilterId
+
+    _, _, result, _ = run
+
+    async def read():
+        async with PrefectClient(prefect_api.url) as client:
+            flow_filter = FlowRunFilter(id=FlowRunFilterId(any_=[result["flow_run_id"]]))
+            flow_run = await client.read_flow_run(result["flow_run_id"])
+            tasks = await client.read_task_runs(flow_run_filter=flow_filter)
+            keys = ArtifactFilterKey(any_=["retrain-summary", "validation-report"])
+            artifacts = await client.read_artifacts(artifact_filter=ArtifactFilter(key=keys))
+            return flow_run, tasks, {a.key: a.data for a in artifacts if str(a.flow_run_id) == result["flow_run_id"]}
+
+    flow_run, tasks, artifacts = asyncio.run(read())
+    assert flow_run.state_name == "Completed"
+    assert {task.name.split("-")[0] for task in tasks} >= {stage["name"] for stage in result["stages"]}
+    assert "| train |" in artifacts["retrain-summary"]
+    assert "/artifacts/validation" in artifacts["validation-report"]
+
+
+def test_predict_labels_text_in_both_languages(run, prefect_api):
+    _, _, _, home = run
+    texts = ["The screen is not bad at all.", "屏幕一点也不差。"]
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "flows.cli", "predict", "--model", "noisefold-tiny", "--json", *texts],
+        env=environment(prefect_api, home), cwd=home, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["text"] for line in lines] == texts
+    assert all(sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-4) for line in lines)
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
+def test_terminal_summary_is_readable_and_nothing_else_is_printed(tmp_path, tiny_recipe):
+    """With embedded defaults: Prefect's temporary server, SQLite, local files; stdout is no terminal here."""
+    home = tmp_path / "home"
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "flows.cli", "retrain", str(tiny_recipe)],
+        env={**clean, "NOISEFOLD_HOME": str(home)}, cwd=REPOSITORY, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    for wanted in ("rows in", "test/macro_f1", "noisefold-tiny/1 is champion", "/runs/flow-run/", "noisefold ui"):
+        assert wanted in done.stdout
+    assert not any(word in done.stdout for word in ("WARNING", "Traceback", "INFO"))

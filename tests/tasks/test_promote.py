@@ -1,0 +1,310 @@
+"""Promotion: the rule, its reasons, and aliases that never leave the registry without a champion."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow.artifacts
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from mlflow.exceptions import MlflowException
+
+from data_contracts.artifacts import EvaluationReport, Interval, PromotionDecision, TrainedModel
+from data_contracts.text import text_hash
+from lightning_modules.bundle import Bundle, save_bundle
+from tasks import promote
+from tasks.aliases import append_line
+from tasks.promote import Champion, compare, promote_model
+
+if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
+    from tests.tasks.mlflow_fixtures import World
+
+pytest_plugins = ["tests.tasks.mlflow_fixtures"]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.jsonl"
+
+
+def run(world: World, model: TrainedModel, ledger: Path, report: EvaluationReport | None = None) -> PromotionDecision:
+    """Evaluate, register and promote, as a retrain does."""
+    report = report or world.evaluate(model)
+    registered = world.register(model, report)
+    return promote_model(
+        registered,
+        model,
+        report,
+        world.tokens,
+        world.corpus,
+        recipe=world.recipe,
+        store=world.store,
+        tracker=world.tracker,
+        ledger=ledger,
+    )
+
+
+def aliases(world: World) -> dict[str, str]:
+    found = world.tracker.client.get_registered_model(world.recipe.model_name).aliases
+    return {alias: str(version) for alias, version in found.items()}
+
+
+def lines(ledger: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in ledger.read_text().splitlines()]
+
+
+def test_first_champion_needs_the_floors_only(world: World, ledger: Path) -> None:
+    decision = run(world, world.model(), ledger)
+    assert (decision.promoted, decision.outcome, decision.champion_before) == (True, "promoted", None)
+    assert decision.difference is None
+    assert aliases(world) == {"champion": "1"}
+    (line,) = lines(ledger)
+    assert (line["alias"], line["from"], line["to"], line["model"]) == ("champion", None, "1", world.recipe.model_name)
+    assert line["who"]
+    assert line["when"].endswith("+00:00")
+    assert "no champion yet" in line["why"]
+
+
+def test_first_model_below_the_floors_names_every_one(world: World, ledger: Path) -> None:
+    strict = world.with_recipe(promotion={"min_accuracy": 0.999, "min_macro_f1": 0.998})
+    decision = run(strict, world.model(), ledger)
+    assert decision.outcome == "not_promoted"
+    assert len(decision.reasons) == 2
+    assert "accuracy" in decision.reasons[0]
+    assert "0.998" in decision.reasons[1]
+    assert aliases(strict) == {"challenger": "1"}
+
+
+def test_equal_model_is_promoted_and_the_old_champion_kept_as_previous(world: World, ledger: Path) -> None:
+    run(world, world.model(), ledger)
+    decision = run(world, world.model(nudge=0.5), ledger)
+    assert decision.promoted
+    assert decision.champion_before == "1"
+    assert decision.rows_compared == world.tokens.splits["test"]
+    assert decision.difference == Interval(value=0, low=0, high=0)
+    assert aliases(world) == {"champion": "2", "previous": "1"}
+    assert [(line["alias"], line["from"], line["to"]) for line in lines(ledger)] == [
+        ("champion", None, "1"),
+        ("previous", None, "1"),
+        ("champion", "1", "2"),
+    ]
+
+
+def test_worse_model_stays_challenger_until_a_better_one_comes(world: World, ledger: Path) -> None:
+    run(world, world.model(), ledger)
+    worse = run(world, world.model(quality=0.0), ledger)
+    assert worse.outcome == "not_promoted"
+    assert worse.difference is not None
+    assert worse.difference.high < 0
+    assert "not above -0.01" in worse.reasons[-1]
+    assert aliases(world) == {"champion": "1", "challenger": "2"}
+    again = run(world, world.model(quality=0.0), ledger)
+    assert again == worse
+    assert len(lines(ledger)) == 2, "nothing moved the second time"
+    better = run(world, world.model(nudge=0.7), ledger)
+    assert better.promoted
+    assert aliases(world) == {"champion": "3", "previous": "1"}
+
+
+def test_floors_hold_a_better_model_back(world: World, ledger: Path) -> None:
+    run(world, world.model(quality=0.0), ledger)
+    strict = world.with_recipe(promotion={"min_accuracy": 0.9999})
+    decision = run(strict, world.model(), ledger)
+    assert decision.outcome == "not_promoted"
+    assert "floor of 0.9999" in decision.reasons[0]
+    assert decision.difference is not None
+    assert decision.difference.low > 0, "the comparison is made and shown in any case"
+
+
+def test_run_shows_decision_reasons_and_difference(world: World, ledger: Path, tmp_path: Path) -> None:
+    run(world, world.model(), ledger)
+    decision = run(world, world.model(quality=0.0), ledger)
+    client, run_id = world.tracker.client, world.tracker.run_id
+    data = client.get_run(run_id).data
+    assert data.tags["noisefold.promotion"] == "not_promoted"
+    assert decision.difference is not None
+    assert data.metrics["promotion/macro_f1_difference"] == pytest.approx(decision.difference.value)
+    assert data.metrics["promotion/macro_f1_difference_low"] == pytest.approx(decision.difference.low)
+    folder = Path(client.download_artifacts(run_id, "promotion", str(tmp_path)))
+    content = json.loads((folder / "promotion.json").read_text())
+    assert PromotionDecision.model_validate({k: content[k] for k in PromotionDecision.model_fields}) == decision
+    page = (folder / "promotion.md").read_text()
+    assert page.startswith("# Not promoted")
+    assert "0.01" in page
+    version = client.get_model_version(decision.name, decision.version)
+    assert version.tags["noisefold.promotion"] == "not_promoted"
+
+
+def test_champion_again_is_already_champion_and_keeps_its_evidence(world: World, ledger: Path, tmp_path: Path) -> None:
+    model = world.model()
+    run(world, model, ledger)
+    decision = run(world, model, ledger)
+    assert (decision.promoted, decision.outcome) == (False, "already_champion")
+    assert len(lines(ledger)) == 1
+    assert world.tracker.client.get_run(world.tracker.run_id).data.tags["noisefold.promotion"] == "promoted"
+    folder = Path(world.tracker.client.download_artifacts(world.tracker.run_id, "promotion", str(tmp_path)))
+    assert json.loads((folder / "promotion.json").read_text())["outcome"] == "promoted"
+
+
+@pytest.mark.parametrize("moves_before_the_crash", [0, 1, 2])
+def test_crash_between_moves_leaves_a_champion_and_the_rerun_ends_the_same(
+    world: World, ledger: Path, monkeypatch: pytest.MonkeyPatch, moves_before_the_crash: int
+) -> None:
+    """Moves of this promotion: previous → 1, champion → 3, challenger (2) taken away."""
+    run(world, world.model(), ledger)
+    run(world, world.model(quality=0.0), ledger)
+    client, done = world.tracker.client, []
+
+    def counted(real):
+        def call(*args: Any) -> None:
+            if len(done) == moves_before_the_crash:
+                raise ConnectionError("gone")
+            done.append(args)
+            real(*args)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("set_registered_model_alias", "delete_registered_model_alias"):
+            patch.setattr(client, name, counted(getattr(client, name)))
+        with pytest.raises(ConnectionError):
+            run(world, world.model(nudge=0.6), ledger)
+    assert aliases(world)["champion"] in ("1", "3")
+    run(world, world.model(nudge=0.6), ledger)
+    assert aliases(world) == {"champion": "3", "previous": "1"}
+    moved = {(line["alias"], line["from"], line["to"]) for line in lines(ledger)}
+    assert {("previous", None, "1"), ("champion", "1", "3"), ("challenger", "2", None)} <= moved
+
+
+def test_champion_without_files_is_a_reason_with_a_remedy(world: World, ledger: Path) -> None:
+    run(world, world.model(), ledger)
+    client = world.tracker.client
+    source = Path(client.get_model_version_download_uri(world.recipe.model_name, "1").removeprefix("file://"))
+    weights = source / "artifacts" / "bundle" / "model.safetensors"
+    data = weights.read_bytes()
+    for damage in ("changed", "weights", "hashes", "all"):
+        if damage == "changed":
+            weights.write_bytes(data[:-1] + b"!")
+        elif damage == "weights":
+            weights.unlink()
+        elif damage == "hashes":
+            weights.write_bytes(data)
+            (source / "artifacts" / "train_texts.npy").unlink()
+        else:
+            source.rename(source.with_name("elsewhere"))
+        decision = run(world, world.model(nudge=0.5), ledger)
+        assert decision.outcome == "not_promoted", damage
+        assert "cannot be scored" in decision.reasons[0]
+        assert "alias" in decision.reasons[0]
+        assert aliases(world)["champion"] == "1"
+    client.delete_registered_model_alias(world.recipe.model_name, "champion")
+    assert run(world, world.model(nudge=0.5), ledger).promoted, "the remedy works"
+
+
+def test_registry_that_does_not_answer_is_raised_not_judged(
+    world: World, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(world, world.model(), ledger)
+
+    def unavailable(**_: Any) -> None:
+        raise MlflowException("503", error_code=8)  # anything but "it does not exist"
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", unavailable)
+    with pytest.raises(MlflowException):
+        run(world, world.model(nudge=0.5), ledger)
+
+
+# --- the comparison alone ---------------------------------------------------------------------------------------------
+
+
+def champion_of(
+    world: World, tmp_path: Path, labels: tuple[str, ...] | None = None, seen: tuple[str, ...] = ()
+) -> Champion:
+    """The trained model, under other label names where they are given."""
+    bundle = Bundle.load(world.store.open(world.model()) / "bundle")
+    facts = {"tokenizer_json": bundle.tokenizer_json, "max_length": bundle.max_length, "overlap": bundle.overlap}
+    save_bundle(tmp_path / "champion", bundle.network, labels=labels or bundle.labels, **facts)
+    hashes = np.array(sorted(map(text_hash, seen)), dtype=np.uint64)
+    return Champion("7", Bundle.load(tmp_path / "champion"), hashes)
+
+
+def predictions(world: World) -> pa.Table:
+    return pq.read_table(world.store.open(world.evaluate(world.model())) / "predictions.parquet")
+
+
+def test_rows_that_either_model_was_trained_on_are_left_out(world: World, tmp_path: Path) -> None:
+    table = predictions(world)
+    texts = table["text"].to_pylist()
+    # The champion saw two of them, in other writing; the challenger one more and one that the champion saw too.
+    champion = champion_of(world, tmp_path, seen=(texts[0].upper() + "  ", texts[1]))
+    trained = np.array(sorted({text_hash(texts[1]), text_hash(texts[2])}), dtype=np.uint64)
+    verdict = compare(table, champion, world.tokens.labels, trained, world.recipe)
+    assert verdict.evidence["rows_left_out"] == 3
+    assert verdict.evidence["rows_compared"] == len(texts) - 3
+    assert "3 test rows that a model was trained on are left out" in verdict.reasons[0]
+
+
+def test_nothing_left_to_compare_is_a_reason(world: World, tmp_path: Path) -> None:
+    table = predictions(world)
+    champion = champion_of(world, tmp_path, seen=tuple(table["text"].to_pylist()))
+    verdict = compare(table, champion, world.tokens.labels, np.zeros(0, np.uint64), world.recipe)
+    assert not verdict.passed
+    assert "0 rows are left" in verdict.reasons[-1]
+
+
+def test_changed_label_set_compares_the_shared_labels(world: World, tmp_path: Path) -> None:
+    ours = world.tokens.labels
+    theirs = ("something else", ours[1], ours[2])
+    table = predictions(world)
+    verdict = compare(table, champion_of(world, tmp_path, theirs), ours, np.zeros(0, np.uint64), world.recipe)
+    names = table["label"].to_pylist()
+    assert verdict.evidence["rows_compared"] == sum(name in ours[1:] for name in names)
+    assert f"new: {ours[0]}; gone: something else" in verdict.reasons[0]
+    assert verdict.passed, "the same network under both names"
+    assert verdict.evidence["difference"].value == 0
+
+
+def test_label_order_does_not_matter(world: World, tmp_path: Path) -> None:
+    """A champion that lists its classes in another order is compared by name."""
+    ours = world.tokens.labels
+    champion = champion_of(world, tmp_path, (ours[1], ours[0], ours[2]))
+    verdict = compare(predictions(world), champion, ours, np.zeros(0, np.uint64), world.recipe)
+    assert verdict.evidence["difference"].value > 0.3, "by name the swapped champion is wrong on two classes"
+
+
+def test_without_shared_labels_nothing_can_be_compared(world: World, tmp_path: Path) -> None:
+    champion = champion_of(world, tmp_path, ("a", "b", "c"))
+    verdict = compare(predictions(world), champion, world.tokens.labels, np.zeros(0, np.uint64), world.recipe)
+    assert not verdict.passed
+    assert "Fewer than two labels" in verdict.reasons[-1]
+
+
+@pytest.mark.parametrize(("low", "passed"), [(-0.0101, False), (-0.01, False), (-0.0099, True), (0.2, True)])
+def test_lower_bound_must_lie_above_minus_margin(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, low: float, passed: bool
+) -> None:
+    difference = Interval(value=0.3, low=low, high=0.4)
+    monkeypatch.setattr(promote, "paired_macro_f1_difference", lambda *_, **__: difference)
+    verdict = compare(
+        predictions(world), champion_of(world, tmp_path), world.tokens.labels, np.zeros(0, np.uint64), world.recipe
+    )
+    assert verdict.passed is passed
+
+
+def test_line_that_a_crash_cut_short_spoils_no_later_one(ledger: Path) -> None:
+    append_line(ledger, {"n": 1})
+    with ledger.open("a") as stream:
+        stream.write('{"n": ')
+    append_line(ledger, {"n": 2})
+    append_line(ledger, {"n": "没有"})
+    first, torn, second, third = ledger.read_text().splitlines()
+    assert (json.loads(first), torn, json.loads(second), json.loads(third)) == (
+        {"n": 1},
+        '{"n": ',
+        {"n": 2},
+        {"n": "没有"},
+    )

@@ -1,0 +1,235 @@
+"""Registration: one version per model whatever happens in between, self-contained, and readable."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from mlflow.exceptions import MlflowException
+
+from lightning_modules.bundle import Bundle
+from tasks.model_card import example_texts, model_card, script
+from tasks.register import build_model_folder, check_model_folder, quiet_mlflow
+
+if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
+    from tests.tasks.mlflow_fixtures import World
+
+pytest_plugins = ["tests.tasks.mlflow_fixtures"]
+
+
+def versions(world: World) -> list:
+    return world.tracker.client.search_model_versions(f"name = '{world.recipe.model_name}'")
+
+
+def logged_models(world: World) -> list:
+    return world.tracker.client.search_logged_models([world.tracker.experiment_id])
+
+
+def download(world: World, uri: str, folder: Path) -> Path:
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+
+
+def test_version_carries_lineage_card_signature_and_example(world: World, capfd: pytest.CaptureFixture) -> None:
+    model = world.model()
+    report = world.evaluate(model)
+    registered = world.register(model, report)
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", ""), "no chatter"
+    assert registered.created
+    assert registered.model_uri == f"models:/{world.recipe.model_name}/{registered.version}"
+    assert registered.digest == model.digest, "without a temperature the served bundle is the trained one"
+    version = world.tracker.client.get_model_version(registered.name, registered.version)
+    assert version.run_id == world.tracker.run_id
+    expected = {
+        "noisefold.digest": registered.digest,
+        "noisefold.bundle_digest": model.digest,
+        "noisefold.data_digest": world.corpus.digest,
+        "noisefold.contract": "toy v1",
+        "noisefold.tokenizer_digest": world.tokens.tokenizer_digest,
+        "noisefold.recipe": world.recipe.name,
+        "noisefold.git_commit": "0" * 40,
+        "noisefold.prefect_flow_run_id": "flow-run-1",
+    }
+    assert expected.items() <= version.tags.items()
+    assert "macro-F1" in version.description
+    assert "没有意见" in version.description
+    info = mlflow.models.get_model_info(registered.model_uri)
+    assert info.signature.inputs.input_names() == ["text"]
+    assert info.signature.outputs.input_names() == ["label", *(f"probability_{label}" for label in world.tokens.labels)]
+    example = info.saved_input_example_info
+    assert example is not None
+    run = world.tracker.client.get_run(world.tracker.run_id)
+    assert [output.model_id for output in run.outputs.model_outputs] == [info.model_id]
+    assert run.data.tags["noisefold.model_version"] == registered.version
+
+
+def test_model_folder_is_small_whole_and_free_of_pickles_and_local_paths(world: World, tmp_path: Path) -> None:
+    model = world.model()
+    registered = world.register(model, world.evaluate(model))
+    folder = download(world, registered.model_uri, tmp_path)
+    files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert {f"code/lightning_modules/{n}.py" for n in ("__init__", "network", "encoders", "bundle")} <= files
+    assert {"serve.py", "artifacts/bundle/model.safetensors", "artifacts/train_texts.npy"} <= files
+    assert len(list((folder / "code").rglob("*.py"))) == 4
+    assert not [name for name in files if re.search(r"\.(pkl|pickle|pt|pth|bin|ckpt|joblib)$", name)]
+    for path in folder.rglob("*"):
+        if path.is_file() and path.suffix not in (".safetensors", ".npy"):
+            assert "/tmp/" not in path.read_text(), path.name
+    requirements = (folder / "requirements.txt").read_text().split()
+    packages = ("mlflow-skinny", "torch", "tokenizers", "safetensors", "numpy", "pandas")
+    assert requirements == [f"{p}=={installed(p).split('+')[0]}" for p in packages]
+    assert (
+        yaml.safe_load((folder / "MLmodel").read_text())["flavors"]["python_function"]["model_code_path"] == "serve.py"
+    )
+    shipped = np.load(folder / "artifacts" / "train_texts.npy", allow_pickle=False)
+    assert shipped.dtype == np.uint64
+    assert len(shipped) == world.tokens.splits["train"]
+    assert (np.diff(shipped.astype(object)) > 0).all()
+
+
+def test_loaded_model_predicts_what_the_bundle_predicts(world: World) -> None:
+    model = world.model()
+    report = world.evaluate(model, temperature=True)
+    registered = world.register(model, report)
+    assert registered.digest != model.digest, "a temperature makes another served model"
+    texts = ["great lovely fast", "太差了，不推荐", "parcel arrived monday", "非常好" * 40]
+    answer = mlflow.pyfunc.load_model(registered.model_uri).predict(pd.DataFrame({"text": texts}))
+    bundle = Bundle.load(world.store.open(model) / "bundle")
+    bundle.temperature = report.temperature
+    proba = bundle.predict_proba(texts)
+    columns = [f"probability_{label}" for label in world.tokens.labels]
+    assert np.abs(answer[columns].to_numpy() - proba).max() < 1e-12
+    assert answer["label"].tolist() == [world.tokens.labels[i] for i in proba.argmax(axis=1)]
+    assert answer["label"].tolist() == ["positive", "negative", "没有意见", "positive"]
+
+
+def test_same_digest_finds_the_version_that_is_there(world: World) -> None:
+    model = world.model()
+    report = world.evaluate(model)
+    first, again = (world.register(model, report) for _ in range(2))
+    assert (first.created, again.created) == (True, False)
+    assert first.version == again.version
+    other_run = world.with_recipe(promotion={"margin": 0.02})
+    assert other_run.tracker.run_id != world.tracker.run_id
+    assert not other_run.register(model, report).created
+    assert len(versions(world)) == len(logged_models(world)) == 1
+    nudged = world.model(nudge=0.5)
+    assert world.register(nudged, world.evaluate(nudged)).version == "2"
+
+
+@pytest.mark.parametrize("step", ["log_model_artifacts", "finalize_logged_model", "create_model_version"])
+def test_attempt_that_died_is_completed_without_a_second_model(
+    world: World, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    model = world.model()
+    report = world.evaluate(model)
+
+    def die(*args: object, **kwargs: object) -> None:
+        raise ConnectionError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.tracker.client, step, die)
+        with pytest.raises(ConnectionError):
+            world.register(model, report)
+    assert versions(world) == []
+    assert world.register(model, report).created
+    assert len(versions(world)) == len(logged_models(world)) == 1
+    assert str(logged_models(world)[0].status) == "READY"
+
+
+def test_attempt_that_died_after_the_version_finds_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = world.model()
+    report = world.evaluate(model)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.tracker, "set_tags", lambda tags: (_ for _ in ()).throw(ConnectionError("gone")))
+        with pytest.raises(ConnectionError):
+            world.register(model, report)
+    again = world.register(model, report)
+    assert not again.created
+    assert len(versions(world)) == 1
+
+
+def test_folder_with_a_possible_pickle_is_refused(world: World, tmp_path: Path) -> None:
+    bundle = world.store.open(world.model()) / "bundle"
+    logged = world.tracker.client.create_logged_model(world.tracker.experiment_id, name="m")
+    folder = tmp_path / "model"
+    with quiet_mlflow():
+        build_model_folder(folder, bundle, world.store.open(world.tokens), "card", ["a"], world.tracker.run_id, logged)
+    check_model_folder(folder)
+    for name in ("python_model.pkl", "weights.bin", "code/x.PT"):
+        (folder / name).write_bytes(b"")
+        with pytest.raises(ValueError, match=re.escape(name)):
+            check_model_folder(folder)
+        (folder / name).unlink()
+    weights = folder / "artifacts" / "bundle" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    with pytest.raises(ValueError, match="changed"):
+        check_model_folder(folder)
+
+
+def test_card_shows_hostile_text_as_text(world: World) -> None:
+    model = world.model()
+    hostile = "<img src=x onerror=alert(1)> | [click](javascript:alert(1)) ```\n# Heading"
+    facts = {"noisefold.contract": hostile, "noisefold.note": hostile}
+    card = model_card(
+        model, world.tokens, world.corpus, world.evaluate(model), world.recipe, facts, [hostile, "\x1b[31mred"]
+    )
+    assert "<img" not in card.replace("\\<img", "")
+    assert "\n# Heading" not in card
+    assert "](javascript" not in card.replace("\\](javascript", "")
+    assert "\x1b" not in card
+    assert card.count("```") == 2, "the usage block alone"
+
+
+def test_example_texts_show_each_script_of_the_data(world: World) -> None:
+    texts = example_texts(world.store.open(world.corpus) / "corpus")
+    assert {script(text) for text in texts} == {"LATIN", "CJK"}
+    assert script("123 !?") == "OTHER"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (pd.DataFrame({"text": ["fine", None]}), r"Row 1 \(from 0\): the text is missing or empty"),
+        (pd.DataFrame({"text": ["fine", "  "]}), r"Row 1 \(from 0\)"),
+        (["fine", ""], r"Row 1 \(from 0\)"),
+        ([float("nan")], r"Row 0 \(from 0\)"),
+        (pd.DataFrame({"txt": ["a"]}), "column named text is needed; found: txt"),
+        ("one bare string", "list of strings"),
+    ],
+)
+def test_bad_input_is_refused_with_its_row(given: object, message: str) -> None:
+    from tasks.serve import read_texts
+
+    with pytest.raises(MlflowException, match=message) as caught:
+        read_texts(given)
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+
+
+def test_list_of_strings_is_as_good_as_a_frame(world: World) -> None:
+    from tasks.serve import TextClassifier
+
+    served = TextClassifier()
+    served.bundle = Bundle.load(world.store.open(world.model()) / "bundle")
+    texts = ["great", "太差"]
+    frame = pd.DataFrame({"text": texts})
+    pd.testing.assert_frame_equal(served.predict(None, texts), served.predict(None, frame))
+    assert served.predict(None, []).shape == (0, 4)
+
+
+def test_served_code_is_the_code_that_was_tested(world: World, tmp_path: Path) -> None:
+    """The copies in the model folder are byte for byte the repository's files."""
+    model = world.model()
+    folder = download(world, world.register(model, world.evaluate(model)).model_uri, tmp_path)
+    root = Path(__file__).resolve().parents[2]
+    pairs = [(p, root / "lightning_modules" / p.name) for p in (folder / "code" / "lightning_modules").glob("*.py")]
+    for copy, original in [*pairs, (folder / "serve.py", root / "tasks" / "serve.py")]:
+        assert hashlib.sha256(copy.read_bytes()).digest() == hashlib.sha256(original.read_bytes()).digest()
