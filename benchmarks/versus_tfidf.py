@@ -2,11 +2,12 @@
 
     python -m benchmarks.versus_tfidf [--only trec,sst2] [--seeds 0,1,2] [--results FOLDER]
 
-Each cell is one `noisefold retrain` of `benchmarks/recipes/<name>.yaml`, end to end, in `.noisefold/benchmarks`; cells
-that are finished are found in its store, so the command resumes where it stopped. The peer reads the validated corpus of
-the same run: TF-IDF with sublinear term frequencies over word 1- to 2-grams (character 1- to 3-grams where the texts are
-Chinese; for the mixed sample whichever of the two does better on validation), logistic regression, C of 0.3 to 100 chosen on the validation
-split. The interval is a paired bootstrap over test rows (10,000 draws) of the accuracy difference, seeds averaged.
+Each cell is one `noisefold retrain` of `benchmarks/recipes/<name>.yaml`, end to end, in `.noisefold/benchmarks`; stages
+that are finished are found in its store, so the command resumes where it stopped. The peer reads the validated corpus
+of the same run: TF-IDF with sublinear term frequencies over word 1- to 2-grams (character 1- to 3-grams where the texts
+are Chinese; for the mixed sample whichever of the two does better on validation), logistic regression, C from 0.3 to
+100 chosen on the validation split. The interval is a paired bootstrap over test rows (10,000 draws) of the difference
+in accuracy, seeds averaged.
 """
 
 from __future__ import annotations
@@ -108,27 +109,32 @@ def compare(name: str, seeds: list[int]) -> dict[str, Any]:
 
 
 def verdict(difference: list[float]) -> str:
-    mean, low, high = difference
+    _, low, high = difference
     return "ahead" if low > 0 else "behind" if high < 0 else "level"
 
 
 def as_markdown(rows: list[dict[str, Any]]) -> str:
-    lines = [
-        "| data set | test rows | noisefold accuracy | macro-F1 | NLL | ECE | TF-IDF + LR accuracy | macro-F1 | NLL | difference in accuracy (95 %) | |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|",
+    header = [
+        *("data set", "test rows", "accuracy", "macro-F1", "NLL", "ECE"),
+        *("TF-IDF + LR: accuracy", "macro-F1", "NLL", "difference in accuracy (95 %)", "noisefold is"),
     ]
+    lines = [f"| {' | '.join(header)} |", "|---|" + "--:|" * 9 + "---|"]
     for row in rows:
-        ours = {
-            k: f"{100 * m:.1f} ± {100 * s:.1f}" if k != "nll" else f"{m:.3f} ± {s:.3f}"
-            for k, (m, s) in row["noisefold"].items()
-        }
+        ours, other = row["noisefold"], row["peer"]
         mean, low, high = (100 * value for value in row["difference"])
-        other = row["peer"]
-        lines.append(
-            f"| {row['dataset']} | {row['rows']:,} | {ours['accuracy']} | {ours['macro_f1']} | {ours['nll']} | {ours['ece']} "
-            f"| {100 * other['accuracy']:.1f} | {100 * other['macro_f1']:.1f} | {other['nll']:.3f} "
-            f"| {mean:+.1f} ({low:+.1f} to {high:+.1f}) | {verdict(row['difference'])} |"
-        )
+        cells = [
+            row["dataset"],
+            f"{row['rows']:,}",
+            *(f"{100 * ours[k][0]:.1f} ± {100 * ours[k][1]:.1f}" for k in ("accuracy", "macro_f1")),
+            f"{ours['nll'][0]:.3f} ± {ours['nll'][1]:.3f}",
+            f"{100 * ours['ece'][0]:.1f} ± {100 * ours['ece'][1]:.1f}",
+            f"{100 * other['accuracy']:.1f}",
+            f"{100 * other['macro_f1']:.1f}",
+            f"{other['nll']:.3f}",
+            f"{mean:+.1f} ({low:+.1f} to {high:+.1f})",
+            verdict(row["difference"]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

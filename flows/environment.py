@@ -58,6 +58,7 @@ def embed(settings: Settings, *, verbose: bool = False) -> str:
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
     os.environ.setdefault("PREFECT_RESULTS_LOCAL_STORAGE_PATH", str(root / "prefect" / "results"))
     if not verbose:
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("PREFECT_LOGGING_CONFIG_PATH", str(_logging_config(root / "logs")))
     return mode
 

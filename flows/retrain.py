@@ -17,16 +17,16 @@ switches()  # before Prefect and MLflow are imported: they read their settings t
 
 from prefect import flow  # noqa: E402
 from prefect.runtime import flow_run  # noqa: E402
-from tasks.evaluate import evaluate  # noqa: E402
-from tasks.promote import promote  # noqa: E402
-from tasks.register import register  # noqa: E402
-from tasks.validate import validate  # noqa: E402
 
 from data_contracts.recipe import Recipe  # noqa: E402
 from flows.run import Retrained, Run  # noqa: E402
+from tasks.evaluate import evaluate  # noqa: E402
 from tasks.ingest import ingest  # noqa: E402
+from tasks.promote import promote  # noqa: E402
+from tasks.register import register  # noqa: E402
 from tasks.tokenize import tokenize  # noqa: E402
 from tasks.train import train  # noqa: E402
+from tasks.validate import validate  # noqa: E402
 
 
 def due_day() -> datetime:

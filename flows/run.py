@@ -10,10 +10,9 @@ from typing import Any, Literal
 
 from prefect import Task, task
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas import State
 from prefect.runtime import flow_run
-from prefect.states import State
 from pydantic import BaseModel, ConfigDict
-from tasks.promote import champion_bundle
 
 from data_contracts.artifacts import (
     Artifact,
@@ -26,6 +25,7 @@ from data_contracts.artifacts import (
 from data_contracts.recipe import Recipe
 from tasks.ingest import fingerprint
 from tasks.progress import report as report_progress
+from tasks.promote import champion_bundle
 from tasks.settings import Settings
 from tasks.stage import STAGE, Healing
 from tasks.store import ArtifactStore

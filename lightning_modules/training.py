@@ -84,6 +84,7 @@ def fit(
     with _determinism(training), _silence():
         torch.manual_seed(training.seed)
         network = build_network(network_description(model, vocab_size, len(labels), max_length))
+        torch.nn.init.normal_(network.embedding.weight, std=model.embedding_std)
         if warm_start is not None:
             start_from(network, warm_start, tokenizer_json=tokenizer_json, labels=tuple(labels))
         network = cast(TextNetwork, reparameterize(network, model.reparameterization))

@@ -130,7 +130,7 @@ class ArtifactStore:
             final = Path(str(target))
             final.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(final, ignore_errors=True)  # a damaged one: `find` has refused it
-            os.rename(out, final)
+            _appear(out, final)
             _sync_folder(final.parent)
             return
         for name in manifest.files:
@@ -214,6 +214,22 @@ def write_durably(path: Path, data: bytes) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(temporary, path)
+
+
+def _appear(folder: Path, final: Path) -> None:
+    """Rename, so that the folder is there whole or not at all; from another disk it is copied beside its place."""
+    try:
+        os.rename(folder, final)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        beside = final.with_name(f".{final.name}.part")
+        shutil.rmtree(beside, ignore_errors=True)
+        try:
+            shutil.copytree(folder, beside)
+            os.rename(beside, final)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
 
 
 def _same_bytes(path: UPath, file: File) -> bool:

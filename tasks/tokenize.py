@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from lightning_modules.bundle import special_ids, split_windows
 from prefect import task
 from prefect.client.schemas import State
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
@@ -23,6 +22,7 @@ from data_contracts.contract import SPLITS
 from data_contracts.errors import NoisefoldError, RecipeError
 from data_contracts.recipe import BpeTokenizer, FileTokenizer, Tokenizer, TrainedTokenizer, WordPieceTokenizer
 from data_contracts.text import text_hash
+from lightning_modules.bundle import special_ids, split_windows
 from tasks.progress import report
 from tasks.stage import STAGE, settle
 from tasks.store import ArtifactStore, Outcome, RowDigest, Workspace, digest_of

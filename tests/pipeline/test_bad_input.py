@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -77,8 +79,8 @@ CASES: dict[str, tuple[Callable[[Path], dict], str]] = {
     "wrong column": (csv(GOOD.replace("text,label", "txt,label")), r"column.*text.*txt"),
     "cut row": (csv(GOOD + "only one field\n"), r"data\.csv.*row 401.*1 field"),
     "open quote": (csv(GOOD + '"never closed,yes\n'), r"data\.csv.*row 401"),
-    "bad UTF-8": (csv(GOOD.encode() + b"caf\xe9,yes\n"), r"data\.csv.*row 401.*UTF-8"),
-    "truncated gzip": (csv(CUT_GZIP, "data.csv.gz"), r"data\.csv\.gz.*(truncated|ends)"),
+    "bad UTF-8": (csv(GOOD.encode() + b"caf\xe9,yes\n"), r"data\.csv.*row 401.*utf-8"),
+    "truncated gzip": (csv(CUT_GZIP, "data.csv.gz"), r"data\.csv\.gz.*end early"),
     "not gzip at all": (csv(GOOD, "data.csv.gz"), r"data\.csv\.gz.*gzip"),
     "bad JSON line": (csv('{"text": "a", "label": "x"}\n{"text": \n', "data.jsonl"), r"data\.jsonl.*row 2.*JSON"),
     "JSON list instead of an object": (csv("[1, 2]\n", "data.jsonl"), r"data\.jsonl.*row 1.*object"),
@@ -131,19 +133,28 @@ def assert_nothing_is_left_half_done(home: Path) -> None:
         assert not client.search_runs(ids, "attributes.status = 'RUNNING'")
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_bad_input_is_told_in_one_message(case, prefect_api, home, tmp_path, monkeypatch):
-    make, message = CASES[case]
+@pytest.fixture
+def here(prefect_api, home, monkeypatch):
+    """The command in this process, to save an import of everything per case: on the session's server, log silent."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
     monkeypatch.setenv("PREFECT_API_URL", prefect_api.url)
     monkeypatch.setenv("NOISEFOLD_HOME", str(home))
+    logging.disable(logging.CRITICAL)
+    with temporary_settings({PREFECT_API_URL: prefect_api.url}):
+        yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input_is_told_in_one_message(case, here, home, tmp_path):
+    make, message = CASES[case]
     file = write_recipe(tmp_path, make(tmp_path))
     done = CliRunner().invoke(main, ["retrain", str(file)])
     assert done.exit_code == 1, done.output
     lines = done.stderr.strip().splitlines()
     assert lines[0].startswith("error: ")
     assert len(lines) >= 2, "no remedy is given"
-    import re
-
     assert re.search(message, done.stderr, re.S), done.stderr
     assert "Traceback" not in done.output
     assert_nothing_is_left_half_done(home)
