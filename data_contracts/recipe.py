@@ -248,12 +248,12 @@ class ModelConfig(Section):
 
 
 class TrainingConfig(Section):
-    """How the weights are found. Starting values: AdamW 2e-3, 5 % warm-up, linear decay, clip 1.0."""
+    """How the weights are found. Starting values: AdamW, 5 % warm-up, linear decay, clip 1.0."""
 
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of initial weights, batch order and noise.")
     max_epochs: int = Field(6, ge=1, le=10_000, description="Passes over the train split.")
     batch_size: int = Field(64, ge=1, le=65_536, description="Windows per optimizer step.")
-    learning_rate: float = Field(2e-3, gt=0, le=10, description="Peak learning rate of AdamW.")
+    learning_rate: float = Field(5e-3, gt=0, le=10, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.01, ge=0, le=10, description="AdamW's decay of weight matrices (never of alpha).")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
     gradient_clip: float = Field(1.0, gt=0, description="Largest gradient norm; larger ones are scaled down.")

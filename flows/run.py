@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +28,7 @@ from tasks.ingest import fingerprint
 from tasks.progress import report as report_progress
 from tasks.promote import champion_bundle
 from tasks.settings import Settings
-from tasks.stage import STAGE, Healing
+from tasks.stage import STAGE, healing
 from tasks.store import ArtifactStore
 from tasks.tracking import Tracker, connect, git_commit, open_tracker
 
@@ -70,7 +71,7 @@ class Run:
         self.ledger = self.settings.root / "ledger.jsonl"
         self.stages: list[StageRecord] = []
         self._artifacts: dict[str, str] = {}
-        self._healing = Healing()
+        self._failed_attempts: Counter[str] = Counter()
         self._started = time.monotonic()
 
     def __enter__(self) -> Run:
@@ -107,7 +108,7 @@ class Run:
         result = state.result()
         cached = state.name == "Cached" or (isinstance(result, RegisteredModel) and not result.created)
         how: Literal["ran", "cached", "retried"] = (
-            "cached" if cached else "retried" if self._healing.failed_attempts.get(name) else "ran"
+            "cached" if cached else "retried" if self._failed_attempts[name] else "ran"
         )
         rows_in, rows_out = _rows(result)
         self.stages.append(
@@ -159,7 +160,7 @@ class Run:
         return stage.with_options(
             retries=execution.retries,
             retry_delay_seconds=[execution.retry_delay_seconds * 2**attempt for attempt in range(execution.retries)],
-            retry_condition_fn=self._healing,
+            retry_condition_fn=healing(self._failed_attempts),
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from prefect import Task
@@ -40,14 +42,19 @@ def can_heal(error: BaseException) -> bool:
     return type(error).__name__ in {"MlflowException", "RestException", "OperationalError", "ClientError"}
 
 
-class Healing:
-    """`retry_condition_fn` of one flow run; remembers which tasks needed more than one attempt."""
+RetryCondition = Callable[[Task[..., Any], TaskRun, State], bool]
 
-    def __init__(self) -> None:
-        self.failed_attempts: dict[str, int] = {}
 
-    def __call__(self, task: Task[..., Any], task_run: TaskRun, state: State) -> bool:
+def healing(failed_attempts: Counter[str]) -> RetryCondition:
+    """`retry_condition_fn` of one flow run; counts, by task name, the failed attempts that another one follows.
+
+    A plain function on purpose: Prefect takes any other callable, a bound method too, as "never retry".
+    """
+
+    def condition(task: Task[..., Any], _: TaskRun, state: State) -> bool:
         error = state.result(raise_on_failure=False)
         heals = isinstance(error, BaseException) and can_heal(error)
-        self.failed_attempts[task.name] = self.failed_attempts.get(task.name, 0) + heals
+        failed_attempts[task.name] += heals
         return heals
+
+    return condition

@@ -1,8 +1,8 @@
 """`python -m tests.pipeline.faulty …`: the `noisefold` command with one fault planted.
 
-FAULT="<stage>:<how>". The fault strikes at the worst moment: a stage's work is done and nothing is committed yet; for
-register after the model is logged and before it has a version; for promote before the alias moves. `io` raises an
-OSError once (then the stage works), `kill` sends SIGKILL to this process.
+FAULT="<stage>:<how>", or "every:<how>" for one in each stage. The fault strikes at the worst moment: a stage's work is
+done and nothing is committed yet; for register after the model is logged and before it has a version; for promote
+before the alias moves. `io` raises an OSError once (then the stage works), `kill` sends SIGKILL to this process.
 """
 
 from __future__ import annotations
@@ -14,38 +14,33 @@ from typing import Any
 
 
 def plant(fault: str) -> None:
-    stage, _, how = fault.partition(":")
-    struck: list[str] = []
+    wanted, _, how = fault.partition(":")
+    struck: set[str] = set()
 
-    def strike() -> None:
-        if stage in struck:
+    def strike(stage: str) -> None:
+        if wanted not in (stage, "every") or stage in struck:
             return
-        struck.append(stage)
+        struck.add(stage)
         if how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         raise OSError(5, "planted I/O error")
 
-    def before(original: Callable[..., Any], applies: Callable[..., bool] = lambda *_: True) -> Callable[..., Any]:
+    def before(owner: type, method: str, stage_of: Callable[..., str]) -> None:
+        original = getattr(owner, method)
+
         def patched(*arguments: Any, **options: Any) -> Any:
-            if applies(*arguments):
-                strike()
+            strike(stage_of(*arguments))
             return original(*arguments, **options)
 
-        return patched
+        setattr(owner, method, patched)
 
-    if stage == "register":
-        from mlflow import MlflowClient
+    from mlflow import MlflowClient
 
-        MlflowClient.create_model_version = before(MlflowClient.create_model_version)
-        MlflowClient._create_model_version = before(MlflowClient._create_model_version)
-    elif stage == "promote":
-        from mlflow import MlflowClient
+    from tasks.store import ArtifactStore
 
-        MlflowClient.set_registered_model_alias = before(MlflowClient.set_registered_model_alias)
-    else:
-        from tasks.store import ArtifactStore
-
-        ArtifactStore._commit = before(ArtifactStore._commit, lambda _, manifest, *__: manifest.stage == stage)
+    before(ArtifactStore, "_commit", lambda _, manifest, *__: manifest.stage)
+    before(MlflowClient, "create_model_version", lambda *_: "register")
+    before(MlflowClient, "set_registered_model_alias", lambda *_: "promote")
 
 
 if __name__ == "__main__":
