@@ -30,7 +30,7 @@ ui: setup ## serve the Prefect and MLflow UIs on the local state
 	@$(BIN)/noisefold ui
 
 test: setup lint ## formatting, lint, types and the whole test suite with coverage
-	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 lint: setup ## formatting, lint and types
 	@$(BIN)/ruff format --check --quiet .

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from prefect import Task, task
+from prefect import Task, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas import State
 from prefect.runtime import flow_run
@@ -51,6 +51,7 @@ class Retrained(BaseModel):
     recipe: str
     stages: tuple[StageRecord, ...]
     metrics: dict[str, Interval]
+    confidence: float
     model_uri: str
     parameters: int
     decision: PromotionDecision
@@ -118,6 +119,10 @@ class Run:
         )
         if isinstance(result, Artifact) and result.files:
             self._artifacts[name] = result.uri
+        record = self.stages[-1]
+        get_run_logger().info(
+            "%s %s: %d rows in, %d out, %.1f s", name, how, record.rows_in, record.rows_out, record.seconds
+        )
         report_progress(name, 1, 1, state=how)
         return result
 
@@ -140,6 +145,7 @@ class Run:
             recipe=self.recipe.name,
             stages=tuple(self.stages),
             metrics=report.metrics,
+            confidence=self.recipe.evaluation.confidence,
             model_uri=version.model_uri,
             parameters=model.parameters,
             decision=decision,

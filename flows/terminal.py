@@ -136,9 +136,10 @@ def print_summary(console: Console, result: Retrained, settings: Settings, secon
         stages.add_column(column, justify="left" if column in ("stage", "state") else "right")
     for stage in result.stages:
         state = f"[{_STYLE[stage.state]}]{stage.state}[/]"
-        stages.add_row(stage.name, state, f"{stage.rows_in:,}", f"{stage.rows_out:,}", f"{stage.seconds:.1f}")
+        rows = (f"{count:,}" if count else "–" for count in (stage.rows_in, stage.rows_out))
+        stages.add_row(stage.name, state, *rows, f"{stage.seconds:.1f}")
     console.print(stages)
-    metrics = Table(title="test split, 95 % intervals", title_justify="left", title_style="bold")
+    metrics = Table(title=f"test split, {result.confidence:.0%} intervals", title_justify="left", title_style="bold")
     for column in ("metric", "value", "from", "to"):
         metrics.add_column(column, justify="left" if column == "metric" else "right")
     for name, figure in headline(result.metrics).items():

@@ -226,7 +226,9 @@ def _appear(folder: Path, final: Path) -> None:
         beside = final.with_name(f".{final.name}.part")
         shutil.rmtree(beside, ignore_errors=True)
         try:
-            shutil.copytree(folder, beside)
+            for name in [*hash_files(folder), MANIFEST]:  # not copytree: it hides which error a file met
+                (beside / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(folder / name, beside / name)
             os.rename(beside, final)
         finally:
             shutil.rmtree(beside, ignore_errors=True)

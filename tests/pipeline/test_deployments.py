@@ -1,0 +1,81 @@
+"""prefect.yaml: what is deployed is pinned, its recipes are valid, and a real worker runs one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data_contracts.recipe import FileSource, RollingWindow, parse_recipe
+from tests.pipeline.conftest import REPOSITORY, TINY, environment
+
+DEPLOYMENTS = {d["name"]: d for d in yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]}
+
+
+def prefect(server, home: Path, *arguments: str, timeout: int = 180) -> str:
+    variables = environment(server, home, NOISEFOLD_ROOT=str(REPOSITORY), PREFECT_HOME=str(home / "prefect-client"))
+    path = os.pathsep.join([str(Path(sys.executable).parent), variables["PATH"]])
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+        env={**variables, "PATH": path}, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def test_deployments_cannot_change_by_accident():
+    pinned = {
+        name: (d["entrypoint"], d["schedules"][0]["cron"], d["schedules"][0]["active"], d["concurrency_limit"]["limit"])
+        for name, d in DEPLOYMENTS.items()
+    }
+    assert pinned == {
+        "sample": ("flows/retrain.py:retrain", "0 3 * * *", True, 1),
+        "weekly": ("flows/retrain.py:retrain", "0 4 * * 1", False, 1),
+    }
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_every_deployed_recipe_is_valid(name):
+    recipe = parse_recipe(DEPLOYMENTS[name]["parameters"]["recipe"], origin=name)
+    assert recipe.name == name
+
+
+def test_weekly_reads_a_folder_of_dated_files_by_its_window():
+    source = parse_recipe(DEPLOYMENTS["weekly"]["parameters"]["recipe"], origin="weekly").source
+    assert isinstance(source, FileSource)
+    assert source.window == RollingWindow(days=28)
+
+
+@pytest.mark.timeout(420)
+def test_a_real_worker_runs_a_real_deployment(prefect_api, tmp_path):
+    from prefect.client.orchestration import PrefectClient
+
+    home = tmp_path / "home"
+    prefect(prefect_api, home, "work-pool", "create", "noisefold", "--type", "process")
+    prefect(prefect_api, home, "deploy", "--all")
+    recipe = {**TINY, "name": "deployed", "contract": "sample"}
+    prefect(prefect_api, home, "deployment", "run", "retrain/sample", "--param", f"recipe={json.dumps(recipe)}")
+    prefect(prefect_api, home, "worker", "start", "--pool", "noisefold", "--type", "process", "--run-once", timeout=300)
+
+    async def read():
+        async with PrefectClient(prefect_api.url) as client:
+            deployments = {d.name: d for d in await client.read_deployments()}
+            return deployments, await client.read_flow_runs()
+
+    deployments, runs = asyncio.run(read())
+    assert {"sample", "weekly"} <= set(deployments)
+    assert deployments["sample"].schedules[0].schedule.cron == "0 3 * * *"
+    run = next(r for r in runs if r.deployment_id == deployments["sample"].id and r.state_name != "Scheduled")
+    assert run.state_name == "Completed"
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    version = client.get_model_version_by_alias("noisefold-deployed", "champion")
+    assert version.tags["noisefold.flow_run_id"] == str(run.id)
