@@ -42,7 +42,7 @@ def retrain(recipe: Recipe = Recipe()) -> Retrained:  # noqa: B008 - frozen, and
         # Data: what breaks the contract is set aside with its reason, or stops the run.
         raw = run(ingest, recipe.source, recipe.contract, run.fingerprint, recipe.execution.batch_rows, run.store)
         corpus = run(validate, raw, recipe.contract, recipe.execution.batch_rows, run.store, run.tracker)
-        tokens = run(tokenize, corpus, recipe.tokenizer, run.store)
+        tokens = run(tokenize, corpus, recipe.tokenizer, run.store, run.tracker)
 
         # Model: trained with noise, folded to a plain network, measured on rows it has never seen.
         model = run(

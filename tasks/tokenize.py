@@ -26,6 +26,7 @@ from lightning_modules.bundle import special_ids, split_windows
 from tasks.progress import report
 from tasks.stage import STAGE, settle
 from tasks.store import ArtifactStore, Outcome, RowDigest, Workspace, digest_of
+from tasks.tracking import Tracker
 
 VERSION = 1
 SPECIAL_TOKENS = ["[PAD]", "[UNK]"]  # ids 0 and 1
@@ -42,12 +43,25 @@ _BATCH = 10_000
 
 
 @task(name="tokenize", **STAGE)
-def tokenize(corpus: ValidatedCorpus, config: Tokenizer, store: ArtifactStore) -> TokenDataset | State[TokenDataset]:
+def tokenize(
+    corpus: ValidatedCorpus, config: Tokenizer, store: ArtifactStore, tracker: Tracker
+) -> TokenDataset | State[TokenDataset]:
     """Train the tokenizer on the train split only, and write every split as token windows.
 
-    Effects: Parquet below the store's key, manifest last. Safe to repeat.
+    Effects: Parquet below the store's key, manifest last; its counts as `tokens/…` in the MLflow run. Safe to repeat.
     """
-    return settle(tokenize_corpus(corpus, config, store))
+    outcome = tokenize_corpus(corpus, config, store)
+    tokens = outcome.manifest
+    tracker.log_metrics(
+        {
+            "tokens/total": tokens.tokens,
+            "tokens/vocab_size": tokens.vocab_size,
+            "tokens/windows": tokens.rows_out,
+            "tokens/over_length_share": tokens.over_length_share,
+            "tokens/unknown_share": tokens.unknown_share,
+        }
+    )
+    return settle(outcome)
 
 
 def tokenize_corpus(corpus: ValidatedCorpus, config: Tokenizer, store: ArtifactStore) -> Outcome[TokenDataset]:

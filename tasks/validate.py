@@ -301,6 +301,14 @@ def validate(
             for name in ("report.html", "report.json", "quarantine.parquet"):
                 tracker.log_file(folder / name, "validation")
             tracker.log_dataset(contract.name, corpus.digest, corpus.uri, {"rows": corpus.rows_out, **corpus.splits})
+    tracker.log_metrics(
+        {
+            "rows/in": corpus.rows_in,
+            "rows/kept": corpus.rows_out,
+            "rows/quarantined": corpus.rows_in - corpus.rows_out,
+            **{f"rows/{split}": rows for split, rows in corpus.splits.items()},
+        }
+    )
     reasons = "\n".join(f"| {reason} | {rows:,} |" for reason, rows in corpus.quarantined.items() if rows)
     table = f"\n\n| quarantined for | rows |\n|---|--:|\n{reasons}" if reasons else ""
     publish(f"# {contract.name}: {corpus.rows_out:,} of {corpus.rows_in:,} rows kept{table}", tracker)

@@ -41,8 +41,13 @@ def tiny_recipe(tmp_path_factory) -> Path:
     return file
 
 
+def clean_environment() -> dict[str, str]:
+    """What a user's shell has. `mlflow.set_tracking_uri` in a test of this process leaves its address in os.environ."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_"))}
+
+
 def environment(prefect_api: Server, home: Path, **more: str) -> dict[str, str]:
-    return {**os.environ, "PREFECT_API_URL": prefect_api.url, "NOISEFOLD_HOME": str(home), **more}
+    return {**clean_environment(), "PREFECT_API_URL": prefect_api.url, "NOISEFOLD_HOME": str(home), **more}
 
 
 def retrain_process(

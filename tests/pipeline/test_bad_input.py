@@ -19,7 +19,7 @@ import yaml
 from click.testing import CliRunner
 
 from flows.cli import main
-from tests.pipeline.conftest import TINY
+from tests.pipeline.conftest import TINY, clean_environment
 from tests.servers import free_port
 
 GOOD = "text,label\n" + "".join(
@@ -140,6 +140,7 @@ def here(prefect_api, home, monkeypatch):
 
     monkeypatch.setenv("PREFECT_API_URL", prefect_api.url)
     monkeypatch.setenv("NOISEFOLD_HOME", str(home))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     logging.disable(logging.CRITICAL)
     with temporary_settings({PREFECT_API_URL: prefect_api.url}):
         yield
@@ -167,7 +168,7 @@ def test_there_are_enough_cases():
 def process(arguments: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-P", "-m", "flows.cli", *arguments],
-        env={**os.environ, **variables}, capture_output=True, text=True, timeout=120,
+        env={**clean_environment(), **variables}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
 
@@ -187,11 +188,11 @@ def test_unreachable_server_is_told_by_name(variable, prefect_api, tmp_path):
 def test_full_disk_is_told_and_leaves_the_rest(prefect_api, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True)
     if mounted.returncode:
         pytest.skip(f"a tmpfs cannot be mounted here ({mounted.stderr.decode().strip()})")
     try:
-        file = write_recipe(tmp_path, {"source": {"kind": "sample", "rows": 60_000}, "contract": "sample"})
+        file = write_recipe(tmp_path, {"source": {"kind": "sample", "rows": 20_000}, "contract": "sample"})
         done = process(
             ["retrain", str(file)], NOISEFOLD_HOME=str(tmp_path / "home"), NOISEFOLD_ARTIFACTS=str(disk / "artifacts"),
             PREFECT_API_URL=prefect_api.url, TMPDIR=str(tmp_path),

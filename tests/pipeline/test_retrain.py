@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_contracts.sample import dirty_rows
-from tests.pipeline.conftest import REPOSITORY, TINY, environment
+from tests.pipeline.conftest import REPOSITORY, TINY, clean_environment, environment, result_of, retrain_process
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +59,8 @@ def test_mlflow_run_shows_curves_figures_and_reports(run):
     assert len(client.get_metric_history(result["run_id"], "val/macro_f1")) == TINY["training"]["max_epochs"]
     for name, interval in result["metrics"].items():
         assert mlflow_run.data.metrics[name] == pytest.approx(interval["value"])
+    assert mlflow_run.data.metrics["rows/quarantined"] == sum(dirty_rows(600).values())
+    assert mlflow_run.data.metrics["tokens/vocab_size"] <= 500
     names = artifact_names(client, result["run_id"])
     for wanted in ("recipe.yaml", "summary.md", "validation/report.html", "evaluation/confusion_matrix.png",
                    "evaluation/reliability_diagram.png", "evaluation/predictions.parquet"):  # fmt: skip
@@ -115,15 +116,39 @@ def test_predict_labels_text_in_both_languages(run, prefect_api):
     assert done.stderr == ""
 
 
+def test_a_challenger_starts_from_the_champion_and_is_compared_on_the_same_rows(run, prefect_api, tiny_recipe):
+    client, _, result, home = run
+    options = ("--set", "training.warm_start=champion", "--set", "training.seed=7", "--set", "promotion.margin=0.5")
+    second = result_of(retrain_process(prefect_api, home, tiny_recipe, *options))
+    manifest = json.loads((Path(second["artifacts"]["train"]) / "manifest.json").read_text())
+    assert manifest["warm_started_from"]
+    decision = second["decision"]
+    assert decision["champion_before"] == result["model_uri"].rsplit("/", 1)[1]
+    assert decision["rows_compared"] > 0
+    assert decision["difference"]["low"] <= decision["difference"]["value"] <= decision["difference"]["high"]
+    assert decision["outcome"] == "promoted"
+    model = client.get_registered_model("noisefold-tiny")
+    assert {a: str(v) for a, v in model.aliases.items()} == {"champion": decision["version"], "previous": "1"}
+    moves = [json.loads(line) for line in (home / "ledger.jsonl").read_text().splitlines()]
+    assert [(m["alias"], m["to"]) for m in moves] == [("champion", "1"), ("previous", "1"), ("champion", "2")]
+    # Run again, it starts from the same champion, not from itself: the rerun of a run is the same run.
+    again = result_of(retrain_process(prefect_api, home, tiny_recipe, *options))
+    assert again["decision"]["outcome"] == "already_champion"
+    assert {stage["state"] for stage in again["stages"][:6]} == {"cached"}
+
+
 @pytest.mark.slow
 def test_terminal_summary_is_readable_and_nothing_else_is_printed(tmp_path, tiny_recipe):
     """With embedded defaults: Prefect's temporary server, SQLite, local files; stdout is no terminal here."""
     home = tmp_path / "home"
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
     done = subprocess.run(
         [sys.executable, "-P", "-m", "flows.cli", "retrain", str(tiny_recipe)],
-        env={**clean, "NOISEFOLD_HOME": str(home)}, cwd=REPOSITORY, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        env={**clean_environment(), "NOISEFOLD_HOME": str(home)},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     for wanted in ("rows in", "test/macro_f1", "noisefold-tiny/1 is champion", "/runs/flow-run/", "noisefold ui"):

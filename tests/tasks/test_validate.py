@@ -172,7 +172,7 @@ def test_digest_follows_rows_and_label_order(store: ArtifactStore) -> None:
     assert turned.digest != first.digest  # class ids are positions
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(
