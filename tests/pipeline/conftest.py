@@ -46,6 +46,14 @@ def clean_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_"))}
 
 
+def mlflow_client(home: Path):
+    """A client of the embedded store, for runs and registry alike, whatever address this process used before."""
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{home / 'mlflow.db'}"
+    return MlflowClient(uri, registry_uri=uri)
+
+
 def environment(prefect_api: Server, home: Path, **more: str) -> dict[str, str]:
     return {**clean_environment(), "PREFECT_API_URL": prefect_api.url, "NOISEFOLD_HOME": str(home), **more}
 

@@ -19,7 +19,7 @@ import yaml
 from click.testing import CliRunner
 
 from flows.cli import main
-from tests.pipeline.conftest import TINY, clean_environment
+from tests.pipeline.conftest import TINY, clean_environment, mlflow_client
 from tests.servers import free_port
 
 GOOD = "text,label\n" + "".join(
@@ -126,9 +126,7 @@ def assert_nothing_is_left_half_done(home: Path) -> None:
     for folder in (home / "artifacts").glob("*/*"):
         assert (folder / "manifest.json").exists(), folder
     if (home / "mlflow.db").exists():
-        from mlflow import MlflowClient
-
-        client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+        client = mlflow_client(home)
         ids = [experiment.experiment_id for experiment in client.search_experiments()]
         assert not client.search_runs(ids, "attributes.status = 'RUNNING'")
 

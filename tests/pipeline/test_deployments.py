@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from data_contracts.recipe import FileSource, RollingWindow, parse_recipe
-from tests.pipeline.conftest import REPOSITORY, TINY, environment
+from tests.pipeline.conftest import REPOSITORY, TINY, environment, mlflow_client
 
 DEPLOYMENTS = {d["name"]: d for d in yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]}
 
@@ -74,8 +74,6 @@ def test_a_real_worker_runs_a_real_deployment(prefect_api, tmp_path):
     run = next(r for r in runs if r.deployment_id == deployments["sample"].id and r.state_name != "Scheduled")
     assert run.state_name == "Completed"
 
-    from mlflow import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    client = mlflow_client(home)
     version = client.get_model_version_by_alias("noisefold-deployed", "champion")
     assert version.tags["noisefold.flow_run_id"] == str(run.id)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.conftest import TINY, result_of, retrain_process
+from tests.pipeline.conftest import TINY, mlflow_client, result_of, retrain_process
 
 STAGES = ["ingest", "validate", "tokenize", "train", "evaluate", "register", "promote"]
 
@@ -23,9 +23,7 @@ def states(result: dict) -> dict[str, str]:
 
 
 def runs_and_versions(home: Path, result: dict) -> tuple[list[str], int]:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    client = mlflow_client(home)
     runs = client.search_runs([result["experiment_id"]])
     return [run.info.status for run in runs], len(client.search_model_versions("name = 'noisefold-tiny'"))
 

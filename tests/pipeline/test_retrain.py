@@ -11,15 +11,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_contracts.sample import dirty_rows
-from tests.pipeline.conftest import REPOSITORY, TINY, clean_environment, environment, result_of, retrain_process
+from tests.pipeline.conftest import (
+    REPOSITORY,
+    TINY,
+    clean_environment,
+    environment,
+    mlflow_client,
+    result_of,
+    retrain_process,
+)
 
 
 @pytest.fixture(scope="module")
 def run(undisturbed):
-    from mlflow import MlflowClient
-
     result, home = undisturbed
-    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    client = mlflow_client(home)
     return client, client.get_run(result["run_id"]), result, home
 
 
