@@ -155,8 +155,14 @@ def connect(settings: Settings) -> tuple[MlflowClient, str]:
     settings.root.mkdir(parents=True, exist_ok=True)
     import mlflow
 
+    # MLflow writes both addresses into the environment as well, where the next `Settings` would read our choice, made
+    # for this state folder, as the user's wish.
+    given = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
+    for name, value in given.items():
+        if value is None:
+            os.environ.pop(name, None)
     with _first_use(settings):
         client = mlflow.MlflowClient(uri, uri)
         client.search_experiments(max_results=1)  # creates or migrates the database

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -122,6 +123,13 @@ def test_server_that_dies_in_mid_run_gets_every_point_afterwards(tmp_path):
         assert [m.step for m in history] == list(range(1, 8))
     finally:
         server.stop()
+
+
+def test_the_environment_stays_as_the_user_set_it(settings, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    opened(settings)
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+    assert Settings().mlflow_tracking_uri is None
 
 
 def test_flatten_and_credentials():

@@ -25,7 +25,8 @@ from tasks.train import train_model
 from tests.tasks.test_tokenize import make_corpus
 
 MODEL = ModelConfig.model_validate({"embedding_dim": 8, "encoder": {"kind": "tanh", "hidden_size": 8}})
-TRAINING = TrainingConfig(max_epochs=3, batch_size=4, threads=1, checkpoint_every_steps=5, patience=9)
+# Long enough (480 steps) that progress, told a few times a second, is told well before the end.
+TRAINING = TrainingConfig(max_epochs=12, batch_size=4, threads=1, checkpoint_every_steps=7, patience=99)
 TEXTS = {
     "train": [f"the {w} is {'good' if i % 2 else 'bad'} {i % 7}" for i in range(80) for w in ("screen", "battery")],
     "valid": ["the screen is good", "the battery is bad"] * 4,
