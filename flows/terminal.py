@@ -7,10 +7,13 @@ import json
 import logging
 import os
 import shlex
+import shutil
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -164,7 +167,8 @@ def how_to_look(result: Retrained, settings: Settings) -> list[str]:
         prefect, mlflow = addresses["prefect"], addresses["mlflow"]
     embedded = not result.tracking_uri.startswith("http")
     home = f"NOISEFOLD_HOME={shlex.quote(str(settings.home))} " if os.environ.get("NOISEFOLD_HOME") else ""
-    serve = [f"  {home}noisefold ui      # serves both (or: make ui)"] if embedded and not addresses else []
+    command = "noisefold" if shutil.which("noisefold") else os.path.relpath(Path(sys.executable).with_name("noisefold"))
+    serve = [f"  {home}{command} ui      # serves both"] if embedded and not addresses else []
     return [
         *serve,
         f"  MLflow   {mlflow}/#/experiments/{result.experiment_id}/runs/{result.run_id}",
