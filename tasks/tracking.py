@@ -233,9 +233,7 @@ def _experiment(client: MlflowClient, settings: Settings, name: str) -> str:
         # A server knows best where its artifacts go; the embedded store keeps them beside its database.
         local = settings.tracking_uri.startswith("sqlite:")
         location = (settings.root / "mlartifacts" / digest_of(name)).as_uri() if local else None
-        # Without its kind MLflow's UI opens the experiment among agents and prompts.
-        kind = {"mlflow.experimentKind": "custom_model_development"}
-        return client.create_experiment(name, artifact_location=location, tags=kind)
+        return client.create_experiment(name, artifact_location=location)
 
 
 @contextmanager
