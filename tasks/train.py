@@ -20,6 +20,7 @@ from typing import Any
 
 from prefect import task
 from prefect.client.schemas import State
+from upath import UPath
 
 from data_contracts.artifacts import TokenDataset, TrainedModel
 from data_contracts.errors import TrainingError
@@ -64,7 +65,8 @@ def train_model(
     tracker: Tracker,
     warm_start: Path | None = None,
 ) -> Outcome[TrainedModel]:
-    """
+    """Train in a child process, or find that this training was done already.
+
     Raises:
         TrainingError: where the data or the recipe cannot give a model (one class, a NaN loss).
         Interrupted: where the child was killed or ran out of time; worth another attempt.
@@ -101,22 +103,20 @@ def train_model(
             "steps": result["steps"],
             "best_macro_f1": result["best_macro_f1"],
             "parameters": result["parameters"],
-            "warm_started_from": hash_file_digest(warm_start) if warm_start else None,
+            "warm_started_from": bundle_digest_of(warm_start) if warm_start else None,
         }
 
     return store.once(
         TrainedModel,
-        inputs=[tokens.digest, hash_file_digest(warm_start) if warm_start else ""],
+        inputs=[tokens.digest, bundle_digest_of(warm_start) if warm_start else ""],
         config={"model": model.model_dump(mode="json"), "training": training.model_dump(mode="json")},
         version=VERSION,
         build=build,
     )
 
 
-def hash_file_digest(bundle: Path) -> str:
+def bundle_digest_of(bundle: Path) -> str:
     """Content digest of a bundle: its JSON names the digests of its weights and tokenizer."""
-    from upath import UPath
-
     return hash_file(UPath(bundle / "bundle.json")).sha256
 
 
