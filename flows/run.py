@@ -107,22 +107,15 @@ class Run:
         if state.is_failed() or state.is_crashed():
             report_progress(name, 0, state="failed")
         result = state.result()
-        cached = state.name == "Cached" or (isinstance(result, RegisteredModel) and not result.created)
         how: Literal["ran", "cached", "retried"] = (
-            "cached" if cached else "retried" if self._failed_attempts[name] else "ran"
+            "cached" if state.name == "Cached" else "retried" if self._failed_attempts[name] else "ran"
         )
         rows_in, rows_out = _rows(result)
-        self.stages.append(
-            StageRecord(
-                name=name, state=how, rows_in=rows_in, rows_out=rows_out, seconds=round(time.monotonic() - started, 1)
-            )
-        )
+        seconds = round(time.monotonic() - started, 1)
+        self.stages.append(StageRecord(name=name, state=how, rows_in=rows_in, rows_out=rows_out, seconds=seconds))
         if isinstance(result, Artifact) and result.files:
             self._artifacts[name] = result.uri
-        record = self.stages[-1]
-        get_run_logger().info(
-            "%s %s: %d rows in, %d out, %.1f s", name, how, record.rows_in, record.rows_out, record.seconds
-        )
+        get_run_logger().info("%s %s: %d rows in, %d out, %.1f s", name, how, rows_in, rows_out, seconds)
         report_progress(name, 1, 1, state=how)
         return result
 

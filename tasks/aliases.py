@@ -8,14 +8,13 @@ move is made: a line without its move is followed by the same line again, a move
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tasks.tracking import Tracker
+from tasks.tracking import Tracker, user_name
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 
@@ -55,7 +54,7 @@ class Aliases:
         if before == version:
             return
         entry = {"alias": alias, "from": before, "to": version, "why": why, "run_id": self.tracker.run_id}
-        append_line(self.ledger, {"when": _now(), "who": _user(), "model": self.name, **entry})
+        append_line(self.ledger, {"when": _now(), "who": user_name(), "model": self.name, **entry})
         if version is None:
             client.delete_registered_model_alias(self.name, alias)
         else:
@@ -78,10 +77,3 @@ def append_line(path: Path, entry: dict[str, Any]) -> None:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"

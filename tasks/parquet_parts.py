@@ -46,9 +46,9 @@ class PartWriter:
             self._flush(self._held_rows)
 
 
-def read_parts(folder: Path, batch_rows: int) -> Iterator[pa.Table]:
-    """The rows of all parts in order, in tables of at most `batch_rows` rows."""
+def read_parts(folder: Path, batch_rows: int, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The rows of all parts in order, in tables of at most `batch_rows` rows; all columns where none are named."""
     for path in sorted(folder.glob("part-*.parquet")):
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=batch_rows):
+            for batch in file.iter_batches(batch_size=batch_rows, columns=columns):
                 yield pa.Table.from_batches([batch])

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
-from filelock import FileLock
 from prefect import task
 from prefect.client.schemas import State
 from prefect.states import Completed
@@ -66,7 +65,8 @@ def register_model(
     with tempfile.TemporaryDirectory(prefix="noisefold-") as scratch, quiet_mlflow():
         staged = Path(scratch)
         digest = stage_bundle(model, evaluation, store, staged / "bundle")
-        with _one_at_a_time(store, digest_of(name, digest)):
+        # Between the search and the creation no other process on this machine may create the same version.
+        with store.lock(f"register-{digest_of(name, digest)}"):
             found = find_version(tracker, name, digest)
             created = found is None
             if found is None:
@@ -287,15 +287,6 @@ def _ensure_registered_model(tracker: Tracker, name: str, recipe: Recipe) -> Non
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-
-
-@contextmanager
-def _one_at_a_time(store: ArtifactStore, key: str) -> Iterator[None]:
-    """Between the search and the creation no other process on this machine may create the same version."""
-    locks = store.work / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    with FileLock(locks / f"register-{key}.lock"):
-        yield
 
 
 @task(name="register", **STAGE)

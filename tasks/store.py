@@ -80,7 +80,7 @@ class ArtifactStore:
         if found is not None:
             return Outcome(found, cached=True)
         keep = self.work / f"{kind.stage}-{key}"
-        with _clear_disk_errors(self.work), self._lock(keep):
+        with _clear_disk_errors(self.work), self.lock(keep.name):
             found = self.find(kind, key)  # another process may have finished it while this one waited
             if found is not None:
                 return Outcome(found, cached=True)
@@ -140,11 +140,11 @@ class ArtifactStore:
         (target / MANIFEST).write_bytes(text)  # manifest last
 
     @contextmanager
-    def _lock(self, keep: Path) -> Iterator[None]:
-        """One builder per key and machine. The kernel drops the lock with the process, so none is ever stale."""
+    def lock(self, name: str) -> Iterator[None]:
+        """One holder per name and machine. The kernel drops the lock with the process, so none is ever stale."""
         locks = self.work / "locks"
         locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(locks / f"{keep.name}.lock"):
+        with FileLock(locks / f"{name}.lock"):
             yield
 
 

@@ -22,7 +22,8 @@ from data_contracts.contract import SPLITS
 from data_contracts.errors import NoisefoldError, RecipeError
 from data_contracts.recipe import BpeTokenizer, FileTokenizer, Tokenizer, TrainedTokenizer, WordPieceTokenizer
 from data_contracts.text import text_hash
-from lightning_modules.bundle import special_ids, split_windows
+from lightning_modules.bundle import BundleError, load_tokenizer, special_ids, split_windows
+from tasks.parquet_parts import read_parts
 from tasks.progress import report
 from tasks.stage import STAGE, settle
 from tasks.store import ArtifactStore, Outcome, RowDigest, Workspace, digest_of
@@ -204,15 +205,13 @@ def blank_tokenizer(config: TrainedTokenizer) -> tuple[HFTokenizer, trainers.Tra
 
 def load_given(data: bytes, config: FileTokenizer | Any) -> HFTokenizer:
     try:
-        tokenizer = HFTokenizer.from_str(data.decode("utf-8"))
+        tokenizer = load_tokenizer(data)
         special_ids(tokenizer)
-    except Exception as error:  # tokenizers raises bare Exception for a malformed file
+    except BundleError as error:
         raise RecipeError(
             f"tokenizer.path {config.path}: {error}.",
             "Give a tokenizer.json of Hugging Face tokenizers with a padding and an unknown token.",
         ) from None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
     return tokenizer
 
 
@@ -226,10 +225,7 @@ def _read_given(config: FileTokenizer) -> bytes:
 
 
 def _batches(folder: Path) -> Iterator[pa.Table]:
-    for part in sorted((folder / "corpus").glob("*.parquet")):
-        with pq.ParquetFile(part) as file:
-            for batch in file.iter_batches(_BATCH, columns=["id", "text", "label", "split"]):
-                yield pa.Table.from_batches([batch])
+    return read_parts(folder / "corpus", _BATCH, ["id", "text", "label", "split"])
 
 
 def _train_texts(folder: Path) -> Iterator[list[str]]:

@@ -128,7 +128,7 @@ def open_tracker(settings: Settings, recipe: Recipe, fingerprint: str, tags: dic
             run_name=f"{recipe.name} {time.strftime('%Y-%m-%d %H:%M')}",
             tags={
                 RUN_KEY: run_key,
-                "mlflow.user": _user(),
+                "mlflow.user": user_name(),
                 "mlflow.source.name": "flows/retrain.py",
                 "mlflow.source.type": "PROJECT",
                 "mlflow.source.git.commit": git_commit(),
@@ -244,7 +244,8 @@ def _first_use(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Who runs this, as the system knows them."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
