@@ -8,32 +8,17 @@ credentials only (`tasks.settings`). Where a default was measured, the field say
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 
 from data_contracts.contract import DataContract, Split, load_contract
 from data_contracts.errors import RecipeError
-
-
-class Section(BaseModel):
-    """Frozen, and an unknown key is an error: a typing mistake must not silently train another model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _kind_is(default: Callable[[dict[str, Any]], str]) -> BeforeValidator:
-    """A section without `kind` is of its default kind, so that `--set tokenizer.vocab_size=500` is enough."""
-
-    def fill(value: Any) -> Any:
-        return {"kind": default(value), **value} if isinstance(value, dict) and "kind" not in value else value
-
-    return BeforeValidator(fill)
-
+from data_contracts.model_config import LowRank, ModelConfig, PretrainedEncoder
+from data_contracts.section import Section, kind_is
 
 # --- source: where the rows come from ---------------------------------------------------------------------------------
 
@@ -42,6 +27,7 @@ class SampleSource(Section):
     """The bundled synthetic sample: product reviews in English and Chinese, made by `data_contracts.sample`."""
 
     kind: Literal["sample"] = "sample"
+    classes: Literal[2, 4] = Field(4, description="4: all; 2: only reviews that are plainly positive or negative.")
     rows: int = Field(20_000, ge=200, le=5_000_000, description="Rows to generate, dirty ones included.")
     seed: int = Field(20260101, ge=0, description="Seed of the generator; the same seed gives the same rows.")
 
@@ -95,7 +81,7 @@ class FileSource(Section):
 
 Source = Annotated[
     Annotated[SampleSource | FileSource, Field(discriminator="kind")],
-    _kind_is(lambda value: "files" if "url" in value else "sample"),
+    kind_is(lambda value: "files" if "url" in value else "sample"),
 ]
 
 
@@ -144,104 +130,16 @@ class FileTokenizer(TokenizerBase):
     """A given `tokenizer.json` of Hugging Face tokenizers; it must define a padding and an unknown token."""
 
     kind: Literal["file"] = "file"
-    path: str = Field(description="Path or fsspec URL of the tokenizer.json.")
+    path: str = Field(description="Path or fsspec URL of a tokenizer.json, its folder, or a hub name in the cache.")
+    special_tokens: bool = Field(
+        True, description="Put the tokenizer's own special tokens ([CLS] … [SEP]) round each window."
+    )
 
 
 Tokenizer = Annotated[
     Annotated[WordTokenizer | BpeTokenizer | WordPieceTokenizer | FileTokenizer, Field(discriminator="kind")],
-    _kind_is(lambda value: "file" if "path" in value else "word"),
+    kind_is(lambda value: "file" if "path" in value else "word"),
 ]
-
-
-# --- model ------------------------------------------------------------------------------------------------------------
-
-
-class TanhEncoder(Section):
-    """The source's encoder: h = tanh(W e + b) per token, then mean and max over the document's tokens."""
-
-    kind: Literal["tanh"] = "tanh"
-    hidden_size: int = Field(128, ge=1, le=8192, description="Units per token.")
-
-
-class BiLSTMEncoder(Section):
-    """Two LSTMs, one per direction, pooled by additive attention (Bahdanau 2015) with a learned query."""
-
-    kind: Literal["bilstm_attention"] = "bilstm_attention"
-    hidden_size: int = Field(128, ge=1, le=8192, description="Units per direction.")
-    num_layers: int = Field(1, ge=1, le=8, description="Stacked bidirectional layers.")
-
-
-class TransformerEncoder(Section):
-    """Pre-norm Transformer (Xiong 2020), learned positions, mean pooling."""
-
-    kind: Literal["transformer"] = "transformer"
-    num_layers: int = Field(2, ge=1, le=48, description="Blocks.")
-    num_heads: int = Field(4, ge=1, le=64, description="Attention heads; divides embedding_dim.")
-    feedforward_size: int = Field(256, ge=1, le=32768, description="Units between the two feed-forward layers.")
-
-
-Encoder = Annotated[
-    Annotated[TanhEncoder | BiLSTMEncoder | TransformerEncoder, Field(discriminator="kind")],
-    _kind_is(lambda _: "bilstm_attention"),
-]
-
-
-class NoReparameterization(Section):
-    """Plain weights: the deterministic baseline."""
-
-    kind: Literal["none"] = "none"
-
-
-class Dropout(Section):
-    """Dropout on the input of each layer (Srivastava 2014): the baseline that noise has to meet."""
-
-    kind: Literal["dropout"] = "dropout"
-    p: float = Field(0.3, ge=0, lt=1, description="Share of inputs set to zero while training.")
-
-
-class MultiplicativeNoise(Section):
-    """W = theta * (1 + sqrt(alpha) * eps), one draw per optimizer step (Kingma 2015, https://arxiv.org/abs/1506.02557).
-
-    alpha is learned per output row, capped; KL = 1/2 log(1 + 1/alpha) per weight against a Gaussian prior at its
-    empirical-Bayes optimum (Kharitonov 2018; Hron 2018 on why not the log-uniform prior).
-    """
-
-    kind: Literal["multiplicative_noise"] = "multiplicative_noise"
-    initial_alpha: float = Field(0.1, gt=0, le=10, description="Noise variance over weight squared, at step 0.")
-    max_alpha: float = Field(1.0, gt=0, le=10, description="Cap of alpha.")
-    beta: float = Field(0.01, ge=0, le=10, description="Weight of the KL term after warm-up.")
-    kl_warmup: float = Field(0.3, ge=0, le=1, description="Share of the steps over which beta rises from 0.")
-    alpha_lr_factor: float = Field(3.0, gt=0, le=100, description="Learning rate of log alpha over that of weights.")
-
-    @model_validator(mode="after")
-    def _below_cap(self) -> MultiplicativeNoise:
-        if self.initial_alpha > self.max_alpha:
-            raise ValueError(f"initial_alpha ({self.initial_alpha}) is above max_alpha ({self.max_alpha})")
-        return self
-
-
-Reparameterization = Annotated[
-    Annotated[NoReparameterization | Dropout | MultiplicativeNoise, Field(discriminator="kind")],
-    _kind_is(lambda _: "multiplicative_noise"),
-]
-
-
-class ModelConfig(Section):
-    """Embedding → encoder → decoder → softmax, and how its weights are reparameterized."""
-
-    embedding_dim: int = Field(64, ge=1, le=8192, description="Size of a token's vector.")
-    embedding_std: float = Field(
-        0.1, gt=0, le=10, description="Std of its first values; torch's 1.0 cost 8 points on SST-2 (tanh, seed 0)."
-    )
-    encoder: Encoder = Field(default_factory=lambda: BiLSTMEncoder())
-    reparameterization: Reparameterization = Field(default_factory=lambda: MultiplicativeNoise())
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> ModelConfig:
-        encoder = self.encoder
-        if isinstance(encoder, TransformerEncoder) and self.embedding_dim % encoder.num_heads:
-            raise ValueError(f"num_heads ({encoder.num_heads}) does not divide embedding_dim ({self.embedding_dim})")
-        return self
 
 
 # --- training, evaluation, registry, promotion ------------------------------------------------------------------------
@@ -252,16 +150,24 @@ class TrainingConfig(Section):
 
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of initial weights, batch order and noise.")
     max_epochs: int = Field(6, ge=1, le=10_000, description="Passes over the train split.")
-    batch_size: int = Field(64, ge=1, le=65_536, description="Windows per optimizer step.")
+    batch_size: int = Field(64, ge=1, le=65_536, description="Windows per batch.")
+    accumulate_grad_batches: int = Field(1, ge=1, le=4096, description="Batches per optimizer step.")
     learning_rate: float = Field(5e-3, gt=0, le=10, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.01, ge=0, le=10, description="AdamW's decay of weight matrices (never of alpha).")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
+    schedule: Literal["linear", "constant"] = Field("linear", description="After the warm-up: down to 0, or level.")
+    ema_decay: float | None = Field(
+        None, gt=0, lt=1, description="Validate and keep an exponential moving average of the weights; null: the last."
+    )
     gradient_clip: float = Field(1.0, gt=0, description="Largest gradient norm; larger ones are scaled down.")
     patience: int = Field(3, ge=1, description="Epochs without a better validation macro-F1 before it stops.")
     class_weights: Literal["none", "balanced"] = Field("none", description="balanced: n / (classes * n_class).")
     warm_start: Literal["never", "champion"] = Field("never", description="champion: start from its weights.")
     checkpoint_every_steps: int = Field(100, ge=1, description="Steps between two resume checkpoints.")
     accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where it is present.")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
+        "32-true", description="Lightning's names; mixed precision pays on a GPU only."
+    )
     threads: int = Field(
         1,
         ge=1,
@@ -320,6 +226,18 @@ def _default_contract() -> DataContract:
     return load_contract("sample")
 
 
+def _tokenizer_of_backbone(data: Any) -> Any:
+    """A pretrained encoder brings its tokenizer: what it was trained with, no other."""
+    model = data.get("model") if isinstance(data, dict) else None
+    encoder = model.get("encoder") if isinstance(model, dict) else None
+    tokenizer = data.get("tokenizer") or {} if isinstance(data, dict) else {}
+    if not isinstance(encoder, dict) or "path" not in encoder or not isinstance(tokenizer, dict):
+        return data
+    if tokenizer.get("kind", "file") != "file":
+        raise ValueError(f"a pretrained encoder needs its own tokenizer, not one of kind {tokenizer['kind']!r}")
+    return {**data, "tokenizer": {"kind": "file", "path": encoder["path"], **tokenizer}}
+
+
 class Recipe(Section):
     """One retrain, completely described."""
 
@@ -335,6 +253,27 @@ class Recipe(Section):
     registry: RegistryConfig = Field(default_factory=lambda: RegistryConfig())
     promotion: PromotionConfig = Field(default_factory=lambda: PromotionConfig())
     execution: ExecutionConfig = Field(default_factory=lambda: ExecutionConfig())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, data: Any) -> Any:
+        return _tokenizer_of_backbone(data)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        pretrained = isinstance(self.model.encoder, PretrainedEncoder)
+        if pretrained and not isinstance(self.tokenizer, FileTokenizer):
+            raise ValueError("a pretrained encoder needs its own tokenizer (tokenizer.kind: file)")
+        if (
+            isinstance(self.model.reparameterization, LowRank)
+            and not pretrained
+            and self.training.warm_start == "never"
+        ):
+            raise ValueError(
+                "low_rank freezes the weights it finds, which from scratch are random: "
+                "give model.encoder a pretrained path, or set training.warm_start: champion"
+            )
+        return self
 
     def on(self, day: date) -> Recipe:
         """This recipe with a rolling data window fixed for a run that is due on `day`."""
@@ -441,30 +380,46 @@ def describe(error: ValidationError) -> str:
     return "; ".join(lines) + "."
 
 
-_TAGS = {"sample", "files", "word", "bpe", "wordpiece", "file", "tanh", "bilstm_attention", "transformer", "none",
-         "dropout", "multiplicative_noise"}  # fmt: skip
-_UNIONS = {"source", "tokenizer", "encoder", "reparameterization"}
+def _descendants(section: type[Section]) -> list[type[Section]]:
+    return [d for child in section.__subclasses__() for d in (child, *_descendants(child))]
+
+
+_UNIONS = {"source", "tokenizer", "encoder", "reparameterization", "noise"}
 
 
 def _is_union_tag(part: Any, loc: tuple[Any, ...]) -> bool:
+    """pydantic puts the chosen kind of a union into the path, where a reader expects a field."""
     position = loc.index(part)
-    return (
-        part in _TAGS and position > 0 and loc[position - 1] in {"source", "tokenizer", "encoder", "reparameterization"}
-    )
+    return position > 0 and loc[position - 1] in _UNIONS and part in _KINDS
+
+
+_KINDS = {c.model_fields["kind"].default for c in _descendants(Section) if "kind" in c.model_fields}
 
 
 def _rebase(data: dict[str, Any], base: Path) -> dict[str, Any]:
-    """Relative source and tokenizer paths start at the recipe's own folder, wherever the command runs."""
+    """Relative paths start at the recipe's own folder, wherever the command runs."""
     data = dict(data)
+    model = data.get("model")
+    if isinstance(model, dict):
+        data["model"] = model = dict(model)
+        if model.get("embedding_vectors"):
+            model["embedding_vectors"] = _absolute(model["embedding_vectors"], base)
+        if isinstance(encoder := model.get("encoder"), dict) and "path" in encoder:
+            model["encoder"] = {**encoder, "path": _folder_or_name(encoder["path"], base)}
     for section, field in (("source", "url"), ("tokenizer", "path")):
         node = data.get(section)
         if isinstance(node, dict) and node.get(field):
             value = node[field]
-            moved = (
-                {k: _absolute(v, base) for k, v in value.items()} if isinstance(value, dict) else _absolute(value, base)
-            )
+            one = _folder_or_name if section == "tokenizer" else _absolute
+            moved = {k: one(v, base) for k, v in value.items()} if isinstance(value, dict) else one(value, base)
             data[section] = {**node, field: moved}
     return data
+
+
+def _folder_or_name(value: Any, base: Path) -> Any:
+    """A hub name (`owner/model`) looks like a relative path; it is one where such a folder exists."""
+    moved = _absolute(value, base)
+    return moved if isinstance(moved, str) and (moved.startswith("file") or Path(moved).exists()) else value
 
 
 def _absolute(value: Any, base: Path) -> Any:

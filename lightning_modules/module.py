@@ -12,7 +12,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from data_contracts.recipe import MultiplicativeNoise, Reparameterization, TrainingConfig
+from data_contracts.model_config import Reparameterization, variational
+from data_contracts.recipe import TrainingConfig
 from lightning_modules.objectives.classify import Classification
 from lightning_modules.reparameterizations import kl, mix, redraw, set_mode
 from lightning_modules.token_data import Batch
@@ -38,7 +39,7 @@ class TextModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.network, self.objective, self.config = network, objective, training
-        self.noise = reparameterization if isinstance(reparameterization, MultiplicativeNoise) else None
+        self.noise = variational(reparameterization)
         self.total_steps, self.terms = total_steps, terms
         self.gradient_norm = torch.zeros(())  # of the last step, before clipping
         self.learning_rate = 0.0  # of the last step
@@ -110,7 +111,7 @@ class TextModule(pl.LightningModule):
             is_alpha = name.rsplit(".", 1)[-1].startswith("log_alpha_")
             (log_alpha if is_alpha else decayed if parameter.ndim > 1 else plain).append(parameter)
         rate, config = self.config.learning_rate, self.config
-        factor = self.noise.alpha_lr_factor if self.noise else 1.0
+        factor = self.noise.noise_lr_factor if self.noise else 1.0
         groups = [
             {"params": decayed, "weight_decay": config.weight_decay},
             {"params": plain, "weight_decay": 0.0},

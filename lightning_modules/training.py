@@ -23,7 +23,8 @@ import pytorch_lightning as pl
 import torch
 
 from data_contracts.errors import TrainingError
-from data_contracts.recipe import BiLSTMEncoder, ModelConfig, TanhEncoder, TrainingConfig
+from data_contracts.model_config import BiLSTMEncoder, ModelConfig, TanhEncoder
+from data_contracts.recipe import TrainingConfig
 from lightning_modules.bundle import save_bundle
 from lightning_modules.callbacks import Checkpoints, KeepBest, MetricsLog, OnProgress, Recorder
 from lightning_modules.module import TextModule

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from data_contracts.recipe import Reparameterization
+from data_contracts.model_config import Reparameterization
 from lightning_modules.reparameterizations import dropout, multiplicative_noise, none
 from lightning_modules.reparameterizations.layers import Mode, Reparameterized
 from lightning_modules.reparameterizations.seeds import mix

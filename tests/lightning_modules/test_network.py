@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from data_contracts.recipe import ModelConfig, MultiplicativeNoise
+from data_contracts.model_config import ModelConfig, MultiplicativeNoise
 from lightning_modules.encoders import _Permute, reversal
 from lightning_modules.network import TextNetwork, build_network
 from lightning_modules.reparameterizations import fold, redraw, reparameterize, set_mode

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from data_contracts.recipe import Dropout, MultiplicativeNoise, NoReparameterization
+from data_contracts.model_config import Dropout, MultiplicativeNoise, NoReparameterization
 from lightning_modules.reparameterizations import fold, kl, mix, noise_level, redraw, reparameterize, sampling, set_mode
 from lightning_modules.reparameterizations.layers import Reparameterized
 
