@@ -64,6 +64,8 @@ class TokenDataset(Artifact):
     tokenizer_digest: str
     over_length_share: float = Field(description="Share of documents cut into several windows.")
     unknown_share: float = Field(description="Share of tokens that are the unknown token.")
+    prefix_ids: tuple[int, ...] = Field((), description="Special tokens before each window, within its max_length.")
+    suffix_ids: tuple[int, ...] = Field((), description="Special tokens after each window, within its max_length.")
 
 
 class TrainedModel(Artifact):
@@ -77,6 +79,7 @@ class TrainedModel(Artifact):
     best_macro_f1: float = Field(description="On the valid split.")
     parameters: int = Field(description="After folding.")
     warm_started_from: str | None = None
+    cpu_seconds: float = Field(0.0, description="CPU time of the training process from its data on; 0: not recorded.")
 
 
 class Interval(BaseModel):
@@ -93,6 +96,14 @@ class EvaluationReport(Artifact):
     metrics: dict[str, Interval] = Field(description="test/<name> at temperature 1, or as registered.")
     temperature: float = Field(description="Fitted on valid; applied only where the recipe says so.")
     temperature_applied: bool
+
+
+class Measurement(Artifact):
+    """What a folded model costs to use. It has no files: the figures are all."""
+
+    stage: ClassVar[str] = "measure"
+    bytes: int = Field(description="Size of the bundle.")
+    texts_per_second: float = Field(description="From text to label, per second of one CPU thread.")
 
 
 class RegisteredModel(Artifact):

@@ -71,7 +71,7 @@ def infer_contract(source: str | Mapping[Split, str], name: str | None = None) -
     file_splits: list[Any] = []  # Split | None, per row
     for split, url in urls.items():
         rows = 0
-        for batch in _read(url):
+        for batch in read_file(url):
             for column in {*columns, *batch.columns}:
                 held = columns.setdefault(column, _Column(column, [None] * len(file_splits)))
                 cells = batch.columns[column].to_pylist() if column in batch.columns else [None] * len(batch.rows)
@@ -86,7 +86,8 @@ def infer_contract(source: str | Mapping[Split, str], name: str | None = None) -
     return _draft(list(columns.values()), file_splits, name or _name_of(first), url_gives_split=None not in urls)
 
 
-def _read(url: str) -> Any:
+def read_file(url: str) -> Any:
+    """Batches of at most `MAX_ROWS` rows of one file."""
     import fsspec
 
     plain = urlsplit(url).path if "://" in url else url

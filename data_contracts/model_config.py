@@ -179,7 +179,13 @@ class Sparse(Variational):
 
     kind: Literal["sparse"] = "sparse"
     initial_alpha: float = Field(0.05, gt=0, le=10, description="Noise variance over weight squared, at step 0.")
-    threshold: float = Field(3.0, ge=0, le=20, description="log alpha above which a group is removed.")
+    threshold: float = Field(0.0, ge=-5, le=20, description="log alpha above which a group is removed.")
+    keep: float = Field(
+        0.1, ge=0, le=1, description="Share of the weights at which removal ends, also before prune_until."
+    )
+    prune_until: float = Field(
+        0.6, gt=0, lt=1, description="Share of the steps after which removal ends; only epochs after the end are kept."
+    )
 
 
 Reparameterization = Annotated[
@@ -226,6 +232,8 @@ class ModelConfig(Section):
         if isinstance(encoder, TransformerEncoder) and self.embedding_dim % encoder.num_heads:
             raise ValueError(f"num_heads ({encoder.num_heads}) does not divide embedding_dim ({self.embedding_dim})")
         if isinstance(encoder, PretrainedEncoder):
+            if isinstance(self.reparameterization, Sparse):
+                raise ValueError("sparse is for models from scratch: a pretrained encoder keeps the sizes it has")
             for name in ("embedding_bias", "embedding_vectors", "ngrams"):
                 if getattr(self, name):
                     raise ValueError(f"{name} is for models from scratch: a pretrained encoder has its own embedding")

@@ -127,7 +127,7 @@ class WordPieceTokenizer(TrainedTokenizer):
 
 
 class FileTokenizer(TokenizerBase):
-    """A given `tokenizer.json` of Hugging Face tokenizers; it must define a padding and an unknown token."""
+    """A given `tokenizer.json` of Hugging Face tokenizers."""
 
     kind: Literal["file"] = "file"
     path: str = Field(description="Path or fsspec URL of a tokenizer.json, its folder, or a hub name in the cache.")
@@ -308,7 +308,7 @@ def parse_recipe(data: Any, *, origin: str, base: Path | None = None) -> Recipe:
         raise RecipeError(
             f"{origin}: expected a mapping of sections, found {type(data).__name__}.", "See `noisefold recipe show`."
         )
-    data = _rebase(data, base) if base else data
+    data = rebase(data, base) if base else data
     try:
         return Recipe.model_validate(data, context={"base": base})
     except ValidationError as error:
@@ -396,7 +396,7 @@ def _is_union_tag(part: Any, loc: tuple[Any, ...]) -> bool:
 _KINDS = {c.model_fields["kind"].default for c in _descendants(Section) if "kind" in c.model_fields}
 
 
-def _rebase(data: dict[str, Any], base: Path) -> dict[str, Any]:
+def rebase(data: dict[str, Any], base: Path) -> dict[str, Any]:
     """Relative paths start at the recipe's own folder, wherever the command runs."""
     data = dict(data)
     model = data.get("model")

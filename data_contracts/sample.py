@@ -33,6 +33,7 @@ from typing import Literal
 
 LABELS = ("negative", "mixed", "positive", "no_opinion")
 LABEL_WEIGHTS = (26, 23, 27, 24)
+TWO_CLASSES = ("negative", "positive")  # the two-class view: no review is mixed or without opinion
 SPLITS = {"train": 80, "valid": 10, "test": 10}  # per cent
 COLUMNS = ("id", "text", "label", "split", "language")
 LABEL_NOISE = 0.05
@@ -410,24 +411,25 @@ def _break(fault: str, text: str, writer: _Writer, rng: random.Random) -> str:
 
 
 def generate(
-    rows: int = DEFAULT_ROWS, seed: int = DEFAULT_SEED, *, with_truth: bool = False
+    rows: int = DEFAULT_ROWS, seed: int = DEFAULT_SEED, *, classes: Literal[2, 4] = 4, with_truth: bool = False
 ) -> Iterator[dict[str, str | None]]:
     """The synthetic reviews in their shuffled order, the same ones for a seed on any machine.
 
+    With two classes the true labels are `TWO_CLASSES`, and so are the noisy ones; the planted faults are the same.
     A row has `COLUMNS`; with_truth adds `true_label` (before noise) and `fault` (None for a clean row), which the
     written sample never shows. Memory grows by 16 bytes of digest per row, not by the texts.
     """
     rng = random.Random(seed)
     plan = _plan(rows, rng)
-    return _rows(plan, rng, with_truth)
+    return _rows(plan, rng, TWO_CLASSES if classes == 2 else LABELS, with_truth)
 
 
-def _rows(plan: _Plan, rng: random.Random, with_truth: bool) -> Iterator[dict[str, str | None]]:
+def _rows(plan: _Plan, rng: random.Random, labels: Sequence[str], with_truth: bool) -> Iterator[dict[str, str | None]]:
     seen: set[bytes] = set()
     held: dict[int, dict[str, str | None]] = {}  # position of a copy that is still to come -> the row it repeats
     for at, split in enumerate(plan.split):
         fault = plan.fault.get(at)
-        row = held.pop(at, None) or _row(fault, at in plan.noisy, seen, rng)
+        row = held.pop(at, None) or _row(fault, at in plan.noisy, labels, seen, rng)
         if at in plan.pair and at < plan.pair[at]:
             held[plan.pair[at]] = row
         truth = {"true_label": row["true_label"], "fault": fault} if with_truth else {}
@@ -435,9 +437,12 @@ def _rows(plan: _Plan, rng: random.Random, with_truth: bool) -> Iterator[dict[st
         yield {column: here.get(column) or row[column] for column in COLUMNS} | truth
 
 
-def _row(fault: str | None, noisy: bool, seen: set[bytes], rng: random.Random) -> dict[str, str | None]:
+def _row(
+    fault: str | None, noisy: bool, labels: Sequence[str], seen: set[bytes], rng: random.Random
+) -> dict[str, str | None]:
     language = rng.choice(tuple(GRAMMARS))
-    true_label = rng.choices(LABELS, weights=LABEL_WEIGHTS)[0]
+    weights = [LABEL_WEIGHTS[LABELS.index(label)] for label in labels]
+    true_label = rng.choices(labels, weights)[0]
     while True:
         writer = _Writer(GRAMMARS[language], rng)
         text = writer.review(true_label)
@@ -449,11 +454,13 @@ def _row(fault: str | None, noisy: bool, seen: set[bytes], rng: random.Random) -
     if fault == "bad_label":
         label = rng.choice(BAD_LABELS)
     elif noisy:
-        label = rng.choice([other for other in LABELS if other != true_label])
+        label = rng.choice([other for other in labels if other != true_label])
     return {"text": text, "label": label, "language": language, "true_label": true_label}
 
 
-def write_sample(path: str | os.PathLike[str], rows: int = DEFAULT_ROWS, seed: int = DEFAULT_SEED) -> int:
+def write_sample(
+    path: str | os.PathLike[str], rows: int = DEFAULT_ROWS, seed: int = DEFAULT_SEED, classes: Literal[2, 4] = 4
+) -> int:
     """Write the synthetic sample as Parquet (zstd) and return its number of rows.
 
     Written beside its place and moved there when complete, so that no reader meets half a file.
@@ -464,7 +471,7 @@ def write_sample(path: str | os.PathLike[str], rows: int = DEFAULT_ROWS, seed: i
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     schema = pa.schema([(column, pa.string()) for column in COLUMNS], metadata={"origin": "synthetic"})
-    stream, written = generate(rows, seed), 0
+    stream, written = generate(rows, seed, classes=classes), 0
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with pq.ParquetWriter(partial, schema, compression="zstd") as writer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,58 @@ def retrain(recipe: str, overrides: tuple[str, ...], verbose: bool, as_json: boo
     from flows.terminal import run_in_terminal
 
     run_in_terminal(parsed, verbose=verbose, as_json=as_json)
+
+
+@main.command()
+@click.argument("file")
+@click.option("--out", "-o", type=click.Path(path_type=Path), metavar="FILE.md", help="Table; FILE.json has its cells.")
+@click.option("--only", multiple=True, metavar="VARIANT", help="Run this variant alone; may be given repeatedly.")
+@click.option("--seeds", metavar="0,1", help="Run these of the grid's seeds alone.")
+@click.option("--report", is_flag=True, help="Run nothing: the table of what is finished.")
+@_set
+@click.option("--verbose", "-v", is_flag=True, help="Show every library's log and warnings.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object instead of the table.")
+def compare(
+    file: str,
+    out: Path | None,
+    only: tuple[str, ...],
+    seeds: str | None,
+    report: bool,
+    overrides: tuple[str, ...],
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Compare variants of a recipe on the same rows, after a grid FILE; goes on where it stopped.
+
+    --set changes the recipe that all variants share.
+    """
+    from data_contracts.comparison import load_comparison
+    from data_contracts.recipe import parse_set
+
+    changes = dict(parse_set(text) for text in overrides)
+    grid = load_comparison(file, changes, lambda name, base: find_recipe(name, overrides, base))
+    if out is not None and out.suffix != ".md":
+        raise NoisefoldError(f"--out {out}: the table is Markdown.", "Give it a name that ends in .md.")
+    try:
+        chosen = tuple(int(seed) for seed in seeds.split(",")) if seeds else ()
+    except ValueError:
+        raise NoisefoldError(f"--seeds {seeds}: expected whole numbers.", "For example --seeds 0,1.") from None
+    from flows.terminal import compare_in_terminal
+
+    # The command that makes the whole table: cells may have come from several, each with a selection of its own.
+    options = [*(("--set", text) for text in overrides), *([("--out", shown(out))] if out else [])]
+    command = shlex.join(["noisefold", "compare", shown(file), *(part for option in options for part in option)])
+    compare_in_terminal(
+        grid, only=only, seeds=chosen, out=out, command=command, run=not report, verbose=verbose, as_json=as_json
+    )
+
+
+def shown(path: str | Path) -> str:
+    """A path as it may stand in a file that others read: relative, or its name alone."""
+    path = Path(path)
+    if not path.is_absolute():
+        return path.as_posix()
+    return path.relative_to(Path.cwd()).as_posix() if path.is_relative_to(Path.cwd()) else path.name
 
 
 @main.command()
@@ -145,13 +198,13 @@ def infer(file: str, name: str | None, output: str | None) -> None:
     click.echo(f"Wrote {output}. Read it through, then name it as `contract:` in your recipe.")
 
 
-def find_recipe(name_or_file: str, overrides: tuple[str, ...]) -> Recipe:
-    """A recipe file by its path, or a deployment's recipe by its name; overrides are laid over either."""
+def find_recipe(name_or_file: str, overrides: tuple[str, ...], base: Path = Path()) -> Recipe:
+    """A recipe file by its path (from `base`), or a deployment's recipe by its name; overrides are laid over either."""
     from data_contracts.recipe import load_recipe, merge, parse_recipe, parse_set, read_yaml
 
     changes = dict(parse_set(text) for text in overrides)
     if name_or_file.endswith((".yaml", ".yml", ".json")) or "/" in name_or_file:
-        return load_recipe(name_or_file, changes)
+        return load_recipe(base / name_or_file, changes)
     # Beside the command first: a team keeps its own prefect.yaml; the bundled one serves everywhere else.
     file = next((p for p in (Path("prefect.yaml"), REPOSITORY / "prefect.yaml") if p.is_file()), None)
     deployments = (read_yaml(file).get("deployments") or []) if file else []

@@ -83,8 +83,11 @@ class Run:
             "noisefold.flow_run_name": str(flow_run.name or ""),
             "noisefold.git_commit": git_commit(),
         }
-        self.tracker: Tracker = self._attempt(_open_run)(self.settings, self.recipe, self.fingerprint, self.lineage)
+        self.tracker: Tracker = self._open()
         return self
+
+    def _open(self) -> Tracker:
+        return self._attempt(_open_run)(self.settings, self.recipe, self.fingerprint, self.lineage)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if kind is None:

@@ -12,10 +12,11 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -29,26 +30,95 @@ from tasks.progress import listening
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
+    from data_contracts.comparison import Compared, Comparison
+    from flows.compare import ComparisonRun
     from flows.run import Retrained
 
+R = TypeVar("R")
 _STYLE = {"ran": "green", "cached": "cyan", "retried": "yellow", "failed": "red", "running": ""}
 
 
 def run_in_terminal(recipe: Recipe, *, verbose: bool = False, as_json: bool = False) -> None:
     """Run the flow, show how far it is, print the summary (or the result as JSON, with progress on stderr)."""
     console, settings, started = Console(highlight=False, stderr=as_json), Settings(), time.monotonic()
+
+    def load() -> Callable[[], Retrained]:
+        from flows.retrain import retrain
+
+        return lambda: retrain(recipe)
+
+    result = run_flow(load, StageBars(console), settings, verbose=verbose)
+    if as_json:
+        print(result.model_dump_json())
+        return
+    print_summary(console, result, settings, time.monotonic() - started)
+
+
+def compare_in_terminal(
+    comparison: Comparison,
+    *,
+    only: tuple[str, ...],
+    seeds: tuple[int, ...],
+    out: Path | None,
+    command: str,
+    run: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Run the cells that have not run (or none), and print the table."""
+    console, settings = Console(highlight=False, stderr=as_json), Settings()
+    comparison.cells(only, seeds)  # a slip in the selection is told before anything starts
+
+    def load() -> Callable[[], ComparisonRun]:
+        from flows.compare import compare
+
+        return lambda: compare(comparison, only, seeds, out, command)
+
+    if run:
+        result = run_flow(load, CellBars(console), settings, verbose=verbose)
+        table, look = result.table, how_to_look(result, settings)
+    else:
+        table, look = finished_table(comparison, settings, out, command, verbose=verbose), []
+    if as_json:
+        print(table.model_dump_json(exclude_none=True))
+        return
+    print_table(console, table)
+    for line in [*([f"Written to {out} and {out.with_suffix('.json')}."] if out else []), *look]:
+        console.print(escape(line), soft_wrap=True)
+
+
+def finished_table(
+    comparison: Comparison, settings: Settings, out: Path | None, command: str, *, verbose: bool
+) -> Compared:
+    """The table of what is finished; reads the store alone."""
+    from datetime import date
+
+    with quiet(verbose):
+        switches()
+        from tasks.compare import Board
+        from tasks.comparison_table import write_table
+
+        board = Board(comparison.on(date.today()), settings, command)
+        board.read()
+    if out is not None:
+        write_table(board.table(), out)
+    return board.table()
+
+
+def run_flow(load: Callable[[], Callable[[], R]], bars: StageBars, settings: Settings, *, verbose: bool) -> R:
+    """Start Prefect, import the flow (`load`) meanwhile, run it and show how far it is."""
+    console = bars.console
     with writable_home(settings), quiet(verbose):
         mode = embed(settings, verbose=verbose)
         check_prefect(mode)
         with console.status("Starting Prefect …") if console.is_terminal else contextlib.nullcontext():
             server = start_temporary_server() if mode == "temporary" else None
-            from flows.retrain import retrain
-
+            flow = load()
             if server is not None:
                 server.join()
-        with StageBars(console) as bars, listening(bars), heartbeat_off(mode):
+        with bars, listening(bars), heartbeat_off(mode):
             try:
-                result = retrain(recipe)
+                return flow()
             except NoisefoldError:
                 raise
             except Exception as error:
@@ -59,10 +129,6 @@ def run_in_terminal(recipe: Recipe, *, verbose: bool = False, as_json: bool = Fa
                     "Finished stages are kept: the same command goes on from there. The traceback is in "
                     f"{settings.root / 'logs' / 'noisefold.log'}; --verbose shows it here.",
                 ) from error
-    if as_json:
-        print(result.model_dump_json())
-        return
-    print_summary(console, result, settings, time.monotonic() - started)
 
 
 def predict_in_terminal(texts: list[str], model: str, alias: str, as_json: bool) -> None:
@@ -130,6 +196,52 @@ class StageBars:
             self.console.print(f"{report.stage:<9} {report.state:<8} {seconds:6.1f} s")
 
 
+class CellBars(StageBars):
+    """A bar for all cells and one per stage of the current cell; a line per cell where the output goes to a file."""
+
+    def __call__(self, report: Report) -> None:
+        if report.stage == "cell":
+            self._cell(report)
+        elif self.live or "cell" not in self.started:
+            super().__call__(report)
+
+    def _cell(self, report: Report) -> None:
+        if "cell" not in self.tasks:
+            self.started["cell"] = time.monotonic()
+            self.tasks["cell"] = self.progress.add_task("cells", note="")
+        for stage in [name for name in self.tasks if name != "cell"]:
+            self.progress.remove_task(self.tasks.pop(stage))
+        done, total = round(report.done), round(report.total or 0)
+        note = f"{min(done + 1, total)} of {total}: {escape(report.note)}"
+        self.progress.update(self.tasks["cell"], completed=done, total=total, note=note)
+        if report.state == "running":
+            self.started["this cell"] = time.monotonic()
+        elif not self.live:
+            seconds = time.monotonic() - self.started["this cell"]
+            self.console.print(f"{f'{done}/{total}':<9} {report.state:<8} {seconds:6.1f} s  {escape(report.note)}")
+
+
+def print_table(console: Console, compared: Compared) -> None:
+    """How good, how different from the baseline, at what cost: three tables narrow enough for a terminal."""
+    from tasks.comparison_table import HEADER, cells_of, remarks
+
+    lines = [dict(zip(HEADER, cells_of(row, compared.baseline), strict=True)) for row in compared.rows]
+    console.print(f"[bold]{compared.name}[/], {compared.test_rows:,} test rows; Δ from {escape(compared.baseline)}")
+    for columns in (
+        ("variant", "seeds", "accuracy", "macro-F1", "NLL", "ECE"),
+        ("variant", "Δ accuracy", "Δ macro-F1", "Δ NLL"),
+        ("variant", "parameters", "MB", "CPU s to train", "texts/s"),
+    ):
+        table = Table(box=SIMPLE)
+        for column in columns:
+            table.add_column(column, justify="left" if column == "variant" else "right")
+        for line in lines:
+            table.add_row(*(escape(line[column].replace(" to ", ", ")) for column in columns))
+        console.print(table)
+    for remark in remarks(compared):
+        console.print(escape(remark), soft_wrap=True)
+
+
 def print_summary(console: Console, result: Retrained, settings: Settings, seconds: float) -> None:
     """Stages, metrics with their intervals, what became champion and why, and how to look at it."""
     from flows.run import headline
@@ -159,7 +271,7 @@ def print_summary(console: Console, result: Retrained, settings: Settings, secon
         console.print(line, soft_wrap=True)
 
 
-def how_to_look(result: Retrained, settings: Settings) -> list[str]:
+def how_to_look(result: Retrained | ComparisonRun, settings: Settings) -> list[str]:
     addresses = running_server(settings)
     prefect = os.environ.get("PREFECT_API_URL", "").removesuffix("/api") or "http://127.0.0.1:4200"
     mlflow = result.tracking_uri if result.tracking_uri.startswith("http") else "http://127.0.0.1:5000"

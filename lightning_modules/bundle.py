@@ -42,11 +42,14 @@ def save_bundle(
     labels: Sequence[str],
     max_length: int,
     overlap: int,
+    prefix_ids: Sequence[int] = (),
+    suffix_ids: Sequence[int] = (),
     temperature: float = 1.0,
     meta: dict[str, Any] | None = None,
 ) -> str:
     """Write a folded network (plain torch layers) and return its content digest; `meta` has no part in it.
 
+    `prefix_ids` and `suffix_ids` are the special tokens round each window, which count towards `max_length`.
     Effects: three files in `folder`; `bundle.json`, which vouches for the others, last.
     """
     folder = Path(folder)
@@ -54,12 +57,14 @@ def save_bundle(
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     weights = save_safetensors(state)  # without metadata, whose order would change the bytes from run to run
     pad_id, unknown_id = special_ids(load_tokenizer(tokenizer_json))
+    special = {"prefix_ids": list(prefix_ids), "suffix_ids": list(suffix_ids)}
     facts = {
         "format": FORMAT,
         "network": network.describe(),
         "labels": list(labels),
         "max_length": max_length,
         "overlap": overlap,
+        **{name: ids for name, ids in special.items() if ids},  # none: the facts of before there were any
         "temperature": float(temperature),
         "pad_id": pad_id,
         "unknown_id": unknown_id,
@@ -86,6 +91,8 @@ class Bundle:
         self.temperature: float = facts["temperature"]
         self.max_length: int = facts["max_length"]
         self.overlap: int = facts["overlap"]
+        self.prefix_ids: list[int] = facts.get("prefix_ids", [])
+        self.suffix_ids: list[int] = facts.get("suffix_ids", [])
         self.meta: dict[str, Any] = facts["meta"]
 
     @classmethod
@@ -112,7 +119,10 @@ class Bundle:
         ):
             if changed:
                 raise BundleError(f"{folder / name} has changed since the bundle was written (its digest differs).")
-        network = build_network(facts["network"])
+        try:
+            network = build_network(facts["network"])
+        except ModuleNotFoundError as error:
+            raise BundleError(f"{folder} holds a pretrained backbone, which needs the package {error.name}.") from error
         try:
             network.load_state_dict(load_safetensors(read[WEIGHTS]))
         except (SafetensorError, RuntimeError) as error:
@@ -123,8 +133,9 @@ class Bundle:
         """Windows of token ids, and for each window the index of its text."""
         windows: list[list[int]] = []
         document: list[int] = []
+        settings = {"prefix": self.prefix_ids, "suffix": self.suffix_ids, "unknown_id": self.facts["unknown_id"]}
         for index, encoding in enumerate(self.tokenizer.encode_batch(list(texts), add_special_tokens=False)):
-            cut = split_windows(encoding.ids, self.max_length, self.overlap, unknown_id=self.facts["unknown_id"])
+            cut = split_windows(encoding.ids, self.max_length, self.overlap, **settings)
             windows += cut
             document += [index] * len(cut)
         return windows, np.asarray(document, dtype=np.int64)
@@ -171,17 +182,26 @@ class Bundle:
         return proba / proba.sum(axis=1, keepdims=True)
 
 
-def split_windows(ids: Sequence[int], max_length: int, overlap: int, *, unknown_id: int = 1) -> list[list[int]]:
-    """Cut a document into windows: no token is lost, and neighbours share at least `overlap` tokens.
+def split_windows(
+    ids: Sequence[int],
+    max_length: int,
+    overlap: int,
+    *,
+    prefix: Sequence[int] = (),
+    suffix: Sequence[int] = (),
+    unknown_id: int = 1,
+) -> list[list[int]]:
+    """Cut a document into windows [prefix ids suffix]: no token is lost, and neighbours share at least `overlap` ids.
 
     The last window ends where the document ends and is as long as the others, so it may share more. An empty document
-    is one window with the unknown token.
+    is one window of prefix and suffix, or, where there are none, of the unknown token.
     """
     if not len(ids):
-        return [[unknown_id]]
-    last = max(len(ids) - max_length, 0)
-    starts = [*range(0, last, max_length - overlap), last]
-    return [list(ids[start : start + max_length]) for start in starts]
+        return [[*prefix, *suffix] or [unknown_id]]
+    size = max_length - len(prefix) - len(suffix)
+    last = max(len(ids) - size, 0)
+    starts = [*range(0, last, size - overlap), last]
+    return [[*prefix, *ids[start : start + size], *suffix] for start in starts]
 
 
 def load_tokenizer(tokenizer_json: bytes) -> Tokenizer:
@@ -196,18 +216,31 @@ def load_tokenizer(tokenizer_json: bytes) -> Tokenizer:
 
 
 def special_ids(tokenizer: Tokenizer) -> tuple[int, int]:
-    """Ids of the padding and the unknown token, by the names in common use."""
+    """Ids of the padding and the unknown token, by the names in common use; 0 where there is none.
+
+    Padding is never read, and a tokenizer without an unknown token (byte-level BPE) knows every text.
+    """
+    unknown = getattr(tokenizer.model, "unk_token", None)
     found = []
-    for role, names in (
-        ("padding", PAD_NAMES),
-        ("unknown", (getattr(tokenizer.model, "unk_token", None), *UNKNOWN_NAMES)),
-    ):
-        ids = [tokenizer.token_to_id(name) for name in names if name]
-        known = [value for value in ids if value is not None]
-        if not known:
-            raise BundleError(f"The tokenizer defines no {role} token (looked for {', '.join(n for n in names if n)}).")
-        found.append(known[0])
+    for names in (PAD_NAMES, (unknown, *UNKNOWN_NAMES)):
+        ids = (tokenizer.token_to_id(name) for name in names if name)
+        found.append(next((value for value in ids if value is not None), 0))
     return found[0], found[1]
+
+
+def surrounding_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """The special tokens that the tokenizer's own post-processor puts before and after a text ([CLS] ... [SEP]).
+
+    Raises:
+        BundleError: it cannot encode a text with unknown words.
+    """
+    try:
+        encoding = tokenizer.encode("a 1 。", add_special_tokens=True)
+    except Exception as error:  # tokenizers raises bare Exception
+        raise BundleError(f"The tokenizer cannot encode a text: {error}") from error
+    added = encoding.special_tokens_mask
+    content = [index for index, special in enumerate(added) if not special]
+    return encoding.ids[: content[0]], encoding.ids[content[-1] + 1 :]
 
 
 def _digest(facts: dict[str, Any]) -> str:

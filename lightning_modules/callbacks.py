@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from data_contracts.errors import TrainingError
-from lightning_modules.module import TextModule
+from lightning_modules.module import TextModule, trained_state
 from lightning_modules.reparameterizations import noise_level
 
 OnProgress = Callable[[dict[str, Any]], None]
@@ -66,29 +66,39 @@ class Recorder(pl.Callback):
         self.sums: dict[str, Tensor] = {}
         self.count = 0
         self.started = self.reported = time.monotonic()
+        self.cpu_before, self.cpu_started = 0.0, time.process_time()
 
     @property
     def state_key(self) -> str:
         return "noisefold.recorder"
 
+    @property
+    def cpu_seconds(self) -> float:
+        """Of this process and of those before it, up to the checkpoints from which the next one went on."""
+        return self.cpu_before + time.process_time() - self.cpu_started
+
     def state_dict(self) -> dict[str, Any]:
-        return {"sums": {name: value.cpu() for name, value in self.sums.items()}, "count": self.count}
+        sums = {name: value.cpu() for name, value in self.sums.items()}
+        return {"sums": sums, "count": self.count, "cpu_seconds": self.cpu_seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.sums, self.count = dict(state_dict["sums"]), state_dict["count"]
+        self.cpu_before = state_dict.get("cpu_seconds", 0.0)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         step_values = {
             "loss": outputs["loss"].detach(),
             "nll": outputs["nll"],
-            "gradient_norm": pl_module.gradient_norm,
             "tokens": batch["lengths"].sum(),
         }
+        if stepped(trainer, batch_idx):
+            step_values |= {"gradient_norm": pl_module.gradient_norm, "steps": torch.ones(())}
         for name, value in step_values.items():
             self.sums[name] = value if name not in self.sums else self.sums[name].to(value.device) + value
         self.count += 1
         step = trainer.global_step
-        if step % self.every == 0 or batch_idx + 1 == trainer.num_training_batches:
+        last = batch_idx + 1 == trainer.num_training_batches
+        if last or (stepped(trainer, batch_idx) and step % self.every == 0):
             self._point(trainer, pl_module, step, outputs)
         now = time.monotonic()
         if now - self.reported >= PROGRESS_SECONDS:
@@ -110,7 +120,7 @@ class Recorder(pl.Callback):
         values = {
             "train/loss": mean["loss"],
             "train/nll": mean["nll"],
-            "train/gradient_norm": mean["gradient_norm"],
+            "train/gradient_norm": mean["gradient_norm"] / mean["steps"],
             "train/learning_rate": module.learning_rate,
             "train/tokens_per_second": mean["tokens"] * self.count / max(now - self.started, 1e-9),
         }
@@ -137,6 +147,12 @@ class Recorder(pl.Callback):
         return value
 
 
+def stepped(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether the optimizer has stepped after this batch; an epoch's last batch always ends a step."""
+    last = batch_idx + 1 == trainer.num_training_batches
+    return last or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+
+
 class KeepBest(pl.Callback):
     """Early stopping on the objective's monitored metric, with the best weights kept in memory and in checkpoints."""
 
@@ -148,7 +164,7 @@ class KeepBest(pl.Callback):
 
     @property
     def exhausted(self) -> bool:
-        return len(self.history) - self.best_epoch >= self.patience
+        return self.best_epoch > 0 and len(self.history) - self.best_epoch >= self.patience
 
     @property
     def state_key(self) -> str:
@@ -168,9 +184,10 @@ class KeepBest(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         value = pl_module.validation[f"val/{pl_module.objective.monitor}"]
         epoch, self.steps = trainer.current_epoch + 1, trainer.global_step
-        if value > self.best:
+        # An epoch before the network has its final size would often win, and ship a network that is not pruned.
+        if pl_module.settled and value > self.best:
             self.best, self.best_epoch = value, epoch
-            state = pl_module.network.state_dict()
+            state = trained_state(pl_module.network)
             self.weights = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
         self.history.append({"epoch": epoch, "step": self.steps, **pl_module.validation})
         self.on_progress(
@@ -183,6 +200,59 @@ class KeepBest(pl.Callback):
         )
         if self.exhausted:
             trainer.should_stop = True
+
+
+class Averaging(pl.Callback):
+    """Exponential moving average of the trained parameters, in their place while validation runs.
+
+        a_t = d_t a_{t-1} + (1 - d_t) theta_t,   d_t = min(decay, (1 + t) / (10 + t)) after optimizer step t
+
+    A parameter like any other, so it folds. Stands behind KeepBest, which thus keeps the average, and before
+    Checkpoints. (Lightning's WeightAveraging copies the whole module and is back at theta when KeepBest looks.)
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self.average: dict[str, Tensor] = {}
+
+    @property
+    def state_key(self) -> str:
+        return "noisefold.averaging"
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"average": {name: tensor.cpu() for name, tensor in self.average.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.average = dict(state_dict["average"])
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        for name, parameter in _trained(pl_module):
+            self.average[name] = self.average.get(name, parameter.detach()).to(parameter.device, copy=True)
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if stepped(trainer, batch_idx):
+            t = trainer.global_step
+            share = 1.0 - min(self.decay, (1 + t) / (10 + t))
+            for name, parameter in _trained(pl_module):
+                self.average[name].lerp_(parameter, share)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._swap(pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._swap(pl_module)
+
+    @torch.no_grad()
+    def _swap(self, pl_module: Any) -> None:
+        for name, parameter in _trained(pl_module):
+            theta = parameter.clone()
+            parameter.copy_(self.average[name])
+            self.average[name].copy_(theta)
+
+
+def _trained(pl_module: Any) -> list[tuple[str, Tensor]]:
+    return [(name, p) for name, p in pl_module.network.named_parameters() if p.requires_grad]
 
 
 class Checkpoints(pl.Callback):
@@ -199,7 +269,7 @@ class Checkpoints(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         # After an epoch's last batch its validation is still to come, and the epoch's own checkpoint follows that.
         last = batch_idx + 1 == trainer.num_training_batches
-        if trainer.global_step % self.every == 0 and not last:
+        if stepped(trainer, batch_idx) and trainer.global_step % self.every == 0 and not last:
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:

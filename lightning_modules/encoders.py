@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # 2^64 / golden ratio as a signed 64-bit integer
+
 
 class TanhEncoder(nn.Module):
     """h_t = tanh(W e_t + b), then [mean_t h_t ; max_t h_t] over the document's own tokens."""
@@ -28,6 +30,29 @@ class TanhEncoder(nn.Module):
         h_BTH = torch.tanh(self.project(x_BTD))
         highest_BH = h_BTH.masked_fill(~mask_BT.unsqueeze(-1), -torch.inf).amax(dim=1)
         return torch.cat([masked_mean(h_BTH, lengths_B, mask_BT), highest_BH], dim=-1)
+
+
+class LSTMEncoder(nn.Module):
+    """Stacked LSTMs from left to right (Hochreiter & Schmidhuber 1997); the state at each document's own last token.
+
+    Padding stands on the right, so what an LSTM has read by that token is the document and nothing else.
+    """
+
+    def __init__(self, input_size: int, description: dict[str, Any]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList()
+        for size in description["hidden_sizes"]:
+            self.layers.append(_lstm(input_size, size))
+            input_size = size
+        self.output_size = input_size
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "lstm", "hidden_sizes": [_width(layer.weight_hh_l0) for layer in self.layers]}
+
+    def forward(self, x_BTD: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
+        for layer in self.layers:
+            x_BTD, _ = layer(x_BTD)
+        return x_BTD[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
 
 
 class BiLSTMEncoder(nn.Module):
@@ -112,8 +137,62 @@ class _Block(nn.Module):
         return x_BTD + self.narrow(F.gelu(self.widen(self.before_feedforward(x_BTD))))
 
 
-ENCODERS: dict[str, type[TanhEncoder] | type[BiLSTMEncoder] | type[TransformerEncoder]] = {
+class CompactEmbedding(nn.Module):
+    """A table in which equal vectors stand once: the vector of id i is weight[index[i]]; V ids, R rows."""
+
+    def __init__(self, ids: int, rows: int, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(rows, size))
+        self.index: Tensor
+        self.register_buffer("index", torch.zeros(ids, dtype=torch.int32))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.embedding(self.index[ids], self.weight)
+
+
+def token_table(ids: int, size: int, rows: int | None = None) -> nn.Embedding | CompactEmbedding:
+    """The table of a description: one row per id, unless it says that there are fewer."""
+    return nn.Embedding(ids, size) if rows in (None, ids) else CompactEmbedding(ids, rows, size)
+
+
+class NgramFeatures(nn.Module):
+    """Hashed n-grams of token ids (Joulin 2017, https://arxiv.org/abs/1607.01759): the mean of their vectors.
+
+        h_0 = 0,   h_n(t) = m(P * (h_{n-1}(t) + id_{t+n-1} + 1)),   m(x) = x ^ (x >> 29),   bucket = h_n mod buckets
+
+    for n = 1 .. max_n in signed 64-bit integers, P = 2^64 / golden ratio: a function of the ids alone, so a bundle
+    hashes as its training did. An n-gram lies wholly within the document. The table starts at 0, so that one which
+    training never met adds nothing.
+    """
+
+    def __init__(self, description: dict[str, Any]) -> None:
+        super().__init__()
+        self.table = token_table(description["buckets"], description["size"], description.get("rows"))
+        nn.init.zeros_(self.table.weight)
+        self.buckets, self.max_n, self.output_size = description["buckets"], description["max_n"], description["size"]
+
+    def describe(self) -> dict[str, Any]:
+        rows, size = self.table.weight.shape
+        return {"buckets": self.buckets, "max_n": self.max_n, "size": size, "rows": rows}
+
+    def forward(self, input_ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        hash_BT, T = torch.zeros_like(input_ids_BT, dtype=torch.long), input_ids_BT.shape[1]
+        position_T = torch.arange(T, device=lengths_B.device)
+        buckets, inside = [], []
+        for n in range(1, min(self.max_n, T) + 1):
+            hash_BT = (hash_BT[:, : T - n + 1] + input_ids_BT[:, n - 1 :] + 1) * GOLDEN
+            hash_BT = hash_BT ^ (hash_BT >> 29)
+            buckets.append(hash_BT.remainder(self.buckets))
+            inside.append(position_T[: T - n + 1] + n <= lengths_B.unsqueeze(1))
+        mask_BG = torch.cat(inside, dim=1)
+        vectors_BGD = self.table(torch.cat(buckets, dim=1) * mask_BG)
+        share_BG = mask_BG / mask_BG.sum(dim=1, keepdim=True)
+        return torch.bmm(share_BG.to(vectors_BGD.dtype).unsqueeze(1), vectors_BGD).squeeze(1)
+
+
+ENCODERS: dict[str, type[TanhEncoder] | type[LSTMEncoder] | type[BiLSTMEncoder] | type[TransformerEncoder]] = {
     "tanh": TanhEncoder,
+    "lstm": LSTMEncoder,
     "bilstm_attention": BiLSTMEncoder,
     "transformer": TransformerEncoder,
 }

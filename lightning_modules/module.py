@@ -6,16 +6,19 @@ ELBO per term at beta = 1, the same under gradient accumulation and on several d
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from data_contracts.model_config import Reparameterization, variational
+from data_contracts.model_config import Reparameterization, Sparse, variational
 from data_contracts.recipe import TrainingConfig
 from lightning_modules.objectives.classify import Classification
-from lightning_modules.reparameterizations import kl, mix, redraw, set_mode
+from lightning_modules.reparameterizations import is_noise, kl, mix, redraw, set_mode
+from lightning_modules.reparameterizations.seeds import seed_generators
+from lightning_modules.reparameterizations.sparse import kept_share
 from lightning_modules.token_data import Batch
 
 
@@ -41,6 +44,8 @@ class TextModule(pl.LightningModule):
         self.network, self.objective, self.config = network, objective, training
         self.noise = variational(reparameterization)
         self.total_steps, self.terms = total_steps, terms
+        share = self.noise.prune_until if isinstance(self.noise, Sparse) else 0.0
+        self.pruning_steps = math.ceil(share * total_steps)
         self.gradient_norm = torch.zeros(())  # of the last step, before clipping
         self.learning_rate = 0.0  # of the last step
         self.validation: dict[str, float] = {}
@@ -55,6 +60,13 @@ class TextModule(pl.LightningModule):
         rising = self.noise.kl_warmup * self.total_steps
         return self.noise.beta * (min(1.0, self.global_step / rising) if rising else 1.0)
 
+    @property
+    def settled(self) -> bool:
+        """Whether the network has its final size. Of parameters and global_step alone, so it resumes."""
+        if not isinstance(self.noise, Sparse) or self.global_step >= self.pruning_steps:
+            return True
+        return kept_share(self.network) <= self.noise.keep
+
     def on_train_start(self) -> None:
         set_mode(self.network, "sample")
 
@@ -63,7 +75,7 @@ class TextModule(pl.LightningModule):
 
         The noise belongs to the optimizer step, so micro-batches of one step share it; dropout is drawn per batch.
         """
-        torch.manual_seed(mix(self.config.seed, self.global_step, batch_idx, self.global_rank))
+        seed_generators(mix(self.config.seed, self.global_step, batch_idx, self.global_rank))
         if self._drawn_for != self.global_step:
             self._drawn_for = self.global_step
             redraw(self.network, mix(self.config.seed, self.global_step, self.global_rank))
@@ -93,6 +105,8 @@ class TextModule(pl.LightningModule):
         found = self.objective.metrics(logits, labels)
         if self.noise is not None:
             found["loss"] += self.beta / self.terms * float(kl(self.network))
+        if self.pruning_steps:
+            found["kept_weights"] = kept_share(self.network)
         self.validation = {f"val/{name}": value for name, value in found.items()}
 
     def on_validation_end(self) -> None:
@@ -102,28 +116,58 @@ class TextModule(pl.LightningModule):
         # Trainer(gradient_clip_val=...) would clip as well, but throw the norm away. Called just before the step, so
         # this is also the rate that the step takes: the scheduler has moved on when the batch ends.
         self.learning_rate = optimizer.param_groups[0]["lr"]
-        self.gradient_norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
+        if isinstance(self.noise, Sparse) and self.settled:
+            for name, parameter in self.network.named_parameters():
+                if is_noise(name):
+                    parameter.grad = None  # which AdamW takes as: stays as it is
+        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        self.gradient_norm = nn.utils.clip_grad_norm_(trained, self.config.gradient_clip)
 
     def configure_optimizers(self) -> Any:
-        """AdamW; decay on weight matrices only; log_alpha in a group of its own. Linear warm-up, then linear decay."""
-        decayed, plain, log_alpha = [], [], []
+        """AdamW on what is not frozen; decay on weight matrices only; the noise's own parameters in their own group.
+
+        The rate rises over the warm-up, then falls to 0 or stays (schedule).
+        """
+        decayed, plain, noise = [], [], []
         for name, parameter in self.network.named_parameters():
-            is_alpha = name.rsplit(".", 1)[-1].startswith("log_alpha_")
-            (log_alpha if is_alpha else decayed if parameter.ndim > 1 else plain).append(parameter)
+            if parameter.requires_grad:
+                (noise if is_noise(name) else decayed if parameter.ndim > 1 else plain).append(parameter)
         rate, config = self.config.learning_rate, self.config
         factor = self.noise.noise_lr_factor if self.noise else 1.0
         groups = [
             {"params": decayed, "weight_decay": config.weight_decay},
             {"params": plain, "weight_decay": 0.0},
-            {"params": log_alpha, "weight_decay": 0.0, "lr": rate * factor},
+            {"params": noise, "weight_decay": 0.0, "lr": rate * factor},
         ]
-        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=rate, fused=True)
+        # A fused step would undo the loss scale of float16 by itself, after the clipping and not before it.
+        fused = config.precision != "16-mixed"
+        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=rate, fused=fused)
         rising = round(config.warmup * self.total_steps)
 
         def share(step: int) -> float:
             if step < rising:
                 return (step + 1) / (rising + 1)
+            if config.schedule == "constant":
+                return 1.0
             return max(0.0, (self.total_steps - step) / max(1, self.total_steps - rising))
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = trained_state(self)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = {**frozen_state(self), **checkpoint["state_dict"]}
+
+
+def frozen_state(module: nn.Module) -> dict[str, Tensor]:
+    """The part of a state dict that training leaves as it was built, a backbone's weights: no checkpoint holds it."""
+    named = module.named_parameters(remove_duplicate=False)
+    return {name: parameter.detach() for name, parameter in named if not parameter.requires_grad}
+
+
+def trained_state(module: nn.Module) -> dict[str, Tensor]:
+    """The other part, buffers included."""
+    frozen = frozen_state(module)
+    return {name: tensor for name, tensor in module.state_dict().items() if name not in frozen}

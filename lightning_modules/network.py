@@ -1,6 +1,7 @@
 """The plain network: embedding -> encoder -> decoder -> logits. What a bundle stores and a server runs.
 
-This file is shipped inside the registered model: it imports torch and `encoders`, nothing else of this repository.
+This file is shipped inside the registered model: it imports torch, `encoders` and `pretrained`, nothing else of this
+repository.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.encoders import ENCODERS
+from lightning_modules.encoders import ENCODERS, CompactEmbedding, NgramFeatures, token_table
+from lightning_modules.pretrained import PretrainedEncoder
 
 
 class TextNetwork(nn.Module):
@@ -22,24 +24,43 @@ class TextNetwork(nn.Module):
 
     def __init__(self, description: dict[str, Any]) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(description["vocab_size"], description["embedding_dim"])
         encoder = description["encoder"]
-        self.encoder = ENCODERS[encoder["kind"]](description["embedding_dim"], encoder)
-        self.decoder = nn.Linear(self.encoder.output_size, description["num_classes"])
+        pretrained = encoder["kind"] == "pretrained"  # with an embedding of its own within
+        self.embedding: Any = (
+            nn.Identity()
+            if pretrained
+            else token_table(description["vocab_size"], description["embedding_dim"], description.get("embedding_rows"))
+        )
+        self.encoder = (
+            PretrainedEncoder(encoder)
+            if pretrained
+            else ENCODERS[encoder["kind"]](description["embedding_dim"], encoder)
+        )
+        ngrams = description.get("ngrams")
+        self.ngrams = NgramFeatures(ngrams) if ngrams else None
+        features = self.encoder.output_size + (self.ngrams.output_size if self.ngrams else 0)
+        self.decoder = nn.Linear(features, description["num_classes"])
 
     def describe(self) -> dict[str, Any]:
         """JSON-able sizes, read from the weights as they are now."""
-        vocab_size, embedding_dim = self.embedding.weight.shape
+        embedding: dict[str, Any] = {}
+        if not isinstance(self.encoder, PretrainedEncoder):
+            rows, size = self.embedding.weight.shape
+            ids = len(self.embedding.index) if isinstance(self.embedding, CompactEmbedding) else rows
+            embedding = {"vocab_size": ids, "embedding_dim": size, "embedding_rows": rows}
         return {
-            "vocab_size": vocab_size,
-            "embedding_dim": embedding_dim,
+            **embedding,
             "encoder": self.encoder.describe(),
+            "ngrams": self.ngrams and self.ngrams.describe(),
             "num_classes": self.decoder.weight.shape[0],
         }
 
     def forward(self, input_ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
         mask_BT = torch.arange(input_ids_BT.shape[1], device=lengths_B.device) < lengths_B.unsqueeze(1)
-        return self.decoder(self.encoder(self.embedding(input_ids_BT), lengths_B, mask_BT))
+        document_BF = self.encoder(self.embedding(input_ids_BT), lengths_B, mask_BT)
+        if self.ngrams is not None:
+            document_BF = torch.cat([document_BF, self.ngrams(input_ids_BT, lengths_B)], dim=-1)
+        return self.decoder(document_BF)
 
 
 def build_network(description: dict[str, Any]) -> TextNetwork:

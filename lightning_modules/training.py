@@ -11,10 +11,11 @@ import hashlib
 import json
 import logging
 import shutil
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,13 +24,24 @@ import pytorch_lightning as pl
 import torch
 
 from data_contracts.errors import TrainingError
-from data_contracts.model_config import BiLSTMEncoder, ModelConfig, TanhEncoder
+from data_contracts.model_config import (
+    BiLSTMEncoder,
+    LowRank,
+    LSTMEncoder,
+    ModelConfig,
+    PretrainedEncoder,
+    Sparse,
+    TanhEncoder,
+)
 from data_contracts.recipe import TrainingConfig
-from lightning_modules.bundle import save_bundle
-from lightning_modules.callbacks import Checkpoints, KeepBest, MetricsLog, OnProgress, Recorder
-from lightning_modules.module import TextModule
+from lightning_modules.backbone import by_content, describe, load_weights
+from lightning_modules.bundle import load_tokenizer, save_bundle
+from lightning_modules.callbacks import Averaging, Checkpoints, KeepBest, MetricsLog, OnProgress, Recorder
+from lightning_modules.embeddings import BiasedEmbedding, load_vectors
+from lightning_modules.module import TextModule, frozen_state
 from lightning_modules.network import TextNetwork, build_network
 from lightning_modules.objectives.classify import Classification
+from lightning_modules.pruning import compact
 from lightning_modules.reparameterizations import fold, reparameterize
 from lightning_modules.token_data import TokenData
 from lightning_modules.warm_start import warm_start as start_from
@@ -55,6 +67,7 @@ class FitResult:
     parameters: int
     bundle_digest: str
     history: list[dict[str, Any]]
+    cpu_seconds: float = field(compare=False)
 
 
 def fit(
@@ -70,6 +83,8 @@ def fit(
     work: Path,
     out: Path,
     on_progress: OnProgress,
+    prefix_ids: Sequence[int] = (),
+    suffix_ids: Sequence[int] = (),
     warm_start: Path | None = None,
 ) -> FitResult:
     """Train, keep the best epoch, fold it, write `out/bundle`, `out/metrics.jsonl` and `out/history.json`.
@@ -78,19 +93,27 @@ def fit(
     Raises:
         TrainingError: the split cannot train a classifier, or the loss is not finite.
     """
-    work, out = Path(work), Path(out)
+    work, out, cpu_started = Path(work), Path(out), time.process_time()
     data = TokenData(token_folder, batch_size=training.batch_size, seed=training.seed, columns=Classification.columns)
     counts = _class_counts(data, labels)
     identity = _identity(data, vocab_size, labels, tokenizer_json, max_length, model, training, warm_start)
     with _determinism(training), _silence():
         torch.manual_seed(training.seed)
         network = build_network(network_description(model, vocab_size, len(labels), max_length))
-        torch.nn.init.normal_(network.embedding.weight, std=model.embedding_std)
+        if isinstance(model.encoder, PretrainedEncoder):
+            load_weights(network, model.encoder, vocab_size=vocab_size, max_length=max_length)
+        else:
+            torch.nn.init.normal_(network.embedding.weight, std=model.embedding_std)
+        coverage = _start_from_vectors(network, model.embedding_vectors, tokenizer_json, data, on_progress)
+        taken: set[str] = set()
         if warm_start is not None:
-            start_from(network, warm_start, tokenizer_json=tokenizer_json, labels=tuple(labels))
+            taken = start_from(network, warm_start, tokenizer_json=tokenizer_json, labels=tuple(labels))
+        _check_frozen(model, set(network.state_dict()) - taken, warm_start)
+        if model.embedding_bias:
+            network.embedding = BiasedEmbedding(network.embedding)
         network = cast(TextNetwork, reparameterize(network, model.reparameterization))
         objective = Classification.from_counts(counts, training.class_weights)
-        steps_per_epoch = len(data.train_dataloader())
+        steps_per_epoch = -(-len(data.train_dataloader()) // training.accumulate_grad_batches)
         module = TextModule(
             network,
             objective,
@@ -101,16 +124,22 @@ def fit(
         )
         log = MetricsLog(work / "metrics.jsonl")
         recorder = Recorder(log, on_progress, steps_per_epoch)
+        recorder.cpu_started = cpu_started  # reading the data is part of training, imports are not
         best = KeepBest(training.patience, on_progress)
         checkpoints = Checkpoints(work / "checkpoints", training.checkpoint_every_steps, identity, recorder)
         found = checkpoints.latest(on_progress)
         log.rewind(found[1] if found else -1)
-        if found:
+        if not found:
+            log.write(0, coverage)
+        else:
             on_progress({"event": "resumed", "step": found[1], "total_steps": module.total_steps})
-        trainer = _trainer(training, work, [recorder, best, checkpoints])
+        averaging = [Averaging(training.ema_decay)] if training.ema_decay else []
+        trainer = _trainer(training, work, [recorder, best, *averaging, checkpoints])
         trainer.fit(module, datamodule=data, ckpt_path=found and str(found[0]), weights_only=True)
-        network.cpu().load_state_dict(best.weights)
+        network.cpu().load_state_dict({**frozen_state(network), **best.weights})
         plain = cast(TextNetwork, fold(network))
+        if isinstance(model.reparameterization, Sparse):
+            plain = compact(plain)
     out.mkdir(parents=True, exist_ok=True)
     digest = save_bundle(
         out / "bundle",
@@ -119,7 +148,14 @@ def fit(
         labels=labels,
         max_length=max_length,
         overlap=overlap,
-        meta={"best_epoch": best.best_epoch, "steps": best.steps, "reparameterization": model.reparameterization.kind},
+        prefix_ids=prefix_ids,
+        suffix_ids=suffix_ids,
+        meta={
+            "best_epoch": best.best_epoch,
+            "steps": best.steps,
+            "reparameterization": model.reparameterization.kind,
+            **coverage,
+        },
     )
     shutil.copyfile(log.path, out / "metrics.jsonl")
     (out / "history.json").write_text(json.dumps(best.history, indent=2))
@@ -131,14 +167,19 @@ def fit(
         parameters=sum(parameter.numel() for parameter in plain.parameters()),
         bundle_digest=digest,
         history=best.history,
+        cpu_seconds=recorder.cpu_seconds,
     )
 
 
 def network_description(model: ModelConfig, vocab_size: int, num_classes: int, max_length: int) -> dict[str, Any]:
     """The sizes of the network that a recipe asks for (see `TextNetwork`)."""
     config = model.encoder
+    if isinstance(config, PretrainedEncoder):
+        return {"encoder": describe(config), "num_classes": num_classes}
     if isinstance(config, TanhEncoder):
         encoder: dict[str, Any] = {"kind": "tanh", "hidden_size": config.hidden_size}
+    elif isinstance(config, LSTMEncoder):
+        encoder = {"kind": "lstm", "hidden_sizes": [config.hidden_size] * config.num_layers}
     elif isinstance(config, BiLSTMEncoder):
         encoder = {
             "kind": "bilstm_attention",
@@ -156,8 +197,35 @@ def network_description(model: ModelConfig, vocab_size: int, num_classes: int, m
         "vocab_size": vocab_size,
         "embedding_dim": model.embedding_dim,
         "encoder": encoder,
+        "ngrams": model.ngrams and model.ngrams.model_dump(),
         "num_classes": num_classes,
     }
+
+
+def _start_from_vectors(
+    network: TextNetwork, vectors: str | None, tokenizer_json: bytes, data: TokenData, on_progress: OnProgress
+) -> dict[str, float]:
+    """Word vectors into the embedding; returns the share of the vocabulary, and of the train tokens, that has one."""
+    if vectors is None:
+        return {}
+    found = load_vectors(network.embedding.weight, load_tokenizer(tokenizer_json).get_vocab(), vectors)
+    of_vocabulary, of_tokens = float(found.float().mean()), float(found.numpy()[data.table("train").ids].mean())
+    message = f"Word vectors: {of_vocabulary:.1%} of the vocabulary, {of_tokens:.1%} of the train tokens have one."
+    on_progress({"event": "note", "message": message})
+    return {"train/vector_coverage_vocabulary": of_vocabulary, "train/vector_coverage_tokens": of_tokens}
+
+
+def _check_frozen(model: ModelConfig, fresh: set[str], warm_start: Path | None) -> None:
+    """low_rank keeps what it starts from for good, so a recipe that would freeze random weights is refused."""
+    if not isinstance(model.reparameterization, LowRank) or isinstance(model.encoder, PretrainedEncoder):
+        return
+    fresh = {name for name in fresh if not name.startswith("decoder.")}
+    if fresh:
+        cause = "there is no champion" if warm_start is None else f"the champion has no {min(fresh)} of this size"
+        raise TrainingError(
+            f"low_rank freezes the weights it starts from, and {cause}, so they would be random.",
+            "Train a champion of the same sizes with another method first, or give model.encoder a pretrained path.",
+        )
 
 
 def _class_counts(data: TokenData, labels: tuple[str, ...]) -> list[int]:
@@ -189,7 +257,7 @@ def _identity(
     facts = [
         {split: data.table(split).digest() for split in ("train", "valid")},
         [vocab_size, max_length, list(labels), hashlib.sha256(tokenizer_json).hexdigest(), start],
-        model.model_dump(mode="json"),
+        by_content(model),
         training.model_dump(mode="json", exclude={"checkpoint_every_steps", "warm_start"}),
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -201,10 +269,17 @@ def _trainer(training: TrainingConfig, work: Path, callbacks: list[pl.Callback])
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     elif accelerator == "cuda" and not torch.cuda.is_available():
         raise TrainingError("The recipe asks for CUDA, and there is no CUDA device.", "Set training.accelerator: auto.")
+    if accelerator == "cpu" and training.precision != "32-true":
+        raise TrainingError(
+            f"training.precision: {training.precision} is for a GPU; on a CPU it gains nothing, and an LSTM may crash.",
+            "Set training.precision: 32-true.",
+        )
     return pl.Trainer(
         accelerator=accelerator,
         devices=1,
         max_epochs=training.max_epochs,
+        accumulate_grad_batches=training.accumulate_grad_batches,
+        precision=training.precision,
         callbacks=callbacks,
         default_root_dir=work,
         logger=False,

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 : "${TORCH_CPU_WHEELS:?set it to a folder or page with the CPU build of torch}"
-compile=(uv pip compile pyproject.toml --extra dev --generate-hashes --python-version 3.11 --no-header --quiet)
+compile=(uv pip compile pyproject.toml --extra dev --extra pretrained --generate-hashes --python-version 3.11 --no-header --quiet)
 "${compile[@]}" --find-links "$TORCH_CPU_WHEELS" --no-emit-package torch -o requirements/base.lock
 "${compile[@]}" --find-links "$TORCH_CPU_WHEELS" --no-annotate -o requirements/cpu.tmp
 "${compile[@]}" --no-annotate -o requirements/cuda.tmp

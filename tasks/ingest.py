@@ -40,12 +40,12 @@ VERSION = 1
 def fingerprint(source: Source) -> str:
     """What the source holds now, without reading its rows.
 
-    SHA-256 of each local file, ETag (or Last-Modified) and size of a remote one, the generator's own code with rows
-    and seed for the sample.
+    SHA-256 of each local file, ETag (or Last-Modified) and size of a remote one, the generator's own code with rows,
+    seed and classes for the sample.
     """
     if isinstance(source, SampleSource):
         generator = Path(sample.__file__).read_text(encoding="utf-8")
-        return digest_of("sample", generator, source.rows, source.seed)
+        return digest_of("sample", generator, source.rows, source.seed, source.classes)
     return _fingerprint(list_files(source))
 
 
@@ -105,7 +105,7 @@ def ingest_source(
 
 def _sample_files(source: SampleSource, workspace: Workspace) -> list[SourceFile]:
     path = workspace.keep / "sample.parquet"
-    sample.write_sample(path, source.rows, source.seed)
+    sample.write_sample(path, source.rows, source.seed, source.classes)
     return list_files(FileSource(url=str(path)))
 
 

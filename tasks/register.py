@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 DIGEST = "noisefold.digest"
 ROOT = Path(__file__).resolve().parent.parent
-_SERVED_CODE = ("__init__", "network", "encoders", "bundle")
+_SERVED_CODE = ("__init__", "network", "encoders", "pretrained", "bundle")
 # mlflow-skinny is MLflow without its UI, SQL store and plots; it loads and serves a model.
 _SERVING = ("mlflow-skinny", "torch", "tokenizers", "safetensors", "numpy", "pandas")
 _PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib", ".ckpt"}
@@ -117,6 +117,8 @@ def stage_bundle(model: TrainedModel, evaluation: EvaluationReport, store: Artif
         labels=trained.labels,
         max_length=trained.max_length,
         overlap=trained.overlap,
+        prefix_ids=trained.prefix_ids,
+        suffix_ids=trained.suffix_ids,
         temperature=evaluation.temperature if evaluation.temperature_applied else 1.0,
         meta=trained.meta,
     )
@@ -174,6 +176,7 @@ def build_model_folder(
     from mlflow.models import Model
     from pandas import DataFrame
 
+    loaded = Bundle.load(bundle)
     code = folder.parent / "code" / "lightning_modules"
     code.mkdir(parents=True)
     for part in _SERVED_CODE:
@@ -188,9 +191,9 @@ def build_model_folder(
         code_paths=[str(code)],
         # Plain paths; `bundle` is the one that serving reads.
         artifacts={"bundle": str(bundle), "train_texts": str(hashes_file), "model_card": str(card_file)},
-        signature=signature(Bundle.load(bundle).labels),
+        signature=signature(loaded.labels),
         input_example=DataFrame({"text": texts}),
-        pip_requirements=serving_requirements(),
+        pip_requirements=serving_requirements(loaded),
     )
     _forget_local_paths(folder)
     check_model_folder(folder)
@@ -214,9 +217,10 @@ def signature(labels: tuple[str, ...]) -> ModelSignature:
     return ModelSignature(inputs=Schema([ColSpec("string", "text")]), outputs=Schema(outputs))
 
 
-def serving_requirements() -> list[str]:
+def serving_requirements(bundle: Bundle) -> list[str]:
     """What a server installs, at the versions this model was tested with; torch's build (+cpu) is its choice."""
-    return [f"{package}=={installed(package).split('+')[0]}" for package in _SERVING]
+    backbone = ("transformers",) if bundle.facts["network"]["encoder"]["kind"] == "pretrained" else ()
+    return [f"{package}=={installed(package).split('+')[0]}" for package in (*_SERVING, *backbone)]
 
 
 def lineage_tags(

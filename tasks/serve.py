@@ -1,6 +1,6 @@
 """The registered model as MLflow runs it: text in, label and a probability per class out.
 
-Models-from-code: MLflow copies this file, and beside it the four files of `lightning_modules` that a bundle needs, into
+Models-from-code: MLflow copies this file, and beside it the files of `lightning_modules` that a bundle needs, into
 the model's folder. It is run there, outside this repository, so it imports nothing else of it.
 """
 

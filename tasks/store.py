@@ -75,7 +75,7 @@ class ArtifactStore:
         Raises:
             NoisefoldError: where the disk is full or the store cannot be written.
         """
-        key = digest_of(kind.stage, version, list(inputs), _plain(config))
+        key = stage_key(kind, inputs, config, version)
         found = self.find(kind, key)
         if found is not None:
             return Outcome(found, cached=True)
@@ -146,6 +146,12 @@ class ArtifactStore:
         locks.mkdir(parents=True, exist_ok=True)
         with FileLock(locks / f"{name}.lock"):
             yield
+
+
+def stage_key(
+    kind: type[Artifact], inputs: Sequence[str], config: BaseModel | dict[str, Any] | None, version: int
+) -> str:
+    return digest_of(kind.stage, version, list(inputs), _plain(config))
 
 
 def digest_of(*parts: Any) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from data_contracts.contract import SPLITS
 from data_contracts.errors import NoisefoldError, RecipeError
 from data_contracts.recipe import BpeTokenizer, FileTokenizer, Tokenizer, TrainedTokenizer, WordPieceTokenizer
 from data_contracts.text import text_hash
-from lightning_modules.bundle import BundleError, load_tokenizer, special_ids, split_windows
+from lightning_modules.backbone import locate
+from lightning_modules.bundle import BundleError, load_tokenizer, special_ids, split_windows, surrounding_ids
 from tasks.parquet_parts import read_parts
 from tasks.progress import report
 from tasks.stage import STAGE, settle
@@ -95,6 +98,16 @@ def write_tokens(
     metadata = {"noisefold.tokenizer": tokenizer_digest, "noisefold.labels": "\x1f".join(corpus.labels)}
     schema = SCHEMA.with_metadata(metadata)
     unknown = special_ids(tokenizer)[1]
+    given = isinstance(config, FileTokenizer)
+    prefix, suffix = surrounding_ids(tokenizer) if given and config.special_tokens else ([], [])
+    cut = partial(
+        split_windows,
+        max_length=config.max_length,
+        overlap=config.overlap,
+        prefix=prefix,
+        suffix=suffix,
+        unknown_id=unknown,
+    )
     class_of = {label: index for index, label in enumerate(corpus.labels)}
     digests = {split: RowDigest(["id", "window", "input_ids", "label"]) for split in SPLITS}
     documents = dict.fromkeys(SPLITS, 0)
@@ -108,13 +121,14 @@ def write_tokens(
                 if not rows.num_rows:
                     continue
                 texts = rows["text"].to_pylist()
-                table = _windows(tokenizer, texts, rows, class_of, config, unknown).cast(schema)
+                table = _windows(tokenizer, texts, rows, class_of, cut).cast(schema)
                 writers[split].write_table(table)
                 digests[split].update(table)
                 documents[split] += rows.num_rows
                 ids = pc.list_flatten(table["input_ids"])
                 tokens += len(ids)
                 unknowns += pc.sum(pc.equal(ids, unknown)).as_py() or 0
+                unknowns -= table.num_rows * [*prefix, *suffix].count(unknown)  # one token may have both roles
                 long_documents += pc.sum(pc.equal(table["window"], 1)).as_py() or 0
                 if split == "train":
                     train_hashes.append(np.fromiter(map(text_hash, texts), np.uint64, len(texts)))
@@ -140,17 +154,23 @@ def write_tokens(
         "tokenizer_digest": tokenizer_digest,
         "over_length_share": long_documents / max(1, corpus.rows_out),
         "unknown_share": unknowns / max(1, tokens),
+        "prefix_ids": tuple(prefix),
+        "suffix_ids": tuple(suffix),
     }
 
 
 def _windows(
-    tokenizer: HFTokenizer, texts: list[str], rows: pa.Table, class_of: dict[str, int], config: Tokenizer, unknown: int
+    tokenizer: HFTokenizer,
+    texts: list[str],
+    rows: pa.Table,
+    class_of: dict[str, int],
+    cut: Callable[[list[int]], list[list[int]]],
 ) -> pa.Table:
     ids, labels = rows["id"].to_pylist(), rows["label"].to_pylist()
     columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
     encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
     for identity, label, encoding in zip(ids, labels, encodings, strict=True):
-        for window, input_ids in enumerate(split_windows(encoding.ids or [unknown], config.max_length, config.overlap)):
+        for window, input_ids in enumerate(cut(encoding.ids)):
             columns["id"].append(identity)
             columns["window"].append(window)
             columns["input_ids"].append(input_ids)
@@ -206,22 +226,32 @@ def blank_tokenizer(config: TrainedTokenizer) -> tuple[HFTokenizer, trainers.Tra
 def load_given(data: bytes, config: FileTokenizer | Any) -> HFTokenizer:
     try:
         tokenizer = load_tokenizer(data)
-        special_ids(tokenizer)
+        prefix, suffix = surrounding_ids(tokenizer)
     except BundleError as error:
         raise RecipeError(
-            f"tokenizer.path {config.path}: {error}.",
-            "Give a tokenizer.json of Hugging Face tokenizers with a padding and an unknown token.",
+            f"tokenizer.path {config.path}: {error}.", "Give a tokenizer.json of Hugging Face tokenizers."
         ) from None
+    special = config.special_tokens * (len(prefix) + len(suffix))
+    least = config.overlap + special + 1
+    if config.max_length < least:
+        raise RecipeError(
+            f"tokenizer.max_length is {config.max_length}: {special} special tokens and an overlap of "
+            f"{config.overlap} leave no room for a window.",
+            f"Set tokenizer.max_length to {least} or more, or lower tokenizer.overlap.",
+        )
     return tokenizer
 
 
 def _read_given(config: FileTokenizer) -> bytes:
-    try:
-        return UPath(config.path).read_bytes()
-    except (FileNotFoundError, IsADirectoryError):
-        raise RecipeError(
-            f"tokenizer.path {config.path}: no such file.", "Give the path of a tokenizer.json."
-        ) from None
+    """The bytes of a file, of `tokenizer.json` in a folder, or of a model in the local Hugging Face cache."""
+    given = UPath(config.path)
+    if not given.protocol:
+        file = given if given.is_file() else locate(config.path, "tokenizer.json", "tokenizer.path")
+        return file.read_bytes()
+    for file in (given, given / "tokenizer.json"):
+        with suppress(FileNotFoundError, IsADirectoryError):
+            return file.read_bytes()
+    raise RecipeError(f"tokenizer.path {config.path}: no such file.", "Give the URL of a tokenizer.json.")
 
 
 def _batches(folder: Path) -> Iterator[pa.Table]:

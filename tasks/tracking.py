@@ -23,6 +23,7 @@ from filelock import FileLock
 
 from data_contracts.errors import ServiceUnavailable
 from data_contracts.recipe import Recipe
+from lightning_modules.backbone import by_content
 from tasks.settings import Settings
 from tasks.store import digest_of
 
@@ -38,7 +39,7 @@ _BOUNDS = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0.5",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
-_PARAM_LIMIT, _BATCH = 6000, 500
+_PARAM_LIMIT, _PARAM_BATCH, _BATCH = 6000, 100, 500  # MLflow's own limits, the last below it
 
 
 class Tracker:
@@ -116,32 +117,50 @@ def open_tracker(settings: Settings, recipe: Recipe, fingerprint: str, tags: dic
 
     Raises:
         ServiceUnavailable: within seconds, where the tracking server does not answer.
+        RecipeError: its backbone cannot be read.
     """
+    # Fingerprint and content stand for the source and a backbone: a run is the same wherever its files are mounted.
+    sections = recipe.model_dump(mode="json", exclude={"execution", "source"})
+    run_key = digest_of("run", {**sections, "model": by_content(recipe.model)}, fingerprint)
+    tracker = open_run(
+        settings,
+        recipe.experiment,
+        run_key,
+        f"{recipe.name} {time.strftime('%Y-%m-%d %H:%M')}",
+        {
+            "mlflow.source.name": "flows/retrain.py",
+            "noisefold.recipe": recipe.name,
+            "noisefold.source_fingerprint": fingerprint,
+        },
+    )
+    tracker.set_tags(tags)
+    log_recipe(tracker, recipe, run_key)
+    return tracker
+
+
+def open_run(
+    settings: Settings, experiment: str, run_key: str, name: str, tags: dict[str, str], parent: Tracker | None = None
+) -> Tracker:
+    """Find the run of this identity in its experiment, or create it with these tags; nested where it has a parent."""
     client, uri = connect(settings)
-    experiment_id = _experiment(client, settings, recipe.experiment)
-    # The fingerprint stands for the source: a run is the same wherever its files are mounted.
-    run_key = digest_of("run", recipe.model_dump(mode="json", exclude={"execution", "source"}), fingerprint)
+    experiment_id = _experiment(client, settings, experiment)
     with _first_use(settings):
         found = client.search_runs([experiment_id], f"tags.`{RUN_KEY}` = '{run_key}'", max_results=1)
         run = found[0] if found else client.create_run(
             experiment_id,
-            run_name=f"{recipe.name} {time.strftime('%Y-%m-%d %H:%M')}",
+            run_name=name,
             tags={
                 RUN_KEY: run_key,
                 "mlflow.user": user_name(),
-                "mlflow.source.name": "flows/retrain.py",
                 "mlflow.source.type": "PROJECT",
                 "mlflow.source.git.commit": git_commit(),
-                "noisefold.recipe": recipe.name,
-                "noisefold.source_fingerprint": fingerprint,
+                **tags,
             },
         )  # fmt: skip
     tracker = Tracker(client, uri, experiment_id, run.info.run_id)
     tracker.reopen()
-    tracker.set_tags(tags)
-    with tracker.once("recipe", run_key) as fresh:
-        if fresh:
-            _log_recipe(tracker, recipe)
+    if parent is not None:  # told again: the parent may have been deleted and made anew
+        tracker.set_tags({"mlflow.parentRunId": parent.run_id})
     return tracker
 
 
@@ -213,14 +232,23 @@ def flatten(data: Any, prefix: str = "") -> dict[str, str]:
     return {prefix[:-1]: data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)}
 
 
-def _log_recipe(tracker: Tracker, recipe: Recipe) -> None:
+def log_recipe(tracker: Tracker, recipe: Recipe, run_key: str) -> None:
+    """The recipe as the run's params and as `recipe.yaml`, once."""
     import yaml
+
+    with tracker.once("recipe", run_key) as fresh:
+        if fresh:
+            document = recipe.model_dump(mode="json")
+            log_params(tracker, {key: value for key, value in document.items() if key != "execution"})
+            tracker.log_text(yaml.safe_dump(document, allow_unicode=True, sort_keys=False), "recipe.yaml")
+
+
+def log_params(tracker: Tracker, document: dict[str, Any]) -> None:
     from mlflow.entities import Param
 
-    document = recipe.model_dump(mode="json")
-    params = flatten({key: value for key, value in document.items() if key != "execution"})
-    tracker.client.log_batch(tracker.run_id, params=[Param(k, v[:_PARAM_LIMIT]) for k, v in params.items()])
-    tracker.log_text(yaml.safe_dump(document, allow_unicode=True, sort_keys=False), "recipe.yaml")
+    params = [Param(key, value[:_PARAM_LIMIT]) for key, value in flatten(document).items()]
+    for start in range(0, len(params), _PARAM_BATCH):
+        tracker.client.log_batch(tracker.run_id, params=params[start : start + _PARAM_BATCH])
 
 
 def _experiment(client: MlflowClient, settings: Settings, name: str) -> str:

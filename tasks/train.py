@@ -25,6 +25,7 @@ from upath import UPath
 from data_contracts.artifacts import TokenDataset, TrainedModel
 from data_contracts.errors import TrainingError
 from data_contracts.recipe import ExecutionConfig, ModelConfig, TrainingConfig
+from lightning_modules.backbone import by_content
 from tasks.progress import report
 from tasks.stage import STAGE, Interrupted, settle
 from tasks.store import ArtifactStore, Outcome, Workspace, hash_file
@@ -83,6 +84,8 @@ def train_model(
             "vocab_size": tokens.vocab_size,
             "max_length": tokens.max_length,
             "overlap": tokens.overlap,
+            "prefix_ids": tokens.prefix_ids,
+            "suffix_ids": tokens.suffix_ids,
             "model": model.model_dump(mode="json"),
             "training": training.model_dump(mode="json"),
             "work": str(workspace.keep),
@@ -103,13 +106,14 @@ def train_model(
             "steps": result["steps"],
             "best_macro_f1": result["best_macro_f1"],
             "parameters": result["parameters"],
+            "cpu_seconds": round(result["cpu_seconds"], 2),
             "warm_started_from": bundle_digest_of(warm_start) if warm_start else None,
         }
 
     return store.once(
         TrainedModel,
         inputs=[tokens.digest, bundle_digest_of(warm_start) if warm_start else ""],
-        config={"model": model.model_dump(mode="json"), "training": training.model_dump(mode="json")},
+        config={"model": by_content(model), "training": training.model_dump(mode="json")},
         version=VERSION,
         build=build,
     )

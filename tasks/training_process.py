@@ -43,6 +43,8 @@ def main(spec_file: str) -> int:
                 tokenizer_json=(tokens / "tokenizer.json").read_bytes(),
                 max_length=spec["max_length"],
                 overlap=spec["overlap"],
+                prefix_ids=spec["prefix_ids"],
+                suffix_ids=spec["suffix_ids"],
                 model=ModelConfig.model_validate(spec["model"]),
                 training=TrainingConfig.model_validate(spec["training"]),
                 work=work,

@@ -8,124 +8,203 @@ empirical-Bayes optimum s^2 = theta^2 (1 + alpha) (Kharitonov, Molchanov & Vetro
     KL(q || p) = 1/2 log(1 + 1/alpha)   nats per weight, whatever theta is.
 
 The log-uniform prior of the first paper is improper (Hron, Matthews & Ghahramani 2018,
-https://arxiv.org/abs/1807.01969). Biases carry no noise. One draw per optimizer step, shared by batch, time steps and
-accumulated micro-batches. For an Embedding a row is a token's vector, and only the rows looked up are drawn.
+https://arxiv.org/abs/1807.01969). Biases carry no noise. For an Embedding a row is a token's vector, and only the rows
+looked up are drawn.
+
+sampling: one_draw
+    One eps per optimizer step, shared by batch, positions and accumulated micro-batches.
+sampling: local
+    A Linear draws its outputs instead (the local reparameterization of the first paper),
+        y ~ N(x theta^T + b, x^2 (alpha theta^2)^T),
+    each position its own. Marginals are those of W; but positions that share W would share its noise, and here do not,
+    so in a layer read at several positions this is another posterior. Embedding and LSTM: one draw.
+sampling: rank_one
+    Noise on the features that a layer reads, one draw per document (first dimension of the batch), shared by positions:
+        y = (x * z) theta^T + b,   z = 1 + sqrt(alpha) eps,   alpha per feature,
+    which is W = theta diag(z), as in the rank-1 posteriors of Dusenberry 2020 (https://arxiv.org/abs/2005.07186) with
+    one of the two vectors. Documents may draw apart, since the expected NLL is a sum over them. The prior is on z and
+    not on weights, which are point estimates (Louizos 2017, https://arxiv.org/abs/1705.08665, groups weights the same
+    way): KL = 1/2 log(1 + 1/alpha) per feature, as above, far fewer terms. An Embedding scales what it puts out; of an
+    LSTM the first layer's input, while its other matrices have one draw.
+
+dtype: the variance of `local` and every KL run in float32 (or float64): x^2 theta^2 underflows in float16.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_modules.reparameterizations import layers
-from lightning_modules.reparameterizations.seeds import mix
+from lightning_modules.reparameterizations.seeds import normal_like
+
+EPSILON = 1e-16  # inside the root of a variance, whose gradient at 0 would be infinite
 
 
-class _Noisy(layers.Reparameterized):
+class Noisy(layers.Drawn):
+    """Noise on the parameters that `noisy` names; under `rank_one` on the input, in place of the weights it meets."""
+
+    prefix = "log_alpha_"
+    reads_input: tuple[str, ...] = ("weight",)  # weights that the layer multiplies with its input
+
     def __init__(self, layer: nn.Module, config: Any) -> None:
         super().__init__(layer, config)
-        self.max_log_alpha = math.log(config.max_alpha)
-        self.noise: dict[str, Tensor] = {}
-        for name in self.weights:
-            weight = getattr(self, name)
-            start = torch.full(weight.shape[:1], math.log(config.initial_alpha))
-            self.register_parameter(log_alpha_of(name), nn.Parameter(start.to(weight)))
+        self.max_log_alpha, start = math.log(config.max_alpha), math.log(config.initial_alpha)
+        self.scaled: tuple[str, ...] = ()
+        if config.sampling == "rank_one":
+            self.scaled = tuple(name for name in self.noisy if name in self.reads_input)
+            self.noisy = tuple(name for name in self.noisy if name not in self.scaled)
+        for name in self.noisy:
+            theta = getattr(self, name)
+            self.register_parameter(self.prefix + name, nn.Parameter(theta.new_full(theta.shape[:1], start)))
+        if self.scaled:
+            theta = getattr(self, self.scaled[0])
+            self.log_alpha_input = nn.Parameter(theta.new_full(theta.shape[1:], start))
 
-    def used(self, name: str) -> Tensor:
-        theta = getattr(self, name)
-        if self.mode == "mean":
-            return theta
-        if name not in self.noise:
-            raise RuntimeError("no noise has been drawn: call redraw(module, seed) before the first step")
-        return theta * self._factor(getattr(self, log_alpha_of(name)).unsqueeze(1), self.noise[name])
+    def perturb(self, theta: Tensor, spread: Tensor, eps: Tensor) -> Tensor:
+        return cast(Tensor, _Multiplied.apply(theta, spread, eps))
 
-    def _factor(self, log_alpha: Tensor, eps: Tensor) -> Tensor:
-        """1 + sqrt(alpha) eps."""
-        return (torch.exp(0.5 * log_alpha.clamp(max=self.max_log_alpha)) * eps).add_(1.0)
+    def scale(self, x: Tensor, documents: int | None) -> Tensor:
+        """x * z under `rank_one`; `documents` is the dimension along which they stand, None: x is one."""
+        if not self.scaled or self.mode == "mean":
+            return x
+        shape = [size if i == documents or i == x.dim() - 1 else 1 for i, size in enumerate(x.shape)]
+        std = torch.exp(0.5 * self.log_alpha_input)
+        return x * (1 + std * torch.randn(shape, dtype=std.dtype, device=std.device)).to(x.dtype)
+
+    def incoming(self, x: Tensor) -> Tensor:
+        return self.scale(super().incoming(x), 0 if x.dim() > 1 else None)
 
     @torch.no_grad()
     def redraw(self, seed: int) -> None:
-        self._project()
-        for index, name in enumerate(self.weights):
-            weight = getattr(self, name)
-            generator = torch.Generator(weight.device).manual_seed(mix(seed, index))
-            self.noise[name] = torch.randn(weight.shape, generator=generator, dtype=weight.dtype, device=weight.device)
+        # Here, as a clamp in the forward pass has no gradient above the cap: what is pushed past it would stay there.
+        for log_alpha, _ in self.spreads():
+            log_alpha.clamp_(max=self.max_log_alpha)
+        super().redraw(seed)
 
-    def _project(self) -> None:
-        # The clamp has no gradient above the cap, so what the optimizer pushed past it would stay there for good.
-        for name in self.weights:
-            getattr(self, log_alpha_of(name)).clamp_(max=self.max_log_alpha)
+    def spreads(self) -> list[tuple[Tensor, int]]:
+        """Each log_alpha, with the number of weights that one of its values stands for."""
+        own = [(self.spread(name), self._parameters[name].shape[1]) for name in self.noisy]
+        return [*own, (self.log_alpha_input, 1)] if self.scaled else own
 
     def kl(self) -> Tensor:
-        """sum of 1/2 log(1 + 1/alpha) = 1/2 softplus(-log alpha), float32 (it sums millions of terms)."""
-        total = torch.zeros((), device=getattr(self, self.weights[0]).device)
-        for name in self.weights:
-            log_alpha = getattr(self, log_alpha_of(name)).float().clamp(max=self.max_log_alpha)
-            per_row = getattr(self, name).shape[1]
-            total = total + 0.5 * per_row * F.softplus(-log_alpha).sum()
-        return total
+        return divergence([self])
 
     @torch.no_grad()
     def alpha(self) -> dict[str, Tensor]:
-        """alpha per output row of each weight."""
-        return {name: getattr(self, log_alpha_of(name)).clamp(max=self.max_log_alpha).exp() for name in self.weights}
+        """alpha of each weight: per output row, or per column where the input carries the noise."""
+        found = {name: self.spread(name).unsqueeze(1) for name in self.noisy}
+        for name in self.scaled:
+            found[name] = self.log_alpha_input
+        return {name: value.clamp(max=self.max_log_alpha).exp() for name, value in found.items()}
 
 
-class NoisyLinear(_Noisy, layers.Linear):
-    pass
+def divergence(layers: Sequence[Noisy]) -> Tensor:
+    """KL(q || p) of these layers in nats, float32. In one piece: layer by layer it is a hundred small operations."""
+    spreads = [(log_alpha, count, layer.max_log_alpha) for layer in layers for log_alpha, count in layer.spreads()]
+    log_alphas, counts, caps = zip(*spreads, strict=True)
+    return cast(Tensor, _Divergence.apply(counts, caps, *log_alphas))
 
 
-class NoisyLSTM(_Noisy, layers.LSTM):
-    pass
+class _Divergence(torch.autograd.Function):
+    """sum of count/2 log(1 + 1/alpha) = count/2 softplus(-log alpha); its derivative -count/2 sigmoid(-log alpha)."""
+
+    @staticmethod
+    def forward(ctx: Any, counts: tuple[int, ...], caps: tuple[float, ...], *log_alphas: Tensor) -> Tensor:
+        sizes, ctx.dtypes = tuple(len(value) for value in log_alphas), [value.dtype for value in log_alphas]
+        half, cap = _halves_and_caps(sizes, counts, caps, log_alphas[0].device)
+        flat = torch.cat([value.float() for value in log_alphas]).minimum(cap)
+        ctx.save_for_backward(half * torch.sigmoid(-flat))
+        ctx.sizes = sizes
+        return (half * F.softplus(-flat)).sum()  # a dot product would run in bfloat16 under autocast
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        parts = (-gradients[0] * ctx.saved_tensors[0]).split(ctx.sizes)
+        return None, None, *(part.to(dtype) for part, dtype in zip(parts, ctx.dtypes, strict=True))
 
 
-class NoisyEmbedding(_Noisy, layers.Embedding):
-    """Draws the rows that a step looks up, each once: a token has one noisy vector in all of a step's micro-batches."""
+@functools.lru_cache(maxsize=16)
+def _halves_and_caps(sizes: tuple[int, ...], counts: tuple[int, ...], caps: tuple[float, ...], device: Any) -> Tensor:
+    """count / 2 and cap of each log_alpha: the same at every step, and slow to lay out."""
+    facts = torch.tensor([[0.5 * count for count in counts], caps], device=device, dtype=torch.float32)
+    return facts.repeat_interleave(torch.tensor(sizes, device=device), dim=1)
 
-    def __init__(self, layer: nn.Embedding, config: Any) -> None:
+
+class _Multiplied(torch.autograd.Function):
+    """theta (1 + sqrt(alpha) eps) by row; three passes forward and four backward, autograd would take twice as many."""
+
+    @staticmethod
+    def forward(ctx: Any, theta: Tensor, log_alpha: Tensor, eps: Tensor) -> Tensor:
+        factor = (eps * torch.exp(0.5 * log_alpha).unsqueeze(-1)).add_(1.0)
+        ctx.save_for_backward(theta, factor)
+        return theta * factor
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        (g,), (theta, factor) = gradients, ctx.saved_tensors
+        d_theta = g * factor
+        d_log_alpha = (d_theta - g).mul_(theta).sum(-1).mul_(0.5)  # factor - 1 = sqrt(alpha) eps
+        return d_theta, d_log_alpha, None
+
+
+def local_linear(x: Tensor, theta: Tensor, bias: Tensor | None, log_alpha: Tensor) -> Tensor:
+    """A draw of the outputs x W^T + b, x (..., I), theta (O, I), log_alpha (O): one eps per position and output."""
+    mean = F.linear(x, theta, bias)
+    with torch.autocast(x.device.type, enabled=False):
+        exact = torch.promote_types(theta.dtype, torch.float32)
+        noise = _LocalNoise.apply(*(tensor.to(exact) for tensor in (x, theta, log_alpha)))
+    return mean + cast(Tensor, noise).to(mean.dtype)
+
+
+class _LocalNoise(torch.autograd.Function):
+    """sqrt(v) eps, v = x^2 (alpha theta^2)^T. alpha and all else that is small joins theta^2, away from the positions."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, theta: Tensor, log_alpha: Tensor) -> Tensor:
+        squared = theta.square().mul_(log_alpha.exp().unsqueeze(1))
+        std = F.linear(x.square(), squared).add_(EPSILON).sqrt_()
+        eps = normal_like(std)
+        ctx.save_for_backward(x, theta, log_alpha, squared, std, eps)
+        return std * eps
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        x, theta, log_alpha, squared, std, eps = ctx.saved_tensors
+        d_variance = (gradients[0] * eps).div_(std)  # twice it; the 2 of d x^2 / dx cancels the half
+        d_x = (d_variance @ squared).mul_(x) if ctx.needs_input_grad[0] else None
+        d_squared = d_variance.flatten(0, -2).T @ x.square().flatten(0, -2)
+        d_log_alpha = 0.5 * (d_squared * squared).sum(1)
+        return d_x, d_squared.mul_(log_alpha.exp().unsqueeze(1)).mul_(theta), d_log_alpha
+
+
+class NoisyLinear(Noisy, layers.Linear):
+    def __init__(self, layer: nn.Linear, config: Any) -> None:
         super().__init__(layer, config)
-        self.seed: int | None = None
-        self.draws = 0  # since redraw
-        self.drawn = torch.empty(0, dtype=torch.bool)
+        self.local: bool = config.sampling == "local"
 
-    @torch.no_grad()
-    def redraw(self, seed: int) -> None:
-        self._project()
-        self.seed, self.draws = seed, 0
-        if self.drawn.shape != self.weight.shape[:1] or self.drawn.device != self.weight.device:
-            self.drawn = self.weight.new_zeros(self.weight.shape[0], dtype=torch.bool)
-            self.noise["weight"] = torch.zeros_like(self.weight)
-        self.drawn.zero_()
+    def forward(self, x: Tensor) -> Tensor:
+        if self.mode == "mean" or not self.local:
+            return super().forward(x)
+        return local_linear(self.incoming(x), self.weight, self.bias, self.log_alpha_weight)
 
+
+class NoisyLSTM(Noisy, layers.LSTM):
+    reads_input = ("weight_ih_l0", "weight_ih_l0_reverse")
+
+    def incoming(self, x: Tensor) -> Tensor:
+        return self.scale(layers.LSTM.incoming(self, x), 0 if self.settings["batch_first"] else 1)
+
+
+class NoisyEmbedding(Noisy, layers.DrawnEmbedding):
     def forward(self, ids: Tensor) -> Tensor:
-        if self.mode == "mean":
-            return super().forward(ids)
-        rows, inverse = torch.unique(ids, return_inverse=True)
-        log_alpha = F.embedding(rows, getattr(self, log_alpha_of("weight")).unsqueeze(1))
-        theta = F.embedding(rows, self.weight, self.padding_idx)
-        return F.embedding(inverse, theta * self._factor(log_alpha, self._eps(rows)))
-
-    @torch.no_grad()
-    def _eps(self, rows: Tensor) -> Tensor:
-        if self.seed is None:
-            raise RuntimeError("no noise has been drawn: call redraw(module, seed) before the first step")
-        table = self.noise["weight"]
-        new = rows[~self.drawn[rows]]
-        if len(new):
-            generator = torch.Generator(table.device).manual_seed(mix(self.seed, self.draws))
-            fresh = torch.randn(len(new), table.shape[1], generator=generator, dtype=table.dtype, device=table.device)
-            table.index_copy_(0, new, fresh)
-            self.drawn.index_fill_(0, new, True)
-            self.draws += 1
-        return table.index_select(0, rows)
-
-
-def log_alpha_of(weight: str) -> str:
-    return f"log_alpha_{weight}"
+        return self.scale(super().forward(ids), 0 if ids.dim() > 1 else None)
 
 
 LAYERS: dict[type[nn.Module], type[layers.Reparameterized]] = {

@@ -1,5 +1,6 @@
 """The synthetic sample: the same on every machine, faults exactly as counted, and word order worth reading."""
 
+import hashlib
 import subprocess
 import sys
 import unicodedata
@@ -177,6 +178,23 @@ def test_writing_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
         write_sample(tmp_path / "sample.parquet", rows=10)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_two_class_view_has_plain_opinions_and_the_same_faults() -> None:
+    rows = list(generate(4_000, seed=5, classes=2, with_truth=True))
+    assert {row["true_label"] for row in rows} == {"negative", "positive"}
+    counts = Counter(fault for faults in faults_found(rows).values() for fault in faults)
+    assert counts == Counter(row["fault"] for row in rows if row["fault"]) == dirty_rows(4_000)
+    for split in SPLITS:
+        clean = [row for row in rows if row["split"] == split and row["fault"] is None]
+        assert {row["label"] for row in clean} == {"negative", "positive"}
+        assert sum(row["label"] != row["true_label"] for row in clean) == round(LABEL_NOISE * len(clean))
+
+
+def test_the_default_sample_keeps_its_bytes() -> None:
+    """Champions stay comparable from version to version only on the same rows."""
+    digest = hashlib.sha256(repr(list(generate(2_000))).encode()).hexdigest()
+    assert digest == "da6d473ef83f73192efee11f32d107d021598ebb73d42582e6a968f17ed27ed4"
 
 
 @pytest.mark.slow

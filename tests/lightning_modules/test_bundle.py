@@ -11,9 +11,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, processors
 
-from lightning_modules.bundle import Bundle, BundleError, load_tokenizer, save_bundle, special_ids, split_windows
+from lightning_modules.bundle import (
+    Bundle,
+    BundleError,
+    load_tokenizer,
+    save_bundle,
+    special_ids,
+    split_windows,
+    surrounding_ids,
+)
 from lightning_modules.network import build_network
 
 LABELS = ("no", "yes", "perhaps")
@@ -81,6 +89,19 @@ def test_batches_do_not_matter(folder: Path) -> None:
     np.testing.assert_allclose(mixed, whole, atol=1e-6)
 
 
+def test_served_windows_carry_the_special_tokens_of_the_training(folder: Path, tmp_path: Path) -> None:
+    plain = Bundle.load(folder)
+    settings = {"labels": LABELS, "max_length": 12, "overlap": 3, "tokenizer_json": plain.tokenizer_json}
+    without = save_bundle(tmp_path / "none", plain.network, **settings, prefix_ids=(), suffix_ids=())
+    digest = save_bundle(tmp_path / "both", plain.network, **settings, prefix_ids=(2,), suffix_ids=(3, 4))
+    assert digest != without
+    assert "prefix_ids" not in json.loads((tmp_path / "none" / "bundle.json").read_text())
+    windows, document = Bundle.load(tmp_path / "both").encode(["good bad", "", "word1 " * 20])
+    assert windows[0][0] == 2 and windows[0][-2:] == [3, 4] and len(windows[0]) == 5
+    assert windows[1] == [2, 3, 4], "an empty text is its special tokens"
+    assert {len(w) for w, d in zip(windows, document, strict=True) if d == 2} == {12}
+
+
 def test_a_document_without_window_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="document 1 has no window"):
         Bundle.load(folder).log_proba_of_windows([[3], [4]], np.array([0, 2]))
@@ -111,14 +132,19 @@ def test_unknown_format_is_refused(folder: Path, text: str) -> None:
         Bundle.load(folder)
 
 
-@given(st.integers(0, 60), st.integers(4, 16), st.integers(0, 8))
-def test_windows_lose_no_token(count: int, max_length: int, overlap: int) -> None:
-    overlap = min(overlap, max_length // 2)
+@given(st.integers(0, 60), st.integers(4, 16), st.integers(0, 8), st.sampled_from([([], []), ([7], [8, 9]), ([7], [])]))
+def test_windows_lose_no_token(count: int, max_length: int, overlap: int, special: tuple[list[int], list[int]]) -> None:
+    overlap, (prefix, suffix) = min(overlap, max_length // 2), special
     ids = list(range(100, 100 + count))
-    windows = split_windows(ids, max_length, overlap)
+    max_length += len(prefix + suffix)
+    windows = split_windows(ids, max_length, overlap, prefix=prefix, suffix=suffix)
     if not ids:
-        assert windows == [[1]]
+        assert windows == [prefix + suffix or [1]]
         return
+    assert all(w[: len(prefix)] == prefix and w[len(w) - len(suffix) :] == suffix for w in windows)
+    assert all(len(w) <= max_length for w in windows)
+    max_length -= len(prefix + suffix)
+    windows = [w[len(prefix) : len(w) - len(suffix)] for w in windows]
     assert windows[0][0] == ids[0]
     assert windows[-1][-1] == ids[-1]
     assert all(len(w) == min(count, max_length) for w in windows)
@@ -133,10 +159,28 @@ def test_special_tokens_are_found_by_their_usual_names(tokenizer_json: bytes) ->
     assert special_ids(load_tokenizer(tokenizer_json)) == (0, 1)
     other = Tokenizer(models.BPE({"<unk>": 0, "<pad>": 1, "a": 2}, [], unk_token="<unk>"))
     assert special_ids(other) == (1, 0)
-    with pytest.raises(BundleError, match="padding"):
-        special_ids(Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]")))
+    gpt2 = Tokenizer(models.BPE({"a": 0, "b": 1, "<|endoftext|>": 2}, []))
+    assert special_ids(gpt2) == (2, 2)
+    assert special_ids(Tokenizer(models.BPE({"a": 0}, []))) == (0, 0), "padding is not read, and no text is unknown"
     with pytest.raises(BundleError, match="cannot be read"):
         load_tokenizer(b"{}")
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [(None, ([], [])), ("[CLS] $A [SEP]", ([2], [3])), ("[CLS] $A", ([2], [])), ("$A [SEP] [SEP]", ([], [3, 3]))],
+)
+def test_special_tokens_round_a_text_are_those_of_the_post_processor(
+    template: str | None, expected: tuple[list[int], list[int]]
+) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3}, unk_token="[UNK]"))
+    if template:
+        special = [("[CLS]", 2), ("[SEP]", 3)]
+        tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=special)
+    assert surrounding_ids(load_tokenizer(tokenizer.to_str().encode())) == expected
+    nothing_unknown = Tokenizer(models.WordLevel({"b": 0}, unk_token="[UNK]"))
+    with pytest.raises(BundleError, match=r"cannot encode.*\[UNK\]"):
+        surrounding_ids(nothing_unknown)
 
 
 def test_a_tokenizer_file_cannot_cut_or_pad(tokenizer_json: bytes) -> None:

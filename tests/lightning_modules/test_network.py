@@ -5,30 +5,39 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 
-from data_contracts.model_config import ModelConfig, MultiplicativeNoise
-from lightning_modules.encoders import _Permute, reversal
+from data_contracts.model_config import ModelConfig, MultiplicativeNoise, Reparameterization
+from lightning_modules.embeddings import BiasedEmbedding
+from lightning_modules.encoders import NgramFeatures, _Permute, reversal
 from lightning_modules.network import TextNetwork, build_network
 from lightning_modules.reparameterizations import fold, redraw, reparameterize, set_mode
 from lightning_modules.training import network_description
 
 ENCODERS = {
     "tanh": {"kind": "tanh", "hidden_size": 6},
+    "lstm": {"kind": "lstm", "hidden_size": 5, "num_layers": 2},
     "bilstm_attention": {"kind": "bilstm_attention", "hidden_size": 5, "num_layers": 2},
     "transformer": {"kind": "transformer", "num_layers": 2, "num_heads": 2, "feedforward_size": 12},
 }
-every_encoder = pytest.mark.parametrize("encoder", ENCODERS)
+every_encoder = pytest.mark.parametrize("encoder", [*ENCODERS, "tanh+ngrams", "lstm+ngrams"])
 LENGTHS = torch.tensor([7, 1, 4])
 
 
 def make(encoder: str) -> TextNetwork:
     torch.manual_seed(1)
-    config = ModelConfig(embedding_dim=8, encoder=ENCODERS[encoder])
-    return build_network(network_description(config, vocab_size=30, num_classes=3, max_length=12)).eval()
+    kind, _, ngrams = encoder.partition("+")
+    beside = {"buckets": 64, "max_n": 3, "size": 4} if ngrams else None
+    config = ModelConfig(embedding_dim=8, encoder=ENCODERS[kind], ngrams=beside)
+    network = build_network(network_description(config, vocab_size=30, num_classes=3, max_length=12)).eval()
+    if network.ngrams:
+        nn.init.normal_(network.ngrams.table.weight)  # which starts at 0
+    return network
 
 
 def make_batch(width: int = 7, fill: int = 0) -> torch.Tensor:
@@ -67,7 +76,7 @@ def test_order_matters_where_it_should(encoder: str) -> None:
     network, ids = make(encoder), torch.tensor([[3, 4, 5, 6]])
     lengths = torch.tensor([4])
     same = torch.allclose(network(ids, lengths), network(ids.flip(1), lengths), atol=1e-6)
-    assert same == (encoder == "tanh"), "the tanh encoder is a bag of tokens, the others are not"
+    assert same == (encoder == "tanh"), "the tanh encoder alone is a bag of tokens"
 
 
 @every_encoder
@@ -101,6 +110,76 @@ def test_directions_may_differ_in_size() -> None:
     description = make("bilstm_attention").describe()
     description["encoder"]["hidden_sizes"] = [[5, 3], [2, 4]]
     assert build_network(description).describe() == description
+
+
+def test_lstm_puts_out_the_state_at_each_documents_last_token() -> None:
+    """Reference: nn.LSTM(num_layers=2) over pack_padded_sequence with the same weights; its last hidden state."""
+    encoder, x = make("lstm").encoder, torch.randn(3, 7, 8)
+    reference = nn.LSTM(8, 5, num_layers=2, batch_first=True)
+    with torch.no_grad():
+        for index, layer in enumerate(encoder.layers):
+            for name, weight in layer.named_parameters():
+                getattr(reference, name.replace("_l0", f"_l{index}")).copy_(weight)
+    packed = nn.utils.rnn.pack_padded_sequence(x, LENGTHS, batch_first=True, enforce_sorted=False)
+    _, (state, _) = reference(packed)
+    mask = torch.arange(7) < LENGTHS[:, None]
+    torch.testing.assert_close(encoder(x, LENGTHS, mask), state[-1], rtol=1e-5, atol=1e-6)
+
+
+def test_ngram_features_are_the_mean_over_the_documents_own_ngrams() -> None:
+    """Against the formula in Python integers, document by document."""
+    features = make("tanh+ngrams").ngrams
+    assert features is not None
+    ids, found = make_batch(), features(make_batch(fill=9), LENGTHS)
+    for row, length in enumerate(LENGTHS.tolist()):
+        document, buckets = ids[row, :length].tolist(), []
+        for n in (1, 2, 3):
+            for start in range(length - n + 1):
+                state = 0
+                for token in document[start : start + n]:
+                    state = (state + token + 1) * 0x9E3779B97F4A7C15 % 2**64
+                    signed = state - 2**64 if state >= 2**63 else state
+                    state = (signed ^ (signed >> 29)) % 2**64
+                signed = state - 2**64 if state >= 2**63 else state
+                buckets.append(signed % 64)
+        expected = features.table.weight[torch.tensor(buckets)].mean(dim=0)
+        torch.testing.assert_close(found[row], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_ngrams_spread_over_their_buckets() -> None:
+    """All pairs of 200 ids fill as many of 65,536 buckets as 40,000 random throws do (29,950 +- 85), within 4 sigma."""
+    features = NgramFeatures({"buckets": 65_536, "max_n": 2, "size": 1})
+    with torch.no_grad():
+        features.table.weight.copy_(torch.arange(65_536.0).unsqueeze(1))
+    first, second = torch.meshgrid(torch.arange(200), torch.arange(200), indexing="ij")
+    pairs, lengths = torch.stack([first, second], dim=-1).view(-1, 2), torch.full((40_000,), 2)
+    one = torch.arange(200).unsqueeze(1)
+    unigram = features(one, torch.ones(200, dtype=torch.long)).round()
+    bigram = 3 * features(pairs, lengths) - unigram[pairs[:, 0]] - unigram[pairs[:, 1]]
+    assert abs(len(bigram.round().unique()) - 29_950) < 4 * 85
+
+
+@pytest.mark.parametrize("method", [{"kind": "none"}, {"kind": "dropout"}, {"kind": "multiplicative_noise"}])
+def test_embedding_bias_joins_the_table_at_fold(method: dict[str, Any]) -> None:
+    network = make("lstm")
+    network.embedding = BiasedEmbedding(network.embedding)
+    before = network(make_batch(), LENGTHS)
+    torch.testing.assert_close(make("lstm")(make_batch(), LENGTHS), before, rtol=0, atol=0)
+    reparameterize(network, TypeAdapter(Reparameterization).validate_python(method))
+    with torch.no_grad():
+        network.embedding.bias.normal_()
+    set_mode(network, "sample")
+    redraw(network, 3)
+    network(make_batch(), LENGTHS).sum().backward()
+    assert network.embedding.bias.grad.abs().min() > 0
+    set_mode(network, "mean")
+    folded = fold(network)
+    assert type(folded.embedding) is nn.Embedding
+    assert torch.equal(folded(make_batch(), LENGTHS), network(make_batch(), LENGTHS))
+    assert not torch.equal(folded(make_batch(), LENGTHS), before)
+    assert torch.equal(fold(folded).embedding.weight, folded.embedding.weight)
+    assert folded.state_dict().keys() == make("lstm").state_dict().keys()
+    build_network(folded.describe()).load_state_dict(folded.state_dict())
 
 
 def test_bilstm_equals_torch_on_packed_sequences() -> None:
@@ -140,5 +219,5 @@ def test_shipped_files_import_nothing_of_the_training_side() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert found.returncode == 0, found.stderr
-    expected = ["lightning_modules.bundle", "lightning_modules.encoders", "lightning_modules.network"]
+    expected = [f"lightning_modules.{name}" for name in ("bundle", "encoders", "network", "pretrained")]
     assert found.stdout.strip() == str(expected)

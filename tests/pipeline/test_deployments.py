@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from data_contracts.recipe import FileSource, RollingWindow, parse_recipe
-from tests.pipeline.conftest import REPOSITORY, TINY, environment, mlflow_client
+from tests.pipeline.conftest import REPOSITORY, TINY, environment, mlflow_client, result_of, retrain_process
 
 DEPLOYMENTS = {d["name"]: d for d in yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]}
 
@@ -31,12 +31,13 @@ def prefect(server, home: Path, *arguments: str, timeout: int = 180) -> str:
 
 def test_deployments_cannot_change_by_accident():
     pinned = {
-        name: (d["entrypoint"], d["schedules"][0]["cron"], d["schedules"][0]["active"], d["concurrency_limit"]["limit"])
+        name: (d["entrypoint"], [(s["cron"], s["active"]) for s in d["schedules"]], d["concurrency_limit"]["limit"])
         for name, d in DEPLOYMENTS.items()
     }
     assert pinned == {
-        "sample": ("flows/retrain.py:retrain", "0 3 * * *", True, 1),
-        "weekly": ("flows/retrain.py:retrain", "0 4 * * 1", False, 1),
+        "sample": ("flows/retrain.py:retrain", [("0 3 * * *", True)], 1),
+        "textbook": ("flows/retrain.py:retrain", [], 1),
+        "weekly": ("flows/retrain.py:retrain", [("0 4 * * 1", False)], 1),
     }
 
 
@@ -50,6 +51,40 @@ def test_weekly_reads_a_folder_of_dated_files_by_its_window():
     source = parse_recipe(DEPLOYMENTS["weekly"]["parameters"]["recipe"], origin="weekly").source
     assert isinstance(source, FileSource)
     assert source.window == RollingWindow(days=28)
+
+
+def test_the_textbooks_softmax_is_its_sigmoid_head():
+    """p(positive) = sigmoid(z_1 - z_0), and cross-entropy is the sigmoid's binary one: the same model."""
+    import torch
+    from torch.nn import functional as F
+
+    from lightning_modules.network import build_network
+    from lightning_modules.training import network_description
+
+    recipe = parse_recipe(DEPLOYMENTS["textbook"]["parameters"]["recipe"], origin="textbook")
+    torch.manual_seed(0)
+    network = build_network(network_description(recipe.model, 1000, len(recipe.contract.labels.values), 50))
+    labels, ids = torch.tensor([0, 1, 1]), torch.randint(0, 1000, (3, 50))
+    logits = network(ids, torch.tensor([50, 3, 17]))
+    z = logits[:, 1] - logits[:, 0]
+    torch.testing.assert_close(logits.softmax(dim=1)[:, 1], z.sigmoid())
+    softmax, sigmoid = F.cross_entropy(logits, labels), F.binary_cross_entropy_with_logits(z, labels.float())
+    torch.testing.assert_close(softmax, sigmoid)
+    weights = list(network.parameters())
+    for one, other in zip(
+        torch.autograd.grad(softmax, weights, retain_graph=True), torch.autograd.grad(sigmoid, weights), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.slow
+def test_the_textbook_reaches_ninety_per_cent(prefect_api, tmp_path):
+    """Within its 10 epochs; 3 are enough. Labels are noisy, so the best possible is .95."""
+    home = tmp_path / "home"
+    result = result_of(retrain_process(prefect_api, home, Path("textbook"), "--set", "training.max_epochs=3"))
+    metrics = mlflow_client(home).get_run(result["run_id"]).data.metrics
+    assert metrics["val/accuracy"] >= 0.90
+    assert metrics["test/accuracy"] >= 0.90
 
 
 @pytest.mark.timeout(420)
@@ -69,7 +104,7 @@ def test_a_real_worker_runs_a_real_deployment(prefect_api, tmp_path):
             return deployments, await client.read_flow_runs()
 
     deployments, runs = asyncio.run(read())
-    assert {"sample", "weekly"} <= set(deployments)
+    assert {"sample", "textbook", "weekly"} <= set(deployments)
     assert deployments["sample"].schedules[0].schedule.cron == "0 3 * * *"
     run = next(r for r in runs if r.deployment_id == deployments["sample"].id and r.state_name != "Scheduled")
     assert run.state_name == "Completed"

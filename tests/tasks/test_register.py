@@ -76,9 +76,10 @@ def test_model_folder_is_small_whole_and_free_of_pickles_and_local_paths(world: 
     registered = world.register(model, world.evaluate(model))
     folder = download(world, registered.model_uri, tmp_path)
     files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    assert {f"code/lightning_modules/{n}.py" for n in ("__init__", "network", "encoders", "bundle")} <= files
+    served = ("__init__", "network", "encoders", "pretrained", "bundle")
+    assert {f"code/lightning_modules/{name}.py" for name in served} <= files
     assert {"serve.py", "artifacts/bundle/model.safetensors", "artifacts/train_texts.npy"} <= files
-    assert len(list((folder / "code").rglob("*.py"))) == 4
+    assert len(list((folder / "code").rglob("*.py"))) == len(served)
     assert not [name for name in files if re.search(r"\.(pkl|pickle|pt|pth|bin|ckpt|joblib)$", name)]
     for path in folder.rglob("*"):
         if path.is_file() and path.suffix not in (".safetensors", ".npy"):

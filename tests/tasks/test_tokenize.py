@@ -10,11 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from data_contracts.artifacts import ValidatedCorpus
 from data_contracts.errors import NoisefoldError, RecipeError
 from data_contracts.recipe import BpeTokenizer, FileTokenizer, WordPieceTokenizer, WordTokenizer
 from data_contracts.text import text_hash
+from lightning_modules.bundle import Bundle, save_bundle
+from lightning_modules.network import build_network
 from tasks.store import RowDigest
 from tasks.tokenize import blank_tokenizer, tokenize_corpus
 
@@ -140,17 +143,71 @@ def test_given_tokenizer_is_used_and_known_by_its_bytes(store, corpus, tmp_path)
     assert not tokenize_corpus(corpus, config, store).cached
 
 
-@pytest.mark.parametrize("content", [None, b"{", b"\xff\xfe", b'{"version": "1.0"}', "no_pad"])
+@pytest.mark.parametrize("content", [None, b"{", b"\xff\xfe", b'{"version": "1.0"}', "no_unknown"])
 def test_unusable_tokenizer_file_is_refused(store, corpus, tmp_path, content):
     file = tmp_path / "tokenizer.json"
-    if content == "no_pad":
-        from tokenizers import Tokenizer, models
-
-        Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).save(str(file))
+    if content == "no_unknown":
+        Tokenizer(models.WordLevel({"b": 0}, unk_token="[UNK]")).save(str(file))
     elif content is not None:
         file.write_bytes(content)
     with pytest.raises(RecipeError, match=r"tokenizer\.path"):
         tokenize_corpus(corpus, FileTokenizer(path=str(file)), store)
+
+
+def backbone_tokenizer(folder):
+    """BERT's way: [CLS] and [SEP] round a text, and a wish to cut that is not heard."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "bad", "the", "screen", "is"]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = [("[CLS]", 2), ("[SEP]", 3)]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=special)
+    tokenizer.enable_truncation(8)
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def test_windows_carry_the_special_tokens_of_a_given_tokenizer(store, corpus, tmp_path):
+    backbone_tokenizer(tmp_path)
+    config = FileTokenizer(path=str(tmp_path), max_length=18, overlap=4)
+    dataset = tokenize_corpus(corpus, config, store).manifest
+    assert (dataset.prefix_ids, dataset.suffix_ids) == ((2,), (3,))
+    assert tokens_of(store, dataset, "valid")["input_ids"].to_pylist() == [[2, 5, 6, 7, 1, 3]]
+    rows = [row["input_ids"] for row in tokens_of(store, dataset, "test").to_pylist() if row["id"] == "test-1"]
+    assert rows == [[2, *[4] * 16, 3]] * 3, "40 words in windows of 16, 4 shared"
+    folder = store.open(dataset)
+    network = build_network(
+        {"vocab_size": 8, "embedding_dim": 4, "encoder": {"kind": "tanh", "hidden_size": 4}, "num_classes": 2}
+    )
+    save_bundle(
+        tmp_path / "bundle", network, tokenizer_json=(folder / "tokenizer.json").read_bytes(), labels=("a", "b"),
+        max_length=18, overlap=4, prefix_ids=dataset.prefix_ids, suffix_ids=dataset.suffix_ids,
+    )  # fmt: skip
+    assert Bundle.load(tmp_path / "bundle").encode([TEXTS["test"][1]])[0] == rows, "serving makes the same windows"
+    plain = tokenize_corpus(corpus, config.model_copy(update={"special_tokens": False}), store).manifest
+    assert (plain.prefix_ids, plain.suffix_ids) == ((), ())
+    assert tokens_of(store, plain, "valid")["input_ids"].to_pylist() == [[5, 6, 7, 1]]
+    assert plain.digest != dataset.digest
+
+
+def test_a_byte_level_tokenizer_without_padding_and_unknown_token_is_used(store, corpus, tmp_path):
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.add_special_tokens(["<|endoftext|>"])
+    end = tokenizer.token_to_id("<|endoftext|>")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <|endoftext|>", special_tokens=[("<|endoftext|>", end)]
+    )
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    dataset = tokenize_corpus(corpus, FileTokenizer(path=str(tmp_path / "tokenizer.json")), store).manifest
+    assert dataset.suffix_ids == (end,)
+    assert dataset.unknown_share == 0.0, "the token that ends a window stands for no unknown text"
+
+
+def test_a_window_without_room_for_text_is_refused(store, corpus, tmp_path):
+    backbone_tokenizer(tmp_path)
+    config = FileTokenizer(path=str(tmp_path), max_length=4, overlap=2)
+    with pytest.raises(RecipeError, match=r"Set tokenizer\.max_length to 5 or more"):
+        tokenize_corpus(corpus, config, store)
 
 
 def test_no_vocabulary_is_refused(store, corpus):

@@ -1,0 +1,216 @@
+"""compare: the same rows, a grid of variants and seeds, one table.
+
+    source ─ingest→ RawCorpus ─validate→ ValidatedCorpus
+    for each (variant, seed):  ─tokenize→ ─train→ TrainedModel ─evaluate→ EvaluationReport ─measure→ Measurement
+    predictions of other programs ──────────────────────────────────────────────────────→ comparison.md
+
+Nothing is registered or promoted. A rerun finds finished cells in the store, so it goes on where the last one stopped;
+after each cell the table is written anew.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from flows.environment import switches
+
+switches()  # before Prefect and MLflow are imported: they read their settings then
+
+from prefect import Task, flow, task  # noqa: E402
+from prefect.artifacts import create_markdown_artifact  # noqa: E402
+from prefect.runtime import flow_run  # noqa: E402
+from pydantic import BaseModel, ConfigDict  # noqa: E402
+
+from data_contracts.artifacts import EvaluationReport, Measurement, TrainedModel  # noqa: E402
+from data_contracts.comparison import Cell, Compared, Comparison  # noqa: E402
+from data_contracts.errors import RecipeError, TrainingError  # noqa: E402
+from data_contracts.recipe import Recipe  # noqa: E402
+from flows.retrain import due_day  # noqa: E402
+from flows.run import Run  # noqa: E402
+from tasks.compare import Board, measure  # noqa: E402
+from tasks.comparison_table import as_json, as_markdown, write_table  # noqa: E402
+from tasks.evaluate import evaluate  # noqa: E402
+from tasks.ingest import ingest  # noqa: E402
+from tasks.progress import State, report  # noqa: E402
+from tasks.settings import Settings  # noqa: E402
+from tasks.stage import STAGE, Interrupted  # noqa: E402
+from tasks.store import digest_of  # noqa: E402
+from tasks.tokenize import tokenize  # noqa: E402
+from tasks.tracking import RUN_KEY, Tracker, log_params, log_recipe, open_run  # noqa: E402
+from tasks.train import train  # noqa: E402
+from tasks.validate import validate  # noqa: E402
+
+# What a variant, not the machine, is at fault for: its cell fails, the others go on.
+OF_THE_CELL = (TrainingError, RecipeError, Interrupted)
+
+
+class ComparisonRun(BaseModel):
+    """The table, and where the comparison is to be seen."""
+
+    model_config = ConfigDict(frozen=True)
+    table: Compared
+    experiment_id: str
+    run_id: str
+    tracking_uri: str
+    flow_run_id: str
+
+
+@flow(name="compare", description=__doc__, validate_parameters=True)
+def compare(
+    comparison: Comparison,
+    only: tuple[str, ...] = (),
+    seeds: tuple[int, ...] = (),
+    out: Path | None = None,
+    command: str = "",
+) -> ComparisonRun:
+    """Run the cells of a grid (or those of `only` and `seeds`) that have not run, and write the table to `out`."""
+    comparison = comparison.on(due_day().date())
+    cells = comparison.cells(only, seeds)
+    with Grid(comparison, out, command) as run:
+        recipe = comparison.recipe
+        raw = run(ingest, recipe.source, recipe.contract, run.fingerprint, recipe.execution.batch_rows, run.store)
+        corpus = run(validate, raw, recipe.contract, recipe.execution.batch_rows, run.store, run.tracker)
+        run.board.read(corpus)
+        for number, cell in enumerate(cells):
+            report("cell", number, len(cells), str(cell))
+            with run.cell(cell) as tracker:
+                if tracker is not None:
+                    recipe = comparison.recipe_of(cell)
+                    tokens = run(tokenize, corpus, recipe.tokenizer, run.store, tracker)
+                    model = run(train, tokens, recipe.model, recipe.training, recipe.execution, run.store, tracker)
+                    figures = run(evaluate, model, tokens, corpus, recipe.evaluation, run.store, tracker)
+                    run.done(cell, model, figures, run(measure, model, corpus, run.store, tracker))
+            report("cell", number + 1, len(cells), str(cell), run.state)
+        return run.result()
+
+
+class Grid(Run):
+    """A run with a table to fill: in MLflow a parent run, and under it a run for each cell."""
+
+    def __init__(self, comparison: Comparison, out: Path | None, command: str) -> None:
+        super().__init__(comparison.recipe)
+        self.comparison, self.out = comparison, out
+        self.board = Board(comparison, self.settings, command)
+        self.state: State = "running"
+        self._cell = ""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and self.board.test is not None:
+            self._write()
+            with suppress(Exception):  # the fault that ends the run is the one to tell
+                log_table(self.tracker, self.board.table())
+        super().__exit__(kind, error, trace)
+
+    @contextmanager
+    def cell(self, cell: Cell) -> Iterator[Tracker | None]:
+        """The MLflow run of a cell while it is worked on, or None where both are finished already.
+
+        A fault of the cell's own ends here: it is written down, and the next cell has its turn.
+        """
+        self._failed_attempts.clear()
+        key = digest_of("cell", self.run_key, *cell)
+        self.state = "cached" if cell in self.board.finished else "ran"
+        if self.state == "cached" and self._told(key):
+            yield None
+            return
+        self._cell = f" · {cell}"
+        recipe = self.comparison.recipe_of(cell)
+        tracker: Tracker = self._attempt(_open_cell)(self.settings, self.tracker, recipe, cell, key, self.lineage)
+        try:
+            yield tracker
+            tracker.end("FINISHED")
+        except BaseException as error:
+            with suppress(Exception):
+                tracker.set_tags({"noisefold.error": str(error)[:4000]})
+                tracker.end("FAILED" if isinstance(error, Exception) else "KILLED")
+            if not isinstance(error, OF_THE_CELL):
+                raise
+            self.state = "failed"
+            self.board.fail(cell, str(error))
+            self._write()
+        finally:
+            self._cell = ""
+
+    def done(self, cell: Cell, model: TrainedModel, evaluation: EvaluationReport, cost: Measurement) -> None:
+        self.board.add(cell, model, evaluation, cost)
+        self._write()
+
+    def result(self) -> ComparisonRun:
+        table = self.board.table()
+        self._write()
+        self._attempt(_publish)(self.tracker, table)
+        return ComparisonRun(
+            table=table,
+            experiment_id=self.tracker.experiment_id,
+            run_id=self.tracker.run_id,
+            tracking_uri=self.tracker.tracking_uri,
+            flow_run_id=str(flow_run.id or ""),
+        )
+
+    def _write(self) -> None:
+        if self.out is not None:
+            write_table(self.board.table(), self.out)
+
+    def _open(self) -> Tracker:
+        grid = self.comparison.model_dump(mode="json", exclude={"recipe", "predictions"})
+        recipe = self.recipe.model_dump(mode="json", exclude={"execution", "source"})
+        self.run_key = digest_of("compare", grid, recipe, self.fingerprint)
+        return self._attempt(_open_grid)(self.settings, self.comparison, self.run_key, self.lineage)
+
+    def _told(self, run_key: str) -> bool:
+        tracker = self.tracker
+        mine = f"tags.`{RUN_KEY}` = '{run_key}' and tags.`mlflow.parentRunId` = '{tracker.run_id}'"
+        ended = f"{mine} and attributes.status = 'FINISHED'"
+        return bool(tracker.client.search_runs([tracker.experiment_id], ended, max_results=1))
+
+    def _attempt(self, stage: Task[..., Any]) -> Callable[..., Any]:
+        return super()._attempt(stage.with_options(task_run_name=f"{stage.name}{self._cell}"))
+
+
+def log_table(tracker: Tracker, table: Compared) -> None:
+    tracker.log_text(as_markdown(table), "comparison.md")
+    tracker.log_text(as_json(table), "comparison.json")
+
+
+@task(name="publish", **STAGE)
+def _publish(tracker: Tracker, table: Compared) -> None:
+    log_table(tracker, table)
+    create_markdown_artifact(as_markdown(table), key="comparison", description=f"Comparison {table.name}")
+
+
+@task(name="open-comparison", **STAGE)
+def _open_grid(settings: Settings, comparison: Comparison, run_key: str, lineage: dict[str, str]) -> Tracker:
+    name = f"{comparison.name} {time.strftime('%Y-%m-%d %H:%M')}"
+    tags = {"mlflow.source.name": "flows/compare.py", "noisefold.comparison": comparison.name}
+    tracker = open_run(settings, f"noisefold-compare-{comparison.name}", run_key, name, tags)
+    tracker.set_tags(lineage)
+    with tracker.once("recipe", run_key) as fresh:
+        if fresh:
+            grid = comparison.model_dump(mode="json", exclude={"predictions": True, "recipe": {"execution"}})
+            # One param: a variant's name may hold what MLflow allows in no param's name.
+            log_params(tracker, {**grid, "variants": json.dumps(grid["variants"], ensure_ascii=False)})
+    return tracker
+
+
+@task(name="open-cell", **STAGE)
+def _open_cell(
+    settings: Settings, parent: Tracker, recipe: Recipe, cell: Cell, run_key: str, lineage: dict[str, str]
+) -> Tracker:
+    tags = {
+        "mlflow.source.name": "flows/compare.py",
+        "noisefold.variant": cell.variant,
+        "noisefold.seed": str(cell.seed),
+    }
+    experiment = parent.client.get_experiment(parent.experiment_id).name
+    tracker = open_run(settings, experiment, run_key, str(cell), tags, parent)
+    tracker.set_tags(lineage)
+    log_recipe(tracker, recipe, run_key)
+    return tracker
