@@ -30,9 +30,10 @@ def prepare(text: str, chinese: bool) -> str:
     return " ".join(re.findall(r"[a-z0-9]+|\S" if chinese else r"\w+|[^\w\s]", text.lower()))
 
 
-def write_training_file(path: Path, rows: Rows, chinese: bool) -> None:
-    lines = (f"__label__{y} {prepare(text, chinese)}\n" for y, text in zip(rows.y, rows.texts, strict=True))
-    path.write_text("".join(lines), encoding="utf-8")
+def write_training_file(path: Path, rows: Rows, chinese: bool, seed: int) -> None:
+    """Shuffled: fastText reads in the order of the file, and some data sets are ordered by class."""
+    lines = [f"__label__{y} {prepare(text, chinese)}\n" for y, text in zip(rows.y, rows.texts, strict=True)]
+    path.write_text("".join(np.random.default_rng(seed).permutation(lines)), encoding="utf-8")
 
 
 def fit(corpus: Corpus, seed: int) -> Fitted:
@@ -50,7 +51,7 @@ def fit(corpus: Corpus, seed: int) -> Fitted:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "train.txt"
-        write_training_file(path, corpus.train, chinese)
+        write_training_file(path, corpus.train, chinese, seed)
 
         def train(rate: float, epochs: int) -> Any:
             settings = {"dim": 100, "wordNgrams": 2, "thread": 1, "seed": seed, "verbose": 0}

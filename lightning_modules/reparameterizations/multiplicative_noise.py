@@ -68,7 +68,8 @@ class Noisy(layers.Drawn):
             self.log_alpha_input = nn.Parameter(theta.new_full(theta.shape[1:], start))
 
     def perturb(self, theta: Tensor, spread: Tensor, eps: Tensor) -> Tensor:
-        return cast(Tensor, _Multiplied.apply(theta, spread, eps))
+        std = torch.exp(0.5 * spread).unsqueeze(-1)
+        return theta * torch.addcmul(eps.new_ones(()), eps, std)
 
     def scale(self, x: Tensor, documents: int | None) -> Tensor:
         """x * z under `rank_one`; `documents` is the dimension along which they stand, None: x is one."""
@@ -137,23 +138,6 @@ def _halves_and_caps(sizes: tuple[int, ...], counts: tuple[int, ...], caps: tupl
     return facts.repeat_interleave(torch.tensor(sizes, device=device), dim=1)
 
 
-class _Multiplied(torch.autograd.Function):
-    """theta (1 + sqrt(alpha) eps) by row; three passes forward and four backward, autograd would take twice as many."""
-
-    @staticmethod
-    def forward(ctx: Any, theta: Tensor, log_alpha: Tensor, eps: Tensor) -> Tensor:
-        factor = (eps * torch.exp(0.5 * log_alpha).unsqueeze(-1)).add_(1.0)
-        ctx.save_for_backward(theta, factor)
-        return theta * factor
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        (g,), (theta, factor) = gradients, ctx.saved_tensors
-        d_theta = g * factor
-        d_log_alpha = (d_theta - g).mul_(theta).sum(-1).mul_(0.5)  # factor - 1 = sqrt(alpha) eps
-        return d_theta, d_log_alpha, None
-
-
 def local_linear(x: Tensor, theta: Tensor, bias: Tensor | None, log_alpha: Tensor) -> Tensor:
     """A draw of the outputs x W^T + b, x (..., I), theta (O, I), log_alpha (O): one eps per position and output."""
     mean = F.linear(x, theta, bias)
@@ -164,7 +148,7 @@ def local_linear(x: Tensor, theta: Tensor, bias: Tensor | None, log_alpha: Tenso
 
 
 class _LocalNoise(torch.autograd.Function):
-    """sqrt(v) eps, v = x^2 (alpha theta^2)^T. alpha and all else that is small joins theta^2, away from the positions."""
+    """sqrt(v) eps, v = x^2 (alpha theta^2)^T; alpha joins theta^2, which is small, and not x^2."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, theta: Tensor, log_alpha: Tensor) -> Tensor:
