@@ -167,6 +167,30 @@ def check(recipe: str, overrides: tuple[str, ...]) -> None:
 
 
 @recipe_group.command()
+@click.argument("file")
+@click.option("--contract", "contract_file", help="Contract of these rows; otherwise one is drafted.")
+@click.option("--backbone", help="Folder of a pretrained model, if one is at hand.")
+@click.option("--output", "-o", type=click.Path(dir_okay=False), help="Write here instead of to the terminal.")
+def suggest(file: str, contract_file: str | None, backbone: str | None, output: str | None) -> None:
+    """Write a recipe for the rows of FILE, with a sentence of why for each choice."""
+    from data_contracts import suggest as suggestions
+    from data_contracts.contract import load_contract
+    from data_contracts.infer import infer_contract
+
+    contract = load_contract(contract_file) if contract_file else infer_contract(file)
+    seen = suggestions.profile(file, contract)
+    folder = Path(output).resolve().parent if output else Path.cwd()
+    choices = suggestions.suggest(seen, backbone and _from_folder(backbone, folder), backbone)
+    text = suggestions.recipe_yaml(contract.name, _from_folder(file, folder), contract, seen, choices)
+    write_new(text, output, "Read it through, then: noisefold retrain {output}")
+
+
+def _from_folder(path: str, folder: Path) -> str:
+    """A recipe's relative paths start at its own folder."""
+    return path if "://" in path else os.path.relpath(path, folder)
+
+
+@recipe_group.command()
 def schema() -> None:
     """Print the JSON schema of a recipe, for editors."""
     from data_contracts.recipe import Recipe
@@ -187,7 +211,13 @@ def infer(file: str, name: str | None, output: str | None) -> None:
     """Draft a contract from the rows of FILE: CSV, JSON Lines or Parquet, a path or a URL."""
     from data_contracts.infer import infer_contract, to_yaml
 
-    text = to_yaml(infer_contract(file, name))
+    write_new(
+        to_yaml(infer_contract(file, name)), output, "Read it through, then name it as `contract:` in your recipe."
+    )
+
+
+def write_new(text: str, output: str | None, next_step: str) -> None:
+    """To the terminal, or to a file that is not there yet."""
     if output is None:
         click.echo(text, nl=False)
         return
@@ -195,7 +225,7 @@ def infer(file: str, name: str | None, output: str | None) -> None:
     if path.exists():
         raise NoisefoldError(f"{output} is there already.", "Choose another name, or remove it first.")
     path.write_text(text, encoding="utf-8")
-    click.echo(f"Wrote {output}. Read it through, then name it as `contract:` in your recipe.")
+    click.echo(f"Wrote {output}. {next_step.format(output=output)}")
 
 
 def find_recipe(name_or_file: str, overrides: tuple[str, ...], base: Path = Path()) -> Recipe:

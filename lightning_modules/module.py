@@ -18,7 +18,7 @@ from data_contracts.recipe import TrainingConfig
 from lightning_modules.objectives.classify import Classification
 from lightning_modules.reparameterizations import is_noise, kl, mix, redraw, set_mode
 from lightning_modules.reparameterizations.seeds import seed_generators
-from lightning_modules.reparameterizations.sparse import kept_share
+from lightning_modules.reparameterizations.sparse import kept_share, settle
 from lightning_modules.token_data import Batch
 
 
@@ -55,7 +55,7 @@ class TextModule(pl.LightningModule):
     @property
     def beta(self) -> float:
         """Weight of KL / N at this step: up from 0 over `kl_warmup` of the steps. From global_step, which resumes."""
-        if self.noise is None:
+        if self.noise is None or (isinstance(self.noise, Sparse) and self.settled):
             return 0.0
         rising = self.noise.kl_warmup * self.total_steps
         return self.noise.beta * (min(1.0, self.global_step / rising) if rising else 1.0)
@@ -117,9 +117,7 @@ class TextModule(pl.LightningModule):
         # this is also the rate that the step takes: the scheduler has moved on when the batch ends.
         self.learning_rate = optimizer.param_groups[0]["lr"]
         if isinstance(self.noise, Sparse) and self.settled:
-            for name, parameter in self.network.named_parameters():
-                if is_noise(name):
-                    parameter.grad = None  # which AdamW takes as: stays as it is
+            settle(self.network)
         trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.gradient_norm = nn.utils.clip_grad_norm_(trained, self.config.gradient_clip)
 

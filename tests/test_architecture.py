@@ -35,7 +35,15 @@ def test_the_mathematics_knows_no_orchestrator_and_no_tracking_server():
 
 
 @pytest.mark.parametrize(
-    "command", [["--help"], ["recipe", "show"], ["recipe", "check"], ["recipe", "schema"], ["retrain", "--help"]]
+    "command",
+    [
+        ["--help"],
+        ["recipe", "show"],
+        ["recipe", "check"],
+        ["recipe", "schema"],
+        ["retrain", "--help"],
+        ["compare", "--help"],
+    ],
 )
 def test_light_commands_import_nothing_heavy(command):
     code = (

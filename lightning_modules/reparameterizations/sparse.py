@@ -27,6 +27,8 @@ from torch.nn import functional as F
 from lightning_modules.reparameterizations import layers
 from lightning_modules.reparameterizations.seeds import normal
 
+NOISELESS = -30.0  # as log alpha: sqrt(alpha) = 3e-7 is lost in float32
+
 
 class Sparse(layers.Reparameterized):
     """A mixin, before the layer whose weights it groups; `log_alpha_<group>` has one value per group."""
@@ -176,6 +178,20 @@ def kept_share(module: nn.Module) -> float:
     sparse = [layer for layer in module.modules() if isinstance(layer, Sparse)]
     total = sum(getattr(layer, name).numel() for layer in sparse for name in layer.weights)
     return sum(layer.left() for layer in sparse) / max(1, total)
+
+
+@torch.no_grad()
+def settle(module: nn.Module) -> None:
+    """End the removal: what is left loses its noise, and no alpha moves any more (AdamW passes over a gradient of None).
+
+    Said by the parameters themselves, so that it is in every checkpoint; again changes nothing.
+    """
+    for layer in module.modules():
+        if isinstance(layer, Sparse):
+            for group in layer.sizes():
+                log_alpha = layer.get_parameter(f"log_alpha_{group}")
+                log_alpha.masked_fill_(log_alpha <= layer.threshold, NOISELESS)
+                log_alpha.grad = None
 
 
 LAYERS: dict[type[nn.Module], type[layers.Reparameterized]] = {
