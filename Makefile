@@ -9,7 +9,7 @@ LOCKS := requirements/base.lock requirements/torch-$(TORCH).lock
 INSTALLED := $(VENV)/.installed-$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup retrain test lint ui bench lock clean
+.PHONY: help setup retrain test lint ui bench study lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,11 @@ lint: setup ## formatting, lint and types
 
 bench: setup ## measure against TF-IDF + logistic regression (takes an hour or more)
 	@$(BIN)/python -m benchmarks.versus_tfidf
+
+study: setup ## every comparison in benchmarks/studies (takes many hours; resumes where it stopped)
+	@for grid in benchmarks/studies/*.yaml; do \
+	  NOISEFOLD_HOME=.noisefold/benchmarks $(BIN)/noisefold compare $$grid --out benchmarks/results/$$(basename $$grid .yaml).md; \
+	done
 
 lock: ## resolve the dependencies anew (needs uv; see CONTRIBUTING.md)
 	@requirements/lock.sh

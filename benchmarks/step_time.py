@@ -14,6 +14,7 @@ hidden 128 per direction; Transformer 2 blocks of 128, 4 heads, feed-forward 256
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -135,10 +136,11 @@ def main() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False
     rows = table(given.only.split(","), given.rounds, given.repeats)
     command = f"python -m benchmarks.step_time --rounds {given.rounds} --repeats {given.repeats} --only {given.only}"
+    machine = f"1 thread; {os.cpu_count()} cores with a load average of {os.getloadavg()[0]:.0f}"
     text = (
-        "# CPU time of a training step\n\n"
-        f"`{command}` (torch {torch.__version__}, 1 thread). Median over {given.repeats} repeats of the lower quartile "
-        f"of {given.rounds} interleaved steps; range over repeats.\n\n{rows}\n"
+        f"# CPU time of a training step\n\n`{command}` (torch {torch.__version__}, {machine}). "
+        f"Median over {given.repeats} repeats of the lower quartile of {given.rounds} interleaved steps; "
+        f"range over repeats.\n\n{rows}\n"
     )
     (given.results / "step_time.md").write_text(text, encoding="utf-8")
 

@@ -91,7 +91,7 @@ class Noisy(layers.Drawn):
 
     def spreads(self) -> list[tuple[Tensor, int]]:
         """Each log_alpha, with the number of weights that one of its values stands for."""
-        own = [(self.spread(name), self._parameters[name].shape[1]) for name in self.noisy]
+        own = [(self.spread(name), getattr(self, name).shape[1]) for name in self.noisy]
         return [*own, (self.log_alpha_input, 1)] if self.scaled else own
 
     def kl(self) -> Tensor:

@@ -13,6 +13,9 @@ N(0, s_g^2) at its empirical-Bayes optimum s_g^2 = 1 + alpha_g (Kharitonov et al
 each group weighted by its number of weights |g|, because fewer weights are what is wanted. Noise on rows is drawn per
 occurrence, on units and features per document, from torch's global generator: one draw for a whole batch would have far
 more variance. What an LSTM's units read of each other has one draw per step, or the fused kernel would be lost.
+
+Removal ends at `keep` or `prune_until`; from there the rest trains without noise, and only epochs after it may be kept:
+an unpruned early one would often win on validation.
 """
 
 from __future__ import annotations
@@ -96,7 +99,7 @@ class SparseLinear(Sparse, layers.Linear):
         return x * self.per_document("feature", x) if self.mode == "sample" else x
 
     def used(self, name: str) -> Tensor:
-        theta = self.get_parameter(name)
+        theta = getattr(self, name)
         return theta if self.mode == "sample" else theta * self.kept("feature")
 
 
@@ -118,7 +121,7 @@ class SparseEmbedding(Sparse, layers.Embedding):
         return x * self.scale(log_alpha, torch.randn_like(log_alpha)) * self.per_document("column", x)
 
     def used(self, name: str) -> Tensor:
-        return self.get_parameter(name) * self.kept("row").unsqueeze(1) * self.kept("column")
+        return getattr(self, name) * self.kept("row").unsqueeze(1) * self.kept("column")
 
 
 class SparseLSTM(Sparse, layers.LSTM):
@@ -182,9 +185,9 @@ def kept_share(module: nn.Module) -> float:
 
 @torch.no_grad()
 def settle(module: nn.Module) -> None:
-    """End the removal: what is left loses its noise, and no alpha moves any more (AdamW passes over a gradient of None).
+    """End the removal: what is left loses its noise, and no alpha moves any more (AdamW passes over a None gradient).
 
-    Said by the parameters themselves, so that it is in every checkpoint; again changes nothing.
+    It shows in the parameters alone, so every checkpoint knows; once more changes nothing.
     """
     for layer in module.modules():
         if isinstance(layer, Sparse):
