@@ -1,0 +1,48 @@
+"""What the documentation tells a reader to run, runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from data_contracts.comparison import Comparison
+from data_contracts.recipe import parse_recipe
+from lightning_modules.reparameterizations import METHODS
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+METHOD = (REPOSITORY / "docs" / "method.md").read_text(encoding="utf-8")
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_method_works_without_the_pipeline() -> None:
+    """The example of docs/method.md on a small network, which it leaves as plain layers of the mean's outputs."""
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)), torch.randn(16, 4)
+    batches = [(x, (x[:, 0] > 0).long())] * 5
+    names: dict[str, Any] = {"model": model, "batches": batches, "beta": 0.01, "examples": 16}
+    (code,) = re.findall(r"```python\n(.*?)```", METHOD, re.S)
+    exec(compile(code, "docs/method.md", "exec"), names)
+    assert len(names["logits"]) == 16
+    assert {type(layer) for layer in names["plain"]} == {nn.Linear, nn.Tanh}
+    names["set_mode"](names["model"], "mean")
+    assert torch.equal(names["plain"](x), names["model"](x))
+
+
+def test_every_method_has_its_row() -> None:
+    rows = re.findall(r"^\| `(\w+)`", METHOD, re.M)
+    assert sorted(rows) == sorted(METHODS)
+
+
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", README, re.S))
+def test_the_examples_of_the_readme_are_valid(block: str) -> None:
+    content = yaml.safe_load(block)
+    if "variants" in content:
+        Comparison.model_validate({**content, "recipe": parse_recipe({"name": "mails"}, origin="README")})
+    else:
+        parse_recipe({**content, "contract": "sample"}, origin="README")
