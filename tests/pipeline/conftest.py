@@ -78,8 +78,8 @@ def result_of(done: subprocess.CompletedProcess[str]) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def undisturbed(prefect_api, tiny_recipe, tmp_path_factory) -> tuple[dict, Path]:
-    """The result of one whole run that nothing disturbs, and its state folder."""
+    """The result of one whole run that nothing disturbs, and its state folder, to which a file's tests may add runs."""
     home = tmp_path_factory.mktemp("undisturbed") / "home"
     return result_of(retrain_process(prefect_api, home, tiny_recipe)), home
