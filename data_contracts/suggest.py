@@ -55,7 +55,7 @@ class Choice:
 REGULARIZER = Choice(
     "model",
     {"reparameterization": {"kind": "multiplicative_noise", "dropout": 0.5}},
-    "Noise and dropout were level in accuracy on every set; together they are the safe start, and the fold is free.",
+    "Noise and dropout were level in accuracy wherever compared; together they are a safe start, to be compared.",
 )
 
 
@@ -130,7 +130,7 @@ def _fine_tuned(seen: Profile, backbone: str) -> list[Choice]:
                 "encoder": {"kind": "pretrained", "path": backbone},
                 "reparameterization": {"kind": "low_rank", "rank": 16},
             },
-            "A pretrained backbone with low-rank factors beat every model from scratch by 7 points on TREC and SST-2.",
+            "MiniLM with low rank had 96.2 % on TREC and 87.5 % on SST-2, 6 points above models from scratch.",
         ),
         Choice(
             "training",
@@ -182,7 +182,7 @@ def _from_scratch(seen: Profile, passed_over: str) -> list[Choice]:
                     "size": 64 if small else 32,
                 }
             },
-            "Hashed n-grams beside the encoder raised validation macro-F1 on each of four sets, by 0.6 to 1.3 points.",
+            "Hashed n-grams raised validation macro-F1 on four sets; on test they held up on AG News.",
         ),
         REGULARIZER,
         Choice(
