@@ -73,6 +73,20 @@ class NgramFeatures(Section):
     size: int = Field(64, ge=1, le=8192, description="Size of an n-gram's vector.")
 
 
+class WideFeatures(Section):
+    """Hashed n-grams straight to the logits, weighed as TF-IDF does: a linear model that trains beside the network
+    (Cheng 2016, https://arxiv.org/abs/1606.07792)."""
+
+    buckets: int = Field(500_000, ge=16, le=50_000_000, description="Rows of the table, one column per class.")
+    max_n: int = Field(2, ge=1, le=5, description="Longest n-gram, in tokens; all lengths from 1 are used.")
+    scale: float = Field(
+        10.0,
+        gt=0,
+        le=1000,
+        description="Length of a document's vector of weights: how far a step on the table moves the logits.",
+    )
+
+
 # --- reparameterizations ----------------------------------------------------------------------------------------------
 
 
@@ -249,6 +263,7 @@ class ModelConfig(Section):
     )
     encoder: Encoder = Field(default_factory=lambda: BiLSTMEncoder())
     ngrams: NgramFeatures | None = Field(None, description="Hashed n-grams beside the encoder; null: none.")
+    wide: WideFeatures | None = Field(None, description="Hashed n-grams straight to the logits; null: none.")
     reparameterization: Reparameterization = Field(default_factory=lambda: MultiplicativeNoise())
 
     @model_validator(mode="after")
@@ -259,7 +274,7 @@ class ModelConfig(Section):
         if isinstance(encoder, PretrainedEncoder):
             if isinstance(self.reparameterization, Sparse):
                 raise ValueError("sparse is for models from scratch: a pretrained encoder keeps the sizes it has")
-            for name in ("embedding_bias", "embedding_vectors", "ngrams"):
+            for name in ("embedding_bias", "embedding_vectors", "ngrams", "wide"):
                 if getattr(self, name):
                     raise ValueError(f"{name} is for models from scratch: a pretrained encoder has its own embedding")
         return self

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from flows.environment import switches
@@ -31,12 +30,14 @@ from data_contracts.artifacts import EvaluationReport, Measurement, TrainedModel
 from data_contracts.comparison import Cell, Compared, Comparison  # noqa: E402
 from data_contracts.errors import RecipeError, TrainingError  # noqa: E402
 from data_contracts.recipe import Recipe  # noqa: E402
+from data_contracts.urls import redacted, shown_url  # noqa: E402
 from flows.retrain import due_day  # noqa: E402
 from flows.run import Run  # noqa: E402
 from tasks.compare import Board, measure  # noqa: E402
 from tasks.comparison_table import as_json, as_markdown, write_table  # noqa: E402
 from tasks.evaluate import evaluate  # noqa: E402
 from tasks.ingest import ingest  # noqa: E402
+from tasks.lease import Held  # noqa: E402
 from tasks.progress import State, report  # noqa: E402
 from tasks.settings import Settings  # noqa: E402
 from tasks.stage import STAGE, Interrupted  # noqa: E402
@@ -100,14 +101,16 @@ class Grid(Run):
         self.state: State = "running"
         self._cell = ""
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _take_lease(self) -> Held:
+        """It keeps nobody out (several processes may share a grid, each with cells of its own); it shows who works."""
+        return self._lease(f"compare {self.comparison.name}", [])
+
+    def _close(self, kind: type[BaseException] | None, error: BaseException | None) -> None:
         if kind is not None and self.board.test is not None:
             self._write()
             with suppress(Exception):  # the fault that ends the run is the one to tell
                 log_table(self.tracker, self.board.table())
-        super().__exit__(kind, error, trace)
+        super()._close(kind, error)
 
     @contextmanager
     def cell(self, cell: Cell) -> Iterator[Tracker | None]:
@@ -123,18 +126,18 @@ class Grid(Run):
             return
         self._cell = f" · {cell}"
         recipe = self.comparison.recipe_of(cell)
-        tracker: Tracker = self._attempt(_open_cell)(self.settings, self.tracker, recipe, cell, key, self.lineage)
+        tracker: Tracker = self._attempt(_open_cell)(self.settings, self.tracker, recipe, cell, key, self.opened_by)
         try:
             yield tracker
             tracker.end("FINISHED")
         except BaseException as error:
             with suppress(Exception):
-                tracker.set_tags({"noisefold.error": str(error)[:4000]})
+                tracker.set_tags({"noisefold.error": redacted(str(error))[:4000]})
                 tracker.end("FAILED" if isinstance(error, Exception) else "KILLED")
             if not isinstance(error, OF_THE_CELL):
                 raise
             self.state = "failed"
-            self.board.fail(cell, str(error))
+            self.board.fail(cell, redacted(str(error)))
             self._write()
         finally:
             self._cell = ""
@@ -151,7 +154,7 @@ class Grid(Run):
             table=table,
             experiment_id=self.tracker.experiment_id,
             run_id=self.tracker.run_id,
-            tracking_uri=self.tracker.tracking_uri,
+            tracking_uri=shown_url(self.tracker.tracking_uri),
             flow_run_id=str(flow_run.id or ""),
         )
 
@@ -163,7 +166,7 @@ class Grid(Run):
         grid = self.comparison.model_dump(mode="json", exclude={"recipe", "predictions"})
         recipe = self.recipe.model_dump(mode="json", exclude={"execution", "source"})
         self.run_key = digest_of("compare", grid, recipe, self.fingerprint)
-        return self._attempt(_open_grid)(self.settings, self.comparison, self.run_key, self.lineage)
+        return self._attempt(_open_grid)(self.settings, self.comparison, self.run_key, self.opened_by)
 
     def _told(self, run_key: str) -> bool:
         tracker = self.tracker
@@ -190,8 +193,7 @@ def _publish(tracker: Tracker, table: Compared) -> None:
 def _open_grid(settings: Settings, comparison: Comparison, run_key: str, lineage: dict[str, str]) -> Tracker:
     name = f"{comparison.name} {time.strftime('%Y-%m-%d %H:%M')}"
     tags = {"mlflow.source.name": "flows/compare.py", "noisefold.comparison": comparison.name}
-    tracker = open_run(settings, f"noisefold-compare-{comparison.name}", run_key, name, tags)
-    tracker.set_tags(lineage)
+    tracker = open_run(settings, f"noisefold-compare-{comparison.name}", run_key, name, tags, lineage)
     with tracker.once("recipe", run_key) as fresh:
         if fresh:
             grid = comparison.model_dump(mode="json", exclude={"predictions": True, "recipe": {"execution"}})
@@ -210,7 +212,6 @@ def _open_cell(
         "noisefold.seed": str(cell.seed),
     }
     experiment = parent.client.get_experiment(parent.experiment_id).name
-    tracker = open_run(settings, experiment, run_key, str(cell), tags, parent)
-    tracker.set_tags(lineage)
+    tracker = open_run(settings, experiment, run_key, str(cell), tags, lineage, parent)
     log_recipe(tracker, recipe, run_key)
     return tracker

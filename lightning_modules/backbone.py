@@ -1,4 +1,4 @@
-"""Pretrained weights: found in a folder or the local Hugging Face cache, checked, loaded. Nothing is downloaded.
+"""Pretrained weights and tokenizers: found on disk or in the Hugging Face cache, checked, loaded; never downloaded.
 
 Only safetensors are read (a `pytorch_model.bin` is a pickle), and a model that brings its own code is refused.
 """
@@ -8,15 +8,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
+from upath import UPath
+
 from data_contracts.errors import RecipeError
 from data_contracts.model_config import ModelConfig
 from data_contracts.model_config import PretrainedEncoder as PretrainedConfig
+from data_contracts.recipe import FileTokenizer, Tokenizer
 
 CONFIG, WEIGHTS = "config.json", "*.safetensors"
 FIELD = "model.encoder.path"
@@ -118,6 +121,8 @@ def load_weights(network: Any, config: PretrainedConfig, *, vocab_size: int, max
 def by_content(model: ModelConfig) -> dict[str, Any]:
     """The model section for a cache key: its files count by what is in them, wherever they lie."""
     section = model.model_dump(mode="json")
+    if model.wide is None:  # the key of before there were any
+        del section["wide"]
     if isinstance(model.encoder, PretrainedConfig):
         section["encoder"]["path"] = digest(model.encoder.path)
     if model.embedding_vectors:
@@ -125,6 +130,30 @@ def by_content(model: ModelConfig) -> dict[str, Any]:
 
         section["embedding_vectors"] = digest_of(model.embedding_vectors)
     return section
+
+
+def tokenizer_by_content(config: Tokenizer) -> dict[str, Any]:
+    """The tokenizer section for an identity: a given file counts by its bytes, wherever it lies."""
+    section = config.model_dump(mode="json")
+    if isinstance(config, FileTokenizer):
+        section["path"] = hashlib.sha256(read_tokenizer(config.path)).hexdigest()
+    return section
+
+
+def read_tokenizer(path: str) -> bytes:
+    """The bytes of a file, of `tokenizer.json` in a folder, or of a model in the local Hugging Face cache.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    given = UPath(path)
+    if not given.protocol:
+        file = given if given.is_file() else locate(path, "tokenizer.json", "tokenizer.path")
+        return file.read_bytes()
+    for file in (given, given / "tokenizer.json"):
+        with suppress(FileNotFoundError, IsADirectoryError):
+            return file.read_bytes()
+    raise RecipeError(f"tokenizer.path {path}: no such file.", "Give the URL of a tokenizer.json.")
 
 
 def digest(path: str) -> str:

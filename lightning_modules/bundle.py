@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -17,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from tokenizers import Tokenizer
@@ -27,6 +27,8 @@ from lightning_modules.network import TextNetwork, build_network
 FORMAT = 1
 WEIGHTS, DESCRIPTION, TOKENIZER = "model.safetensors", "bundle.json", "tokenizer.json"
 PAD_NAMES = ("[PAD]", "<pad>", "<|pad|>", "<|padding|>", "<PAD>", "<|endoftext|>")
+# Far above what is in use (Gemma's tokenizer has 34 MB), far below what would fill a machine.
+MAX_DESCRIPTION, MAX_TOKENIZER, MAX_ADDED_TOKENS, MAX_WINDOW = 1 << 24, 1 << 27, 200_000, 1 << 17
 UNKNOWN_NAMES = ("[UNK]", "<unk>", "<|unk|>", "<UNK>", "<|endoftext|>")
 
 
@@ -96,11 +98,14 @@ class Bundle:
         self.meta: dict[str, Any] = facts["meta"]
 
     @classmethod
-    def load(cls, folder: Path | str) -> Bundle:
+    def load(cls, folder: Path | str, digest: str | None = None) -> Bundle:
         """Read a bundle, checked against its digests.
 
+        Args:
+            digest: what whoever vouches for it (a manifest, a version's tag) says that it is.
         Raises:
-            BundleError: a file is missing, the format is unknown, or bytes have changed.
+            BundleError: a file is missing, the format is unknown, bytes have changed, it is another bundle, or what
+                stands in it cannot be.
         """
         folder = Path(folder)
         read = {name: _read(folder, name) for name in (DESCRIPTION, WEIGHTS, TOKENIZER)}
@@ -108,6 +113,8 @@ class Bundle:
             facts = json.loads(read[DESCRIPTION])
         except ValueError as error:
             raise BundleError(f"{folder / DESCRIPTION} is no JSON: {error}") from error
+        except RecursionError:
+            raise BundleError(f"{folder / DESCRIPTION} is nested too deep.") from None
         if not isinstance(facts, dict) or facts.get("format") != FORMAT:
             found = facts.get("format") if isinstance(facts, dict) else type(facts).__name__
             raise BundleError(f"{folder} has bundle format {found!r}; this version reads format {FORMAT}.")
@@ -119,15 +126,40 @@ class Bundle:
         ):
             if changed:
                 raise BundleError(f"{folder / name} has changed since the bundle was written (its digest differs).")
+        if digest is not None and facts["digest"] != digest:
+            raise BundleError(f"{folder} is not the bundle of digest {digest}: its own is {facts['digest']}.")
+        if (fault := _fault(facts)) is not None:
+            raise BundleError(f"{folder / DESCRIPTION}: {fault}.")
         try:
-            network = build_network(facts["network"])
-        except ModuleNotFoundError as error:
-            raise BundleError(f"{folder} holds a pretrained backbone, which needs the package {error.name}.") from error
+            weights = load_safetensors(read[WEIGHTS])
+        except Exception as error:  # SafetensorError, and what torch says of a dtype that it does not know
+            raise BundleError(f"{folder / WEIGHTS} is no safetensors file: {error}") from error
+        network = _build(folder, facts["network"], weights)
+        network.load_state_dict(weights)
+        bundle = cls(network, facts, read[TOKENIZER])
+        bundle._check_ids(folder)
+        return bundle
+
+    def _check_ids(self, folder: Path) -> None:
+        """No id that the tokenizer or the description can give lies outside the table, and a text goes through.
+
+        Raises:
+            BundleError: naming what does not fit.
+        """
+        description = self.facts["network"]
+        rows = description.get("vocab_size")
+        if rows is None:
+            rows = self.network.encoder.backbone.get_input_embeddings().weight.shape[0]  # pyright: ignore
+        highest = max(self.tokenizer.get_vocab().values(), default=0)
+        special = [*self.prefix_ids, *self.suffix_ids, self.facts["pad_id"], self.facts["unknown_id"]]
+        if max(highest, *special) >= rows:
+            raise BundleError(f"{folder / TOKENIZER} has ids up to {max(highest, *special)}, the network {rows} rows.")
         try:
-            network.load_state_dict(load_safetensors(read[WEIGHTS]))
-        except (SafetensorError, RuntimeError) as error:
-            raise BundleError(f"{folder / WEIGHTS} does not fit the network that {DESCRIPTION} describes.") from error
-        return cls(network, facts, read[TOKENIZER])
+            log_proba = self.log_proba_of_windows([[self.facts["unknown_id"]] * 2], np.zeros(1, np.int64))
+        except Exception as error:  # sizes that fit one by one and not together: heads, rows of a compact table
+            raise BundleError(f"{folder}: the network cannot be run ({type(error).__name__}: {error}).") from error
+        if log_proba.shape != (1, len(self.labels)):
+            raise BundleError(f"{folder}: {len(self.labels)} labels, and the network tells {log_proba.shape[1]} apart.")
 
     def encode(self, texts: Sequence[str]) -> tuple[list[list[int]], np.ndarray]:
         """Windows of token ids, and for each window the index of its text."""
@@ -204,12 +236,99 @@ def split_windows(
     return [[*prefix, *ids[start : start + size], *suffix] for start in starts]
 
 
+def _build(folder: Path, description: dict[str, Any], weights: dict[str, torch.Tensor]) -> TextNetwork:
+    """The network of a description, once it is clear that it is no larger than the weights that are there.
+
+    Raises:
+        BundleError: they do not fit, or nothing can be built from it.
+    """
+    try:
+        if _modules(description) > len(weights):
+            raise ValueError("it has more layers than weights")
+        with torch.device("meta"):  # shapes alone: a size of 10^12 costs nothing
+            expected = {name: (t.shape, t.dtype) for name, t in build_network(description).state_dict().items()}
+        found = {name: (t.shape, t.dtype) for name, t in weights.items()}
+        if expected != found:
+            name = min(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+            raise ValueError(f"{name} is {found.get(name, 'missing')}, described as {expected.get(name, 'absent')}")
+        return build_network(description)
+    except ModuleNotFoundError as error:
+        raise BundleError(f"{folder} holds a pretrained backbone, which needs the package {error.name}.") from error
+    except Exception as error:  # a description from outside may be wrong in any way
+        raise BundleError(
+            f"{folder / WEIGHTS} does not fit the network that {DESCRIPTION} describes "
+            f"({type(error).__name__}: {str(error)[:300]})."
+        ) from error
+
+
+def _modules(description: dict[str, Any]) -> int:
+    """At least how many layers a description asks for: a loop over 10^9 of them would never end."""
+    encoder = description["encoder"]
+    sizes = [len(encoder[key]) for key in ("hidden_sizes", "feedforward_sizes") if isinstance(encoder.get(key), list)]
+    config = encoder.get("config")
+    if isinstance(config, dict):
+        sizes += [value for key, value in config.items() if type(value) is int and re.search("layer|expert", key)]
+    return max(sizes, default=0)
+
+
+def _fault(facts: dict[str, Any]) -> str | None:
+    """What is wrong with the description's own fields; None where all are what they have to be."""
+
+    def whole(value: Any, least: int, most: int = 2**31 - 1) -> bool:
+        return type(value) is int and least <= value <= most
+
+    labels, temperature = facts.get("labels"), facts.get("temperature")
+    special = [*_list(facts.get("prefix_ids", [])), *_list(facts.get("suffix_ids", []))]
+    network = facts.get("network")
+    checks = {
+        "labels": isinstance(labels, list)
+        and len(labels) > 0
+        and all(isinstance(label, str) for label in labels)
+        and len(set(labels)) == len(labels),
+        "temperature": isinstance(temperature, int | float)
+        and not isinstance(temperature, bool)
+        and 0 < temperature < float("inf"),
+        "max_length": whole(facts.get("max_length"), 1, MAX_WINDOW),
+        "overlap": whole(facts.get("overlap"), 0),
+        "prefix_ids or suffix_ids": all(whole(one, 0) for one in special),
+        "pad_id": whole(facts.get("pad_id"), 0),
+        "unknown_id": whole(facts.get("unknown_id"), 0),
+        "meta": isinstance(facts.get("meta"), dict),
+        "network": isinstance(network, dict) and isinstance(network.get("encoder"), dict),
+    }
+    for name, holds in checks.items():
+        if not holds:
+            return f"{name} is missing, or not what it has to be"
+    if facts["max_length"] - len(special) - facts["overlap"] < 1:
+        return f"a window of {facts['max_length']} tokens leaves no room beside overlap and special tokens"
+    encoder, positions = facts["network"]["encoder"], facts["network"]["encoder"].get("max_length")
+    if encoder.get("kind") == "transformer" and not (whole(positions, 1) and positions >= facts["max_length"]):
+        return f"max_length is {facts['max_length']}, and the network has {positions} positions"
+    return None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [None]
+
+
 def load_tokenizer(tokenizer_json: bytes) -> Tokenizer:
-    """A tokenizer that neither cuts nor pads, whatever its file says: windows are ours."""
+    """A tokenizer that neither cuts nor pads, whatever its file says: windows are ours.
+
+    Raises:
+        BundleError: it is none, or too large to be one.
+    """
+    if len(tokenizer_json) > MAX_TOKENIZER or tokenizer_json.count(b'"single_word"') > MAX_ADDED_TOKENS:
+        raise BundleError(
+            f"The tokenizer.json has more than {MAX_TOKENIZER:,} bytes or {MAX_ADDED_TOKENS:,} added tokens."
+        )
     try:
         tokenizer = Tokenizer.from_buffer(tokenizer_json)
     except Exception as error:  # tokenizers raises bare Exception
         raise BundleError(f"The tokenizer.json cannot be read: {error}") from error
+    except BaseException as error:  # a panic of its Rust code is no Exception
+        if type(error).__name__ != "PanicException":
+            raise
+        raise BundleError(f"The tokenizer.json cannot be read: {error}") from None
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
@@ -245,11 +364,14 @@ def surrounding_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
 
 def _digest(facts: dict[str, Any]) -> str:
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _read(folder: Path, name: str) -> bytes:
     try:
+        most = {DESCRIPTION: MAX_DESCRIPTION, TOKENIZER: MAX_TOKENIZER}.get(name)
+        if most is not None and (size := (folder / name).stat().st_size) > most:
+            raise BundleError(f"{folder / name} has {size:,} bytes, and at most {most:,} are read.")
         return (folder / name).read_bytes()
     except OSError as error:
         raise BundleError(f"{folder / name} cannot be read ({error.strerror}); the bundle is incomplete.") from error

@@ -258,8 +258,9 @@ def _trained(pl_module: Any) -> list[tuple[str, Tensor]]:
 class Checkpoints(pl.Callback):
     """Resume checkpoints `step-<step>-<sha256 of the bytes>.ckpt`: whole by their name, or set aside.
 
-    Every N steps and after each epoch's validation. Lightning's own state is saved in hooks that run before the loop
-    has counted the batch (or the epoch) as completed; it is completed here, or the batch would be counted twice.
+    Every N steps, after each epoch's validation, and on SIGTERM, after which Lightning ends the fit. Lightning's own
+    state is saved in hooks that run before the loop has counted the batch (or the epoch) as completed; it is completed
+    here, or the batch would be counted twice.
     """
 
     def __init__(self, folder: Path, every: int, identity: str, recorder: Recorder) -> None:
@@ -269,7 +270,8 @@ class Checkpoints(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         # After an epoch's last batch its validation is still to come, and the epoch's own checkpoint follows that.
         last = batch_idx + 1 == trainer.num_training_batches
-        if stepped(trainer, batch_idx) and trainer.global_step % self.every == 0 and not last:
+        due = trainer.global_step % self.every == 0 or trainer.received_sigterm
+        if stepped(trainer, batch_idx) and due and not last:
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:

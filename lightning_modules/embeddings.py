@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, cast
 
 import torch
 from torch import Tensor, nn
 
-from data_contracts.errors import TrainingError
+from data_contracts.errors import NoisefoldError, TrainingError
+from data_contracts.tables import decompressed
+
+_LINE = 1 << 20  # bytes of a word and its vector
 
 
 class BiasedEmbedding(nn.Module):
@@ -85,14 +87,16 @@ def load_vectors(table: Tensor, vocabulary: dict[str, int], vectors: str) -> Ten
 def _vectors(vectors: str, size: int) -> Iterator[tuple[int, bytes, list[bytes]]]:
     """(line number, word, its values as written) of each line; the sizes are checked."""
     with _reading(vectors) as stream:
-        lines: Iterable[bytes] = gzip.GzipFile(fileobj=stream) if vectors.endswith(".gz") else stream
+        plain = decompressed(stream, "gzip" if vectors.endswith(".gz") else None, vectors)
         announced, count, number = None, 0, 0
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(iter(lambda: plain.readline(_LINE), b""), 1):
+            if len(line) == _LINE:
+                raise _malformed(vectors, number, f"longer than {_LINE:,} bytes")
             # From the right, since the words of some files hold spaces; bytes, since some hold broken UTF-8.
             word, *values = line.rstrip().rsplit(b" ", size)
             if number == 1:
                 fields = line.split()
-                if len(fields) == 2 and all(field.isdigit() for field in fields):
+                if len(fields) == 2 and all(field.isdigit() and len(field) < 19 for field in fields):
                     announced, found = (int(field) for field in fields)
                 else:
                     found = len(fields) - 1
@@ -118,7 +122,14 @@ def _reading(vectors: str) -> Iterator[IO[bytes]]:
     try:
         with open(vectors, "rb") as stream:
             yield stream
-    except (OSError, EOFError, zlib.error) as error:  # the last two: a .gz that ends early or is none
+    except NoisefoldError:
+        raise
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        zlib.error,
+    ) as error:  # ValueError: a NUL in the path; the last two: a .gz that ends early
         reason = getattr(error, "strerror", None) or error
         raise TrainingError(
             f"The word vectors {vectors} cannot be read: {reason}.", "Check the path in model.embedding_vectors."

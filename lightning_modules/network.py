@@ -1,4 +1,5 @@
-"""The plain network: embedding -> encoder -> decoder -> logits. What a bundle stores and a server runs.
+"""The plain network: embedding -> encoder -> decoder -> logits, and n-grams beside. What a bundle stores and a server
+runs.
 
 This file is shipped inside the registered model: it imports torch, `encoders` and `pretrained`, nothing else of this
 repository.
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.encoders import ENCODERS, CompactEmbedding, NgramFeatures, token_table
+from lightning_modules.encoders import ENCODERS, CompactEmbedding, NgramFeatures, WideLogits, token_table
 from lightning_modules.pretrained import PretrainedEncoder
 
 
@@ -40,6 +41,8 @@ class TextNetwork(nn.Module):
         self.ngrams = NgramFeatures(ngrams) if ngrams else None
         features = self.encoder.output_size + (self.ngrams.output_size if self.ngrams else 0)
         self.decoder = nn.Linear(features, description["num_classes"])
+        wide = description.get("wide")
+        self.wide = WideLogits(wide, description["num_classes"]) if wide else None
 
     def describe(self) -> dict[str, Any]:
         """JSON-able sizes, read from the weights as they are now."""
@@ -52,6 +55,7 @@ class TextNetwork(nn.Module):
             **embedding,
             "encoder": self.encoder.describe(),
             "ngrams": self.ngrams and self.ngrams.describe(),
+            **({"wide": self.wide.describe()} if self.wide else {}),  # none: the description of before there were any
             "num_classes": self.decoder.weight.shape[0],
         }
 
@@ -60,7 +64,8 @@ class TextNetwork(nn.Module):
         document_BF = self.encoder(self.embedding(input_ids_BT), lengths_B, mask_BT)
         if self.ngrams is not None:
             document_BF = torch.cat([document_BF, self.ngrams(input_ids_BT, lengths_B)], dim=-1)
-        return self.decoder(document_BF)
+        logits_BC = self.decoder(document_BF)
+        return logits_BC if self.wide is None else logits_BC + self.wide(input_ids_BT, lengths_B)
 
 
 def build_network(description: dict[str, Any]) -> TextNetwork:

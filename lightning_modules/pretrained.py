@@ -31,6 +31,7 @@ class PretrainedEncoder(nn.Module):
         from transformers.initialization import no_init_weights
 
         config = dict(description["config"])
+        _refuse_other_code(config)
         with no_init_weights():
             model = AutoModel.from_config(AutoConfig.for_model(config["model_type"]).from_dict(config))
         self.backbone: nn.Module = without_pooler(model)
@@ -47,6 +48,22 @@ class PretrainedEncoder(nn.Module):
         if self.pooling == "cls":
             return h_BTH[:, 0]
         return h_BTH[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
+
+
+def _refuse_other_code(config: dict[str, Any]) -> None:
+    """Text models that transformers holds itself, with its own attention: other kinds fetch files or code by name.
+
+    Raises:
+        ValueError: naming what is refused.
+    """
+    from transformers.models.auto import modeling_auto as auto
+
+    known = auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.keys() | auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.keys()
+    if config.get("model_type") not in known:
+        raise ValueError(f"{config.get('model_type')!r} is no text model of transformers")
+    refused = [key for key in config if key.lstrip("_").startswith(("auto_map", "attn_implementation", "quantization"))]
+    if refused:
+        raise ValueError(f"its config names {', '.join(refused)}, which may bring code of its own")
 
 
 def without_pooler(model: nn.Module) -> nn.Module:

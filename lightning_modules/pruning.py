@@ -50,6 +50,8 @@ def compact(network: TextNetwork) -> TextNetwork:
     network.embedding = _share_rows(network.embedding)
     if network.ngrams is not None:
         network.ngrams.table = _share_rows(network.ngrams.table)
+    if network.wide is not None:
+        network.wide.table = _share_rows(network.wide.table)
     smaller = build_network(network.describe())
     smaller.load_state_dict(network.state_dict())
     return smaller.train(network.training)

@@ -143,12 +143,13 @@ class TokenData(pl.LightningDataModule):
         return TokenLoader(table, EpochOrder(table.lengths, self.batch_size, self.seed))
 
     def val_dataloader(self) -> TokenLoader:
-        return self._fixed("valid")
+        return self.in_order("valid")
 
     def test_dataloader(self) -> TokenLoader:
-        return self._fixed("test")
+        return self.in_order("test")
 
-    def _fixed(self, split: str) -> TokenLoader:
+    def in_order(self, split: str) -> TokenLoader:
+        """Every row of a split once."""
         table = self.table(split)
         # No gradients are kept, so larger batches fit; the size has no effect on what comes out.
         return TokenLoader(table, FixedOrder(table.lengths, 4 * self.batch_size))

@@ -104,6 +104,8 @@ def fit(
             load_weights(network, model.encoder, vocab_size=vocab_size, max_length=max_length)
         else:
             torch.nn.init.normal_(network.embedding.weight, std=model.embedding_std)
+        if network.wide is not None:
+            network.wide.weigh((batch["input_ids"], batch["lengths"]) for batch in data.in_order("train"))
         coverage = _start_from_vectors(network, model.embedding_vectors, tokenizer_json, data, on_progress)
         taken: set[str] = set()
         if warm_start is not None:
@@ -198,6 +200,7 @@ def network_description(model: ModelConfig, vocab_size: int, num_classes: int, m
         "embedding_dim": model.embedding_dim,
         "encoder": encoder,
         "ngrams": model.ngrams and model.ngrams.model_dump(),
+        "wide": model.wide and model.wide.model_dump(),
         "num_classes": num_classes,
     }
 

@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from prefect import task
 from prefect.client.schemas import State
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from scipy.special import logsumexp
 
 from data_contracts.artifacts import Artifact, EvaluationReport, Interval, Measurement, TrainedModel, ValidatedCorpus
@@ -104,12 +104,14 @@ def read_predictions(path: str | Path) -> Predictions:
         table = pq.read_table(path)
         described = table.schema.metadata or {}
         labels = tuple(json.loads(described[LABELS]))
+        if not labels or not all(isinstance(label, str) for label in labels) or len(set(labels)) < len(labels):
+            raise ValueError("its labels are no list of distinct texts")
         facts = Facts.model_validate_json(described.get(FACTS, b"{}"))
         ids = table["id"].cast(pa.string()).to_pylist()
         rows = table["log_proba"].combine_chunks().cast(pa.list_(pa.float64()))
     except FileNotFoundError:
         raise SourceError(f"{path}: no such file.", "Correct the path under predictions.") from None
-    except (pa.ArrowException, KeyError, ValueError, ValidationError) as error:
+    except (pa.ArrowException, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
         raise SourceError(f"{name}: no predictions file ({type(error).__name__}: {error}).", _REWRITE) from None
     if rows.null_count or set(pc.list_value_length(rows).to_pylist()) - {len(labels)}:
         raise SourceError(f"{name}: log_proba does not have one value for each of {len(labels)} labels.", _REWRITE)
@@ -182,7 +184,7 @@ def read_test(corpus: ValidatedCorpus, store: ArtifactStore, columns: list[str])
 
 @dataclass(frozen=True)
 class Judged:
-    """Figures of one model, and the same on each resample (see `metrics.resampled`)."""
+    """Figures of one model, and those of the test rows on each resample (see `metrics.resampled`)."""
 
     figures: dict[str, float]
     drawn: dict[str, np.ndarray]
@@ -216,7 +218,8 @@ def judge_cell(
         cpu_seconds_train=model.cpu_seconds or None,
         texts_per_second=cost.texts_per_second,
     )
-    return judge(test, test.align(found, f"evaluation {evaluation.key}"), facts, comparison)
+    judged = judge(test, test.align(found, f"evaluation {evaluation.key}"), facts, comparison)
+    return replace(judged, figures={**judged.figures, "valid_macro_f1": model.best_macro_f1})
 
 
 # --- what a model costs to use ----------------------------------------------------------------------------------------
@@ -242,7 +245,7 @@ def measure_model(model: TrainedModel, corpus: ValidatedCorpus, store: ArtifactS
     """
 
     def build(_: Workspace) -> dict[str, Any]:
-        predict = Bundle.load(store.open(model) / "bundle").predict_proba
+        predict = Bundle.load(store.open(model) / "bundle", model.digest).predict_proba
         texts = read_test(corpus, store, ["text"])["text"].to_pylist()
         texts = [texts[i] for i in np.linspace(0, len(texts) - 1, min(TEXTS, len(texts))).astype(int)]
         with one_thread():
@@ -364,8 +367,10 @@ class Board:
         write_durably(self._note(cell), cause.encode())
 
     def table(self) -> Compared:
-        others = {name: [judged for _, judged in files] for name, files in self.others.items()}
-        variants = {v: [j for c, j in self.finished.items() if c.variant == v] for v in self.comparison.variants}
+        others: dict[str, dict[Any, Judged]] = {name: dict(files) for name, files in self.others.items()}
+        variants = {
+            v: {c.seed: j for c, j in self.finished.items() if c.variant == v} for v in self.comparison.variants
+        }
         baseline = {**variants, **others}[self.comparison.baseline]
         rows = [
             self._row(name, judged, len(self.comparison.seeds) if name in variants else len(judged), baseline)
@@ -385,11 +390,16 @@ class Board:
             cells=(*map(self._result, self.comparison.cells()), *self._results_of_others()),
         )
 
-    def _row(self, name: str, judged: list[Judged], planned: int, baseline: list[Judged]) -> Row:
+    def _row(self, name: str, runs: dict[Any, Judged], planned: int, baseline: dict[Any, Judged]) -> Row:
+        """Two variants are compared at the seeds that both have finished, another program as a whole."""
+        judged = list(runs.values())
+        both_have_seeds = {name, self.comparison.baseline} <= self.comparison.variants.keys()
+        shared = runs.keys() & baseline.keys() if both_have_seeds else None
+        sides = [[run for key, run in side.items() if shared is None or key in shared] for side in (runs, baseline)]
         differences: dict[str, Interval] = {}
-        if judged and baseline and name != self.comparison.baseline:
+        if all(sides) and name != self.comparison.baseline:
             for figure in judged[0].drawn:
-                one, other = ([one.drawn[figure] for one in runs] for runs in (judged, baseline))
+                one, other = ([run.drawn[figure] for run in side] for side in sides)
                 differences[figure] = m.paired_difference(one, other, self.comparison.confidence)
         figures = {
             figure: _spread([one.figures[figure] for one in judged]) for figure in (judged[0].figures if judged else ())

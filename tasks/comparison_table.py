@@ -6,15 +6,16 @@ from pathlib import Path
 
 from data_contracts.artifacts import Interval
 from data_contracts.comparison import Compared, Row, Spread
-from tasks.readable import markdown
+from tasks.readable import code, markdown
 from tasks.store import write_durably
 
 HEADER = (
-    *("variant", "seeds", "accuracy", "macro-F1", "NLL", "Brier", "ECE", "ECE floor"),
+    *("variant", "seeds", "valid macro-F1", "accuracy", "macro-F1", "NLL", "Brier", "ECE", "ECE floor"),
     *("Δ accuracy", "Δ macro-F1", "Δ NLL", "parameters", "MB", "CPU s to train", "texts/s"),
 )
-_FIGURES = (("accuracy", 100, 1), ("macro_f1", 100, 1), ("nll", 1, 3), ("brier", 1, 3), ("ece", 100, 1),
-            ("ece_floor", 100, 1))  # fmt: skip
+_VALID = ("valid_macro_f1", 100, 1)
+_COMPARED = (("accuracy", 100, 1), ("macro_f1", 100, 1), ("nll", 1, 3))
+_FIGURES = (_VALID, *_COMPARED, ("brier", 1, 3), ("ece", 100, 1), ("ece_floor", 100, 1))
 
 
 def cells_of(row: Row, baseline: str) -> list[str]:
@@ -22,11 +23,14 @@ def cells_of(row: Row, baseline: str) -> list[str]:
     seeds = f"{row.finished}/{row.planned}"
     if not row.finished:
         return [row.variant, seeds, *["failed" if row.failed else "not run"] * (len(HEADER) - 2)]
-    figures = [_with_spread(row.figures[name], scale, digits) for name, scale, digits in _FIGURES]
+    figures = [
+        _with_spread(row.figures[name], scale, digits) if name in row.figures else "–"
+        for name, scale, digits in _FIGURES
+    ]
     other = "baseline" if row.variant == baseline else "–"
     differences = [
         _with_bounds(row.differences[name], scale, digits) if name in row.differences else other
-        for name, scale, digits in (_FIGURES[0], _FIGURES[1], _FIGURES[2])
+        for name, scale, digits in _COMPARED
     ]
     facts = row.facts
     costs = [
@@ -47,17 +51,19 @@ def as_markdown(table: Compared) -> str:
     share = f"{table.confidence:.0%}"
     rows = f"{table.test_rows:,} test rows" if table.test_rows else "The rows have not been read yet"
     notes = [
-        f"{rows}. Mean ± standard deviation over seeds; accuracy, macro-F1 and ECE in points, NLL in nats. Δ: from "
+        f"{rows}. Mean ± standard deviation over seeds; accuracy, macro-F1 and ECE in points, NLL in nats. Valid "
+        "macro-F1, of the epoch that was kept, is the figure to choose by; the others are of the test rows. Δ: from "
         f"{markdown(table.baseline)}, with {share} intervals: paired bootstrap over the test rows "
-        f"({table.bootstrap_samples:,} resamples), seeds averaged. ECE over {table.ece_bins} bins; its floor is what a "
-        "perfectly calibrated model with the same confidences would be expected to show on as many rows. MB: all "
+        f"({table.bootstrap_samples:,} resamples), averaged over the seeds that both have finished. "
+        f"ECE over {table.ece_bins} bins; its floor is what a perfectly "
+        "calibrated model with the same confidences would be expected to show on as many rows. MB: all "
         "that predicting needs. texts/s: from text to label, per second of one CPU thread.",
         *remarks(table),
     ]
     return "\n".join(
         [
             f"# {table.name}\n",
-            *([f"`{table.command}`\n"] if table.command else []),
+            *([f"{code(table.command)}\n"] if table.command else []),
             f"| {' | '.join(HEADER)} |",
             "|---|" + "--:|" * (len(HEADER) - 1),
             *(f"| {' | '.join([markdown(name), *rest])} |" for name, *rest in lines),

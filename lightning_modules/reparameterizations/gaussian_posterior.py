@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.encoders import ClassTable
 from lightning_modules.reparameterizations import layers
 
 
@@ -62,5 +63,6 @@ class GaussianEmbedding(Gaussian, layers.DrawnEmbedding):
 LAYERS: dict[type[nn.Module], type[layers.Reparameterized]] = {
     nn.Linear: GaussianLinear,
     nn.Embedding: GaussianEmbedding,
+    ClassTable: GaussianEmbedding,
     nn.LSTM: GaussianLSTM,
 }

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.encoders import ClassTable
 from lightning_modules.reparameterizations import layers
 from lightning_modules.reparameterizations.seeds import normal
 
@@ -124,6 +125,25 @@ class SparseEmbedding(Sparse, layers.Embedding):
         return getattr(self, name) * self.kept("row").unsqueeze(1) * self.kept("column")
 
 
+class SparseClassTable(SparseEmbedding):
+    """Rows alone: a column is a class."""
+
+    def sizes(self) -> dict[str, int]:
+        return {"row": self.num_embeddings}
+
+    def left(self) -> int:
+        return self.count("row") * self.embedding_dim
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if self.mode == "mean":
+            return layers.Embedding.forward(self, ids)
+        log_alpha = F.embedding(ids, self.log_alpha_row.unsqueeze(1))
+        return F.embedding(ids, self.weight, self.padding_idx) * self.scale(log_alpha, torch.randn_like(log_alpha))
+
+    def used(self, name: str) -> Tensor:
+        return getattr(self, name) * self.kept("row").unsqueeze(1)
+
+
 class SparseLSTM(Sparse, layers.LSTM):
     def __init__(self, layer: nn.LSTM, config: Any) -> None:
         super().__init__(layer, config)
@@ -200,5 +220,6 @@ def settle(module: nn.Module) -> None:
 LAYERS: dict[type[nn.Module], type[layers.Reparameterized]] = {
     nn.Linear: SparseLinear,
     nn.Embedding: SparseEmbedding,
+    ClassTable: SparseClassTable,
     nn.LSTM: SparseLSTM,
 }

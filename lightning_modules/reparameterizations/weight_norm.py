@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.encoders import ClassTable
 from lightning_modules.reparameterizations import layers
 
 
@@ -65,5 +66,6 @@ def _rms(v: Tensor) -> Tensor:
 LAYERS: dict[type[nn.Module], type[layers.Reparameterized]] = {
     nn.Linear: WeightNormLinear,
     nn.Embedding: WeightNormEmbedding,
+    ClassTable: WeightNormEmbedding,
     nn.LSTM: WeightNormLSTM,
 }

@@ -123,7 +123,7 @@ def test_report_before_anything_ran_says_so_in_every_cell_and_leaves_nothing(tmp
     done = CliRunner().invoke(main, ["compare", str(write(tmp_path)), "--report", "--out", str(out)])
     assert done.exit_code == 0, done.output
     lines = [line for line in out.read_text().splitlines() if line.startswith(("| dropout", "| noise"))]
-    assert [line.count("not run") for line in lines] == [13, 13]
+    assert [line.count("not run") for line in lines] == [14, 14]
     assert "Not run: dropout (seeds 3, 1); noise (seeds 3, 1)." in out.read_text()
     cells = json.loads(out.with_suffix(".json").read_text())["cells"]
     assert [(c["variant"], c["seed"], c["state"]) for c in cells][:2] == [

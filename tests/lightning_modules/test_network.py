@@ -25,18 +25,21 @@ ENCODERS = {
     "bilstm_attention": {"kind": "bilstm_attention", "hidden_size": 5, "num_layers": 2},
     "transformer": {"kind": "transformer", "num_layers": 2, "num_heads": 2, "feedforward_size": 12},
 }
-every_encoder = pytest.mark.parametrize("encoder", [*ENCODERS, "tanh+ngrams", "lstm+ngrams"])
+every_encoder = pytest.mark.parametrize("encoder", [*ENCODERS, "tanh+ngrams", "lstm+ngrams", "tanh+wide"])
 LENGTHS = torch.tensor([7, 1, 4])
 
 
 def make(encoder: str) -> TextNetwork:
     torch.manual_seed(1)
-    kind, _, ngrams = encoder.partition("+")
-    beside = {"buckets": 64, "max_n": 3, "size": 4} if ngrams else None
-    config = ModelConfig(embedding_dim=8, encoder=ENCODERS[kind], ngrams=beside)
+    kind, _, part = encoder.partition("+")
+    beside = {"ngrams": {"buckets": 64, "max_n": 3, "size": 4}, "wide": {"buckets": 64, "max_n": 3}}
+    config = ModelConfig(embedding_dim=8, encoder=ENCODERS[kind], **{part: beside[part]} if part else {})
     network = build_network(network_description(config, vocab_size=30, num_classes=3, max_length=12)).eval()
     if network.ngrams:
         nn.init.normal_(network.ngrams.table.weight)  # which starts at 0
+    if network.wide:
+        nn.init.normal_(network.wide.table.weight)
+        network.wide.weigh([(make_batch(), LENGTHS)])
     return network
 
 
@@ -66,7 +69,7 @@ def test_padding_never_changes_gradients(encoder: str) -> None:
         network.zero_grad()
         network(make_batch(width, fill), LENGTHS).square().sum().backward()
         gradients.append({name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None})
-    assert gradients[0].keys() == dict(network.named_parameters()).keys()
+    assert gradients[0].keys() == {name for name, p in network.named_parameters() if p.requires_grad}
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-6)
 
@@ -132,18 +135,47 @@ def test_ngram_features_are_the_mean_over_the_documents_own_ngrams() -> None:
     assert features is not None
     ids, found = make_batch(), features(make_batch(fill=9), LENGTHS)
     for row, length in enumerate(LENGTHS.tolist()):
-        document, buckets = ids[row, :length].tolist(), []
-        for n in (1, 2, 3):
-            for start in range(length - n + 1):
-                state = 0
-                for token in document[start : start + n]:
-                    state = (state + token + 1) * 0x9E3779B97F4A7C15 % 2**64
-                    signed = state - 2**64 if state >= 2**63 else state
-                    state = (signed ^ (signed >> 29)) % 2**64
-                signed = state - 2**64 if state >= 2**63 else state
-                buckets.append(signed % 64)
+        buckets = buckets_of(ids[row, :length].tolist())
         expected = features.table.weight[torch.tensor(buckets)].mean(dim=0)
         torch.testing.assert_close(found[row], expected, rtol=1e-5, atol=1e-6)
+
+
+def buckets_of(document: list[int]) -> list[int]:
+    """Buckets of 64 of all n-grams of up to three tokens, by the formula of NgramFeatures."""
+    buckets = []
+    for n in (1, 2, 3):
+        for start in range(len(document) - n + 1):
+            state = 0
+            for token in document[start : start + n]:
+                state = (state + token + 1) * 0x9E3779B97F4A7C15 % 2**64
+                signed = state - 2**64 if state >= 2**63 else state
+                state = (signed ^ (signed >> 29)) % 2**64
+            signed = state - 2**64 if state >= 2**63 else state
+            buckets.append(signed % 64)
+    return buckets
+
+
+def test_wide_logits_are_those_of_tfidf_over_the_documents_own_ngrams() -> None:
+    """Against scikit-learn on the same counts: its idf, its sublinear counts, its norm; what training never met is out.
+
+    Each document is told by itself, so an n-gram of one alone is met by that one only.
+    """
+    from sklearn.feature_extraction.text import TfidfTransformer
+
+    wide, ids = make("tanh+wide").wide, torch.randint(1, 30, (3, 12), generator=torch.Generator().manual_seed(4))
+    assert wide is not None
+    documents = [make_batch()[row, :length].tolist() for row, length in enumerate(LENGTHS.tolist())]
+    counts = torch.tensor([[buckets_of(document).count(bucket) for bucket in range(64)] for document in documents])
+    reference, met = TfidfTransformer(sublinear_tf=True).fit(counts), (counts > 0).any(dim=0)
+    torch.testing.assert_close(wide.idf.double()[met], torch.from_numpy(reference.idf_)[met])
+    assert not wide.idf[~met].any()
+    new = torch.tensor([[buckets_of(row).count(bucket) for bucket in range(64)] for row in ids.tolist()])
+    assert (new[:, ~met] > 0).any()
+    share = torch.from_numpy(reference.transform(new * met).toarray()).float()
+    found = wide(ids, torch.full((3,), 12))
+    torch.testing.assert_close(found, 10 * share @ wide.table.weight, rtol=1e-5, atol=1e-5)
+    wide.idf.zero_()
+    assert not wide(ids, torch.full((3,), 12)).any(), "a document of unknown n-grams gets nothing, and no NaN"
 
 
 def test_ngrams_spread_over_their_buckets() -> None:

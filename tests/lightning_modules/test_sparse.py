@@ -18,7 +18,7 @@ from data_contracts.model_config import ModelConfig, Sparse
 from data_contracts.recipe import TrainingConfig
 from lightning_modules import callbacks
 from lightning_modules.bundle import Bundle, save_bundle
-from lightning_modules.encoders import CompactEmbedding
+from lightning_modules.encoders import ClassTable, CompactEmbedding
 from lightning_modules.network import TextNetwork, build_network
 from lightning_modules.pruning import compact
 from lightning_modules.reparameterizations import fold, kl, redraw, reparameterize, set_mode
@@ -96,6 +96,29 @@ def test_compact_takes_what_is_constant_into_the_next_bias(encoder: str, ngrams:
         torch.testing.assert_close(logits_of(smaller), logits_of(network), rtol=0, atol=1e-6)
 
 
+def test_sparse_takes_rows_from_a_wide_table_and_no_class() -> None:
+    """Over rows removed at random: mode mean and fold agree in every bit, compact within 1e-6; idf stays."""
+    sizes = {"vocab_size": 30, "embedding_dim": 8, "num_classes": 3, "encoder": ENCODERS["tanh"]}
+    for seed, share in enumerate((0.0, 0.5, 1.0)):
+        torch.manual_seed(seed)
+        network = build_network({**sizes, "wide": {"buckets": 200, "max_n": 2, "scale": 10.0}})
+        assert network.wide is not None
+        nn.init.normal_(network.wide.table.weight)
+        network.wide.weigh([(IDS, LENGTHS)])
+        sparse: Any = reparameterize(network, Sparse())
+        assert not hasattr(sparse.wide.table, "log_alpha_column")
+        prune_at_random(sparse, share)
+        plain: Any = fold(sparse)
+        smaller = compact(plain)
+        gone = sparse.wide.table.log_alpha_row > 0
+        assert not plain.wide.table.weight[gone].any()
+        assert smaller.describe()["wide"]["rows"] == 200 - int(gone.sum()) + bool(gone.any())
+        assert torch.equal(smaller.wide.idf, plain.wide.idf)
+        assert torch.equal(logits_of(plain), logits_of(sparse))
+        torch.testing.assert_close(logits_of(smaller), logits_of(plain), rtol=0, atol=1e-5)
+        assert compact(smaller).describe() == smaller.describe()
+
+
 def test_hidden_sizes_after_removal_are_the_kept_ones() -> None:
     """Chosen groups: 3 tokens, 2 dimensions, 1 forward and 4 backward units are left, and one row for all the rest."""
     network = build_network(
@@ -147,6 +170,7 @@ def test_kl_counts_the_weights_of_each_group() -> None:
     for layer, counted in (
         (nn.Linear(5, 3), 15),
         (nn.Embedding(8, 5), 2 * 40),  # once as rows, once as columns
+        (ClassTable(8, 5), 40),
         (nn.LSTM(5, 4), 4 * 4 * (5 + 4) + 4 * 4 * 4),  # a unit's gates, and the columns by which all gates read it
     ):
         assert kl(reparameterize(layer, config)).item() == pytest.approx(counted * per_weight, rel=1e-5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -172,6 +173,67 @@ def test_resume_is_exact_for_every_method(
     assert points(tmp_path / "o2" / "metrics.jsonl") == points(tmp_path / "o1" / "metrics.jsonl")
 
 
+OTHERS: dict[str, dict[str, Any]] = {
+    "gaussian_posterior": {"kind": "gaussian_posterior"},
+    "weight_norm": {"kind": "weight_norm"},
+    "sigma_reparam": {"kind": "sigma_reparam"},
+    "sparse": {"kind": "sparse"},
+    "rank_one": {"kind": "multiplicative_noise", "sampling": "rank_one"},
+}
+
+
+@pytest.mark.usefixtures("every_step_reports")
+@pytest.mark.parametrize("method", OTHERS)
+def test_resume_is_exact_within_the_warm_up_and_the_patience(
+    method: str, arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    """Stopped while beta still rises, and again one epoch before the early stop, which a ruinous rate brings about."""
+    settings = {
+        "model": ModelConfig(embedding_dim=8, encoder=ENCODERS["tanh"], reparameterization=OTHERS[method]),
+        "training": training(max_epochs=12, patience=2, learning_rate=0.2),
+    }
+    expected = fit(**arguments, **settings, work=tmp_path / "w1", out=tmp_path / "o1")
+    # sparse counts no epoch before its network has its final size.
+    assert expected.epochs == expected.best_epoch + 2 < 12 or method == "sparse", "it stops early"
+    in_patience = 19 * (expected.epochs - 1) + 7
+    for stop in (8, in_patience):
+        with pytest.raises(Interrupted):
+            fit(
+                **{**arguments, "on_progress": interrupted_at(stop)},
+                **settings,
+                work=tmp_path / "w2",
+                out=tmp_path / "o2",
+            )
+    assert fit(**arguments, **settings, work=tmp_path / "w2", out=tmp_path / "o2") == expected
+    assert digests(tmp_path / "o2") == digests(tmp_path / "o1")
+    found = points(tmp_path / "o2" / "metrics.jsonl")
+    assert found == points(tmp_path / "o1" / "metrics.jsonl")
+    betas = {step: value for key, value, step in found if key == "train/beta"}
+    assert not betas or betas[min(betas)] < betas[max(betas)], "beta was still rising at the first stop"
+
+
+@pytest.mark.usefixtures("every_step_reports")
+def test_sigterm_saves_the_step_it_arrives_in(
+    unbroken: tuple[Path, FitResult], arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    """Lightning ends the fit after the batch; the checkpoint of that step is there, though none was due before 57."""
+    folder, expected = unbroken
+    settings = {"model": model(), "work": tmp_path / "work", "out": tmp_path / "out"}
+    rarely = training(checkpoint_every_steps=1000)
+
+    def terminate(event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and event["step"] == 23:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit):
+        fit(**{**arguments, "on_progress": terminate}, **settings, training=rarely)
+    events: list[dict[str, Any]] = []
+    arguments["on_progress"] = events.append
+    assert fit(**arguments, **settings, training=rarely) == expected
+    assert events[0] == {"event": "resumed", "step": 23, "total_steps": 57}
+    assert digests(tmp_path / "out") == digests(folder / "out")
+
+
 LEVERS = {"accumulate_grad_batches": 3, "ema_decay": 0.9, "schedule": "constant", "checkpoint_every_steps": 2}
 
 
@@ -181,7 +243,9 @@ def test_resume_is_exact_with_averaging_accumulation_and_all_features(
     stops: tuple[int, ...], arguments: dict[str, Any], tmp_path: Path
 ) -> None:
     beside = {"buckets": 64, "max_n": 2, "size": 3}
-    settings = {"model": model("lstm", embedding_bias=True, ngrams=beside), "training": training(**LEVERS)}
+    wide = {"buckets": 64, "max_n": 3}
+    features = {"embedding_bias": True, "ngrams": beside, "wide": wide}
+    settings = {"model": model("lstm", **features), "training": training(**LEVERS)}
     expected = fit(**arguments, **settings, work=tmp_path / "w1", out=tmp_path / "o1")
     assert expected.steps == 21
     for stop in stops:
@@ -201,6 +265,9 @@ def test_resume_is_exact_with_averaging_accumulation_and_all_features(
     bundle = Bundle.load(tmp_path / "o2" / "bundle")
     assert type(bundle.network.embedding) is torch.nn.Embedding
     assert bundle.facts["network"]["ngrams"].items() >= beside.items()
+    assert bundle.facts["network"]["wide"].items() >= wide.items()
+    assert bundle.network.wide.idf.max() > 1  # of the train split
+    assert bundle.network.wide.table.weight.any()
     assert bundle.predict_proba(["good word1 good", "bad"]).shape == (2, 3)
 
 
@@ -370,22 +437,29 @@ def test_warm_start_matches_tokens_and_labels(
     assert torch.equal(network.encoder.query.weight, old.encoder.query.weight)
 
 
-def test_warm_start_takes_ngrams_only_under_the_same_vocabulary(arguments: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["ngrams", "wide"])
+def test_warm_start_takes_ngrams_only_under_the_same_vocabulary(
+    part: str, arguments: dict[str, Any], tmp_path: Path
+) -> None:
     from lightning_modules.network import build_network
     from lightning_modules.warm_start import warm_start
 
-    settings = {"model": model("tanh", ngrams={"buckets": 64}), "training": training(max_epochs=1)}
+    settings = {"model": model("tanh", **{part: {"buckets": 64}}), "training": training(max_epochs=1)}
     fit(**arguments, **settings, work=tmp_path / "w", out=tmp_path / "o")
     source = Bundle.load(tmp_path / "o" / "bundle")
-    table = source.network.state_dict()["ngrams.table.weight"]
+    table, labels = source.network.state_dict()[f"{part}.table.weight"], arguments["labels"]
     assert table.abs().sum() > 0
     words = json.loads(arguments["tokenizer_json"])
     swapped = words["model"]["vocab"]
     swapped["good"], swapped["bad"] = swapped["bad"], swapped["good"]
-    for text, same in ((arguments["tokenizer_json"], True), (json.dumps(words).encode(), False)):
+    for text, named, same in (
+        (arguments["tokenizer_json"], labels, True),
+        (json.dumps(words).encode(), labels, False),
+        (arguments["tokenizer_json"], labels[::-1], part == "ngrams"),  # a column of the wide table is a label
+    ):
         network = build_network(source.facts["network"])
-        warm_start(network, tmp_path / "o" / "bundle", tokenizer_json=text, labels=arguments["labels"])
-        assert torch.equal(network.state_dict()["ngrams.table.weight"], table) == same
+        warm_start(network, tmp_path / "o" / "bundle", tokenizer_json=text, labels=named)
+        assert torch.equal(network.state_dict()[f"{part}.table.weight"], table) == same
 
 
 def test_warm_started_training_begins_where_the_champion_ended(

@@ -109,7 +109,7 @@ def test_every_cell_has_its_figures_and_the_table_says_how_it_was_made(whole):
     ]
     assert len({cell["config"] for cell in table["cells"]}) == 4
     for cell in table["cells"]:
-        assert set(cell["figures"]) == {"accuracy", "macro_f1", "nll", "brier", "ece", "ece_floor"}
+        assert set(cell["figures"]) == {"accuracy", "macro_f1", "nll", "brier", "ece", "ece_floor", "valid_macro_f1"}
         assert set(cell["facts"]) == {"parameters", "bytes", "cpu_seconds_train", "texts_per_second"}
         assert all(value > 0 for value in cell["facts"].values())
     noise, plain = table["rows"]
@@ -122,7 +122,7 @@ def test_every_cell_has_its_figures_and_the_table_says_how_it_was_made(whole):
 
 
 def test_mlflow_shows_one_parent_with_a_run_per_cell(whole):
-    _, home, _ = whole
+    table, home, _ = whole
     (parent,), children = runs(home)
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
     names = {"noise · seed 0", "noise · seed 1", "plain · seed 0", "plain · seed 1"}
@@ -134,6 +134,8 @@ def test_mlflow_shows_one_parent_with_a_run_per_cell(whole):
     for run in children:
         assert run.data.params["training.seed"] == run.data.tags["noisefold.seed"]
         assert {"test/accuracy", "val/macro_f1", "train/loss", "cost/texts_per_second"} <= set(run.data.metrics)
+    chosen_by = {f"{c['variant']} · seed {c['seed']}": c["figures"]["valid_macro_f1"] for c in table["cells"]}
+    assert chosen_by == {run.info.run_name: run.data.metrics["val/macro_f1"] for run in children}  # one epoch each
 
 
 def test_rerun_finds_every_cell_and_reads_predictions_of_other_programs(whole, prefect_api):

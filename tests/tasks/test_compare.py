@@ -11,9 +11,12 @@ import pytest
 from scipy.special import log_softmax
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
+from data_contracts.comparison import Cell, Comparison, Facts
 from data_contracts.errors import SourceError
+from data_contracts.recipe import Recipe
 from lightning_modules.objectives import metrics as m
-from tasks.compare import TestRows, cpu_seconds, one_thread, read_predictions, write_predictions
+from tasks.compare import Board, Judged, TestRows, cpu_seconds, one_thread, read_predictions, write_predictions
+from tasks.settings import Settings
 
 LABELS = ("bad", "good", "没有意见")
 IDS = [f"row-{i}" for i in range(40)]
@@ -171,3 +174,16 @@ def test_speed_counts_the_work_of_one_thread_whatever_it_calls() -> None:
         whole = time.process_time() - started
     assert seen > 0.8 * whole
     assert torch.get_num_threads() == threads
+
+
+def test_an_unfinished_variant_is_paired_at_the_seeds_that_both_have(tmp_path) -> None:
+    """A lucky seed of the baseline, which the other has not run yet, must not count against it."""
+    grid = Comparison(name="grid", recipe=Recipe(), seeds=(0, 1), variants={"a": {}, "b": {}}, baseline="a")
+    board = Board(grid, Settings(home=tmp_path), "noisefold compare grid.yaml")
+    scores = {Cell("a", 0): 0.5, Cell("a", 1): 0.9, Cell("b", 0): 0.6}
+    board.finished = {c: Judged({"accuracy": v}, {"accuracy": np.full(4, v)}, Facts()) for c, v in scores.items()}
+    rows = {row.variant: row for row in board.table().rows}
+    assert rows["a"].figures["accuracy"].mean == pytest.approx(0.7)
+    assert rows["b"].differences["accuracy"].value == pytest.approx(0.1)
+    del board.finished[Cell("a", 0)]
+    assert not {row.variant: row for row in board.table().rows}["b"].differences, "no seed in common yet"

@@ -1,0 +1,92 @@
+"""What reading long documents in windows is worth: the same recipe on the first window of each document alone.
+
+    python -m benchmarks.cut_at_limit imdb [--seeds 0,1,2] [--limit 256]
+
+Trains and predicts as tools do that cut a text at a limit of tokens (that of the recipe where none is given). Its test
+predictions go to `.noisefold/benchmarks/peers/NAME/cut_at_LIMIT-SEED.parquet`, which the comparison of NAME reads like
+any program's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from benchmarks.peers.data import HOME, predictions_file
+from data_contracts.contract import SPLITS
+from data_contracts.recipe import Recipe, load_recipe
+from lightning_modules.bundle import Bundle
+from lightning_modules.training import fit
+from tasks.compare import write_predictions
+from tasks.evaluate import score_split
+from tasks.ingest import fingerprint, ingest_source
+from tasks.store import ArtifactStore
+from tasks.tokenize import tokenize_corpus
+from tasks.validate import validate_corpus
+
+RECIPES = Path(__file__).resolve().parent / "recipes"
+
+
+def run(recipe: Recipe, dataset: str, limit: int, seed: int) -> None:
+    """Train on first windows, predict from first windows."""
+    store = ArtifactStore(str(HOME / "artifacts"), HOME / "work")
+    rows = recipe.execution.batch_rows
+    raw = ingest_source(recipe.source, recipe.contract, fingerprint(recipe.source), store, batch_rows=rows).manifest
+    corpus = validate_corpus(raw, recipe.contract, store, batch_rows=rows).manifest
+    tokenizer = recipe.tokenizer.model_copy(update={"max_length": limit})
+    tokens = tokenize_corpus(corpus, tokenizer, store).manifest
+    with tempfile.TemporaryDirectory() as name:
+        whole, cut = store.open(tokens), Path(name) / "tokens"
+        cut.mkdir()
+        shutil.copyfile(whole / "tokenizer.json", cut / "tokenizer.json")
+        for split in SPLITS:
+            windows = pq.read_table(whole / f"{split}.parquet")
+            pq.write_table(windows.filter(pc.equal(windows["window"], 0)), cut / f"{split}.parquet")
+        result = fit(
+            cut,
+            vocab_size=tokens.vocab_size,
+            labels=tokens.labels,
+            tokenizer_json=(cut / "tokenizer.json").read_bytes(),
+            max_length=tokens.max_length,
+            overlap=tokens.overlap,
+            model=recipe.model,
+            training=recipe.training.model_copy(update={"seed": seed}),
+            work=Path(name) / "work",
+            out=Path(name) / "out",
+            on_progress=lambda event: None,
+        )
+        bundle = Bundle.load(Path(name) / "out" / "bundle")
+        started = time.process_time()
+        test = score_split(bundle, cut / "test.parquet")
+        facts = {
+            "parameters": result.parameters,
+            "cpu_seconds_train": round(result.cpu_seconds, 2),
+            "chosen": f"the first {tokens.max_length} tokens of each text",
+        }
+    write_predictions(
+        predictions_file(dataset, f"cut_at_{limit}", seed), test.ids, test.log_proba, tokens.labels, facts
+    )
+    accuracy = (test.log_proba.argmax(axis=1) == test.labels).mean()
+    seconds = time.process_time() - started
+    print(f"{dataset} cut at {limit}, seed {seed}: accuracy {accuracy:.4f}, predicted in {seconds:.0f} CPU s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", help="a recipe of benchmarks/recipes")
+    parser.add_argument("--seeds", default="0,1,2", help="comma separated")
+    parser.add_argument("--limit", type=int, help="tokens; the recipe's where not given")
+    options = parser.parse_args()
+    recipe = load_recipe(RECIPES / f"{options.dataset}.yaml")
+    for seed in map(int, options.seeds.split(",")):
+        run(recipe, options.dataset, options.limit or recipe.tokenizer.max_length, seed)
+
+
+if __name__ == "__main__":
+    main()
