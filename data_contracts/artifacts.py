@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class File(BaseModel):
@@ -28,6 +28,15 @@ class Artifact(BaseModel):
     files: dict[str, File] = Field(description="Byte hash of each file below `uri`.")
     rows_in: int
     rows_out: int
+
+    @field_validator("files")
+    @classmethod
+    def _names_stay_inside(cls, files: dict[str, File]) -> dict[str, File]:
+        for name in files:
+            parts = name.split("/")
+            if name.startswith("/") or "\\" in name or "\0" in name or {"", ".", ".."} & set(parts):
+                raise ValueError(f"{name!r} is no file below the artifact's folder")
+        return files
 
 
 class RawCorpus(Artifact):
@@ -117,6 +126,26 @@ class RegisteredModel(Artifact):
     created: bool = Field(description="False: a version with this digest was there already.")
 
 
+class Check(BaseModel):
+    """A bound of the recipe's section `promotion`, and whether the version keeps it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    what: str
+    value: float
+    kind: Literal["floor", "ceiling"]
+    bound: float
+    passed: bool
+
+    def sentence(self) -> str:
+        how = {
+            ("floor", True): "meets",
+            ("floor", False): "is below",
+            ("ceiling", True): "is within",
+            ("ceiling", False): "is above",
+        }[self.kind, self.passed]
+        return f"{self.what} {self.value:.4f} {how} the {self.kind} of {self.bound:g}."
+
+
 class PromotionDecision(BaseModel):
     """What became of the challenger, and why. Not promoted is a result, not an error."""
 
@@ -130,3 +159,6 @@ class PromotionDecision(BaseModel):
     rows_compared: int = 0
     rows_left_out: int = 0
     difference: Interval | None = Field(None, description="Challenger's macro-F1 minus the champion's.")
+    accuracy_difference: float | None = Field(None, description="Challenger's accuracy minus the champion's.")
+    mcnemar_p: float | None = Field(None, description="McNemar's exact test of equal accuracy (1947), two-sided.")
+    checks: tuple[Check, ...] = ()

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from data_contracts.errors import RecipeError
+from data_contracts.yaml_text import read_yaml
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
@@ -22,7 +22,7 @@ SPLIT_SALT = "noisefold-split-1"
 
 
 class Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class Columns(Part):
@@ -49,7 +49,7 @@ class TextLimits(Part):
     """Limits in characters (Unicode code points), so that they suit any language."""
 
     min_characters: int = Field(1, ge=0, description="Fewest characters after white space is stripped.")
-    max_characters: int = Field(20_000, ge=1, description="Most characters.")
+    max_characters: int = Field(20_000, ge=1, le=1 << 24, description="Most characters.")
     allow_replacement_character: bool = Field(False, description="Accept U+FFFD, the mark of broken encoding.")
     allow_control_characters: bool = Field(True, description="Accept C0/C1 controls other than tab and line ends.")
 
@@ -136,17 +136,13 @@ def load_contract(name_or_path: str, base: Path | None = None) -> DataContract:
     bundled = Path(__file__).parent / f"{name_or_path}.yaml"
     looks_like_path = name_or_path.endswith((".yaml", ".yml", ".json")) or "/" in name_or_path
     path = (base or Path()) / name_or_path if looks_like_path else bundled
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        names = sorted(p.stem for p in Path(__file__).parent.glob("*.yaml"))
+    names = sorted(p.stem for p in Path(__file__).parent.glob("*.yaml"))
+    if not looks_like_path and name_or_path not in names:
         raise RecipeError(
-            f"contract {name_or_path}: no such file and no bundled contract of that name.",
+            f"contract {name_or_path[:200]}: no such file and no bundled contract of that name.",
             f"Bundled: {', '.join(names)}. `noisefold contract infer FILE` drafts one from data.",
-        ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"contract {path}: {error}", "The contract must be readable UTF-8 YAML.") from None
-    return parse_contract(data, origin=str(path))
+        )
+    return parse_contract(read_yaml(path, "contract"), origin=str(path))
 
 
 def parse_contract(data: Any, *, origin: str) -> DataContract:

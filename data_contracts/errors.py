@@ -36,3 +36,36 @@ class TrainingError(NoisefoldError):
 
 class ServiceUnavailable(NoisefoldError):
     """A server that the run needs does not answer within its probe."""
+
+
+def stop_signal(error: BaseException | None) -> BaseException | None:
+    """The SIGTERM or Ctrl-C that an error goes back to, if one does.
+
+    A signal may reach a library where its own tidying up then fails (Prefect, between two states: "Task run is not
+    set"): what comes out is that failure, and the signal stands in its context alone.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, KeyboardInterrupt) or type(error).__name__ in ("TerminationSignal", "Terminated"):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def printable(text: str) -> str:
+    """Data quoted in the terminal must not move its cursor, colour it, or turn its words round."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def printable_json(document: str) -> str:
+    """JSON of the same meaning without the characters that `printable` escapes."""
+    if document.isprintable():
+        return document
+    units = (c.encode("utf-16-be", "surrogatepass") for c in document)
+    return "".join(
+        c if c.isprintable() or c == "\n" else "".join(f"\\u{u[i]:02x}{u[i + 1]:02x}" for i in range(0, len(u), 2))
+        for c, u in zip(document, units, strict=True)
+    )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,8 +27,10 @@ from data_contracts.contract import (
     TextLimits,
 )
 from data_contracts.errors import SourceError
+from data_contracts.table_batch import MAX_CELL_CHARACTERS
 from data_contracts.tables import decompressed, name_parts, read_batches
 from data_contracts.text import SPLIT_NAMES, draw_split, text_hash
+from data_contracts.urls import redacted, resolve, shown_url
 
 MAX_ROWS = 200_000  # read of each file: the limits have headroom, so more rows would hardly move them
 MAX_LABELS = 100  # up to here the label values are written out
@@ -79,7 +84,7 @@ def infer_contract(source: str | Mapping[Split, str], name: str | None = None) -
             file_splits += [split] * len(batch.rows)
             rows += len(batch.rows)
         if not rows:
-            raise SourceError(f"{url}: no rows.", "Check the export that writes it.")
+            raise SourceError(f"{shown_url(url)}: no rows.", "Check the export that writes it.")
     for column in columns.values():
         column.close()
     first = next(iter(urls.values()))
@@ -90,24 +95,35 @@ def read_file(url: str) -> Any:
     """Batches of at most `MAX_ROWS` rows of one file."""
     import fsspec
 
-    plain = urlsplit(url).path if "://" in url else url
+    plain, shown = urlsplit(url).path if "://" in url else url, shown_url(url)
     kind, compression = name_parts(plain)
     if kind is None:
-        raise SourceError(f"{url}: the name does not tell the format.", "Name it .csv, .jsonl or .parquet (.gz, .zst).")
+        raise SourceError(
+            f"{shown}: the name does not tell the format.", "Name it .csv, .jsonl or .parquet (.gz, .zst)."
+        )
     seekable = kind == "parquet"
     options = {} if seekable or not url.startswith("http") else {"block_size": 0}
-    try:
-        with fsspec.open(url, "rb", **options) as file:
-            stream: IO[bytes] = decompressed(file, compression)
-            batches = read_batches(stream, plain.rsplit("/", 1)[-1], format=kind, batch_rows=20_000)
-            try:
-                yield from islice(batches, MAX_ROWS // 20_000)
-            finally:
-                batches.close()
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise SourceError(
-            f"{url}: {error.strerror or 'no such file'}.", "Give the path of one readable file."
-        ) from error
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(fsspec.open(resolve(url), "rb", **options))
+            if seekable and compression:
+                spool = stack.enter_context(tempfile.TemporaryFile())
+                shutil.copyfileobj(decompressed(file, compression, shown), spool, 1 << 20)
+                file, compression = spool, None
+        except (SourceError, MemoryError):
+            raise
+        except Exception as error:  # whatever a file system raises: a person at a terminal reads it
+            reason = getattr(error, "strerror", None) or redacted(str(error)) or type(error).__name__
+            raise SourceError(f"{shown}: {reason}.", "Give the path of one readable file.") from None
+        stream: IO[bytes] = decompressed(file, compression, shown)
+        batches = read_batches(stream, plain.rsplit("/", 1)[-1], format=kind, batch_rows=20_000)
+        rows = 0
+        with contextlib.closing(batches):
+            for batch in batches:
+                yield batch
+                rows += len(batch.rows)
+                if rows >= MAX_ROWS:
+                    return
 
 
 def _name_of(url: str) -> str:
@@ -215,7 +231,7 @@ def _limits(
         columns=roles,
         text=TextLimits(
             min_characters=1,  # a short text is no fault: only blank ones are refused
-            max_characters=_round_up(HEADROOM * longest),
+            max_characters=min(_round_up(HEADROOM * longest), MAX_CELL_CHARACTERS),
             allow_replacement_character=allow_replaced,
         ),
         labels=Labels(

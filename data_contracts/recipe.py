@@ -8,17 +8,19 @@ credentials only (`tasks.settings`). Where a default was measured, the field say
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 
 from data_contracts.contract import DataContract, Split, load_contract
 from data_contracts.errors import RecipeError
 from data_contracts.model_config import LowRank, ModelConfig, PretrainedEncoder
 from data_contracts.section import Section, kind_is
+from data_contracts.urls import HOW, credential_in, misplaced_variable, redacted
+from data_contracts.yaml_text import parse_yaml, read_yaml
 
 # --- source: where the rows come from ---------------------------------------------------------------------------------
 
@@ -202,6 +204,21 @@ class PromotionConfig(Section):
     bootstrap_samples: int = Field(2000, ge=50, le=100_000, description="Paired resamples of the test rows.")
     min_accuracy: float = Field(0.0, ge=0, le=1, description="Floor; also for a first champion.")
     min_macro_f1: float = Field(0.0, ge=0, le=1, description="Floor; also for a first champion.")
+    min_class_f1: float = Field(0.0, ge=0, le=1, description="Floor of the F1 of every class.")
+    min_slice_accuracy: float = Field(0.0, ge=0, le=1, description="Floor of the accuracy on every slice.")
+    slices: tuple[str, ...] = Field(
+        ("label", "length"),
+        description="What min_slice_accuracy looks at: label, length, slices of the contract.",
+    )
+    min_slice_rows: int = Field(50, ge=1, description="Test rows below which a slice decides nothing.")
+    max_nll: float | None = Field(None, gt=0, description="Ceiling of the mean -log p(label), in nats.")
+    max_ece: float | None = Field(None, gt=0, le=1, description="Ceiling of the expected calibration error.")
+    max_megabytes: float | None = Field(None, gt=0, description="Ceiling of the size of what is served, in 10^6 bytes.")
+    max_milliseconds_per_text: float | None = Field(
+        None,
+        gt=0,
+        description="Ceiling of the CPU time per text in the process that serves test rows.",
+    )
 
 
 class ExecutionConfig(Section):
@@ -211,7 +228,13 @@ class ExecutionConfig(Section):
     retry_delay_seconds: float = Field(
         10.0, ge=0, le=3600, description="Wait before the first further attempt; doubles."
     )
+    wait_seconds: float = Field(
+        0.0, ge=0, le=604_800, description="Wait this long for another retrain of this recipe or model; 0: refuse."
+    )
     train_timeout_seconds: float = Field(6 * 3600, gt=0, description="Wall-clock limit of one training attempt.")
+    stage_timeout_seconds: float = Field(
+        4 * 3600, gt=0, description="Wall-clock limit of one attempt of any stage; train has its own beside it."
+    )
     batch_rows: int = Field(50_000, ge=100, le=10_000_000, description="Rows per Arrow batch: bounds the memory.")
 
 
@@ -273,6 +296,21 @@ class Recipe(Section):
                 "low_rank freezes the weights it finds, which from scratch are random: "
                 "give model.encoder a pretrained path, or set training.warm_start: champion"
             )
+        known = ("label", "length", *self.contract.columns.slices)
+        unknown = [name for name in self.promotion.slices if name not in known]
+        if unknown:
+            raise ValueError(f"promotion.slices: {', '.join(unknown)} is none of {', '.join(known)}")
+        return self
+
+    @model_validator(mode="after")
+    def _holds_no_secret(self) -> Recipe:
+        for field, text in _texts(self.model_dump()):
+            if "\0" in text:
+                raise ValueError(f"{field} holds a NUL character")
+            if (what := credential_in(text)) is not None:
+                raise ValueError(f"{field} holds {what}, which would be stored with the recipe. {HOW}")
+            if field.startswith(("source.url", "tokenizer.path")) and misplaced_variable(text):
+                raise ValueError(f"{field} may name a variable before the @ or in the query alone: all else is shown")
         return self
 
     def on(self, day: date) -> Recipe:
@@ -289,6 +327,19 @@ class Recipe(Section):
     @property
     def experiment(self) -> str:
         return self.registry.experiment or f"noisefold-{self.name}"
+
+
+def _texts(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
+    """Every text within a section, with its dotted field."""
+    if isinstance(value, str):
+        yield field, value
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield field, str(key)
+            yield from _texts(part, f"{field}.{key}" if field else str(key))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts(part, field)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -308,8 +359,8 @@ def parse_recipe(data: Any, *, origin: str, base: Path | None = None) -> Recipe:
         raise RecipeError(
             f"{origin}: expected a mapping of sections, found {type(data).__name__}.", "See `noisefold recipe show`."
         )
-    data = rebase(data, base) if base else data
     try:
+        data = rebase(data, base) if base else data
         return Recipe.model_validate(data, context={"base": base})
     except ValidationError as error:
         raise RecipeError(f"{origin}: {describe(error)}", "`noisefold recipe schema` lists every field.") from None
@@ -318,26 +369,6 @@ def parse_recipe(data: Any, *, origin: str, base: Path | None = None) -> Recipe:
 def load_recipe(path: str | Path, overrides: dict[str, Any] | None = None) -> Recipe:
     """Read a recipe from YAML or JSON (safe loader: tags that would build objects are refused)."""
     return parse_recipe(merge(read_yaml(path), overrides or {}), origin=str(path), base=Path(path).resolve().parent)
-
-
-def read_yaml(path: str | Path) -> Any:
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RecipeError(
-            f"{path}: no such file.", "Give the path of a YAML file, or the name of a deployment."
-        ) from None
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path}: not UTF-8 (byte {error.start}).", "Save the file as UTF-8.") from None
-    except OSError as error:
-        raise RecipeError(f"{path}: {error.strerror}.", "Check the path and its permissions.") from None
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise RecipeError(f"{path}:{where} {getattr(error, 'problem', error)}.", "Mend the YAML there.") from None
 
 
 def merge(data: Any, overrides: dict[str, Any]) -> Any:
@@ -359,10 +390,12 @@ def parse_set(text: str) -> tuple[str, Any]:
     """`training.max_epochs=3` → ("training.max_epochs", 3); the value is read as YAML."""
     key, separator, value = text.partition("=")
     if not separator or not re.fullmatch(r"[a-z_][\w]*(\.[\w]+)*", key.strip()):
-        raise RecipeError(f"--set {text}: expected section.field=value.", "For example --set training.max_epochs=3.")
+        raise RecipeError(
+            f"--set {redacted(text)}: expected section.field=value.", "For example --set training.max_epochs=3."
+        )
     try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
+        return key.strip(), parse_yaml(value, f"--set {key.strip()}")
+    except RecipeError:
         return key.strip(), value
 
 
@@ -373,11 +406,12 @@ def describe(error: ValidationError) -> str:
         where = ".".join(str(part) for part in fault["loc"] if not _is_union_tag(part, fault["loc"])) or "recipe"
         message = fault["msg"].removeprefix("Value error, ")
         got = fault.get("input")
-        shown = f" (got {got!r})" if isinstance(got, (str, int, float, bool)) and len(repr(got)) < 80 else ""
+        short = isinstance(got, (str, int, float, bool)) and len(repr(got)) < 80
+        shown = f" (got {redacted(repr(got))})" if short else ""
         if fault["type"] == "extra_forbidden":
             message = "unknown key"
         lines.append(f"{where}: {message}{shown}")
-    return "; ".join(lines) + "."
+    return redacted("; ".join(lines)) + "."
 
 
 def _descendants(section: type[Section]) -> list[type[Section]]:
@@ -419,7 +453,10 @@ def rebase(data: dict[str, Any], base: Path) -> dict[str, Any]:
 def _folder_or_name(value: Any, base: Path) -> Any:
     """A hub name (`owner/model`) looks like a relative path; it is one where such a folder exists."""
     moved = _absolute(value, base)
-    return moved if isinstance(moved, str) and (moved.startswith("file") or Path(moved).exists()) else value
+    try:
+        return moved if isinstance(moved, str) and (moved.startswith("file") or Path(moved).exists()) else value
+    except OSError:  # a name that no file can have
+        return value
 
 
 def _absolute(value: Any, base: Path) -> Any:

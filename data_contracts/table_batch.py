@@ -14,6 +14,14 @@ import pyarrow as pa
 from data_contracts.errors import SourceError
 
 BAD_BYTES = re.compile("[\udc80-\udcff]")  # what errors="surrogateescape" leaves of bytes that do not decode
+# A quote that is never closed swallows the rest of the file; stop long before it swallows the memory.
+MAX_CELL_CHARACTERS = 1 << 24
+MAX_LINE_CHARACTERS = 1 << 25
+# Text shrinks 3 to 10 times, rows that repeat one another up to some 50 times; gzip can 1,030 times.
+MAX_EXPANSION = 200
+FREE_EXPANSION = 1 << 26  # bytes
+MAX_COLUMNS = 10_000
+BATCH_CHARACTERS = 1 << 25  # a batch of long rows is cut where it has so many
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -45,6 +53,8 @@ def bad_encoding(place: Place, row: int) -> SourceError:
 
 def check_columns(file: str, there: Sequence[str], wanted: Sequence[str] | None) -> list[str]:
     """The wanted columns, or an error that lists what is there and the nearest name."""
+    if len(there) > MAX_COLUMNS:
+        raise SourceError(f"{file}: {len(there):,} columns.", f"At most {MAX_COLUMNS:,} are read.")
     if wanted is None:
         return list(dict.fromkeys(there))
     for name in wanted:
@@ -52,7 +62,7 @@ def check_columns(file: str, there: Sequence[str], wanted: Sequence[str] | None)
             folded = {other.strip().casefold(): other for other in there}
             near = difflib.get_close_matches(name.strip().casefold(), folded, n=1, cutoff=0.6)
             hint = f" Did you mean {folded[near[0]]!r}?" if near else ""
-            shown = ", ".join(map(repr, there[:20])) + (" …" if len(there) > 20 else "")
+            shown = ", ".join(repr(other[:60]) for other in there[:20]) + (" …" if len(there) > 20 else "")
             raise SourceError(
                 f"{file}: no column {name!r}. It has {shown}.{hint}", "Name the column in the contract, under columns."
             )

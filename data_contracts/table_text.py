@@ -10,6 +10,9 @@ from typing import Any
 
 from data_contracts.table_batch import (
     BAD_BYTES,
+    BATCH_CHARACTERS,
+    MAX_CELL_CHARACTERS,
+    MAX_LINE_CHARACTERS,
     Batch,
     Place,
     bad_encoding,
@@ -19,15 +22,14 @@ from data_contracts.table_batch import (
     strings,
 )
 
-# A quote that is never closed swallows the rest of the file; stop long before it swallows the memory.
-MAX_CELL_CHARACTERS = 1 << 24
-
 
 def read_csv(
     text: io.TextIOWrapper, place: Place, columns: Sequence[str] | None, _: str | None, batch_rows: int
 ) -> Iterator[Batch]:
     csv.field_size_limit(MAX_CELL_CHARACTERS)
-    reader = csv.reader(text, strict=True)  # RFC 4180; strict: an open or misplaced quote is an error, not a guess
+    reader = csv.reader(
+        lines(text, place), strict=True
+    )  # RFC 4180; strict: an open or misplaced quote is an error, not a guess
     with _csv_faults(place, reader):
         header = next((record for record in reader if record), None)
     if header is None:
@@ -38,6 +40,7 @@ def read_csv(
     positions = {name: header.index(name) for name in wanted}
     while True:
         records: list[list[str]] = []
+        characters = 0
         with _csv_faults(place, reader):
             for record in reader:
                 if not record:  # a blank line
@@ -49,7 +52,8 @@ def read_csv(
                     )
                     raise place.error(what, "Quote cells that hold commas, quotes or line breaks (RFC 4180).")
                 records.append(record)
-                if len(records) == batch_rows:
+                characters += sum(map(len, record)) + len(record)
+                if len(records) == batch_rows or characters > BATCH_CHARACTERS:
                     break
         if not records:
             return
@@ -58,6 +62,17 @@ def read_csv(
         cells = {name: [record[at] or None for record in records] for name, at in positions.items()}
         rows = range(first, first + len(records))
         yield Batch({name: strings(values, rows, place) for name, values in cells.items()}, numbers(rows))
+
+
+def lines(text: io.TextIOWrapper, place: Place) -> Iterator[str]:
+    """The lines of a stream; one without end is an error before it fills the memory."""
+    read = text.readline
+    while line := read(MAX_LINE_CHARACTERS):
+        if len(line) == MAX_LINE_CHARACTERS:
+            raise place.error(
+                f"a line of more than {MAX_LINE_CHARACTERS:,} characters", "Check the export.", place.row + 1
+            )
+        yield line
 
 
 class _csv_faults:
@@ -80,17 +95,19 @@ def read_jsonl(
     text: io.TextIOWrapper, place: Place, columns: Sequence[str] | None, text_column: str | None, batch_rows: int
 ) -> Iterator[Batch]:
     text.reconfigure(newline="\n")
-    checked, wanted = False, list(columns or ())
+    checked, wanted, source = False, list(columns or ()), lines(text, place)
     while True:
         records: list[dict[str, Any]] = []
         rows: list[int] = []
-        for line in text:
+        characters = 0
+        for line in source:
             place.row += 1
             if line.isspace():
                 continue
             records.append(_record(line, place))
             rows.append(place.row)
-            if len(records) == batch_rows:
+            characters += len(line)
+            if len(records) == batch_rows or characters > BATCH_CHARACTERS:
                 break
         if not place.row:
             raise place.error("the file is empty", "Check the export that writes it.")

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from data_contracts.errors import NoisefoldError, RecipeError
+from data_contracts.errors import NoisefoldError, RecipeError, printable, stop_signal
 
 if TYPE_CHECKING:
     from data_contracts.recipe import Recipe
@@ -25,16 +29,41 @@ class Friendly(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with terminable():
+                return super().invoke(ctx)
         except NoisefoldError as error:
             show_error(error.cause, error.remedy)
             ctx.exit(1)
-        except KeyboardInterrupt:
-            click.echo("Stopped. What is finished is kept; the same command goes on from there.", err=True)
-            ctx.exit(130)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
+        except BaseException as error:
+            stop = stop_signal(error)
+            if stop is None:
+                raise
+            click.echo("Stopped. What is finished is kept; the same command goes on from there.", err=True)
+            ctx.exit(130 if isinstance(stop, KeyboardInterrupt) else 143)
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM unwinds the stack as Ctrl-C does, so that processes are ended and runs are closed on the way."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def raise_it(*_: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, raise_it)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @click.group(cls=Friendly, context_settings=CONTEXT)
@@ -49,6 +78,9 @@ def main() -> None:
 _set = click.option(
     "--set", "overrides", multiple=True, metavar="SECTION.FIELD=VALUE", help="Replace a field; may be given repeatedly."
 )
+
+
+_model = click.option("--model", default="noisefold-sample", show_default=True, help="Registered model.")
 
 
 @main.command()
@@ -118,17 +150,67 @@ def shown(path: str | Path) -> str:
 
 @main.command()
 @click.argument("texts", nargs=-1)
-@click.option("--model", default="noisefold-sample", show_default=True, help="Registered model.")
+@_model
 @click.option("--version", "alias", default="champion", show_default=True, help="Alias or version number.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line instead of a table.")
 def predict(texts: tuple[str, ...], model: str, alias: str, as_json: bool) -> None:
     """Label TEXTS (or the lines of standard input) with the champion."""
-    rows = list(texts) or [line.rstrip("\n") for line in sys.stdin]
+    try:
+        rows = list(texts) or [line.rstrip("\n") for line in sys.stdin]
+        "".join(rows).encode()
+    except UnicodeError:
+        raise NoisefoldError("The text is not in the terminal's encoding.", "Give it as UTF-8.") from None
     if not rows or not all(row.strip() for row in rows):
         raise NoisefoldError("There is no text to predict, or one is empty.", 'For example: noisefold predict "…".')
     from flows.terminal import predict_in_terminal
 
     predict_in_terminal(rows, model, alias, as_json)
+
+
+_unchecked = click.option("--unchecked", is_flag=True, help="Even if it does not serve as it was measured.")
+
+
+@main.command()
+@_model
+@click.option("--limit", "-n", default=20, show_default=True, help="Newest moves to show; 0: all.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per move, the oldest first.")
+def history(model: str, limit: int, as_json: bool) -> None:
+    """Show who is champion, and every move of an alias: when, who, from, to, why."""
+    from flows.terminal import history_in_terminal
+
+    history_in_terminal(model, limit, as_json)
+
+
+@main.command()
+@click.argument("version")
+@_model
+@click.option("--why", required=True, help="For the ledger.")
+@_unchecked
+def promote(version: str, model: str, why: str, unchecked: bool) -> None:
+    """Make VERSION (a number, or an alias such as challenger) champion, once it serves as it was measured."""
+    from flows.terminal import release_in_terminal
+
+    release_in_terminal("promote", model, said(why), unchecked=unchecked, version=version)
+
+
+@main.command()
+@_model
+@click.option("--why", default="Rolled back by hand.", show_default=True, help="For the ledger.")
+@_unchecked
+def rollback(model: str, why: str, unchecked: bool) -> None:
+    """Make the previous champion champion again; safe to repeat.
+
+    No retrain makes the version that goes champion again; `noisefold promote` can.
+    """
+    from flows.terminal import release_in_terminal
+
+    release_in_terminal("rollback", model, said(why), unchecked=unchecked)
+
+
+def said(why: str) -> str:
+    if not why.strip():
+        raise NoisefoldError("--why is empty.", "Say why in a sentence: it stands in the ledger.")
+    return why.strip()
 
 
 @main.command()
@@ -154,7 +236,9 @@ def show(recipe: str, overrides: tuple[str, ...]) -> None:
     import yaml
 
     document = find_recipe(recipe, overrides).model_dump(mode="json")
-    click.echo(yaml.safe_dump(document, allow_unicode=True, sort_keys=False), nl=False)
+    text = yaml.safe_dump(document, allow_unicode=True, sort_keys=False)
+    shown = text if text.replace("\n", "").isprintable() else yaml.safe_dump(document, sort_keys=False)
+    click.echo(shown, nl=False)
 
 
 @recipe_group.command()
@@ -163,7 +247,9 @@ def show(recipe: str, overrides: tuple[str, ...]) -> None:
 def check(recipe: str, overrides: tuple[str, ...]) -> None:
     """Say whether the recipe is valid; name every field that is not."""
     parsed = find_recipe(recipe, overrides)
-    click.echo(f"{recipe}: valid. Recipe {parsed.name}, model {parsed.model_name}, experiment {parsed.experiment}.")
+    click.echo(
+        f"{printable(recipe)}: valid. Recipe {parsed.name}, model {parsed.model_name}, experiment {parsed.experiment}."
+    )
 
 
 @recipe_group.command()
@@ -219,7 +305,7 @@ def infer(file: str, name: str | None, output: str | None) -> None:
 def write_new(text: str, output: str | None, next_step: str) -> None:
     """To the terminal, or to a file that is not there yet."""
     if output is None:
-        click.echo(text, nl=False)
+        click.echo(printable(text) if sys.stdout.isatty() else text, nl=False)
         return
     path = Path(output)
     if path.exists():
@@ -237,8 +323,13 @@ def find_recipe(name_or_file: str, overrides: tuple[str, ...], base: Path = Path
         return load_recipe(base / name_or_file, changes)
     # Beside the command first: a team keeps its own prefect.yaml; the bundled one serves everywhere else.
     file = next((p for p in (Path("prefect.yaml"), REPOSITORY / "prefect.yaml") if p.is_file()), None)
-    deployments = (read_yaml(file).get("deployments") or []) if file else []
-    named = {d["name"]: (d.get("parameters") or {}).get("recipe") or {} for d in deployments if d.get("name")}
+    content = read_yaml(file) if file else {}
+    deployments = content.get("deployments") if isinstance(content, dict) else None
+    named = {
+        str(d["name"]): parameters.get("recipe") or {}
+        for d in (deployments if isinstance(deployments, list) else [])
+        if isinstance(d, dict) and d.get("name") and isinstance(parameters := d.get("parameters") or {}, dict)
+    }
     if name_or_file not in named:
         raise RecipeError(
             f"There is no deployment named {name_or_file} in {file or 'prefect.yaml'} (it has {', '.join(named)}).",
@@ -253,15 +344,12 @@ def show_error(cause: str, remedy: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from data_contracts.urls import redacted
+
     console = Console(stderr=True, highlight=False)
-    console.print(Text("error: ", style="bold red") + Text(_printable(cause)), soft_wrap=True)
+    console.print(Text("error: ", style="bold red") + Text(printable(redacted(cause))), soft_wrap=True)
     if remedy:
-        console.print(Text("       ") + Text(_printable(remedy)), soft_wrap=True)
-
-
-def _printable(text: str) -> str:
-    """Data quoted in a message must not move the cursor or colour the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+        console.print(Text("       ") + Text(printable(remedy)), soft_wrap=True)
 
 
 if __name__ == "__main__":

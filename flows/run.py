@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -12,7 +13,9 @@ from typing import Any, Literal
 from prefect import Task, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas import State
+from prefect.context import TagsContext
 from prefect.runtime import flow_run
+from prefect.task_engine import TaskRunTimeoutError
 from pydantic import BaseModel, ConfigDict
 
 from data_contracts.artifacts import (
@@ -23,14 +26,21 @@ from data_contracts.artifacts import (
     RegisteredModel,
     TrainedModel,
 )
+from data_contracts.errors import stop_signal
 from data_contracts.recipe import Recipe
+from data_contracts.urls import redacted, shown_url
+from tasks.dead_runs import close_left
 from tasks.ingest import fingerprint
+from tasks.lease import Held, Leases, Owner, this_process
 from tasks.progress import report as report_progress
+from tasks.progress import tell
 from tasks.promote import champion_bundle
+from tasks.readable import markdown
+from tasks.scratch import scratch
 from tasks.settings import Settings
-from tasks.stage import STAGE, healing
+from tasks.stage import STAGE, Interrupted, healing
 from tasks.store import ArtifactStore
-from tasks.tracking import Tracker, connect, git_commit, open_tracker
+from tasks.tracking import OWNER, Tracker, connect, git_commit, open_tracker
 
 WARM_START = "noisefold.warm_start"
 
@@ -69,13 +79,22 @@ class Run:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe, self.settings = recipe, Settings()
         self.store = ArtifactStore(self.settings.artifacts_url, self.settings.work)
-        self.ledger = self.settings.root / "ledger.jsonl"
+        self.ledger = self.settings.ledger
         self.stages: list[StageRecord] = []
         self._artifacts: dict[str, str] = {}
         self._failed_attempts: Counter[str] = Counter()
         self._started = time.monotonic()
 
     def __enter__(self) -> Run:
+        with ExitStack() as opened:
+            self.lease = opened.enter_context(self._take_lease())
+            opened.enter_context(TagsContext(current_tags=set()))  # the process is named on the flow run, once
+            opened.enter_context(scratch(self.settings.work))
+            self._begin()
+            self._opened = opened.pop_all()
+        return self
+
+    def _begin(self) -> None:
         connect(self.settings)  # a server that does not answer ends the run before any work is done
         self.fingerprint: str = self._attempt(_fingerprint)(self.recipe.source)
         self.lineage = {
@@ -83,33 +102,57 @@ class Run:
             "noisefold.flow_run_name": str(flow_run.name or ""),
             "noisefold.git_commit": git_commit(),
         }
+        self.opened_by = {**self.lineage, OWNER: self.lease.lease.owner.model_dump_json()}
         self.tracker: Tracker = self._open()
-        return self
+        self.lease.update(run_id=self.tracker.run_id)
+        for line in self._attempt(_close_left)(self.tracker, self.lease.left):
+            tell("lease", line)
+        self.lease.update(left=())
+
+    def _take_lease(self) -> Held:
+        """One retrain at a time of a recipe, and of a registered model."""
+        return self._lease(
+            f"retrain {self.recipe.name}", [f"recipe {self.recipe.name}", f"model {self.recipe.model_name}"]
+        )
+
+    def _lease(self, work: str, holds: list[str]) -> Held:
+        owner = this_process(flow_run_id=str(flow_run.id or ""), flow_run_name=str(flow_run.name or ""))
+        wait = self.recipe.execution.wait_seconds
+        return Leases(self.settings.root).take(work, holds, owner, wait, lambda text: tell("lease", text))
 
     def _open(self) -> Tracker:
-        return self._attempt(_open_run)(self.settings, self.recipe, self.fingerprint, self.lineage)
+        return self._attempt(_open_run)(self.settings, self.recipe, self.fingerprint, self.opened_by)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        with self._opened:  # the lease goes last, when the MLflow run is closed
+            self._close(kind, error)
+
+    def _close(self, kind: type[BaseException] | None, error: BaseException | None) -> None:
         if kind is None:
             self.tracker.end("FINISHED")
             return
         # A signal is no fault of the run: MLflow calls it killed. Telling so must not hide the fault itself.
-        status = "FAILED" if issubclass(kind, Exception) else "KILLED"
+        stop = stop_signal(error)
+        status = "FAILED" if issubclass(kind, Exception) and stop is None else "KILLED"
         try:
-            self.tracker.set_tags({"noisefold.error": str(error)[:4000]})
+            self.tracker.set_tags({"noisefold.error": redacted(str(error))[:4000]})
             self.tracker.end(status)
         except Exception as unreachable:
             assert error is not None
             error.add_note(f"The MLflow run {self.tracker.run_id} could not be closed: {unreachable}")
+        if stop is not None and stop is not error:
+            raise stop from error
 
     def __call__(self, stage: Task[..., Any], *arguments: Any) -> Any:
         """Carry out one stage with the recipe's retries and write down how it went."""
         name, started = stage.name, time.monotonic()
+        self.lease.check()
         report_progress(name, 0)
         state: State = self._attempt(stage)(*arguments, return_state=True)
         if state.is_failed() or state.is_crashed():
             report_progress(name, 0, state="failed")
-        result = state.result()
+        with self._in_time(stage):
+            result = state.result()
         how: Literal["ran", "cached", "retried"] = (
             "cached" if state.name == "Cached" else "retried" if self._failed_attempts[name] else "ran"
         )
@@ -147,7 +190,7 @@ class Run:
             decision=decision,
             experiment_id=self.tracker.experiment_id,
             run_id=self.tracker.run_id,
-            tracking_uri=self.tracker.tracking_uri,
+            tracking_uri=shown_url(self.tracker.tracking_uri),
             flow_run_id=str(flow_run.id or ""),
             seconds=round(time.monotonic() - self._started, 1),
             artifacts=self._artifacts,
@@ -159,11 +202,29 @@ class Run:
 
     def _attempt(self, stage: Task[..., Any]) -> Callable[..., Any]:
         execution = self.recipe.execution
-        return stage.with_options(
+        attempt = stage.with_options(
             retries=execution.retries,
             retry_delay_seconds=[execution.retry_delay_seconds * 2**attempt for attempt in range(execution.retries)],
             retry_condition_fn=healing(self._failed_attempts),
+            timeout_seconds=self._limit(stage),
         )
+        return self._in_time(stage)(attempt)
+
+    def _limit(self, stage: Task[..., Any]) -> float:
+        """Seconds that one attempt may take. Training is ended by `train` itself, so that it can save a checkpoint."""
+        execution = self.recipe.execution
+        own = execution.train_timeout_seconds if stage.name == "train" else 0.0
+        return own + execution.stage_timeout_seconds
+
+    @contextmanager
+    def _in_time(self, stage: Task[..., Any]) -> Iterator[None]:
+        """Prefect's word for an attempt that was ended says neither which stage it was nor which field to change."""
+        try:
+            yield
+        except TaskRunTimeoutError as error:
+            raise Interrupted(
+                f"{stage.name} was ended at its limit of {self._limit(stage):g} s (execution.stage_timeout_seconds)."
+            ) from error
 
 
 def as_markdown(result: Retrained, run_url: str) -> str:
@@ -172,7 +233,7 @@ def as_markdown(result: Retrained, run_url: str) -> str:
     lines = [
         f"# {result.recipe}: {decision.outcome.replace('_', ' ')}",
         "",
-        *[f"- {reason}" for reason in decision.reasons],
+        *[f"- {markdown(reason, 2000)}" for reason in decision.reasons],
         "",
         f"Model `{result.model_uri}` · [MLflow run]({run_url})",
         "",
@@ -202,6 +263,11 @@ def _rows(result: Artifact | PromotionDecision) -> tuple[int, int]:
 @task(name="fingerprint", **STAGE)
 def _fingerprint(source: Any) -> str:
     return fingerprint(source)
+
+
+@task(name="close-dead-runs", **STAGE)
+def _close_left(tracker: Tracker, left: tuple[Owner, ...]) -> list[str]:
+    return close_left(left, tracker.client, tracker.run_id)
 
 
 @task(name="open-run", **STAGE)

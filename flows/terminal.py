@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -22,8 +22,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from data_contracts.errors import NoisefoldError
+from data_contracts.errors import NoisefoldError, printable, printable_json, stop_signal
 from data_contracts.recipe import Recipe
+from data_contracts.urls import redacted, shown_url
 from flows.environment import embed, running_server, switches
 from tasks.progress import Progress as Report
 from tasks.progress import listening
@@ -38,6 +39,11 @@ R = TypeVar("R")
 _STYLE = {"ran": "green", "cached": "cyan", "retried": "yellow", "failed": "red", "running": ""}
 
 
+def safe(text: str) -> str:
+    """Foreign text on the terminal: no control characters, no markup of rich's."""
+    return escape(printable(text))
+
+
 def run_in_terminal(recipe: Recipe, *, verbose: bool = False, as_json: bool = False) -> None:
     """Run the flow, show how far it is, print the summary (or the result as JSON, with progress on stderr)."""
     console, settings, started = Console(highlight=False, stderr=as_json), Settings(), time.monotonic()
@@ -49,7 +55,7 @@ def run_in_terminal(recipe: Recipe, *, verbose: bool = False, as_json: bool = Fa
 
     result = run_flow(load, StageBars(console), settings, verbose=verbose)
     if as_json:
-        print(result.model_dump_json())
+        print(printable_json(result.model_dump_json()))
         return
     print_summary(console, result, settings, time.monotonic() - started)
 
@@ -80,11 +86,11 @@ def compare_in_terminal(
     else:
         table, look = finished_table(comparison, settings, out, command, verbose=verbose), []
     if as_json:
-        print(table.model_dump_json(exclude_none=True))
+        print(printable_json(table.model_dump_json(exclude_none=True)))
         return
     print_table(console, table)
     for line in [*([f"Written to {out} and {out.with_suffix('.json')}."] if out else []), *look]:
-        console.print(escape(line), soft_wrap=True)
+        console.print(safe(line), soft_wrap=True)
 
 
 def finished_table(
@@ -116,16 +122,18 @@ def run_flow(load: Callable[[], Callable[[], R]], bars: StageBars, settings: Set
             flow = load()
             if server is not None:
                 server.join()
-        with bars, listening(bars), heartbeat_off(mode):
+        with bars, listening(bars), heartbeat_off(mode), named_process():
             try:
                 return flow()
             except NoisefoldError:
                 raise
             except Exception as error:
+                if stop := stop_signal(error):
+                    raise stop from error
                 if verbose:
                     raise
                 raise NoisefoldError(
-                    f"{type(error).__name__}: {error}",
+                    redacted(f"{type(error).__name__}: {error}"),
                     "Finished stages are kept: the same command goes on from there. The traceback is in "
                     f"{settings.root / 'logs' / 'noisefold.log'}; --verbose shows it here.",
                 ) from error
@@ -143,15 +151,63 @@ def predict_in_terminal(texts: list[str], model: str, alias: str, as_json: bool)
     if as_json:
         for text, label, row in zip(texts, frame["label"], shares.to_dict("records"), strict=True):
             line = {"text": text, "label": label, "probabilities": {k: round(float(p), 6) for k, p in row.items()}}
-            console.out(json.dumps(line, ensure_ascii=False), highlight=False)
+            console.out(printable_json(json.dumps(line, ensure_ascii=False)), highlight=False)
         return
-    table = Table(title=f"{model} version {version} ({alias})", title_justify="left")
+    table = Table(title=safe(f"{model} version {version} ({alias})"), title_justify="left")
     table.add_column("text")
     table.add_column("label")
     table.add_column("probability", justify="right")
     for text, label, best in zip(texts, frame["label"], shares.max(axis=1), strict=True):
-        table.add_row(escape(text), escape(label), f"{best:.3f}")
+        table.add_row(safe(text), safe(label), f"{best:.3f}")
     console.print(table)
+
+
+def history_in_terminal(model: str, limit: int, as_json: bool) -> None:
+    """The aliases and their moves, the newest last."""
+    settings, console = Settings(), Console(highlight=False)
+    with writable_home(settings), quiet(False):
+        switches()
+        from tasks.releases import history
+
+        found = history(settings, model)
+    moves = found.moves[-limit:] if limit > 0 else found.moves
+    if as_json:
+        for move in moves:
+            console.out(printable_json(move.model_dump_json(by_alias=True)), highlight=False)
+        return
+    now = ", ".join(f"{alias} {version}" for alias, version in sorted(found.aliases.items())) or "no alias is set"
+    console.print(f"[bold]{safe(model)}[/]: {safe(now)}")
+    table = Table(box=SIMPLE)
+    for column in ("when (UTC)", "who", "by", "alias", "from", "to", "why"):
+        table.add_column(column, overflow="fold", justify="right" if column in ("from", "to") else "left")
+    for move in moves:
+        when = move.when[:19].replace("T", " ")
+        cells = (when, move.who, move.by, move.alias, move.before or "–", move.after or "–", move.why)
+        table.add_row(*(safe(cell) for cell in cells))
+    console.print(table)
+    if len(moves) < len(found.moves):
+        console.print(f"{len(found.moves) - len(moves):,} older moves: --limit 0 shows all.")
+
+
+def release_in_terminal(
+    action: Literal["promote", "rollback"], model: str, why: str, *, unchecked: bool, version: str = ""
+) -> None:
+    """Move the champion by hand and say what was done."""
+    settings, console = Settings(), Console(highlight=False)
+    with writable_home(settings), quiet(False):
+        switches()
+        from tasks.releases import promote_version, rollback
+
+        if action == "promote":
+            done = promote_version(settings, model, version, why, checked=not unchecked)
+        else:
+            done = rollback(settings, model, why, checked=not unchecked)
+    before = f", which was {done.before}" if done.before and done.moved else ""
+    console.print(f"{safe(model)}: champion is version [bold green]{done.champion}[/]{before}.", soft_wrap=True)
+    console.print(f"  · {safe(done.note)}", soft_wrap=True)
+    if action == "rollback" and done.moved and done.before:
+        text = f"  · No retrain makes version {done.before} champion again; noisefold promote can."
+        console.print(text, soft_wrap=True)
 
 
 class StageBars:
@@ -181,11 +237,14 @@ class StageBars:
         self.progress.stop()
 
     def __call__(self, report: Report) -> None:
+        if report.state == "told":
+            self.console.print(f"{report.stage:<9} {safe(report.note)}")
+            return
         if report.stage not in self.tasks:
             self.tasks[report.stage] = self.progress.add_task(report.stage, total=None, note="")
             self.started[report.stage] = time.monotonic()
         finished = report.state != "running"
-        note = escape(report.note)
+        note = safe(report.note)
         if finished:
             note = f"[{_STYLE[report.state]}]{report.state}[/]"
         total = 1 if finished else report.total
@@ -212,13 +271,13 @@ class CellBars(StageBars):
         for stage in [name for name in self.tasks if name != "cell"]:
             self.progress.remove_task(self.tasks.pop(stage))
         done, total = round(report.done), round(report.total or 0)
-        note = f"{min(done + 1, total)} of {total}: {escape(report.note)}"
+        note = f"{min(done + 1, total)} of {total}: {safe(report.note)}"
         self.progress.update(self.tasks["cell"], completed=done, total=total, note=note)
         if report.state == "running":
             self.started["this cell"] = time.monotonic()
         elif not self.live:
             seconds = time.monotonic() - self.started["this cell"]
-            self.console.print(f"{f'{done}/{total}':<9} {report.state:<8} {seconds:6.1f} s  {escape(report.note)}")
+            self.console.print(f"{f'{done}/{total}':<9} {report.state:<8} {seconds:6.1f} s  {safe(report.note)}")
 
 
 def print_table(console: Console, compared: Compared) -> None:
@@ -226,20 +285,20 @@ def print_table(console: Console, compared: Compared) -> None:
     from tasks.comparison_table import HEADER, cells_of, remarks
 
     lines = [dict(zip(HEADER, cells_of(row, compared.baseline), strict=True)) for row in compared.rows]
-    console.print(f"[bold]{compared.name}[/], {compared.test_rows:,} test rows; Δ from {escape(compared.baseline)}")
+    console.print(f"[bold]{compared.name}[/], {compared.test_rows:,} test rows; Δ from {safe(compared.baseline)}")
     for columns in (
         ("variant", "seeds", "accuracy", "macro-F1", "NLL", "ECE"),
-        ("variant", "Δ accuracy", "Δ macro-F1", "Δ NLL"),
+        ("variant", "valid macro-F1", "Δ accuracy", "Δ macro-F1", "Δ NLL"),
         ("variant", "parameters", "MB", "CPU s to train", "texts/s"),
     ):
         table = Table(box=SIMPLE)
         for column in columns:
             table.add_column(column, justify="left" if column == "variant" else "right")
         for line in lines:
-            table.add_row(*(escape(line[column].replace(" to ", ", ")) for column in columns))
+            table.add_row(*(safe(line[column].replace(" to ", ", ")) for column in columns))
         console.print(table)
     for remark in remarks(compared):
-        console.print(escape(remark), soft_wrap=True)
+        console.print(safe(remark), soft_wrap=True)
 
 
 def print_summary(console: Console, result: Retrained, settings: Settings, seconds: float) -> None:
@@ -263,9 +322,9 @@ def print_summary(console: Console, result: Retrained, settings: Settings, secon
 
     decision = result.decision
     verdict = {"promoted": "[bold green]champion[/]", "already_champion": "[bold cyan]champion already[/]"}
-    console.print(f"\n{result.model_uri} is {verdict.get(decision.outcome, '[bold yellow]not promoted[/]')}")
+    console.print(f"\n{safe(result.model_uri)} is {verdict.get(decision.outcome, '[bold yellow]not promoted[/]')}")
     for reason in decision.reasons:
-        console.print(f"  · {escape(reason)}")
+        console.print(f"  · {safe(reason)}")
     console.print(f"\n{seconds:.0f} s in all. To look at this run:")
     for line in how_to_look(result, settings):
         console.print(line, soft_wrap=True)
@@ -273,7 +332,7 @@ def print_summary(console: Console, result: Retrained, settings: Settings, secon
 
 def how_to_look(result: Retrained | ComparisonRun, settings: Settings) -> list[str]:
     addresses = running_server(settings)
-    prefect = os.environ.get("PREFECT_API_URL", "").removesuffix("/api") or "http://127.0.0.1:4200"
+    prefect = shown_url(os.environ.get("PREFECT_API_URL", "")).removesuffix("/api") or "http://127.0.0.1:4200"
     mlflow = result.tracking_uri if result.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
     if addresses:
         prefect, mlflow = addresses["prefect"], addresses["mlflow"]
@@ -326,11 +385,20 @@ def check_prefect(mode: str) -> None:
 
 def start_temporary_server() -> threading.Thread:
     """Boot Prefect's temporary server while the flow's imports run: both take seconds, and neither needs the other."""
-    from prefect.server.api.server import SubprocessASGIServer
+    from flows import temporary_server
 
-    thread = threading.Thread(target=lambda: SubprocessASGIServer().start(), daemon=True)
+    thread = threading.Thread(target=temporary_server.start, daemon=True)
     thread.start()
     return thread
+
+
+def named_process() -> contextlib.AbstractContextManager[object]:
+    """The flow run bears its process from its first moment on, so that it can be closed if the process dies then."""
+    from prefect import tags
+
+    from tasks.lease import this_process
+
+    return tags(this_process().tag)
 
 
 @contextlib.contextmanager

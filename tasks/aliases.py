@@ -1,8 +1,12 @@
 """The registry's aliases `champion`, `previous`, `challenger`, and the ledger of their moves.
 
+The ledger stands twice. In the registry each move is a tag of its own on the registered model, so that every machine
+sees the moves of all and two of them at once lose neither line; `ledger.jsonl` in the state folder is this machine's
+part, which outlives the registry's database.
+
 # Note [order of moves]
 `previous` first, then `champion` in one call that replaces the old value, then the tidying. A crash between any two
-leaves a champion in place, and the next attempt goes through the same moves again. A ledger line is on disk before its
+leaves a champion in place, and the next attempt goes through the same moves again. A ledger line is written before its
 move is made: a line without its move is followed by the same line again, a move without a line cannot be.
 """
 
@@ -10,25 +14,75 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from tasks.tracking import Tracker, user_name
+from filelock import FileLock
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tasks.store import digest_of
+from tasks.tracking import user_name
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+WITHDRAWN = "noisefold.withdrawn"
+_LINE = "noisefold.ledger."
+_WHY_LIMIT = 3000  # a tag's value holds 5,000 characters, and the line has other fields
+By = Literal["retrain", "promote", "rollback"]
+
+
+class Move(BaseModel):
+    """A line of the ledger: an alias that went from one version to another."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True, extra="ignore")
+    when: str = Field(description="UTC, ISO 8601, in milliseconds.")
+    who: str = Field(description="User name of the process.")
+    by: By = Field(description="What moved it: a retrain, or the command promote or rollback.")
+    model: str
+    alias: str
+    before: str | None = Field(alias="from")
+    after: str | None = Field(alias="to", description="Null: the alias was taken away.")
+    why: str
+    run_id: str | None = Field(description="MLflow run with the evidence; null where there is none.")
 
 
 class Aliases:
-    """The aliases of one registered model."""
+    """The aliases of one registered model, as moved by `by`."""
 
-    def __init__(self, tracker: Tracker, name: str, ledger: Path) -> None:
-        self.tracker, self.name, self.ledger = tracker, name, Path(ledger)
+    def __init__(
+        self, client: MlflowClient, name: str, ledger: Path, by: By = "retrain", run_id: str | None = None
+    ) -> None:
+        self.client, self.name, self.ledger, self.by, self.run_id = client, name, Path(ledger), by, run_id
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other process of this machine decides about these aliases meanwhile: each decision sees the one before."""
+        locks = self.ledger.parent / "work" / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(locks / f"aliases-{digest_of(self.name)}.lock"):
+            yield
 
     def current(self) -> dict[str, str]:
         """Version by alias, as the registry has it now."""
-        aliases = self.tracker.client.get_registered_model(self.name).aliases
+        aliases = self.client.get_registered_model(self.name).aliases
         return {alias: str(version) for alias, version in aliases.items()}
+
+    def history(self) -> list[Move]:
+        """Every move, the oldest first. A tag that is no line of a ledger is passed over."""
+        tags = self.client.get_registered_model(self.name).tags
+        moves = []
+        for key in sorted(key for key in tags if key.startswith(_LINE)):
+            try:
+                moves.append(Move.model_validate_json(tags[key]))
+            except ValidationError:
+                continue
+        return moves
 
     def crown(self, version: str, champion: str | None, why: str) -> None:
         """Make `version` the champion. See Note [order of moves]."""
@@ -50,15 +104,43 @@ class Aliases:
 
     def move(self, alias: str, version: str | None, why: str) -> None:
         """Point the alias at a version, or take it away; nothing happens where it is so already."""
-        client, before = self.tracker.client, self.current().get(alias)
+        before = self.current().get(alias)
         if before == version:
             return
-        entry = {"alias": alias, "from": before, "to": version, "why": why, "run_id": self.tracker.run_id}
-        append_line(self.ledger, {"when": _now(), "who": user_name(), "model": self.name, **entry})
+        when = datetime.now(UTC).isoformat(timespec="milliseconds")
+        move = Move(
+            when=when,
+            who=user_name(),
+            by=self.by,
+            model=self.name,
+            alias=alias,
+            before=before,
+            after=version,
+            why=why[:_WHY_LIMIT],
+            run_id=self.run_id,
+        )
+        line = move.model_dump(by_alias=True)
+        append_line(self.ledger, line)
+        # Keys sort by time; the rest of the key keeps two moves of one instant apart.
+        key = f"{_LINE}{when.replace(':', '').replace('.', '').replace('+', '')}-{uuid.uuid4().hex[:6]}"
+        self.client.set_registered_model_tag(self.name, key, json.dumps(line, ensure_ascii=False))
         if version is None:
-            client.delete_registered_model_alias(self.name, alias)
+            self.client.delete_registered_model_alias(self.name, alias)
         else:
-            client.set_registered_model_alias(self.name, alias, version)
+            self.client.set_registered_model_alias(self.name, alias, version)
+
+    def withdraw(self, version: str, why: str) -> None:
+        """No retrain makes this version champion again; a person may (`reinstate`)."""
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        self.client.set_model_version_tag(self.name, version, WITHDRAWN, f"{when} by {user_name()}: {why}"[:_WHY_LIMIT])
+
+    def withdrawn(self, version: str) -> str | None:
+        """When, by whom and why the version was rolled back; None where it was not."""
+        return self.client.get_model_version(self.name, version).tags.get(WITHDRAWN)
+
+    def reinstate(self, version: str) -> None:
+        if self.withdrawn(version) is not None:
+            self.client.delete_model_version_tag(self.name, version, WITHDRAWN)
 
 
 def append_line(path: Path, entry: dict[str, Any]) -> None:
@@ -73,7 +155,3 @@ def append_line(path: Path, entry: dict[str, Any]) -> None:
         stream.write((b"\n" if torn else b"") + line.encode())
         stream.flush()
         os.fsync(stream.fileno())
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

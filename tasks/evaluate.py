@@ -57,7 +57,7 @@ def evaluate_model(
     """
 
     def build(workspace: Workspace) -> dict[str, Any]:
-        bundle, folder = Bundle.load(store.open(model) / "bundle"), store.open(tokens)
+        bundle, folder = Bundle.load(store.open(model) / "bundle", model.digest), store.open(tokens)
         if tuple(bundle.labels) != tokens.labels:
             raise ValueError(f"the bundle's labels {bundle.labels} are not those of the tokens {tokens.labels}")
         valid = score_split(bundle, folder / "valid.parquet", 0, sum(tokens.splits[s] for s in ("valid", "test")))

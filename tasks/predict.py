@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_contracts.errors import NoisefoldError
 from tasks.register import quiet_mlflow
+from tasks.serve_check import Unservable, fetch_version
 from tasks.settings import Settings
 from tasks.tracking import connect
 
@@ -38,9 +41,21 @@ def predict_texts(settings: Settings, name: str, alias: str, texts: list[str]) -
             f"There is no {alias} of a model named {name}. {there}",
             "`noisefold retrain` makes one; --model and --version choose another.",
         ) from error
-    with quiet_mlflow():
-        model = mlflow.pyfunc.load_model(f"models:/{name}/{found.version}")
-        return model.predict(pd.DataFrame({"text": texts})), str(found.version)
+    with tempfile.TemporaryDirectory(prefix="noisefold-") as scratch:
+        try:
+            folder = fetch_version(client, name, str(found.version), Path(scratch))
+            with quiet_mlflow():
+                model = mlflow.pyfunc.load_model(str(folder))
+                return model.predict(pd.DataFrame({"text": texts})), str(found.version)
+        except (Unservable, ValueError) as error:  # BundleError is a ValueError
+            raise NoisefoldError(
+                f"{name} version {found.version} cannot be loaded: {error}.",
+                "`noisefold history` shows the others; --version chooses one.",
+            ) from error
+        except MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            raise NoisefoldError(error.message.rstrip(".") + ".", "Mend the text.") from error
 
 
 def probabilities(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,9 @@
 """promote: does the new version become champion? A result with its reasons, never an exception.
 
 The rule: on rows that neither model was trained on, the lower bound of the paired bootstrap interval of (challenger's
-macro-F1 - champion's) lies above -margin, and the floors hold. A first champion needs the floors only.
+macro-F1 - champion's) lies above -margin, and the floors hold. A first champion needs the floors only. A version that
+was rolled back waits for a person. What passes is first fetched from the registry and served by a fresh process, where
+it has to answer as it did when it was measured.
 
 # Note [a champion that cannot be scored]
 Where the champion's files are gone or unreadable there is nothing to compare with, and the challenger is not promoted:
@@ -22,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from prefect import task
+from prefect.artifacts import create_markdown_artifact
 
 from data_contracts.artifacts import (
     EvaluationReport,
@@ -37,21 +40,16 @@ from data_contracts.text import text_hash
 from lightning_modules.bundle import Bundle
 from lightning_modules.objectives.metrics import paired_macro_f1_difference
 from tasks.aliases import CHAMPION, Aliases
+from tasks.gate import check_bounds, sentences
 from tasks.progress import report
 from tasks.readable import markdown, markdown_table
-from tasks.register import quiet_mlflow
+from tasks.serve_check import Unservable, check_served, fetch_version
 from tasks.stage import STAGE
 from tasks.store import ArtifactStore
 from tasks.tracking import Tracker
 
 SEED = 0
 _TEXTS = 2048  # scored at a time
-# What MLflow answers when it is well and the files are not there.
-_GONE = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE"}
-
-
-class Unscorable(Exception):
-    """The champion's files are missing or cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -89,38 +87,42 @@ def promote_model(
     Effects: `promotion/` in the MLflow run, tags, aliases, a ledger line before each move. Safe to repeat: evidence is
     written before any alias moves, and each move leaves a champion in place.
     """
-    aliases = Aliases(tracker, registered.name, ledger)
-    before = aliases.current()
-    champion_version = before.get(CHAMPION)
-    if champion_version == registered.version:
-        # A first attempt may have died after the decisive move; its evidence is in the run already.
-        aliases.settle_champion(registered.version)
-        return PromotionDecision(
-            promoted=False,
-            outcome="already_champion",
-            reasons=(f"Version {registered.version} is the champion already.",),
+    aliases = Aliases(tracker.client, registered.name, ledger, run_id=tracker.run_id)
+    with aliases.alone():
+        champion_version = aliases.current().get(CHAMPION)
+        if champion_version == registered.version:
+            # A first attempt may have died after the decisive move; its evidence is in the run already.
+            aliases.settle_champion(registered.version)
+            return PromotionDecision(
+                promoted=False,
+                outcome="already_champion",
+                reasons=(f"Version {registered.version} is the champion already.",),
+                name=registered.name,
+                version=registered.version,
+                champion_before=champion_version,
+            )
+        withdrawn = aliases.withdrawn(registered.version)
+        verdict = judge(registered, evaluation, tokens, champion_version, recipe, store, tracker)
+        if withdrawn is not None:
+            text = f"Version {registered.version} was rolled back ({withdrawn}); noisefold promote puts it back."
+            verdict = Verdict(False, [text, *verdict.reasons], verdict.evidence)
+        decision = PromotionDecision(
+            promoted=verdict.passed,
+            outcome="promoted" if verdict.passed else "not_promoted",
+            reasons=tuple(verdict.reasons),
             name=registered.name,
             version=registered.version,
             champion_before=champion_version,
+            **verdict.evidence,
         )
-    verdict = judge(registered, evaluation, tokens, champion_version, recipe, store, tracker)
-    evidence = verdict.evidence
-    decision = PromotionDecision(
-        promoted=verdict.passed,
-        outcome="promoted" if verdict.passed else "not_promoted",
-        reasons=tuple(verdict.reasons),
-        name=registered.name,
-        version=registered.version,
-        champion_before=champion_version,
-        **evidence,
-    )
-    log_decision(decision, recipe.promotion, {"bundle_digest": model.digest, "data_digest": corpus.digest}, tracker)
-    why = " ".join(decision.reasons)
-    if decision.promoted:
-        aliases.crown(registered.version, champion_version, why)
-    else:
-        aliases.keep_challenger(registered.version, champion_version, why)
-    return decision
+        made_from = {"bundle_digest": model.digest, "data_digest": corpus.digest}
+        log_decision(decision, recipe.promotion, made_from, tracker)
+        why = " ".join(decision.reasons)
+        if decision.promoted:
+            aliases.crown(registered.version, champion_version, why)
+        elif withdrawn is None:
+            aliases.keep_challenger(registered.version, champion_version, why)
+        return decision
 
 
 def judge(
@@ -133,36 +135,33 @@ def judge(
     tracker: Tracker,
 ) -> Verdict:
     """The rule, without any effect. All failed conditions are listed, not just the first."""
-    failed, held = check_floors(evaluation, recipe.promotion)
+    measured = store.open(evaluation) / "predictions.parquet"
+    predictions, served = pq.read_table(measured), None
+    failed, held = [], []
+    try:
+        served = check_served(tracker.client, registered.name, registered.version, measured)
+        held.append(f"Served by a fresh process, it gives {served.rows:,} rows the probabilities of its evaluation.")
+    except Unservable as error:
+        failed.append(f"Version {registered.version}, fetched from the registry, does not serve: {error}.")
+    checks = check_bounds(evaluation, predictions, served, recipe.promotion)
+    broken, kept = sentences(checks)
+    failed, held = failed + broken, kept + held
+    evidence: dict[str, Any] = {"checks": tuple(checks)}
     if champion_version is None:
-        return Verdict(not failed, failed or ["There is no champion yet, so the floors decide.", *held], {})
+        return Verdict(not failed, failed or ["There is no champion yet, so the floors decide.", *held], evidence)
     with tempfile.TemporaryDirectory(prefix="noisefold-") as scratch:
         try:
             champion = fetch_champion(registered.name, champion_version, tracker, Path(scratch))
-        except Unscorable as error:
+        except Unservable as error:
             text = (
                 f"The champion (version {champion_version}) cannot be scored: {error}. Restore its files, or take "
                 "the alias away so that the floors alone decide."
             )
-            return Verdict(False, [text, *failed], {})
-        predictions = pq.read_table(store.open(evaluation) / "predictions.parquet")
+            return Verdict(False, [text, *failed], evidence)
         trained = np.load(store.open(tokens) / "train_texts.npy", allow_pickle=False)
         compared = compare(predictions, champion, tokens.labels, trained, recipe)
     reasons = failed + compared.reasons if failed or not compared.passed else compared.reasons + held
-    return Verdict(compared.passed and not failed, reasons, compared.evidence)
-
-
-def check_floors(evaluation: EvaluationReport, config: PromotionConfig) -> tuple[list[str], list[str]]:
-    """Floors that fail, and floors that hold; one of 0 is no floor."""
-    failed, held = [], []
-    floors = (("accuracy", "accuracy", config.min_accuracy), ("macro_f1", "macro-F1", config.min_macro_f1))
-    for name, shown, floor in floors:
-        value = evaluation.metrics[f"test/{name}"].value
-        if value < floor:
-            failed.append(f"Test {shown} {value:.4f} is below the floor of {floor:g}.")
-        elif floor > 0:
-            held.append(f"Test {shown} {value:.4f} meets the floor of {floor:g}.")
-    return failed, held
+    return Verdict(compared.passed and not failed, reasons, evidence | compared.evidence)
 
 
 def compare(
@@ -203,12 +202,33 @@ def compare(
         true, challenger_says, champion_says, samples=config.bootstrap_samples, confidence=config.confidence, seed=SEED
     )
     passed = difference.low > -config.margin
+    accuracy, p, alone = mcnemar(true == challenger_says, true == champion_says)
+    reasons.append(
+        f"Accuracy less that of version {champion.version}: {accuracy:+.4f}; {alone[0]:,} rows only the challenger has "
+        f"right, {alone[1]:,} only the champion (McNemar's exact test: p = {p:.3g}; for information)."
+    )
     reasons.append(
         f"Macro-F1 less that of version {champion.version}, on {len(rows):,} shared rows: {difference.value:+.4f} "
         f"({config.confidence:.0%} interval {difference.low:+.4f} to {difference.high:+.4f}); the lower bound is "
         f"{'above' if passed else 'not above'} -{config.margin:g}."
     )
-    return Verdict(passed, reasons, {**evidence, "difference": difference})
+    return Verdict(
+        passed, reasons, {**evidence, "difference": difference, "accuracy_difference": accuracy, "mcnemar_p": p}
+    )
+
+
+def mcnemar(one: np.ndarray, other: np.ndarray) -> tuple[float, float, tuple[int, int]]:
+    """Difference in accuracy, two-sided p of McNemar's exact test, and the rows that just one of the two has right.
+
+    Under equal accuracy each discordant row falls to either side like a coin (McNemar 1947, doi:10.1007/BF02295996).
+    Args:
+        one, other: (N,) whether each model has the row right.
+    """
+    from scipy.stats import binomtest
+
+    alone = int((one & ~other).sum()), int((other & ~one).sum())
+    p = float(binomtest(alone[0], sum(alone)).pvalue) if sum(alone) else 1.0
+    return float(one.mean() - other.mean()), p, alone
 
 
 def score_texts(bundle: Bundle, texts: list[str]) -> np.ndarray:
@@ -223,60 +243,61 @@ def fetch_champion(name: str, version: str, tracker: Tracker, folder: Path) -> C
     """Download the champion and read its bundle.
 
     Raises:
-        Unscorable: its files are gone or damaged. See Note [a champion that cannot be scored].
+        Unservable: its files are gone or damaged. See Note [a champion that cannot be scored].
     """
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
-
+    artifacts = fetch_version(tracker.client, name, version, folder) / "artifacts"
     try:
-        source = tracker.client.get_model_version_download_uri(name, version)
-        with quiet_mlflow():
-            local = download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=tracker.tracking_uri)
-        artifacts = Path(local) / "artifacts"
         hashes = np.load(artifacts / "train_texts.npy", allow_pickle=False)
         return Champion(version, Bundle.load(artifacts / "bundle"), hashes)
-    except MlflowException as error:
-        if error.error_code not in _GONE and not isinstance(error.__cause__, FileNotFoundError):
-            raise
-        raise Unscorable(error.message.splitlines()[0]) from error
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise Unscorable(f"{Path(error.filename or 'a file').name} is missing") from error
+        raise Unservable(f"{Path(error.filename or 'a file').name} is missing") from error
     except (ValueError, KeyError, TypeError) as error:  # BundleError is a ValueError
-        raise Unscorable(str(error)) from error
+        raise Unservable(str(error)) from error
 
 
 def log_decision(
     decision: PromotionDecision, config: PromotionConfig, made_from: dict[str, str], tracker: Tracker
 ) -> None:
-    """The decision and its reasons in the MLflow run, and on the version."""
+    """The decision, its reasons and every bound in the MLflow run; the outcome on the version."""
     content = {**decision.model_dump(mode="json"), "rule": config.model_dump(mode="json"), "challenger": made_from}
-    word = "Promoted" if decision.promoted else "Not promoted"
+    with tempfile.TemporaryDirectory(prefix="noisefold-") as scratch:
+        folder = Path(scratch)
+        (folder / "promotion.json").write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+        (folder / "promotion.md").write_text(decision_page(decision), encoding="utf-8")
+        tracker.log_folder(folder, "promotion")
+    if decision.difference is not None:
+        value, low, high = decision.difference.value, decision.difference.low, decision.difference.high
+        name = "promotion/macro_f1_difference"
+        tracker.log_metrics({name: value, f"{name}_low": low, f"{name}_high": high})
+    if decision.accuracy_difference is not None and decision.mcnemar_p is not None:
+        found = {"accuracy_difference": decision.accuracy_difference, "mcnemar_p": decision.mcnemar_p}
+        tracker.log_metrics({f"promotion/{name}": value for name, value in found.items()})
+    tags = {"noisefold.promotion": decision.outcome, "noisefold.promotion_reasons": " ".join(decision.reasons)[:5000]}
+    tracker.set_tags(tags)
+    for key, text in tags.items():
+        tracker.client.set_model_version_tag(decision.name, decision.version, key, text)
+
+
+def decision_page(decision: PromotionDecision) -> str:
+    """Reasons and bounds as Markdown, for both UIs."""
     table = [
         ("version", decision.version),
         ("champion before", decision.champion_before or "none"),
         ("rows compared", f"{decision.rows_compared:,}"),
         ("rows left out", f"{decision.rows_left_out:,}"),
     ]
-    page = "\n\n".join(
-        [
-            f"# {word}: {markdown(decision.name)} version {decision.version}",
-            markdown_table(["#", "reason"], list(enumerate(decision.reasons, 1))),
-            markdown_table(["what", "value"], table),
-        ]
-    )
-    with tempfile.TemporaryDirectory(prefix="noisefold-") as scratch:
-        folder = Path(scratch)
-        (folder / "promotion.json").write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-        (folder / "promotion.md").write_text(page + "\n", encoding="utf-8")
-        tracker.log_folder(folder, "promotion")
-    if decision.difference is not None:
-        value, low, high = decision.difference.value, decision.difference.low, decision.difference.high
-        name = "promotion/macro_f1_difference"
-        tracker.log_metrics({name: value, f"{name}_low": low, f"{name}_high": high})
-    tags = {"noisefold.promotion": decision.outcome, "noisefold.promotion_reasons": " ".join(decision.reasons)[:5000]}
-    tracker.set_tags(tags)
-    for key, text in tags.items():
-        tracker.client.set_model_version_tag(decision.name, decision.version, key, text)
+    bounds = [
+        (c.what, f"{c.value:.4f}", f"{'≥' if c.kind == 'floor' else '≤'} {c.bound:g}", "yes" if c.passed else "NO")
+        for c in decision.checks
+    ]
+    word = {"promoted": "Promoted", "not_promoted": "Not promoted", "already_champion": "Champion already"}
+    parts = [
+        f"# {word[decision.outcome]}: {markdown(decision.name)} version {decision.version}",
+        markdown_table(["#", "reason"], list(enumerate(decision.reasons, 1))),
+        markdown_table(["what", "value"], table),
+        *([markdown_table(["bound", "value", "has to be", "holds"], bounds)] if bounds else []),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 @task(name="promote", **STAGE)
@@ -292,9 +313,11 @@ def promote(
     ledger: Path,
 ) -> PromotionDecision:
     """Decide whether the version becomes champion, and say why. Safe to repeat."""
-    return promote_model(
+    decision = promote_model(
         registered, model, evaluation, tokens, corpus, recipe=recipe, store=store, tracker=tracker, ledger=ledger
     )
+    create_markdown_artifact(decision_page(decision), key="promotion", description=f"Version {decision.version}")
+    return decision
 
 
 def champion_bundle(tracker: Tracker, name: str, folder: Path, version: str | None = None) -> tuple[str, Path] | None:
@@ -316,7 +339,7 @@ def champion_bundle(tracker: Tracker, name: str, folder: Path, version: str | No
             complete.touch()
         bundle = next(target.glob("files/**/artifacts/bundle"))
         Bundle.load(bundle)
-    except (Unscorable, ValueError, StopIteration) as error:
+    except (Unservable, ValueError, StopIteration) as error:
         raise NoisefoldError(
             f"The champion {name} version {version} cannot be read ({error}).",
             "Set training.warm_start to never, or move the alias champion to a version that is whole.",

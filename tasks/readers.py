@@ -24,6 +24,7 @@ from data_contracts.contract import Split
 from data_contracts.errors import NoisefoldError, SourceError
 from data_contracts.recipe import DataWindow, FileSource
 from data_contracts.tables import EXTENSIONS, Format, decompressed, name_parts
+from data_contracts.urls import redacted, resolve, shown_url
 
 _DATE = re.compile(r"(?<!\d)(\d{4})-(\d{2})-(\d{2})(?!\d)")
 _SPECIAL = re.compile(r"[*?\[]")
@@ -63,7 +64,7 @@ class SourceFile:
             # block_size=0: one streamed GET; fsspec's range requests fail on servers that do not know them.
             options = {"block_size": 0} if _is_http(self.fs) else {}
             stream: IO[bytes] = decompressed(
-                stack.enter_context(self.fs.open(self.path, "rb", **options)), self.compression
+                stack.enter_context(self.fs.open(self.path, "rb", **options)), self.compression, self.name
             )
             if self.format == "parquet" and (self.remote or self.compression):
                 spool = stack.enter_context(tempfile.TemporaryFile(dir=scratch))
@@ -126,6 +127,9 @@ def _expand(url: str, source: FileSource) -> tuple[Any, list[str]]:
         found = fs.ls(path, detail=False) if folder else fs.glob(path)
         found = sorted(one for one in found if fs.isfile(one))
     what = "folder" if folder else "glob"
+    if _is_local(fs):
+        base = path if folder else re.split(r"[^/]*[*?\[]", path)[0]
+        _refuse_links_out(Path(base).resolve(), found, f"{what} {shown}")
     known = [one for one in found if _wanted(one, source.format)]
     if not known:
         there = f"; it holds {', '.join(PurePosixPath(one).name for one in found[:5])}" if found else ""
@@ -134,6 +138,16 @@ def _expand(url: str, source: FileSource) -> tuple[Any, list[str]]:
             f"Known endings: {', '.join(EXTENSIONS)}, each also with .gz or .zst; or set source.format.",
         )
     return fs, _in_window(known, source.window, f"{what} {shown}")
+
+
+def _refuse_links_out(base: Path, found: list[str], what: str) -> None:
+    """Who may put a file into a folder must not be able to have any other file of this machine read."""
+    for one in found:
+        if not Path(one).resolve().is_relative_to(base):
+            raise SourceError(
+                f"{what}: {PurePosixPath(one).name} is a link that leads out of it.",
+                "Put the file itself there, or name it in source.url.",
+            )
 
 
 def _wanted(path: str, format: str) -> bool:
@@ -197,17 +211,12 @@ def _filesystem(url: str) -> tuple[Any, str]:
         timeout = ClientTimeout(total=None, sock_connect=30, sock_read=60)
         options = {"client_kwargs": {"timeout": timeout, "trust_env": True}}
     try:
-        return url_to_fs(url, **options)
+        return url_to_fs(resolve(url), **options)
+    except NoisefoldError:
+        raise
     except (ValueError, ImportError) as error:
-        raise SourceError(f"{shown_url(url)}: {error}.", "Give a path, or a URL that fsspec can open.") from error
-
-
-def shown_url(url: str) -> str:
-    """A URL as it may be shown: without user, password and query, which may hold a key."""
-    if "://" not in url:
-        return url
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        cause = redacted(f"{shown_url(url)}: {error}.")
+        raise SourceError(cause, "Give a path, or a URL that fsspec can open.") from _harmless(error)
 
 
 def _protocols(fs: Any) -> tuple[str, ...]:
@@ -238,19 +247,30 @@ def _reaching(path: str, name: str) -> Iterator[None]:
     except Exception as error:
         # fsspec calls every failed look-up over http FileNotFoundError; its cause tells why.
         cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
-        status = getattr(cause, "status", None)
-        shown = shown_url(path)
+        status, shown, told = getattr(cause, "status", None), shown_url(path), _harmless(error)
         if isinstance(cause, FileNotFoundError) or status in (404, 410):
-            raise _missing(shown) from error
+            raise _missing(shown) from told
         if isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429):
             raise SourceError(
                 f"{shown}: the server refuses it (HTTP {status}).", "Check the URL and its access."
-            ) from error
+            ) from told
         if isinstance(cause, (PermissionError, IsADirectoryError, NotADirectoryError)):
             raise SourceError(
                 f"{shown}: cannot be read ({os.strerror(cause.errno or 0)}).", "Check its permissions."
-            ) from error
+            ) from told
         if type(cause).__module__.partition(".")[0] == "aiohttp" or isinstance(cause, TimeoutError):
-            detail = f"HTTP {status}" if status else str(cause) or type(cause).__name__
-            raise ConnectionError(f"{shown} cannot be reached or was cut off: {detail}") from error
+            detail = f"HTTP {status}" if status else redacted(str(cause)) or type(cause).__name__
+            raise ConnectionError(f"{shown} cannot be reached or was cut off: {detail}") from told
+        if told is None:
+            raise ConnectionError(f"{shown}: {type(error).__name__}: {redacted(str(error))}") from None
         raise
+
+
+def _harmless(error: BaseException) -> BaseException | None:
+    """The error as the cause of another, whose traceback shows it; None where it or its causes tell a secret."""
+    chain: BaseException | None = error
+    while chain is not None:
+        if redacted(str(chain)) != str(chain):
+            return None
+        chain = chain.__cause__ or chain.__context__
+    return error

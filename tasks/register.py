@@ -109,7 +109,7 @@ def find_version(tracker: Tracker, name: str, digest: str) -> Any | None:
 
 def stage_bundle(model: TrainedModel, evaluation: EvaluationReport, store: ArtifactStore, folder: Path) -> str:
     """The bundle as it will be served, its temperature included; returns its digest."""
-    trained = Bundle.load(store.open(model) / "bundle")
+    trained = Bundle.load(store.open(model) / "bundle", model.digest)
     return save_bundle(
         folder,
         trained.network,
@@ -201,11 +201,15 @@ def build_model_folder(
 
 def check_model_folder(folder: Path) -> None:
     """No file that could hold a pickle, and a bundle that loads from where serving will find it."""
-    suspects = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in _PICKLES]
-    if suspects:
-        raise ValueError(f"the model folder holds files that may be pickles: {', '.join(sorted(suspects))}")
+    if suspects := pickles(folder):
+        raise ValueError(f"the model folder holds files that may be pickles: {', '.join(suspects)}")
     Bundle.load(folder / "artifacts" / "bundle")
     np.load(folder / "artifacts" / "train_texts.npy", allow_pickle=False)
+
+
+def pickles(folder: Path) -> list[str]:
+    """Files below a folder that could hold a pickle, by their names."""
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in _PICKLES)
 
 
 def signature(labels: tuple[str, ...]) -> ModelSignature:

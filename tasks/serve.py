@@ -47,7 +47,7 @@ def read_texts(model_input: Any) -> list[str]:
             found = ", ".join(map(str, model_input.columns)) or "none"
             raise MlflowException.invalid_parameter_value(f"A column named text is needed; found: {found}.")
         model_input = model_input["text"]
-    if isinstance(model_input, str) or not isinstance(model_input, Sequence | pd.Series):
+    if isinstance(model_input, str | bytes | range) or not isinstance(model_input, Sequence | pd.Series):
         kind = type(model_input).__name__
         raise MlflowException.invalid_parameter_value(
             f"A frame with a column text or a list of strings is needed: {kind}."
@@ -56,7 +56,9 @@ def read_texts(model_input: Any) -> list[str]:
     for row, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
             raise MlflowException.invalid_parameter_value(f"Row {row} (from 0): the text is missing or empty.")
-    return texts
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise MlflowException.invalid_parameter_value(f"Row {row} (from 0): half of a surrogate pair in the text.")
+    return [str(text) for text in texts]
 
 
 set_model(TextClassifier())

@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from data_contracts.urls import netloc_login, shown_url
+
 
 class Settings(BaseSettings):
     """`NOISEFOLD_HOME` and `NOISEFOLD_ARTIFACTS`; `MLFLOW_TRACKING_URI` and `PREFECT_API_URL` keep their own names."""
@@ -25,9 +27,20 @@ class Settings(BaseSettings):
         return self.root / "work"
 
     @property
+    def ledger(self) -> Path:
+        return self.root / "ledger.jsonl"
+
+    @property
     def artifacts_url(self) -> str:
         return self.artifacts or str(self.root / "artifacts")
 
     @property
     def tracking_uri(self) -> str:
-        return self.mlflow_tracking_uri or f"sqlite:///{self.root / 'mlflow.db'}"
+        """Without the login that an http(s) address may hold: see `tracking_login`."""
+        given = self.mlflow_tracking_uri or f"sqlite:///{self.root / 'mlflow.db'}"
+        return shown_url(given) if given.startswith(("http://", "https://")) else given
+
+    @property
+    def tracking_login(self) -> tuple[str, str] | None:
+        given = self.mlflow_tracking_uri or ""
+        return netloc_login(given) if given.startswith(("http://", "https://")) else None

@@ -27,6 +27,7 @@ from upath import UPath
 
 from data_contracts.artifacts import Artifact, File
 from data_contracts.errors import NoisefoldError
+from data_contracts.urls import credential_in
 
 MANIFEST = "manifest.json"
 M = TypeVar("M", bound=Artifact)
@@ -53,6 +54,12 @@ class ArtifactStore:
     """Finished artifacts below `url` (any fsspec scheme), work in progress below `work` (always a local disk)."""
 
     def __init__(self, url: str, work: Path) -> None:
+        if (what := credential_in(url)) is not None:
+            raise NoisefoldError(
+                f"NOISEFOLD_ARTIFACTS holds {what}; the address of the store is written into every manifest.",
+                "Give the address alone, and the credential to fsspec (AWS_ACCESS_KEY_ID, FSSPEC_S3_KEY, "
+                "~/.config/fsspec, …).",
+            )
         self.root, self.work = UPath(url), Path(work)
         self.local = self.root.protocol in ("", "file", "local")
 
@@ -76,37 +83,43 @@ class ArtifactStore:
             NoisefoldError: where the disk is full or the store cannot be written.
         """
         key = stage_key(kind, inputs, config, version)
-        found = self.find(kind, key)
-        if found is not None:
-            return Outcome(found, cached=True)
         keep = self.work / f"{kind.stage}-{key}"
+        manifest = self.find(kind, key)
+        if manifest is not None and not keep.exists():
+            return Outcome(manifest, cached=True)
         with _clear_disk_errors(self.work), self.lock(keep.name):
-            found = self.find(kind, key)  # another process may have finished it while this one waited
-            if found is not None:
-                return Outcome(found, cached=True)
-            out = keep / "out"
-            shutil.rmtree(out, ignore_errors=True)
-            out.mkdir(parents=True)
-            facts = build(Workspace(out, keep, key))
-            manifest = kind(key=key, uri=str(self.root / kind.stage / key), files=hash_files(out), **facts)
-            self._commit(manifest, out)
+            # Another process may have finished it while this one waited, or have died between commit and tidying.
+            manifest = self.find(kind, key)
+            cached = manifest is not None
+            if manifest is None:
+                out = keep / "out"
+                shutil.rmtree(out, ignore_errors=True)
+                out.mkdir(parents=True)
+                facts = build(Workspace(out, keep, key))
+                manifest = kind(key=key, uri=str(self.root / kind.stage / key), files=hash_files(out), **facts)
+                self._commit(manifest, out)
             shutil.rmtree(keep, ignore_errors=True)
-        return Outcome(manifest, cached=False)
+        return Outcome(manifest, cached)
 
     def find(self, kind: type[M], key: str) -> M | None:
         """The committed artifact of this key, or None where it is absent, damaged or unreadable."""
         folder = self.root / kind.stage / key
         try:
             manifest = kind.model_validate_json((folder / MANIFEST).read_bytes())
-        except (FileNotFoundError, NotADirectoryError, ValidationError):
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValidationError):
             return None
         # The folder may have been moved as a whole; where it is now is what counts.
         manifest = manifest.model_copy(update={"uri": str(folder)})
         return manifest if not self.damage(manifest) else None
 
     def damage(self, manifest: Artifact) -> list[str]:
-        """Names of files that are missing or whose bytes differ from the manifest."""
-        return [name for name, file in manifest.files.items() if not _same_bytes(UPath(manifest.uri) / name, file)]
+        """Names of files that are missing, links, or whose bytes differ from the manifest."""
+        folder = UPath(manifest.uri)
+        return [
+            name
+            for name, file in manifest.files.items()
+            if (self.local and _through_a_link(Path(manifest.uri), name)) or not _same_bytes(folder / name, file)
+        ]
 
     def open(self, manifest: Artifact) -> Path:
         """Local folder with the artifact's files; those of an object store are fetched once and checked."""
@@ -129,6 +142,8 @@ class ArtifactStore:
             write_durably(out / MANIFEST, text)
             final = Path(str(target))
             final.parent.mkdir(parents=True, exist_ok=True)
+            if final.is_symlink():
+                final.unlink()
             shutil.rmtree(final, ignore_errors=True)  # a damaged one: `find` has refused it
             _appear(out, final)
             _sync_folder(final.parent)
@@ -238,6 +253,12 @@ def _appear(folder: Path, final: Path) -> None:
             os.rename(beside, final)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
+
+
+def _through_a_link(folder: Path, name: str) -> bool:
+    """What a link leads to belongs to somebody else, and may change after it was checked."""
+    places = [folder, *(folder / part for part in reversed(Path(name).parents) if part.parts), folder / name]
+    return any(place.is_symlink() for place in places)
 
 
 def _same_bytes(path: UPath, file: File) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,13 @@ from prefect import task
 from prefect.client.schemas import State
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as HFTokenizer
-from upath import UPath
 
 from data_contracts.artifacts import TokenDataset, ValidatedCorpus
 from data_contracts.contract import SPLITS
 from data_contracts.errors import NoisefoldError, RecipeError
 from data_contracts.recipe import BpeTokenizer, FileTokenizer, Tokenizer, TrainedTokenizer, WordPieceTokenizer
 from data_contracts.text import text_hash
-from lightning_modules.backbone import locate
+from lightning_modules.backbone import read_tokenizer
 from lightning_modules.bundle import BundleError, load_tokenizer, special_ids, split_windows, surrounding_ids
 from tasks.parquet_parts import read_parts
 from tasks.progress import report
@@ -75,7 +73,7 @@ def tokenize_corpus(corpus: ValidatedCorpus, config: Tokenizer, store: ArtifactS
         RecipeError: where a given tokenizer.json cannot be used.
         NoisefoldError: where the train split yields no vocabulary.
     """
-    given = _read_given(config) if isinstance(config, FileTokenizer) else None
+    given = read_tokenizer(config.path) if isinstance(config, FileTokenizer) else None
     # A given tokenizer is known by its bytes: the same path may hold another file tomorrow.
     settings = config.model_dump(mode="json", exclude={"path"})
     inputs = [corpus.digest, hashlib.sha256(given).hexdigest() if given else ""]
@@ -240,18 +238,6 @@ def load_given(data: bytes, config: FileTokenizer | Any) -> HFTokenizer:
             f"Set tokenizer.max_length to {least} or more, or lower tokenizer.overlap.",
         )
     return tokenizer
-
-
-def _read_given(config: FileTokenizer) -> bytes:
-    """The bytes of a file, of `tokenizer.json` in a folder, or of a model in the local Hugging Face cache."""
-    given = UPath(config.path)
-    if not given.protocol:
-        file = given if given.is_file() else locate(config.path, "tokenizer.json", "tokenizer.path")
-        return file.read_bytes()
-    for file in (given, given / "tokenizer.json"):
-        with suppress(FileNotFoundError, IsADirectoryError):
-            return file.read_bytes()
-    raise RecipeError(f"tokenizer.path {config.path}: no such file.", "Give the URL of a tokenizer.json.")
 
 
 def _batches(folder: Path) -> Iterator[pa.Table]:

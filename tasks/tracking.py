@@ -12,7 +12,6 @@ import os
 import subprocess
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,14 +22,15 @@ from filelock import FileLock
 
 from data_contracts.errors import ServiceUnavailable
 from data_contracts.recipe import Recipe
-from lightning_modules.backbone import by_content
+from data_contracts.urls import redacted, shown_url
+from lightning_modules.backbone import by_content, tokenizer_by_content
 from tasks.settings import Settings
 from tasks.store import digest_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-RUN_KEY = "noisefold.run_key"
+RUN_KEY, OWNER = "noisefold.run_key", "noisefold.owner"
 PROBE_SECONDS = 3.0
 # MLflow's own limits wait about four minutes per call on a dead server; a stage's retry is the better place to wait.
 _BOUNDS = {
@@ -39,6 +39,8 @@ _BOUNDS = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0.5",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
+# Where MLflow takes a login from; in the URL it would stand in the text of every error.
+_LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 _PARAM_LIMIT, _PARAM_BATCH, _BATCH = 6000, 100, 500  # MLflow's own limits, the last below it
 
 
@@ -101,7 +103,7 @@ class Tracker:
 
     def run_url(self, ui: str | None = None) -> str:
         """Address of the run in the MLflow UI."""
-        base = ui or (self.tracking_uri if self.tracking_uri.startswith("http") else "http://127.0.0.1:5000")
+        base = ui or (shown_url(self.tracking_uri) if self.tracking_uri.startswith("http") else "http://127.0.0.1:5000")
         return f"{base.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
     def reopen(self) -> None:
@@ -117,11 +119,12 @@ def open_tracker(settings: Settings, recipe: Recipe, fingerprint: str, tags: dic
 
     Raises:
         ServiceUnavailable: within seconds, where the tracking server does not answer.
-        RecipeError: its backbone cannot be read.
+        RecipeError: its backbone or tokenizer cannot be read.
     """
-    # Fingerprint and content stand for the source and a backbone: a run is the same wherever its files are mounted.
+    # Fingerprint and content stand for source, backbone and tokenizer: a run is the same wherever they are mounted.
     sections = recipe.model_dump(mode="json", exclude={"execution", "source"})
-    run_key = digest_of("run", {**sections, "model": by_content(recipe.model)}, fingerprint)
+    sections |= {"model": by_content(recipe.model), "tokenizer": tokenizer_by_content(recipe.tokenizer)}
+    run_key = digest_of("run", sections, fingerprint)
     tracker = open_run(
         settings,
         recipe.experiment,
@@ -132,16 +135,26 @@ def open_tracker(settings: Settings, recipe: Recipe, fingerprint: str, tags: dic
             "noisefold.recipe": recipe.name,
             "noisefold.source_fingerprint": fingerprint,
         },
+        tags,
     )
-    tracker.set_tags(tags)
     log_recipe(tracker, recipe, run_key)
     return tracker
 
 
 def open_run(
-    settings: Settings, experiment: str, run_key: str, name: str, tags: dict[str, str], parent: Tracker | None = None
+    settings: Settings,
+    experiment: str,
+    run_key: str,
+    name: str,
+    tags: dict[str, str],
+    lineage: dict[str, str],
+    parent: Tracker | None = None,
 ) -> Tracker:
-    """Find the run of this identity in its experiment, or create it with these tags; nested where it has a parent."""
+    """Find the run of this identity in its experiment, or create it with these tags; nested where it has a parent.
+
+    Args:
+        lineage: tags of who works on it now; a run that is RUNNING never names somebody who has ended.
+    """
     client, uri = connect(settings)
     experiment_id = _experiment(client, settings, experiment)
     with _first_use(settings):
@@ -155,9 +168,11 @@ def open_run(
                 "mlflow.source.type": "PROJECT",
                 "mlflow.source.git.commit": git_commit(),
                 **tags,
+                **lineage,
             },
         )  # fmt: skip
     tracker = Tracker(client, uri, experiment_id, run.info.run_id)
+    tracker.set_tags(lineage)
     tracker.reopen()
     if parent is not None:  # told again: the parent may have been deleted and made anew
         tracker.set_tags({"mlflow.parentRunId": parent.run_id})
@@ -169,7 +184,8 @@ def connect(settings: Settings) -> tuple[MlflowClient, str]:
     uri = settings.tracking_uri
     if uri.startswith(("http://", "https://")):
         probe(uri.rstrip("/") + "/health", "MLflow tracking server", "MLFLOW_TRACKING_URI")
-    for name, value in _BOUNDS.items():
+    login = settings.tracking_login
+    for name, value in {**_BOUNDS, **(dict(zip(_LOGIN, login, strict=True)) if login else {})}.items():
         os.environ.setdefault(name, value)
     settings.root.mkdir(parents=True, exist_ok=True)
     import mlflow
@@ -183,14 +199,33 @@ def connect(settings: Settings) -> tuple[MlflowClient, str]:
         if value is None:
             os.environ.pop(name, None)
     with _first_use(settings):
+        _create_database(settings)
         client = mlflow.MlflowClient(uri, uri)
-        client.search_experiments(max_results=1)  # creates or migrates the database
+        client.search_experiments(max_results=1)  # migrates the database of an older MLflow
     return client, uri
+
+
+def _create_database(settings: Settings) -> None:
+    """The embedded store's tables, all of them or none.
+
+    MLflow creates a SQLite database in some sixty steps over seconds. A process that is killed between two of them
+    leaves a file that no later one can open ("duplicate column name"), so it appears under its name when it is whole.
+    """
+    path = Path(settings.tracking_uri.removeprefix("sqlite:///"))
+    if not settings.tracking_uri.startswith("sqlite:///") or path.exists():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    new = path.with_name(f"{path.name}.tmp")
+    for left in (new, path.with_name(f"{new.name}-journal")):
+        left.unlink(missing_ok=True)
+    SqlAlchemyStore(f"sqlite:///{new}", (settings.root / "mlartifacts" / "default").as_uri()).engine.dispose()
+    os.replace(new, path)
 
 
 def probe(url: str, what: str, variable: str) -> None:
     """Raise ServiceUnavailable unless something answers at `url` in time; credentials never reach the message."""
-    shown = without_credentials(url)
+    shown = shown_url(url)
     try:
         with urllib.request.urlopen(url, timeout=PROBE_SECONDS):
             return
@@ -199,17 +234,11 @@ def probe(url: str, what: str, variable: str) -> None:
             return  # it answers: a login or a path of its own is not for the probe to judge
         reason = f"HTTP {error.code}"
     except (OSError, ValueError) as error:
-        reason = str(getattr(error, "reason", error))
+        reason = redacted(str(getattr(error, "reason", error)))
     raise ServiceUnavailable(
         f"The {what} at {shown} does not answer ({reason}).",
         f"Start it or correct {variable}; without {variable} the embedded store is used.",
     )
-
-
-def without_credentials(url: str) -> str:
-    """The URL less user, password and query."""
-    parts = urllib.parse.urlsplit(url)
-    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def git_commit() -> str:
@@ -261,7 +290,9 @@ def _experiment(client: MlflowClient, settings: Settings, name: str) -> str:
         # A server knows best where its artifacts go; the embedded store keeps them beside its database.
         local = settings.tracking_uri.startswith("sqlite:")
         location = (settings.root / "mlartifacts" / digest_of(name)).as_uri() if local else None
-        return client.create_experiment(name, artifact_location=location)
+        # Without a kind the UI guesses, and shows training runs under its pages for prompts and traces.
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        return client.create_experiment(name, artifact_location=location, tags=kind)
 
 
 @contextmanager

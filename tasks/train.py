@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from data_contracts.artifacts import TokenDataset, TrainedModel
 from data_contracts.errors import TrainingError
 from data_contracts.recipe import ExecutionConfig, ModelConfig, TrainingConfig
 from lightning_modules.backbone import by_content
-from tasks.progress import report
+from tasks.progress import report, tell
 from tasks.stage import STAGE, Interrupted, settle
 from tasks.store import ArtifactStore, Outcome, Workspace, hash_file
 from tasks.tracking import Tracker
@@ -34,6 +33,8 @@ from tasks.tracking import Tracker
 VERSION = 1
 ROOT = Path(__file__).resolve().parent.parent
 _USER_ERROR = 3  # exit status of the child for a fault that no further attempt mends
+_TERMINATED = 128 + signal.SIGTERM  # its exit status once it has saved a checkpoint on SIGTERM
+STOP_SECONDS = 10  # for that checkpoint
 
 
 @task(name="train", **STAGE)
@@ -149,8 +150,13 @@ def run_child(spec: dict[str, Any], keep: Path, timeout_seconds: float, threads:
             env=environment,
             start_new_session=True,
         )
-        timer = threading.Timer(timeout_seconds, child.kill)
-        started = time.monotonic()
+        out_of_time = threading.Event()
+
+        def end() -> None:
+            out_of_time.set()
+            _stop(child)
+
+        timer = threading.Timer(timeout_seconds, end)
         timer.start()
         try:
             events = Relay()
@@ -163,6 +169,7 @@ def run_child(spec: dict[str, Any], keep: Path, timeout_seconds: float, threads:
             raise
         finally:
             timer.cancel()
+            timer.join()  # it may be stopping the child right now
             for pipe in (child.stdin, child.stdout):
                 if pipe is not None:
                     pipe.close()
@@ -171,17 +178,17 @@ def run_child(spec: dict[str, Any], keep: Path, timeout_seconds: float, threads:
     if status == _USER_ERROR and events.error is not None:
         raise TrainingError(events.error["cause"], events.error["remedy"])
     tail = _tail(error_log)
-    if time.monotonic() - started >= timeout_seconds:
+    if out_of_time.is_set():
         raise Interrupted(f"Training ran into its limit of {timeout_seconds:.0f} s (execution.train_timeout_seconds).")
-    if status < 0:
-        name = signal.Signals(-status).name
+    if status < 0 or status == _TERMINATED:
+        name = signal.Signals(-status if status < 0 else signal.SIGTERM).name
         hint = " (out of memory, or an operator)" if name == "SIGKILL" else ""
         raise Interrupted(f"The training process was ended by {name}{hint}; its checkpoints are kept.")
     raise TrainingError(f"The training process failed: {tail}", f"The whole message is in {error_log}.")
 
 
 class Relay:
-    """Reads the child's JSON lines: progress goes to the terminal, result and error are kept."""
+    """Reads the child's JSON lines: progress and notes go to whoever listens, result and error are kept."""
 
     def __init__(self) -> None:
         self.result: dict[str, Any] | None = None
@@ -199,6 +206,10 @@ class Relay:
                 report("train", event["step"], event["total_steps"], note)
             case "epoch":
                 self._best = f" · val macro-F1 {event['val/macro_f1']:.3f}"
+            case "note":
+                tell("train", event["message"])
+            case "resumed":
+                tell("train", f"Training goes on from step {event['step']:,} of {event['total_steps']:,}.")
             case "result":
                 self.result = event
             case "error":
@@ -267,10 +278,10 @@ class Forwarder:
 
 
 def _stop(child: subprocess.Popen[str]) -> None:
-    """Leave no process behind: ask, wait ten seconds, then kill."""
+    """Leave no process behind: ask, wait for its checkpoint, then kill."""
     child.terminate()
     try:
-        child.wait(10)
+        child.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()

@@ -1,12 +1,14 @@
 """The child of `tasks.train`: `python -m tasks.training_process SPEC.json`. JSON lines on stdout, nothing else.
 
-Imports neither Prefect nor MLflow. Exit status 3: a fault that another attempt would meet again.
+Imports neither Prefect nor MLflow. Exit status 3: a fault that another attempt would meet again; 143: SIGTERM, after a
+checkpoint.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -22,7 +24,7 @@ def main(spec_file: str) -> int:
     spec = json.loads(Path(spec_file).read_text())
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints goes to the error log, not between the JSON lines
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
     def emit(event: dict[str, Any]) -> None:
         out.write(json.dumps(event) + "\n")
@@ -55,15 +57,21 @@ def main(spec_file: str) -> int:
         except NoisefoldError as error:
             emit({"event": "error", "cause": error.cause, "remedy": error.remedy})
             return 3
+        except SystemExit:  # so Lightning ends a fit on SIGTERM; there is a checkpoint by now
+            return 128 + signal.SIGTERM
         emit({"event": "result", **asdict(result)})
     return 0
 
 
-def _end_with_parent() -> None:
-    """The parent holds the other end of stdin: its end of file means that the parent is gone, however it went."""
-    while os.read(0, 1):  # not sys.stdin: its lock, held by this thread, would abort the interpreter's shutdown
-        pass
-    os._exit(1)
+def end_with_parent() -> None:
+    """End this process when its standard input ends: the parent holds the other end, and is gone, however it went."""
+
+    def wait() -> None:
+        while os.read(0, 1):  # not sys.stdin: its lock, held by this thread, would abort the interpreter's shutdown
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 if __name__ == "__main__":

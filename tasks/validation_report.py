@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_contracts.contract import SPLITS, DataContract
-from data_contracts.errors import ContractViolation
+from data_contracts.errors import ContractViolation, printable
 from data_contracts.expectations import REASONS, Result, shown_count, shown_share
 
 if TYPE_CHECKING:
@@ -110,7 +110,13 @@ def render(summary: dict[str, Any]) -> str:
     """One page without any reference outside itself; every value is escaped."""
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: printable(value) if isinstance(value, str) else value,
+    )
     environment.filters |= {"share": shown_share, "count": shown_count}
     template = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
     return environment.from_string(template).render(summary, split_names=SPLITS)

@@ -56,6 +56,13 @@ def test_light_commands_import_nothing_heavy(command):
     assert done.returncode == 0, done.stderr
 
 
+def test_prefect_reads_its_settings_after_they_are_made():
+    """Prefect reads the environment when it is imported: before `embed` it would take no notice of what that sets."""
+    code = "import sys, flows.terminal\nassert not {'prefect', 'mlflow', 'torch'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_locked_requirement_has_a_hash():
     for lock in ("base", "torch-cpu", "torch-cuda"):
         text = (REPOSITORY / "requirements" / f"{lock}.lock").read_text()

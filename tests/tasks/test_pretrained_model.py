@@ -129,6 +129,12 @@ def test_another_backbone_in_the_same_place_is_another_run(world: World, backbon
         recipe = make_recipe(world.recipe.name, own)
         runs.append(open_tracker(world.settings, recipe, "fingerprint", {}).run_id)
     assert runs[0] == runs[1] != runs[2]
+    elsewhere = shutil.copytree(own, tmp_path / "elsewhere")
+    assert open_tracker(world.settings, make_recipe(world.recipe.name, elsewhere), "fingerprint", {}).run_id == runs[2]
+    with (elsewhere / "tokenizer.json").open("a") as file:
+        file.write("\n")
+    changed = open_tracker(world.settings, make_recipe(world.recipe.name, elsewhere), "fingerprint", {})
+    assert changed.run_id not in runs, "another tokenizer in the same place is another run as well"
     (own / "model.safetensors").unlink()
     with pytest.raises(RecipeError, match=r"no \*\.safetensors"):
         open_tracker(world.settings, make_recipe(world.recipe.name, own), "fingerprint", {})

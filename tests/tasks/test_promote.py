@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from math import comb
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +16,15 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from data_contracts.artifacts import EvaluationReport, Interval, PromotionDecision, TrainedModel
+from data_contracts.errors import RecipeError
+from data_contracts.recipe import PromotionConfig
 from data_contracts.text import text_hash
 from lightning_modules.bundle import Bundle, save_bundle
 from tasks import promote
 from tasks.aliases import append_line
-from tasks.promote import Champion, compare, promote_model
+from tasks.gate import slice_checks
+from tasks.promote import Champion, compare, mcnemar, promote_model
+from tasks.serve_check import Served
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
     from tests.tasks.mlflow_fixtures import World
@@ -29,6 +35,12 @@ pytest_plugins = ["tests.tasks.mlflow_fixtures"]
 @pytest.fixture
 def ledger(tmp_path: Path) -> Path:
     return tmp_path / "ledger.jsonl"
+
+
+@pytest.fixture(autouse=True)
+def serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule alone: serving in a fresh process takes seconds each time, and tests/tasks/test_releases.py holds it."""
+    monkeypatch.setattr(promote, "check_served", lambda *_: Served(200, 1.5, 0.5))
 
 
 def run(world: World, model: TrainedModel, ledger: Path, report: EvaluationReport | None = None) -> PromotionDecision:
@@ -148,6 +160,76 @@ def test_champion_again_is_already_champion_and_keeps_its_evidence(world: World,
     assert world.tracker.client.get_run(world.tracker.run_id).data.tags["noisefold.promotion"] == "promoted"
     folder = Path(world.tracker.client.download_artifacts(world.tracker.run_id, "promotion", str(tmp_path)))
     assert json.loads((folder / "promotion.json").read_text())["outcome"] == "promoted"
+
+
+def test_every_bound_that_does_not_hold_is_told_at_once(world: World, ledger: Path, tmp_path: Path) -> None:
+    bounds = {
+        "min_accuracy": 0.9999,
+        "min_class_f1": 0.9998,
+        "min_slice_accuracy": 0.9997,
+        "max_nll": 1e-6,
+        "max_ece": 1e-6,
+        "max_megabytes": 1.0,
+        "max_milliseconds_per_text": 0.25,
+        "slices": ["label", "length", "language"],
+    }
+    contract = {"name": "toy", "labels": {"values": list(world.tokens.labels)}, "columns": {"slices": ["language"]}}
+    strict = world.with_recipe(promotion=bounds, contract=contract)
+    decision = run(strict, world.model(), ledger)
+    assert decision.outcome == "not_promoted"
+    told = "\n".join(decision.reasons)
+    for label in world.tokens.labels:
+        assert f"F1 of class {label} " in told and f"where label is {label} (" in told
+    for what in ("Test accuracy", "Test NLL", "Test ECE", "language is zh", "language is en", "length is 1 to 20"):
+        assert what in told, what
+    assert "Size in MB 1.5000 is above the ceiling of 1." in told
+    assert "CPU milliseconds per text 0.5000 is above the ceiling of 0.25." in told
+    assert len(decision.reasons) == len(decision.checks) and not any(check.passed for check in decision.checks)
+    folder = Path(world.tracker.client.download_artifacts(strict.tracker.run_id, "promotion", str(tmp_path)))
+    page = (folder / "promotion.md").read_text()
+    assert page.count("| NO |") == len(decision.checks)
+
+
+def test_bounds_that_hold_let_a_first_champion_pass(world: World, ledger: Path) -> None:
+    kind = world.with_recipe(promotion={"min_class_f1": 0.5, "min_slice_accuracy": 0.5, "max_nll": 1.0, "max_ece": 0.5})
+    decision = run(kind, world.model(), ledger)
+    assert decision.promoted
+    assert decision.checks and all(check.passed for check in decision.checks)
+    assert f"{len(decision.checks)} bounds hold." in decision.reasons
+
+
+def test_slices_are_counted_as_pandas_counts_them_and_small_ones_decide_nothing(world: World) -> None:
+    table = predictions(world)
+    rows = table.to_pandas()
+    length = rows["text"].str.len()
+    rows["band"] = np.select([length <= 20, length <= 50, length <= 100], ["1 to 20", "21 to 50", "51 to 100"], "more")
+    config = PromotionConfig(min_slice_accuracy=0.9, slices=("language", "length", "label"), min_slice_rows=80)
+    names = {"language": "language", "length": "band", "label": "label"}
+    wanted = {
+        (column, value): group["correct"].mean()
+        for column, name in names.items()
+        for value, group in rows.groupby(name)
+        if len(group) >= 80
+    }
+    found = {re.findall(r"where (.+) is (.+) \(", c.what)[0]: c.value for c in slice_checks(table, config)}
+    assert found == pytest.approx(wanted)
+    assert len(found) < sum(rows[name].nunique() for name in names.values()), "one slice is small"
+
+
+def test_slice_that_the_contract_does_not_carry_is_refused_before_the_night(world: World) -> None:
+    with pytest.raises(RecipeError, match=r"promotion\.slices: langauge is none of label, length"):
+        world.with_recipe(promotion={"slices": ["langauge"]})
+
+
+@pytest.mark.parametrize(("only_one", "only_other"), [(0, 0), (3, 3), (1, 9), (12, 2)])
+def test_mcnemar_is_the_binomial_test_of_the_discordant_rows(only_one: int, only_other: int) -> None:
+    one = np.array([True] * (only_one + 20) + [False] * (only_other + 5))
+    other = np.array([False] * only_one + [True] * (20 + only_other) + [False] * 5)
+    difference, p, alone = mcnemar(one, other)
+    assert alone == (only_one, only_other)
+    assert difference == pytest.approx((only_one - only_other) / len(one))
+    n, k = only_one + only_other, min(only_one, only_other)
+    assert p == pytest.approx(min(1.0, 2 * sum(comb(n, i) for i in range(k + 1)) / 2**n))
 
 
 @pytest.mark.parametrize("moves_before_the_crash", [0, 1, 2])

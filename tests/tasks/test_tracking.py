@@ -11,8 +11,9 @@ import pytest
 
 from data_contracts.errors import ServiceUnavailable
 from data_contracts.recipe import Recipe
+from data_contracts.urls import shown_url
 from tasks.settings import Settings
-from tasks.tracking import Tracker, flatten, open_tracker, without_credentials
+from tasks.tracking import Tracker, flatten, open_tracker
 from tasks.train import Forwarder
 from tests.servers import free_port, mlflow_server
 
@@ -134,4 +135,4 @@ def test_the_environment_stays_as_the_user_set_it(settings, monkeypatch):
 
 def test_flatten_and_credentials():
     assert flatten({"a": {"b": [1, "x"], "c": None}, "d": "t"}) == {"a.b": '[1, "x"]', "a.c": "null", "d": "t"}
-    assert without_credentials("https://u:p@host:1/x?token=s") == "https://host:1/x"
+    assert shown_url("https://u:p@host:1/x?token=s") == "https://host:1/x"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import torch
 from data_contracts.errors import TrainingError
 from data_contracts.recipe import ExecutionConfig, ModelConfig, Recipe, TrainingConfig, WordTokenizer
 from tasks import train as train_module
-from tasks.progress import listening
+from tasks.progress import Progress, listening
 from tasks.settings import Settings
 from tasks.stage import Interrupted, can_heal
 from tasks.store import ArtifactStore
@@ -70,7 +71,11 @@ def test_killed_training_is_a_healable_fault_and_ends_as_if_undisturbed(tmp_path
     with listening(kill_in_mid_epoch), pytest.raises(Interrupted, match="SIGKILL") as caught:
         train(tmp_path / "b", tracker)
     assert can_heal(caught.value)
-    resumed, _ = train(tmp_path / "b", tracker)
+    heard: list[Progress] = []
+    with listening(heard.append):
+        resumed, _ = train(tmp_path / "b", tracker)
+    told = [report.note for report in heard if report.state == "told"]
+    assert re.fullmatch(r"Training goes on from step \d+ of 480\.", told[0])
     assert resumed.manifest.digest == undisturbed.manifest.digest
     assert resumed.manifest.steps == undisturbed.manifest.steps
     history = tracker.client.get_metric_history(tracker.run_id, "train/loss")

@@ -1,0 +1,90 @@
+"""SIGTERM and Ctrl-C: a clean stop, nothing left running, both UIs told; the same command goes on from there."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.conftest import TINY, mlflow_client
+from tests.pipeline.crash import Retrain, World, family_of, leftovers, survivors
+
+# Twenty times as long as the others' and with checkpoints at the ends of epochs only, so that a step in between was
+# saved for the signal.
+CHANGES = {"max_epochs": 40, "patience": 99, "checkpoint_every_steps": 100_000}
+LONGER = [part for name, value in CHANGES.items() for part in ("--set", f"training.{name}={value}")]
+
+
+def in_training(state: Path, _: Retrain) -> Callable[[], bool]:
+    """There are more metric points than when this was called: the training process makes steps."""
+
+    def size() -> int:
+        return sum(file.stat().st_size for file in state.glob("work/train-*/metrics.jsonl"))
+
+    before = size()
+    return lambda: size() > before
+
+
+def in_validate(_: Path, run: Retrain) -> Callable[[], bool]:
+    return run.ended["ingest"].is_set
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_stop_is_clean_and_the_same_command_goes_on(prefect_api, tmp_path):
+    world, state = World(tmp_path / "world", prefect_api), tmp_path / "state"
+    stops = [
+        (signal.SIGTERM, in_validate, 143),
+        (signal.SIGTERM, in_training, 143),
+        (signal.SIGINT, in_training, 130),
+    ]
+    saved: list[int] = []
+    for number, where, status in stops:
+        run = Retrain(world, tmp_path, TINY["name"], *LONGER)
+        ready = where(state, run)
+        while not ready():
+            assert run.process.poll() is None, run.errors
+            time.sleep(0.05)
+        family = family_of(run.process.pid)
+        run.process.send_signal(number)
+        assert run.wait(60) == status, run.errors
+        assert not survivors(family, seconds=0), "the training process is ended before the command is"
+        assert run.errors.splitlines()[-1].startswith("Stopped. What is finished is kept")
+        assert "Traceback" not in run.errors
+        client = mlflow_client(state)
+        (mlflow_run,) = client.search_runs([client.get_experiment_by_name("noisefold-tiny").experiment_id])
+        assert mlflow_run.info.status == "KILLED"
+        assert state_in_prefect(prefect_api, mlflow_run.data.tags["noisefold.flow_run_id"]) == "Crashed"
+        steps = [int(file.name.split("-")[1]) for file in state.glob("work/train-*/checkpoints/step-*.ckpt")]
+        if where is in_training:
+            saved.append(max(steps))
+            went_on = re.search(r"Training goes on from step (\d+)", run.errors)
+            assert [int(went_on[1])] == saved[-2:-1] if went_on else saved[:-1] == []
+    steps_per_epoch = -(-int(rows_of(state)) // TINY["training"]["batch_size"])
+    assert any(step % steps_per_epoch for step in saved), f"no step within an epoch of {steps_per_epoch} was saved"
+    last = Retrain(world, tmp_path, TINY["name"], *LONGER)
+    assert last.wait() == 0, last.errors
+    assert f"Training goes on from step {saved[-1]} of" in last.errors
+    assert not leftovers(state)
+
+
+def rows_of(state: Path) -> int:
+    import pyarrow.parquet as pq
+
+    (file,) = state.glob("artifacts/tokenize/*/train.parquet")
+    return pq.read_metadata(file).num_rows
+
+
+def state_in_prefect(server, flow_run_id: str) -> str:
+    from prefect.client.orchestration import PrefectClient
+
+    async def read() -> str:
+        async with PrefectClient(server.url) as client:
+            return (await client.read_flow_run(flow_run_id)).state_name or ""
+
+    return asyncio.run(read())

@@ -1,0 +1,494 @@
+"""Files made to hurt: each is refused in one sentence, within seconds and a bounded memory."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import zstandard
+from safetensors.torch import save
+
+from data_contracts.artifacts import RawCorpus
+from data_contracts.errors import NoisefoldError, RecipeError, SourceError
+from data_contracts.recipe import FileSource, load_recipe
+from data_contracts.tables import decompressed, read_batches
+from lightning_modules.bundle import Bundle, BundleError, save_bundle
+from lightning_modules.embeddings import load_vectors
+from lightning_modules.network import build_network
+from tasks.compare import read_predictions
+from tasks.readers import list_files
+from tests.lightning_modules.conftest import WORDS, make_tokenizer
+from tests.security.test_no_pickle import seal, sha256
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+# --- bundles ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    encoder = {"kind": "transformer", "max_length": 16, "num_heads": 2, "feedforward_sizes": [8]}
+    network = build_network({"vocab_size": 45, "embedding_dim": 4, "encoder": encoder, "num_classes": 2})
+    folder = tmp_path_factory.mktemp("whole") / "bundle"
+    settings = {"tokenizer_json": make_tokenizer(WORDS), "labels": ("a", "b"), "max_length": 12, "overlap": 3}
+    save_bundle(folder, network, **settings)
+    return folder
+
+
+def changed(path: str, value: Any):
+    """A description with one field changed, or taken away (`...`)."""
+
+    def change(facts: dict) -> None:
+        *before, last = path.split(".")
+        node = facts
+        for key in before:
+            node = node[key]
+        if value is ...:
+            del node[last]
+        else:
+            node[last] = value
+
+    return change
+
+
+HUGE = 10**12
+DESCRIPTIONS = {
+    **{f"no {name}": changed(name, ...) for name in ("labels", "network", "temperature", "max_length", "overlap")},
+    **{f"without {name}": changed(name, ...) for name in ("pad_id", "unknown_id", "network.encoder", "meta")},
+    "labels are a text": changed("labels", "ab"),
+    "labels are numbers": changed("labels", [0, 1]),
+    "labels too few": changed("labels", ["a"]),
+    "labels too many": changed("labels", ["a", "b", "c"]),
+    "a label twice": changed("labels", ["a", "a"]),
+    "temperature 0": changed("temperature", 0),
+    "temperature NaN": changed("temperature", float("nan")),
+    "temperature a list": changed("temperature", [1]),
+    "a window of no size": changed("max_length", 3),
+    "a window of a huge size": changed("max_length", HUGE),
+    "a window longer than the positions": changed("max_length", 17),
+    "negative overlap": changed("overlap", -5),
+    "special tokens that are no ids": changed("prefix_ids", ["x"]),
+    "special tokens out of range": changed("prefix_ids", [46]),
+    "padding out of range": changed("pad_id", 45),
+    "unknown id negative": changed("unknown_id", -1),
+    "network a list": changed("network", []),
+    "encoder unknown": changed("network.encoder.kind", "mamba"),
+    "encoder kind a list": changed("network.encoder.kind", ["tanh"]),
+    "huge vocabulary": changed("network.vocab_size", HUGE),
+    "negative vocabulary": changed("network.vocab_size", -1),
+    "vocabulary a text": changed("network.vocab_size", "45"),
+    "huge embedding": changed("network.embedding_dim", HUGE),
+    "huge positions": changed("network.encoder.max_length", HUGE),
+    "a million layers": changed("network.encoder.feedforward_sizes", [8] * 1_000_000),
+    "heads that do not divide": changed("network.encoder.num_heads", 3),
+    "no heads": changed("network.encoder.num_heads", 0),
+    "huge number of classes": changed("network.num_classes", HUGE),
+    "n-grams that are not there": changed("network.ngrams", {"buckets": HUGE, "max_n": 2, "size": 4}),
+    "backbone of 10^9 layers": changed(
+        "network.encoder",
+        {"kind": "pretrained", "pooling": "mean", "config": {"model_type": "bert", "num_hidden_layers": 10**9}},
+    ),
+    "backbone with code": changed(
+        "network.encoder",
+        {"kind": "pretrained", "pooling": "mean", "config": {"model_type": "bert", "auto_map": {"AutoModel": "x.Y"}}},
+    ),
+    "backbone that is no text model": changed(
+        "network.encoder",
+        {"kind": "pretrained", "pooling": "mean", "config": {"model_type": "detr", "use_pretrained_backbone": True}},
+    ),
+}  # fmt: skip
+
+
+def planted(
+    whole: Path, folder: Path, change=None, weights: bytes | None = None, tokenizer: bytes | None = None
+) -> Path:
+    """A copy of a bundle with something changed, and digests that fit: what an attacker would write."""
+    folder.mkdir()
+    facts = json.loads((whole / "bundle.json").read_text())
+    weights = (whole / "model.safetensors").read_bytes() if weights is None else weights
+    tokenizer = (whole / "tokenizer.json").read_bytes() if tokenizer is None else tokenizer
+    facts |= {"weights_sha256": sha256(weights), "tokenizer_sha256": sha256(tokenizer)}
+    if change is not None:
+        change(facts)
+    (folder / "model.safetensors").write_bytes(weights)
+    (folder / "tokenizer.json").write_bytes(tokenizer)
+    seal(folder, facts)
+    return folder
+
+
+@pytest.mark.parametrize("name", DESCRIPTIONS)
+def test_a_description_that_cannot_be_is_refused(whole: Path, tmp_path: Path, name: str) -> None:
+    folder = planted(whole, tmp_path / "planted", DESCRIPTIONS[name])
+    with pytest.raises(BundleError):
+        Bundle.load(folder)
+
+
+def test_what_the_planted_bundles_are_made_from_loads(whole: Path, tmp_path: Path) -> None:
+    bundle = Bundle.load(planted(whole, tmp_path / "planted"))
+    assert bundle.predict_proba(["good"]).shape == (1, 2)
+
+
+def header(**tensors: Any) -> bytes:
+    text = json.dumps(tensors).encode()
+    return len(text).to_bytes(8, "little") + text
+
+
+WEIGHTS = {
+    "empty": b"",
+    "garbage": os.urandom(500),
+    "a header without end": (2**63 - 1).to_bytes(8, "little") + b"{}",
+    "a header of lists": header(a=[1]),
+    "a tensor that claims a terabyte": header(
+        **{"decoder.bias": {"dtype": "F32", "shape": [2**38], "data_offsets": [0, 2**40]}}
+    ),
+    "an unknown dtype": header(x={"dtype": "X9", "shape": [1], "data_offsets": [0, 1]}) + b"0",
+    "no tensor": header(),
+    "another dtype": None,
+    "another shape": None,
+    "one too many": None,
+    "one too few": None,
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weights_that_do_not_fit_are_refused(whole: Path, tmp_path: Path, name: str) -> None:
+    data = WEIGHTS[name]
+    if data is None:
+        state = Bundle.load(whole).network.state_dict()
+        match name:
+            case "another dtype":
+                state["decoder.bias"] = state["decoder.bias"].double()
+            case "another shape":
+                state["decoder.bias"] = torch.zeros(3)
+            case "one too many":
+                state["more"] = torch.zeros(1)
+            case _:
+                del state["decoder.bias"]
+        data = save(state)
+    with pytest.raises(BundleError, match=r"model\.safetensors"):
+        Bundle.load(planted(whole, tmp_path / "planted", weights=data))
+
+
+def with_vocabulary(**parts: Any) -> bytes:
+    return json.dumps({**json.loads(make_tokenizer(WORDS)), **parts}).encode()
+
+
+def added(count: int) -> list[dict]:
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    return [{"id": 45 + i, "content": f"t{i}", **flags} for i in range(count)]
+
+
+TOKENIZERS = {
+    "empty": b"",
+    "garbage": b"\xff\xfe\x00garbage",
+    "a list": b"[]",
+    "nested without end": b"[" * 200_000,
+    "a panic of its code": with_vocabulary(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+    "a broken expression": with_vocabulary(
+        pre_tokenizer={"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": False}
+    ),
+    "ids beyond the table": with_vocabulary(
+        model={"type": "WordLevel", "vocab": {"[UNK]": 1, "a": 2**31}, "unk_token": "[UNK]"}
+    ),
+    "one added token": with_vocabulary(added_tokens=added(1)),
+    "an enormous added vocabulary": with_vocabulary(added_tokens=added(300_000)),
+}
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_a_tokenizer_that_cannot_be_is_refused(whole: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(BundleError, match="tokenizer"):
+        Bundle.load(planted(whole, tmp_path / "planted", tokenizer=TOKENIZERS[name]))
+
+
+# --- recipes and contracts --------------------------------------------------------------------------------------------
+
+LAUGHS = "\n".join(["a0: &a0 [x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)])
+MERGES = "\n".join(
+    ["a0: &a0 {k: 1}"] + [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}" for i in range(1, 12)]
+)
+YAMLS = {
+    "billion laughs": (LAUGHS, "more than 100,000 values"),
+    "billion merges": (MERGES, "more than 100,000 values"),
+    "an alias within itself": ("a: &a [*a]", "within what it names"),
+    "nested without end": ("[" * 5000 + "]" * 5000, "deep"),
+    "nested mappings": ("{a: " * 5000 + "}" * 5000, "deep"),
+    "a key twice": ("name: a\nname: b", "'name' stands twice"),
+    "a nested key twice": ("training: {seed: 1, seed: 2}", "'seed' stands twice"),
+    "a huge number": ("training: {seed: " + "9" * 5000 + "}", "not a value of its kind"),
+    "a number beyond 64 bits": ("training: {seed: 99999999999999999999}", "64 bits"),
+    "a day that is not": ("name: 2026-13-45", "not a value of its kind"),
+    "a broken tag": ("name: !!timestamp x", "not a value of its kind"),
+    "half a surrogate pair": ('name: "\\ud800"', "surrogate"),
+    "a NUL": ('name: "a\\0b"', "NUL"),
+    "an object": ("name: !!python/object:os.system {}", "constructor"),
+    "control characters": ("name: \x01", "not allowed"),
+    "several documents": ("name: a\n---\nname: b", "another document"),
+    "too large": ("# " + "x" * 600_000, "larger than"),
+    "not finite": ("training: {learning_rate: .inf}", "training.learning_rate"),
+    "a limit that would fill the memory": (
+        "contract: {name: x, text: {max_characters: 1000000000000}}",
+        "contract.text.max_characters",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", YAMLS)
+def test_a_recipe_that_cannot_be_is_refused(tmp_path: Path, name: str) -> None:
+    text, message = YAMLS[name]
+    (tmp_path / "r.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(tmp_path / "r.yaml")
+    if not name.startswith(("not finite", "a limit")):
+        (tmp_path / "uses.yaml").write_text("contract: r.yaml\n")
+        with pytest.raises(RecipeError, match=message):
+            load_recipe(tmp_path / "uses.yaml")
+
+
+@pytest.mark.parametrize("value", ["../../../../etc/hostname", "a\0b.yaml", "x" * 5000, "/dev/null.yaml", "..", ""])
+def test_a_contract_s_name_leads_nowhere(tmp_path: Path, value: str) -> None:
+    from data_contracts.recipe import parse_recipe
+
+    with pytest.raises(RecipeError):
+        parse_recipe({"contract": value}, origin="test", base=tmp_path)
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+def parquet(table: pa.Table, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(table, stream, **options)
+    return stream.getvalue()
+
+
+def read(data: bytes, kind: Any = "parquet") -> int:
+    batches = read_batches(io.BytesIO(data), "x", format=kind, columns=["text", "label"], text="text")
+    return sum(len(batch.rows) for batch in batches)
+
+
+ROWS = pa.table({"text": ["one", "two", "three"] * 50, "label": ["a", "b", "c"] * 50})
+FOOTER = parquet(ROWS)
+ONE_LONG_TEXT = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int32()), pa.array(["x" * 1_000_000]))
+PARQUETS = {
+    "nothing": b"",
+    "garbage": b"PAR1" + os.urandom(100) + b"PAR1",
+    "no footer": FOOTER[:-8],
+    "half a footer": FOOTER[: len(FOOTER) // 2] + FOOTER[-8:],
+    "a footer of 4 GB": FOOTER[:-8] + b"\xff\xff\xff\xff" + b"PAR1",
+    "pages of zeros": FOOTER[:4] + b"\0" * 80 + FOOTER[84:],
+    "a struct": parquet(pa.table({"text": [{"a": "x"}], "label": ["a"]})),
+    "a list of lists": parquet(pa.table({"text": [[["x"]]], "label": ["a"]})),
+    "a map": parquet(pa.table({"text": pa.array([[("k", "v")]], pa.map_(pa.string(), pa.string())), "label": ["a"]})),
+    "binary": parquet(pa.table({"text": [b"\xff\xfe"], "label": ["a"]})),
+    "a dictionary of lists as a label": parquet(pa.table({"text": ["x"], "label": [["a"]]})),
+    "one text in every row": parquet(pa.table({"text": ONE_LONG_TEXT, "label": ["a"] * 100_000}), store_schema=False),
+    "one page that expands": parquet(
+        pa.table({"text": ["y" * 16_000_000] * 10, "label": ["a"] * 10}), use_dictionary=False, compression="zstd"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARQUETS)
+def test_a_parquet_file_that_cannot_be_is_refused(name: str) -> None:
+    with pytest.raises(SourceError):
+        read(PARQUETS[name])
+
+
+def test_lying_row_counts_are_told() -> None:
+    """The count of rows in the footer, changed byte by byte: every lie is an error, none a hang or another number."""
+    place = FOOTER.rindex(b"\x19") if b"\x19" in FOOTER else len(FOOTER) - 60
+    told = 0
+    for at in range(max(4, place - 400), len(FOOTER) - 8):
+        data = bytearray(FOOTER)
+        data[at] ^= 0x02
+        try:
+            assert read(bytes(data)) == 150, at
+        except SourceError:
+            told += 1
+    assert told > 20
+
+
+MEASURE = """
+import resource, sys, time
+from pathlib import Path
+from data_contracts.errors import NoisefoldError
+{setup}
+before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+try:
+    {act}
+    print("read")
+except NoisefoldError as error:
+    print("refused:", error)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, time.process_time() - started)
+"""
+READ = (
+    "from data_contracts.infer import infer_contract",
+    "infer_contract(sys.argv[1])",
+)
+
+
+def measured(file: Path, setup: str, act: str) -> tuple[str, int, float]:
+    """What a process of its own says of a file, the megabytes it took more and its CPU seconds."""
+    code = MEASURE.format(setup=setup, act=act)
+    command = [sys.executable, "-c", code, str(file)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    said, figures = done.stdout.strip().rsplit("\n", 1)
+    megabytes, seconds = figures.split()
+    return said, int(megabytes), float(seconds)
+
+
+def bomb(folder: Path, name: str, piece: bytes, pieces: int) -> Path:
+    """A gigabyte of the same bytes, written as it is compressed."""
+    file = folder / name
+    if name.endswith(".gz"):
+        with gzip.open(file, "wb", compresslevel=6) as stream:
+            for _ in range(pieces):
+                stream.write(piece)
+    else:
+        with file.open("wb") as out, zstandard.ZstdCompressor(level=3).stream_writer(out) as stream:
+            for _ in range(pieces):
+                stream.write(piece)
+    return file
+
+
+@pytest.mark.parametrize("name", ["zeros.csv.gz", "zeros.jsonl.gz", "zeros.csv.zst", "zeros.parquet.gz"])
+def test_a_gigabyte_of_zeros_is_refused_in_little_memory(tmp_path: Path, name: str) -> None:
+    file = bomb(tmp_path, name, bytes(1 << 24), 64)
+    assert file.stat().st_size < 2_000_000
+    said, megabytes, seconds = measured(file, *READ)
+    assert said.startswith("refused: "), said
+    assert megabytes < 400
+    assert seconds < 30  # of CPU: a bound on hanging, no measurement
+
+
+def test_a_gigabyte_of_short_rows_is_refused_for_its_expansion(tmp_path: Path) -> None:
+    file = bomb(tmp_path, "rows.csv.gz", b"text,label\n" * 1_500_000, 64)
+    said, megabytes, _ = measured(file, *READ)
+    assert "expand more than 200 times" in said
+    assert megabytes < 1000
+
+
+def test_a_bomb_of_word_vectors_is_refused(tmp_path: Path) -> None:
+    file = bomb(tmp_path, "vectors.gz", bytes(1 << 24), 16)
+    setup = "import torch\nfrom lightning_modules.embeddings import load_vectors"
+    said, megabytes, _ = measured(file, setup, "load_vectors(torch.zeros(2, 3), {'a': 0}, sys.argv[1])")
+    assert said.startswith("refused: ") and megabytes < 200
+    (tmp_path / "plain.txt").write_bytes(b"9" * 5000 + b" " + b"9" * 5000 + b"\n")
+    with pytest.raises(NoisefoldError, match=r"plain\.txt"):
+        load_vectors(torch.zeros(2, 3), {"a": 0}, str(tmp_path / "plain.txt"))
+
+
+def test_ordinary_repetition_is_read() -> None:
+    """Rows that are all the same, within what is free, and rows that shrink thirty times."""
+    text = b"text,label\n" + b"the same text in every row,a\n" * 200_000
+    plain = decompressed(io.BytesIO(gzip.compress(text)), "gzip", "x")
+    assert sum(len(b.rows) for b in read_batches(plain, "x", format="csv", columns=["text", "label"])) == 200_000
+
+
+def test_an_endless_line_and_a_wide_file_are_refused() -> None:
+    with pytest.raises(SourceError, match=r"field larger|a line of more than"):
+        read(b"text,label\n" + b"x" * (1 << 25), "csv")
+    with pytest.raises(SourceError, match="a line of more than"):
+        read(b'{"text": "' + b"x" * (1 << 25), "jsonl")
+    with pytest.raises(SourceError, match="20,000 columns"):
+        read(",".join(f"c{i}" for i in range(20_000)).encode() + b"\n", "csv")
+
+
+@pytest.mark.parametrize("encoding", ["zlib", "base64", "idna", "unicode_escape", "undefined", "a\0b", "nonsense", ""])
+def test_a_codec_that_is_no_text_encoding_is_refused(encoding: str) -> None:
+    with pytest.raises(SourceError, match="no text encoding"):
+        list(read_batches(io.BytesIO(b"text,label\na,b\n"), "x", format="csv", encoding=encoding))
+
+
+LABELS, FACTS = b"noisefold.labels", b"noisefold.facts"
+IDS = {"id": ["1"], "log_proba": [[-0.6931471805599453, -0.6931471805599453]]}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pa.table(IDS),
+        pa.table(IDS).replace_schema_metadata({LABELS: "5"}),
+        pa.table(IDS).replace_schema_metadata({LABELS: "[1, 2]"}),
+        pa.table(IDS).replace_schema_metadata({LABELS: '["a"]'}),
+        pa.table(IDS).replace_schema_metadata({LABELS: '["a", "a"]'}),
+        pa.table(IDS).replace_schema_metadata({LABELS: "[" * 100_000}),
+        pa.table(IDS).replace_schema_metadata({LABELS: '["a", "b"]', FACTS: '{"bytes": "many"}'}),
+        pa.table({"id": [["1"]], "log_proba": ["x"]}).replace_schema_metadata({LABELS: '["a", "b"]'}),
+        pa.table({"id": ["1"], "log_proba": [[float("nan")] * 2]}).replace_schema_metadata({LABELS: '["a", "b"]'}),
+    ],
+)
+def test_predictions_of_another_program_that_cannot_be_are_refused(tmp_path: Path, table: pa.Table) -> None:
+    pq.write_table(table, tmp_path / "p.parquet")
+    with pytest.raises(SourceError, match=r"p\.parquet"):
+        read_predictions(tmp_path / "p.parquet")
+    (tmp_path / "p.parquet").write_bytes(os.urandom(64))
+    with pytest.raises(SourceError, match=r"p\.parquet"):
+        read_predictions(tmp_path / "p.parquet")
+
+
+# --- paths and links --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pattern", ["in", "in/*.csv", "i*/a.csv"])
+def test_a_link_out_of_a_source_folder_is_refused(tmp_path: Path, pattern: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "secret.csv").write_text("text,label\nx,y\n")
+    base = tmp_path / "source"
+    (base / "in").mkdir(parents=True)
+    (base / "in" / "b.csv").write_text("text,label\nx,y\n")
+    (base / "in" / "a.csv").symlink_to("b.csv")
+    assert list_files(FileSource(url=str(base / pattern)))
+    (base / "in" / "a.csv").unlink()
+    (base / "in" / "a.csv").symlink_to(tmp_path / "secret.csv")
+    with pytest.raises(SourceError, match=r"a\.csv is a link that leads out of it"):
+        list_files(FileSource(url=str(base / pattern)))
+    assert list_files(FileSource(url=str(base / "in" / "a.csv"))), "who names the link itself may"
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "a//b", "./a", "", "a\\b", "a\0b"])
+def test_a_manifest_s_files_stay_in_its_folder(store, name: str) -> None:
+    def build(workspace):
+        (workspace.out / "a.txt").write_text("rows")
+        return {"digest": "d", "rows_in": 1, "rows_out": 1, "fingerprint": "f", "splits": {}, "source_files": 1}
+
+    made = store.once(RawCorpus, inputs=["x"], config=None, version=1, build=build).manifest
+    file = store.open(made) / "manifest.json"
+    facts = json.loads(file.read_text())
+    facts["files"] = {name: facts["files"]["a.txt"]}
+    file.write_text(json.dumps(facts))
+    assert store.find(RawCorpus, made.key) is None
+    again = store.once(RawCorpus, inputs=["x"], config=None, version=1, build=build)
+    assert not again.cached and list(again.manifest.files) == ["a.txt"]
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "artifact"])
+def test_a_link_in_the_store_is_damage(store, tmp_path: Path, what: str) -> None:
+    def build(workspace):
+        (workspace.out / "parts").mkdir()
+        (workspace.out / "parts" / "a.txt").write_text("rows")
+        return {"digest": "d", "rows_in": 1, "rows_out": 1, "fingerprint": "f", "splits": {}, "source_files": 1}
+
+    made = store.once(RawCorpus, inputs=["x"], config=None, version=1, build=build).manifest
+    place = store.open(made)
+    place = {"file": place / "parts" / "a.txt", "folder": place / "parts", "artifact": place}[what]
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+    again = store.once(RawCorpus, inputs=["x"], config=None, version=1, build=build)
+    assert not again.cached
+    assert not place.is_symlink() and (tmp_path / "elsewhere").exists(), "what the link led to is not touched"
+    assert store.find(RawCorpus, made.key) is not None
