@@ -32,6 +32,15 @@ TOLERANCE = 1e-4
 SECONDS = 300
 # What MLflow answers when it is well and the files are not there.
 GONE = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE"}
+# What MLflow writes for a model from code (mlflow 3.17), with the names that `tasks.register` gives.
+_FLAVOR = {"loader_module": "mlflow.pyfunc.loaders.code_model", "model_code_path": "serve.py", "code": "code"}
+_ARTIFACTS = {
+    "bundle": "artifacts/bundle",
+    "train_texts": "artifacts/train_texts.npy",
+    "model_card": "artifacts/MODEL_CARD.md",
+}
+# The rest says what the model was saved with, and decides nothing about loading it.
+_FLAVOR_KEYS = {*_FLAVOR, "artifacts", "cloudpickle_version", "env", "python_version", "streamable"}
 # -I: nothing of this repository's folder, of the caller's folder or of PYTHONPATH stands in for what the model brings.
 _SERVE = """
 import json, os, sys, threading, time
@@ -168,22 +177,8 @@ def inspect(model: Path, digest: str | None) -> None:
     """
     if suspects := pickles(model):
         raise Unservable(f"its files may be pickles, which are not read: {', '.join(suspects)}")
-    if (model / "MLmodel").is_file():
-        try:
-            flavors = read_yaml(model / "MLmodel")["flavors"]
-            flavor = flavors["python_function"]
-            ours = set(flavors) == {"python_function"} and (
-                flavor["loader_module"] == "mlflow.pyfunc.model"
-                and "python_model" not in flavor
-                and (model / Path(flavor["model_code_path"]).name).is_file()
-                and "/" not in flavor["model_code_path"]
-                and flavor.get("code") in (None, "code")
-                and all(".." not in one["path"] for one in flavor["artifacts"].values())
-            )
-        except (RecipeError, KeyError, TypeError, AttributeError) as error:
-            raise Unservable(f"its MLmodel cannot be read ({type(error).__name__})") from error
-        if not ours:
-            raise Unservable("its MLmodel asks to be loaded in another way than noisefold saves models")
+    if (model / "MLmodel").is_file() and (why := _loaded_otherwise(model)):
+        raise Unservable(f"its MLmodel asks to be loaded in another way than noisefold saves models ({why})")
     description = model / "artifacts" / "bundle" / "bundle.json"
     if digest is None or not description.is_file():
         return  # whoever loads it says what is missing
@@ -193,6 +188,37 @@ def inspect(model: Path, digest: str | None) -> None:
         return
     if found != digest:
         raise Unservable(f"its bundle is not the one that was registered: digest {found}, registered as {digest}")
+
+
+def _loaded_otherwise(model: Path) -> str | None:
+    """How the MLmodel departs from what `tasks.register` writes; None where it does not.
+
+    Everything that decides what MLflow imports, runs or hands to the model is compared, and a key that is not known is
+    refused: `python_model` would be unpickled, `data` and `code` would name other folders, `config` other settings.
+
+    Raises:
+        Unservable: it cannot be read.
+    """
+    try:
+        flavors = read_yaml(model / "MLmodel")["flavors"]
+        flavor = flavors["python_function"]
+        asked = {key: flavor.get(key) for key in ("loader_module", "model_code_path", "code")}
+        paths = {name: entry["path"] for name, entry in flavor["artifacts"].items()}
+    except (RecipeError, KeyError, TypeError, AttributeError) as error:
+        raise Unservable(f"its MLmodel cannot be read ({type(error).__name__}: {error})") from error
+    if others := sorted(set(map(str, flavors)) - {"python_function"}):
+        return f"flavor {others[0][:60]}"
+    if unknown := sorted(set(map(str, flavor)) - _FLAVOR_KEYS):
+        return f"key {unknown[0][:60]}"
+    for key, value in asked.items():
+        if value != _FLAVOR[key]:
+            return f"{key} {str(value)[:60]!r}"
+    if paths != _ARTIFACTS:
+        return "other artifacts"
+    links = sorted(path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_symlink())
+    if links:
+        return f"{links[0][:60]} is a link"
+    return None if (model / _FLAVOR["model_code_path"]).is_file() else f"no {_FLAVOR['model_code_path']}"
 
 
 def _probabilities(answer: dict[str, list[Any]], labels: list[str], rows: int) -> np.ndarray:

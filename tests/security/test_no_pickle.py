@@ -175,10 +175,21 @@ def test_an_object_array_in_a_model_is_refused(bundle: Path, canary: Canary) -> 
 
 
 OURS = {
-    "loader_module": "mlflow.pyfunc.model",
+    "loader_module": "mlflow.pyfunc.loaders.code_model",
     "model_code_path": "serve.py",
     "code": "code",
-    "artifacts": {"bundle": {"path": "artifacts/bundle", "uri": "artifacts/bundle"}},
+    "artifacts": {
+        name: {"path": path, "uri": path}
+        for name, path in {
+            "bundle": "artifacts/bundle",
+            "train_texts": "artifacts/train_texts.npy",
+            "model_card": "artifacts/MODEL_CARD.md",
+        }.items()
+    },
+    "cloudpickle_version": "3.1.2",
+    "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
+    "python_version": "3.11.7",
+    "streamable": False,
 }
 
 
@@ -186,11 +197,18 @@ OURS = {
     "change",
     [
         {"loader_module": "mlflow.sklearn"},
+        {"loader_module": "mlflow.pyfunc.model"},
+        {"loader_module": None},
         {"python_model": "python_model.dat"},
         {"model_code_path": "../../elsewhere.py"},
         {"model_code_path": "absent.py"},
+        {"model_code_path": "code/serve.py"},
         {"artifacts": {"bundle": {"path": "../other", "uri": "x"}}},
+        {"artifacts": {**OURS["artifacts"], "more": {"path": "artifacts/more", "uri": "x"}}},
         {"code": "../code"},
+        {"code": None},
+        {"data": "data"},
+        {"config": {"bundle": "../other"}},
     ],
 )
 def test_a_version_that_asks_for_another_loader_is_refused(bundle: Path, change: dict) -> None:
@@ -200,6 +218,22 @@ def test_a_version_that_asks_for_another_loader_is_refused(bundle: Path, change:
     inspect(model, None)
     (model / "MLmodel").write_text(yaml.safe_dump({"flavors": {"python_function": {**OURS, **change}}}))
     with pytest.raises(Unservable, match="another way"):
+        inspect(model, None)
+
+
+def test_a_version_with_a_second_flavor_or_an_unreadable_mlmodel_or_a_link_is_refused(bundle: Path) -> None:
+    model = bundle.parent.parent
+    (model / "serve.py").write_text("")
+    (model / "MLmodel").write_text(yaml.safe_dump({"flavors": {"python_function": OURS, "sklearn": {}}}))
+    with pytest.raises(Unservable, match=r"another way .*flavor sklearn"):
+        inspect(model, None)
+    for text in ("flavors: [", "flavors: {}", "[]", yaml.safe_dump({"flavors": {"python_function": "text"}})):
+        (model / "MLmodel").write_text(text)
+        with pytest.raises(Unservable, match="MLmodel cannot be read"):
+            inspect(model, None)
+    (model / "MLmodel").write_text(yaml.safe_dump({"flavors": {"python_function": OURS}}))
+    (model / "code").symlink_to("/etc")
+    with pytest.raises(Unservable, match="code is a link"):
         inspect(model, None)
 
 
