@@ -223,7 +223,7 @@ class CellResult(Section):
     """One cell of the grid, or one file of another program's predictions (`seed` null)."""
 
     variant: str
-    seed: int | None
+    seed: int | None = None
     file: str | None = Field(None, description="Name of the predictions file.")
     state: Literal["finished", "failed", "not run"]
     cause: str | None = None
@@ -258,7 +258,7 @@ class Compared(Section):
 
     name: str
     command: str
-    corpus: str | None = Field(description="Content digest of the validated rows; null before they are read.")
+    corpus: str | None = Field(None, description="Content digest of the validated rows; null before they are read.")
     test_rows: int
     baseline: str
     confidence: float
@@ -266,3 +266,51 @@ class Compared(Section):
     ece_bins: int
     rows: tuple[Row, ...]
     cells: tuple[CellResult, ...]
+
+    def with_rows_of(self, before: Compared) -> Compared:
+        """This table, and in it the rows of an earlier one that have more finished cells than they have here.
+
+        So a table outlives the state folder that it was made in. A row is kept where it is of the same test rows and
+        its cells have the settings that the grid asks for now; its differences, where the baseline's are the same too.
+        """
+        if self.corpus not in (None, before.corpus) or (self.name, self.baseline) != (before.name, before.baseline):
+            return self
+        settings = ("confidence", "bootstrap_samples", "ece_bins")
+        comparable = all(getattr(self, name) == getattr(before, name) for name in settings)
+        wanted = {(cell.variant, cell.seed): cell.config for cell in self.cells if cell.file is None}
+        variants = {variant for variant, _ in wanted}
+
+        def holds(variant: str) -> bool:
+            then = [cell for cell in before.cells if cell.variant == variant and cell.state == "finished"]
+            return variant not in variants or all(wanted.get((variant, cell.seed)) == cell.config for cell in then)
+
+        comparable &= holds(self.baseline)
+        here = {row.variant: row for row in self.rows}
+        kept = {
+            row.variant: row.model_copy(
+                update={
+                    "planned": here[row.variant].planned if row.variant in variants else row.planned,
+                    "differences": row.differences if comparable else {},
+                }
+            )
+            for row in before.rows
+            if row.variant in here and row.finished > here[row.variant].finished and holds(row.variant)
+        }
+        if not kept:
+            return self
+        then = {(cell.variant, cell.seed): cell for cell in before.cells if cell.file is None}
+        return self.model_copy(
+            update={
+                "corpus": before.corpus,
+                "test_rows": before.test_rows,
+                "rows": tuple(kept.get(row.variant, row) for row in self.rows),
+                "cells": (
+                    *(
+                        then.get((cell.variant, cell.seed), cell) if cell.variant in kept else cell
+                        for cell in self.cells
+                        if cell.variant in variants or cell.variant not in kept
+                    ),
+                    *(cell for cell in before.cells if cell.variant in kept and cell.variant not in variants),
+                ),
+            }
+        )

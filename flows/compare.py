@@ -34,7 +34,7 @@ from data_contracts.urls import redacted, shown_url  # noqa: E402
 from flows.retrain import due_day  # noqa: E402
 from flows.run import Run  # noqa: E402
 from tasks.compare import Board, measure  # noqa: E402
-from tasks.comparison_table import as_json, as_markdown, write_table  # noqa: E402
+from tasks.comparison_table import as_json, as_markdown, read_table, write_table  # noqa: E402
 from tasks.evaluate import evaluate  # noqa: E402
 from tasks.ingest import ingest  # noqa: E402
 from tasks.lease import Held  # noqa: E402
@@ -97,7 +97,7 @@ class Grid(Run):
     def __init__(self, comparison: Comparison, out: Path | None, command: str) -> None:
         super().__init__(comparison.recipe)
         self.comparison, self.out = comparison, out
-        self.board = Board(comparison, self.settings, command)
+        self.board = Board(comparison, self.settings, command, read_table(out) if out is not None else None)
         self.state: State = "running"
         self._cell = ""
 

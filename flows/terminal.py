@@ -102,9 +102,10 @@ def finished_table(
     with quiet(verbose):
         switches()
         from tasks.compare import Board
-        from tasks.comparison_table import write_table
+        from tasks.comparison_table import read_table, write_table
 
-        board = Board(comparison.on(date.today()), settings, command)
+        before = read_table(out) if out is not None else None
+        board = Board(comparison.on(date.today()), settings, command, before)
         board.read()
     if out is not None:
         write_table(board.table(), out)

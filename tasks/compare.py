@@ -320,10 +320,16 @@ class Finished(ArtifactStore):
 
 
 class Board:
-    """The state of every cell of a comparison, and the table that they make so far."""
+    """The state of every cell of a comparison, and the table that they make so far.
 
-    def __init__(self, comparison: Comparison, settings: Settings, command: str) -> None:
-        self.comparison, self.command = comparison, command
+    Args:
+        before: an earlier table, whose rows stand for cells that this store does not hold.
+    """
+
+    def __init__(
+        self, comparison: Comparison, settings: Settings, command: str, before: Compared | None = None
+    ) -> None:
+        self.comparison, self.command, self.before = comparison, command, before
         self.store = Finished(settings.artifacts_url, settings.work)
         self.corpus: ValidatedCorpus | None = None
         self.test: TestRows | None = None
@@ -377,7 +383,7 @@ class Board:
             for name, judged in {**variants, **others}.items()
         ]
         evaluation = self.comparison.recipe.evaluation
-        return Compared(
+        found = Compared(
             name=self.comparison.name,
             command=self.command,
             corpus=self.test.digest if self.test else None,
@@ -389,6 +395,7 @@ class Board:
             rows=tuple(rows),
             cells=(*map(self._result, self.comparison.cells()), *self._results_of_others()),
         )
+        return found.with_rows_of(self.before) if self.before is not None else found
 
     def _row(self, name: str, runs: dict[Any, Judged], planned: int, baseline: dict[Any, Judged]) -> Row:
         """Two variants are compared at the seeds that both have finished, another program as a whole."""

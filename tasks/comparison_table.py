@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from data_contracts.artifacts import Interval
 from data_contracts.comparison import Compared, Row, Spread
 from tasks.readable import code, markdown
@@ -99,6 +101,14 @@ def write_table(table: Compared, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     write_durably(out, as_markdown(table).encode())
     write_durably(out.with_suffix(".json"), as_json(table).encode())
+
+
+def read_table(out: Path) -> Compared | None:
+    """The table that `write_table` left at `out`; None where there is none that can be read."""
+    try:
+        return Compared.model_validate_json(out.with_suffix(".json").read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 def as_json(table: Compared) -> str:

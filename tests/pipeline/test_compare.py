@@ -164,6 +164,8 @@ def test_rerun_finds_every_cell_and_reads_predictions_of_other_programs(whole, p
     assert "oracle: all." in page
     report = table_of(compare(prefect_api, home, grid, "--report"))
     assert report == again
+    elsewhere = table_of(compare(prefect_api, grid.parent / "empty", grid, "--report"))
+    assert elsewhere == again, "a state folder that holds no cell takes no figure from the table"
 
 
 def test_interrupted_then_killed_the_rerun_ends_as_if_undisturbed(whole, prefect_api, tmp_path):

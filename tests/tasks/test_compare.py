@@ -11,11 +11,12 @@ import pytest
 from scipy.special import log_softmax
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-from data_contracts.comparison import Cell, Comparison, Facts
+from data_contracts.comparison import Cell, Compared, Comparison, Facts
 from data_contracts.errors import SourceError
 from data_contracts.recipe import Recipe
 from lightning_modules.objectives import metrics as m
 from tasks.compare import Board, Judged, TestRows, cpu_seconds, one_thread, read_predictions, write_predictions
+from tasks.comparison_table import read_table, write_table
 from tasks.settings import Settings
 
 LABELS = ("bad", "good", "没有意见")
@@ -187,3 +188,28 @@ def test_an_unfinished_variant_is_paired_at_the_seeds_that_both_have(tmp_path) -
     assert rows["b"].differences["accuracy"].value == pytest.approx(0.1)
     del board.finished[Cell("a", 0)]
     assert not {row.variant: row for row in board.table().rows}["b"].differences, "no seed in common yet"
+
+
+def test_a_table_keeps_the_rows_whose_cells_another_state_folder_holds(tmp_path) -> None:
+    """Unless the grid asks for other settings now, or this folder has as many cells."""
+
+    def board(**variants) -> Board:
+        grid = Comparison(name="grid", recipe=Recipe(), seeds=(0, 1), variants={"a": {}, **variants}, baseline="a")
+        return Board(grid, Settings(home=tmp_path), "noisefold compare grid.yaml", read_table(tmp_path / "table.md"))
+
+    def finish(cells: dict[tuple[str, int], float], **variants) -> Compared:
+        made = board(**variants)
+        made.finished = {
+            Cell(*cell): Judged({"accuracy": v}, {"accuracy": np.full(4, v)}, Facts()) for cell, v in cells.items()
+        }
+        return made.table()
+
+    b = {"training.max_epochs": 2}
+    whole = finish({("a", 0): 0.5, ("a", 1): 0.9, ("b", 0): 0.6, ("b", 1): 0.8}, b=b)
+    write_table(whole, tmp_path / "table.md")
+    assert finish({}, b=b) == whole
+    assert finish({("a", 0): 0.1}, b=b) == whole, "one seed does not replace two"
+    assert finish({("a", 0): 0.1, ("a", 1): 0.3}, b=b).rows[0].figures["accuracy"].mean == pytest.approx(0.2)
+    changed = finish({}, b={"training.max_epochs": 3})
+    assert [row.finished for row in changed.rows] == [2, 0]
+    assert [cell.state for cell in changed.cells if cell.variant == "b"] == ["not run"] * 2
