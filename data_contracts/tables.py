@@ -166,7 +166,7 @@ def _zstd_chunks(stream: _Counted) -> Iterator[bytes]:
 
     decompressor, frame = zstandard.ZstdDecompressor(), None
     # A block of 4 bytes may hold 128 KiB, and what is fed at once comes out at once: small pieces bound the memory.
-    while data := stream.read(1 << 10):
+    while data := stream.read(1 << 8):
         while data:
             if frame is None:
                 frame = decompressor.decompressobj()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,8 +22,8 @@ from data_contracts.recipe import parse_recipe
 from data_contracts.urls import credential_in, misplaced_variable, redacted, resolve, shown_url
 from tasks.settings import Settings
 from tasks.store import ArtifactStore
-from tests.pipeline.conftest import TINY, clean_environment, environment, result_of
-from tests.servers import free_port
+from tests.pipeline.conftest import TINY, environment
+from tests.servers import free_port, prefect_server
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PLANTED = "PLANTED-cr3d/entia1"
@@ -80,119 +83,145 @@ def found_in(folder: Path) -> list[str]:
     ]
 
 
-def run(recipe: dict, tmp_path: Path, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    file = tmp_path / "recipe.yaml"
-    if not file.exists():
-        file.write_text(yaml.safe_dump(recipe))
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "flows.cli", "retrain", str(file), *options],
-        env={**variables, "NOISEFOLD_HOME": str(tmp_path / "home")},
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+@dataclass(frozen=True)
+class Case:
+    """A command whose URL or environment holds the credential, and what it is expected to say."""
+
+    url: str = ""
+    variables: dict[str, str] = field(default_factory=dict)
+    message: str = ""
+    status: int = 1
+    arguments: tuple[str, ...] = ("retrain", "FILE")
+    sections: dict[str, Any] = field(default_factory=dict)
 
 
-def recipe_of(url: str, **sections: object) -> dict:
-    return {**TINY, "name": "secret", "source": {"url": url}, "contract": {"name": "secret"}, **sections}
+WHO_AND_PASSWORD = {"WHO": "user", "PW": PLANTED}
+INLINE = f"http://user:{PLANTED}@HOST/".replace("/entia1", "%2Fentia1")
+CASES = {
+    "a retrain that works": Case(
+        "http://${WHO}:${PW}@HOST/rows.csv",
+        WHO_AND_PASSWORD,
+        message='"outcome":"promoted"',
+        status=0,
+        arguments=("retrain", "FILE", "--json"),
+    ),
+    # As far as its rows, to save time; the first went the whole way.
+    "a token in the query": Case(
+        "http://HOST/rows.csv?token=${TOKEN}&part=1",
+        {"TOKEN": PLANTED, "MLFLOW_TRACKING_PASSWORD": PLANTED},
+        message="min_frequency",
+        sections={"tokenizer": {"kind": "word", "min_frequency": 100_000}},
+    ),
+    "another user": Case(
+        "http://${WHO}:${PW}@HOST/rows.csv", {"WHO": "nobody", "PW": PLANTED}, "the server refuses it .HTTP 401"
+    ),
+    "absent": Case("http://${WHO}:${PW}@HOST/absent.csv", WHO_AND_PASSWORD, "no such file"),
+    "no rows": Case("http://HOST/none.csv?token=${PW}", {"PW": PLANTED}, "no rows"),
+    "not set": Case("http://HOST/rows.csv?token=${NOT_SET}", {}, "environment variable NOT_SET"),
+    "closed": Case("http://${WHO}:${PW}@127.0.0.1:CLOSED/rows.csv", WHO_AND_PASSWORD, "cannot be reached"),
+    "no driver": Case("s3://${WHO}:${PW}@bucket/rows.csv", WHO_AND_PASSWORD, "s3"),
+    "a password in the recipe": Case(
+        f"http://user:{PLANTED}@HOST/rows.csv", message="source.url holds a user name or password"
+    ),
+    "a token in the recipe": Case(
+        f"http://HOST/rows.csv?token={PLANTED}", message="source.url holds a secret in its query"
+    ),
+    "a key in the recipe": Case(
+        f"s3://bucket/rows.csv?secret_access_key={PLANTED}", message="source.url holds a secret in its query"
+    ),
+    "a tracking server": Case(
+        variables={"MLFLOW_TRACKING_URI": f"http://user:{PLANTED}@127.0.0.1:CLOSED"}, message="does not answer"
+    ),
+    "a store with a login": Case(
+        variables={"NOISEFOLD_ARTIFACTS": f"s3://key:{PLANTED}@bucket/artifacts"},
+        message="NOISEFOLD_ARTIFACTS holds a user name",
+    ),
+    "a store with a token": Case(
+        variables={"NOISEFOLD_ARTIFACTS": f"memory://x?token={PLANTED}"}, message="NOISEFOLD_ARTIFACTS holds a secret"
+    ),
+    "infer": Case(INLINE + "rows.csv", message="label", status=0, arguments=("contract", "infer", "URL")),
+    "infer without rows": Case(INLINE + "none.csv", message="no rows", arguments=("contract", "infer", "URL")),
+    "suggest": Case(INLINE + "rows.csv", message="user name", arguments=("recipe", "suggest", "URL")),
+}
 
 
-def assert_untold(done: subprocess.CompletedProcess[str], *folders: Path) -> None:
-    for text in (done.stdout, done.stderr):
-        assert not any(form in text.encode() for form in forms(PLANTED)), text
-    for folder in folders:
-        assert found_in(folder) == []
+@dataclass(frozen=True)
+class Told:
+    status: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class World:
+    """What all cases said, and the folders of all that they wrote: state, logs, databases, the Prefect server's own."""
+
+    told: dict[str, Told]
+    written: tuple[Path, ...]
+    host: str
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory):
-    """A Prefect server whose database can be looked through."""
-    from tests.servers import prefect_server
-
-    folder = tmp_path_factory.mktemp("prefect-of-secrets")
-    server = prefect_server(folder).start()
-    yield server, folder
-    server.stop()
-
-
-@pytest.mark.parametrize(
-    ("url", "variables"),
-    [
-        ("http://${WHO}:${MAILS_PASSWORD}@HOST/rows.csv", {"WHO": "user", "MAILS_PASSWORD": PLANTED}),
-        (
-            "http://HOST/rows.csv?token=${MAILS_TOKEN}&part=1",
-            {"MAILS_TOKEN": PLANTED, "MLFLOW_TRACKING_PASSWORD": PLANTED},
-        ),
-    ],
-)
-def test_a_retrain_that_works_tells_no_secret(api, guarded, tmp_path: Path, url: str, variables: dict) -> None:
-    server, folder = api
-    if "token" in url:  # one of the two whole, the other as far as its rows, to save time
-        done = run(
-            recipe_of(url.replace("HOST", guarded), tokenizer={"kind": "word", "min_frequency": 100_000}),
-            tmp_path,
-            **environment(server, tmp_path / "home", **variables),
+def world(guarded: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Every case once, one after the other, on one state folder and one Prefect server."""
+    folder, said, served, recipes = (tmp_path_factory.mktemp(name) for name in ("state", "said", "prefect", "recipes"))
+    closed, cases = str(free_port()), []
+    for case in CASES.values():
+        url = case.url.replace("HOST", guarded).replace("CLOSED", closed)
+        file = recipes / f"{len(cases)}.yaml"
+        source = {"source": {"url": url}, "contract": {"name": "secret"}} if url else {}
+        file.write_text(yaml.safe_dump({**TINY, "name": "secret", **source, **case.sections}))
+        arguments = [{"FILE": str(file), "URL": url}.get(one, one) for one in case.arguments]
+        variables = {k: v.replace("CLOSED", closed) for k, v in case.variables.items()}
+        cases.append({"arguments": arguments, "variables": variables})
+    server = prefect_server(served).start()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "tests.security.many", str(said)],
+            input=json.dumps(cases),
+            env={**environment(server, folder / "home"), "PYTHONPATH": str(REPOSITORY)},
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=300,
         )
-        assert "min_frequency" in done.stderr, done.stderr
-    else:
-        done = run(
-            recipe_of(url.replace("HOST", guarded)),
-            tmp_path,
-            "--json",
-            **environment(server, tmp_path / "home", **variables),
-        )
-        assert result_of(done)["decision"]["outcome"] == "promoted"
-        stored = parse_recipe(recipe_of(url.replace("HOST", guarded)), origin="test").source.url  # type: ignore[union-attr]
-        assert any(stored in file.read_text(errors="replace") for file in (tmp_path / "home").rglob("recipe.yaml")), (
-            "the run shows the URL with the variable's name"
-        )
-    assert_untold(done, tmp_path, folder)
+        assert done.returncode == 0, done.stderr
+        told = {
+            name: Told(int(read(said, number, "status")), read(said, number, "out"), read(said, number, "err"))
+            for number, name in enumerate(CASES)
+        }
+        yield World(told, (folder, served), guarded)
+    finally:
+        server.stop()
 
 
-@pytest.mark.parametrize(
-    ("url", "variables", "message"),
-    [
-        ("http://${WHO}:${PW}@HOST/rows.csv", {"WHO": "nobody", "PW": PLANTED}, "the server refuses it .HTTP 401"),
-        ("http://${WHO}:${PW}@HOST/absent.csv", {"WHO": "user", "PW": PLANTED}, "no such file"),
-        ("http://HOST/none.csv?token=${PW}", {"PW": PLANTED}, "no rows"),
-        ("http://HOST/rows.csv?token=${PW}", {}, "environment variable PW"),
-        ("http://${WHO}:${PW}@127.0.0.1:CLOSED/rows.csv", {"WHO": "user", "PW": PLANTED}, "cannot be reached"),
-        ("s3://${WHO}:${PW}@bucket/rows.csv", {"WHO": "user", "PW": PLANTED}, "s3"),
-        (f"http://user:{PLANTED}@HOST/rows.csv", {}, "source.url holds a user name or password"),
-        (f"http://HOST/rows.csv?token={PLANTED}", {}, "source.url holds a secret in its query"),
-        (f"s3://bucket/rows.csv?secret_access_key={PLANTED}", {}, "source.url holds a secret in its query"),
-    ],
-)
-def test_a_retrain_that_fails_tells_no_secret(
-    api, guarded, tmp_path: Path, url: str, variables: dict, message: str
-) -> None:
-    server, folder = api
-    url = url.replace("HOST", guarded).replace("CLOSED", str(free_port()))
-    here = recipe_of(url)
-    done = run(here, tmp_path, **environment(server, tmp_path / "home", **variables))
-    assert done.returncode == 1
-    import re
-
-    assert re.search(message, done.stderr), done.stderr
-    (tmp_path / "recipe.yaml").unlink()
-    assert_untold(done, tmp_path, folder)
+def read(folder: Path, number: int, ending: str) -> str:
+    return (folder / f"{number}.{ending}").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "message"),
-    [
-        ("MLFLOW_TRACKING_URI", f"http://user:{PLANTED}@127.0.0.1:CLOSED", "does not answer"),
-        ("NOISEFOLD_ARTIFACTS", f"s3://key:{PLANTED}@bucket/artifacts", "NOISEFOLD_ARTIFACTS holds a user name"),
-        ("NOISEFOLD_ARTIFACTS", f"memory://x?token={PLANTED}", "NOISEFOLD_ARTIFACTS holds a secret"),
-    ],
-)
-def test_an_address_with_a_password_is_not_told(api, tmp_path: Path, variable: str, value: str, message: str) -> None:
-    server, folder = api
-    value = value.replace("CLOSED", str(free_port()))
-    done = run(dict(TINY), tmp_path, **environment(server, tmp_path / "home", **{variable: value}))
-    assert done.returncode == 1 and message in done.stderr, done.stderr
-    assert_untold(done, tmp_path, folder)
+@pytest.mark.parametrize("name", CASES)
+def test_a_command_tells_no_secret(world: World, name: str) -> None:
+    told, case = world.told[name], CASES[name]
+    assert told.status == case.status, told.err
+    assert re.search(case.message, told.out if case.status == 0 else told.err), told
+    for text in (told.out, told.err):
+        assert "Traceback" not in text
+        assert not any(form in text.encode() for form in forms(PLANTED)), text
+
+
+def test_nothing_that_was_written_holds_a_secret(world: World) -> None:
+    """State folder, artifacts, logs, MLflow's database and files, and the Prefect server's database."""
+    assert world.told["a retrain that works"].status == 0
+    names = {file.name for folder in world.written for file in folder.rglob("*")}
+    assert {"mlflow.db", "noisefold.log", "MLmodel", "manifest.json"} <= names
+    assert any(b"retrain" in file.read_bytes() for file in world.written[1].rglob("*.db*")), "the server's own"
+    for folder in world.written:
+        assert found_in(folder) == []
+
+
+def test_a_run_shows_the_url_with_the_variable_s_name(world: World) -> None:
+    url = CASES["a retrain that works"].url.replace("HOST", world.host)
+    assert any(url in file.read_text(errors="replace") for file in world.written[0].rglob("recipe.yaml"))
 
 
 def test_the_login_of_a_tracking_server_goes_by_its_own_variables(tmp_path: Path, monkeypatch) -> None:
@@ -286,22 +315,6 @@ def test_overrides_and_pydantic_s_own_words_show_no_secret() -> None:
 def test_the_store_s_address_may_not_hold_a_credential(tmp_path: Path) -> None:
     with pytest.raises(NoisefoldError, match="AWS_ACCESS_KEY_ID"):
         ArtifactStore("s3://key:secret@bucket/x", tmp_path)
-
-
-def test_inferring_and_suggesting_tell_no_secret(guarded, tmp_path: Path) -> None:
-    url = f"http://user:{PLANTED}@{guarded}/".replace("/entia1", "%2Fentia1")
-    for command, name in (
-        (["contract", "infer"], "rows.csv"),
-        (["contract", "infer"], "none.csv"),
-        (["recipe", "suggest"], "rows.csv"),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "flows.cli", *command, url + name],
-            env=clean_environment(), cwd=REPOSITORY, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        assert "Traceback" not in done.stderr
-        assert done.returncode == (0 if command[0] == "contract" and name == "rows.csv" else 1), done.stderr
-        assert_untold(done)
 
 
 def test_the_harness_would_see_a_leak(tmp_path: Path) -> None:
