@@ -121,8 +121,6 @@ def load_weights(network: Any, config: PretrainedConfig, *, vocab_size: int, max
 def by_content(model: ModelConfig) -> dict[str, Any]:
     """The model section for a cache key: its files count by what is in them, wherever they lie."""
     section = model.model_dump(mode="json")
-    if model.wide is None:  # the key of before there were any
-        del section["wide"]
     if isinstance(model.encoder, PretrainedConfig):
         section["encoder"]["path"] = digest(model.encoder.path)
     if model.embedding_vectors:

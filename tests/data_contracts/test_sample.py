@@ -203,10 +203,13 @@ def test_a_bag_of_n_grams_stays_at_or_below_85_per_cent(clean: list[Row], featur
     """TF-IDF and logistic regression over both languages, words (1, 2) or characters (1, 3)."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
 
     texts = {split: [row["text"] for row in clean if row["split"] == split] for split in SPLITS}
     labels = {split: [row["label"] for row in clean if row["split"] == split] for split in SPLITS}
     vectorizer = TfidfVectorizer(analyzer=features, ngram_range={"word": (1, 2), "char": (1, 3)}[features])
-    model = LogisticRegression(C=10, max_iter=1_000).fit(vectorizer.fit_transform(texts["train"]), labels["train"])
+    # One class against the rest, with a solver that is quicker than the default on sparse rows.
+    model = OneVsRestClassifier(LogisticRegression(C=10, solver="liblinear"))
+    model.fit(vectorizer.fit_transform(texts["train"]), labels["train"])
     accuracy = model.score(vectorizer.transform(texts["test"]), labels["test"])
     assert 0.5 < accuracy <= 0.85
