@@ -214,6 +214,16 @@ def said(why: str) -> str:
 
 
 @main.command()
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as one JSON object.")
+def reconcile(dry_run: bool, as_json: bool) -> None:
+    """Close runs, leases and temporary folders whose process is gone; safe to repeat, and beside runs that live."""
+    from flows.operate import reconcile_in_terminal
+
+    reconcile_in_terminal(dry_run=dry_run, as_json=as_json)
+
+
+@main.command()
 @click.option("--prefect-port", default=4200, show_default=True)
 @click.option("--mlflow-port", default=5000, show_default=True)
 def ui(prefect_port: int, mlflow_port: int) -> None:

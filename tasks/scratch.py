@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,15 +38,34 @@ def scratch(work: Path) -> Iterator[Path]:
 
 def sweep(work: Path) -> list[Path]:
     """Remove the folders whose process is gone: the kernel dropped its lock. Returns what was removed."""
-    removed = []
-    for folder in (work / "scratch").glob("run-*"):
-        try:
-            with FileLock(folder / _LOCK, timeout=0):
-                shutil.rmtree(folder, ignore_errors=True)
-        except Timeout:
-            continue
-        removed.append(folder)
-    return removed
+    return [folder for folder in _folders(work) if _if_dead(folder, shutil.rmtree)]
+
+
+def sweep_dead(work: Path) -> list[Path]:
+    """`sweep`, beside runs that may start meanwhile."""
+    with _alone(work):
+        return sweep(work)
+
+
+def dead_folders(work: Path) -> list[Path]:
+    """What `sweep_dead` would remove."""
+    if not (work / "scratch").is_dir():
+        return []
+    with _alone(work):
+        return [folder for folder in _folders(work) if _if_dead(folder, lambda *_, **__: None)]
+
+
+def _folders(work: Path) -> list[Path]:
+    return sorted((work / "scratch").glob("run-*"))
+
+
+def _if_dead(folder: Path, act: Callable[..., object]) -> bool:
+    try:
+        with FileLock(folder / _LOCK, timeout=0):
+            act(folder, ignore_errors=True)
+    except Timeout:
+        return False
+    return True
 
 
 @contextmanager

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import yaml
+from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Running
 
-from tasks.lease import Leases
+from tasks.lease import Leases, Owner, this_process
+from tasks.reconcile import Reconciled, reconcile
+from tasks.settings import Settings
+from tasks.tracking import OWNER, RUN_KEY
 from tests.pipeline.conftest import REPOSITORY, TINY, environment, mlflow_client, result_of, retrain_process
 
 
@@ -43,6 +51,17 @@ def start(prefect_api, home: Path, recipe: Path, *options: str) -> subprocess.Po
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     return process
+
+
+def noisefold(prefect_api, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "flows.cli", *arguments],
+        env=environment(prefect_api, home),
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
 
 
 def result(process: subprocess.Popen[str]) -> dict:
@@ -91,3 +110,115 @@ def test_two_recipes_run_at_once_and_two_of_one_do_not(prefect_api, tiny_recipe,
     assert {run.info.status for r in results for run in mlflow_client(home).search_runs([r["experiment_id"]])} == {
         "FINISHED"
     }
+
+
+@flow(name="retrain")
+def a_retrain() -> None: ...
+
+
+def open_flow_run(prefect_api, owner: Owner | None, name: str) -> str:
+    """A Prefect run of ours that is under way, by a process that may be anybody."""
+    with SyncPrefectClient(prefect_api.url) as client:
+        tags = [owner.tag] if owner else []
+        return str(client.create_flow_run(a_retrain, name=name, tags=tags, state=Running()).id)
+
+
+def beat(prefect_api, flow_run_id: str, seconds_ago: float) -> None:
+    from prefect.events import Event
+
+    resource = {"prefect.resource.id": f"prefect.flow-run.{flow_run_id}"}
+    when = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+    event = Event(event="prefect.flow-run.heartbeat", occurred=when, resource=resource)
+    with SyncPrefectClient(prefect_api.url) as client:
+        client.request("POST", "/events", json=[event.model_dump(mode="json")])
+
+
+def reconciled(prefect_api, home: Path, **options: bool) -> Reconciled:
+    with temporary_settings({PREFECT_API_URL: prefect_api.url}):
+        return reconcile(Settings(home=home), **options)
+
+
+def ids(items: list) -> set[str]:
+    return {item.id for item in items}
+
+
+@pytest.mark.timeout(600)
+def test_reconcile_closes_what_a_killed_run_left_and_nothing_that_lives(prefect_api, tiny_recipe, tmp_path):
+    home = tmp_path / "home"
+    killed = retrain_process(prefect_api, home, tiny_recipe, fault="ingest:kill")
+    assert killed.returncode == -9, killed.stderr[-2000:]
+    (lease,) = Leases(home).all().values()
+    dead, client = lease.owner, mlflow_client(home)
+    (folder,) = (home / "work" / "scratch").glob("run-*")
+    # Beside it: a run of a process that lives (this one).
+    alive = open_flow_run(prefect_api, this_process(), "alive")
+    experiment = client.get_run(dead.run_id).info.experiment_id
+    tags = {RUN_KEY: "another", OWNER: this_process(flow_run_id=alive).model_dump_json()}
+    tracked = client.create_run(experiment, tags=tags).info.run_id
+
+    look = reconciled(prefect_api, home, dry_run=True)
+    assert {dead.flow_run_id, dead.run_id, str(folder)} <= ids(look.dead)
+    assert any("would be marked Crashed" in line and "is gone" in line for line in look.lines)
+    assert flow_runs(prefect_api, dead.flow_run_id)[0].state_name == "Running", "it only looked"
+    assert client.get_run(dead.run_id).info.status == "RUNNING" and Leases(home).all() and folder.exists()
+
+    done = noisefold(prefect_api, home, "reconcile", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert {item["id"] for item in said["dead"]} == ids(look.dead)
+    crashed, living = flow_runs(prefect_api, dead.flow_run_id, alive)
+    assert (crashed.state_name, living.state_name) == ("Crashed", "Running")
+    assert open_task_runs(prefect_api, dead.flow_run_id) == []
+    assert [client.get_run(run_id).info.status for run_id in (dead.run_id, tracked)] == ["KILLED", "RUNNING"]
+    assert Leases(home).all() == {} and not folder.exists()
+
+    again = noisefold(prefect_api, home, "reconcile")
+    assert again.returncode == 0 and again.stdout.splitlines()[-1] == "Nothing to do."
+    assert "alive" not in again.stdout, "what lives is nothing to tell"
+
+
+def test_of_another_machines_run_the_lease_the_heartbeat_or_prefect_tells(prefect_api, tmp_path):
+    """Where none of them does, it is named and left."""
+    from mlflow import MlflowClient
+
+    home, elsewhere = tmp_path / "home", Owner(user="ann", host="n2", machine="another", pid=7, started="1")
+    names = ("silent", "beating", "unheard", "leased", "expired", "ended")
+    runs = {name: open_flow_run(prefect_api, elsewhere, name) for name in names}
+    beat(prefect_api, runs["silent"], 3600)
+    beat(prefect_api, runs["beating"], 60)
+    leases = Leases(home)
+    for name, seconds in (("leased", 60), ("expired", -1)):
+        owner = elsewhere.model_copy(update={"flow_run_id": runs[name]})
+        with leases.take(f"retrain {name}", [], owner) as held:
+            lease = held.lease.model_copy(update={"expires_at": datetime.now(UTC) + timedelta(seconds=seconds)})
+        leases.write(leases.folder / f"{name}.json", lease)
+    with SyncPrefectClient(prefect_api.url) as prefect:
+        from prefect.states import Failed
+
+        prefect.set_flow_run_state(runs["ended"], Failed(), force=True)
+    home.mkdir(exist_ok=True)
+    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    experiment = client.create_experiment("x", artifact_location=(home / "x").as_uri())
+    tracked = {}
+    for name, flow_run_id in runs.items():
+        owner = elsewhere.model_copy(update={"flow_run_id": flow_run_id})
+        tags = {RUN_KEY: name, OWNER: owner.model_dump_json(), "noisefold.flow_run_id": flow_run_id}
+        tracked[name] = client.create_run(experiment, run_name=name, tags=tags).info.run_id
+    tracked["nobody's"] = client.create_run(experiment, run_name="nobody's", tags={RUN_KEY: "?"}).info.run_id
+    deadline = time.monotonic() + 30
+    from tasks.reconcile import last_heartbeat
+
+    with SyncPrefectClient(prefect_api.url) as prefect:
+        while not all(last_heartbeat(prefect, runs[name]) for name in ("silent", "beating")):
+            assert time.monotonic() < deadline, "the server has not stored the heartbeats"
+            time.sleep(0.2)
+
+    found = reconciled(prefect_api, home)
+    mine = set(runs.values()) | set(tracked.values())
+    dead = {"silent", "expired"}
+    assert ids(found.dead) & mine == {runs[name] for name in dead} | {tracked[name] for name in (*dead, "ended")}
+    assert ids(found.unknown) & mine == {runs["unheard"], tracked["unheard"], tracked["nobody's"]}
+    assert any("unheard: left as it is. Its process (7) is of another machine" in line for line in found.lines)
+    states = {name: run.state_name for name, run in zip(runs, flow_runs(prefect_api, *runs.values()), strict=True)}
+    assert states == {name: "Crashed" if name in dead else "Running" for name in names} | {"ended": "Failed"}
+    assert [path.name for path in leases.all()] == ["leased.json"]
