@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from tokenizers import Tokenizer
+from torch.overrides import TorchFunctionMode
 
 from lightning_modules.network import TextNetwork, build_network
 
@@ -236,6 +237,15 @@ def split_windows(
     return [[*prefix, *ids[start : start + size], *suffix] for start in starts]
 
 
+class _Undrawn(TorchFunctionMode):
+    """Parameters get no first values: to draw them on the meta device, torch imports its compiler for seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def _build(folder: Path, description: dict[str, Any], weights: dict[str, torch.Tensor]) -> TextNetwork:
     """The network of a description, once it is clear that it is no larger than the weights that are there.
 
@@ -245,7 +255,7 @@ def _build(folder: Path, description: dict[str, Any], weights: dict[str, torch.T
     try:
         if _modules(description) > len(weights):
             raise ValueError("it has more layers than weights")
-        with torch.device("meta"):  # shapes alone: a size of 10^12 costs nothing
+        with torch.device("meta"), _Undrawn():  # shapes alone: a size of 10^12 costs nothing
             expected = {name: (t.shape, t.dtype) for name, t in build_network(description).state_dict().items()}
         found = {name: (t.shape, t.dtype) for name, t in weights.items()}
         if expected != found:
