@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas import FlowRun
+from prefect.client.schemas import FlowRun, TaskRun
 from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 FLOWS = ["retrain", "compare"]
 _OPEN = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+_ENDED = [StateType.CRASHED, StateType.FAILED, StateType.CANCELLED]
+_UNDER_WAY = TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=_OPEN)))
 _PAGE = 200
 
 
@@ -58,14 +60,30 @@ def open_flow_runs(client: SyncPrefectClient) -> list[FlowRun]:
 
 def close_flow_run(client: SyncPrefectClient, run: FlowRun, message: str) -> None:
     """Crashed, and so are its tasks that were under way. Safe to repeat."""
-    tasks = client.read_task_runs(
-        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])),
-        task_run_filter=TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=_OPEN))),
-        limit=_PAGE,
-    )
-    for task in tasks:
-        client.set_task_run_state(task.id, Crashed(message=message), force=True)
+    mine = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+    for task in client.read_task_runs(flow_run_filter=mine, task_run_filter=_UNDER_WAY, limit=_PAGE):
+        close_task_run(client, task, message)
     client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+
+
+def close_task_run(client: SyncPrefectClient, run: TaskRun, message: str) -> None:
+    client.set_task_run_state(run.id, Crashed(message=message), force=True)
+
+
+def orphaned_task_runs(client: SyncPrefectClient) -> list[tuple[FlowRun, TaskRun]]:
+    """Tasks under way in a run of ours that has ended: a worker or an automation that closes a run leaves its tasks."""
+    ours = FlowFilter(name=FlowFilterName(any_=FLOWS))
+    ended = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_ENDED)))
+    tasks: list[TaskRun] = []
+    while not tasks or len(tasks) % _PAGE == 0:
+        page = client.read_task_runs(
+            flow_filter=ours, flow_run_filter=ended, task_run_filter=_UNDER_WAY, limit=_PAGE, offset=len(tasks)
+        )
+        if not page:
+            break
+        tasks += page
+    runs = {run_id: client.read_flow_run(run_id) for run_id in {task.flow_run_id for task in tasks} if run_id}
+    return [(runs[task.flow_run_id], task) for task in tasks if task.flow_run_id in runs]
 
 
 def open_tracked_runs(client: MlflowClient) -> list[Run]:
@@ -102,6 +120,10 @@ def close_left(owners: Collection[Owner], client: MlflowClient, run_id: str) -> 
             if owner is not None:
                 close_flow_run(prefect, run, obituary(owner))
                 said.append(f"Prefect run {run.name}: crashed. {obituary(owner)}")
+        for run, task in orphaned_task_runs(prefect):
+            owner = dead.get(str(run.id)) or died(Owner.of_tags(run.tags))
+            if owner is not None:
+                close_task_run(prefect, task, obituary(owner))
     for run in open_tracked_runs(client):
         owner = dead.get(run.data.tags.get("noisefold.flow_run_id", "")) or died(owner_of(run))
         if owner is not None and run.info.run_id != run_id:

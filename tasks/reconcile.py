@@ -26,11 +26,13 @@ from prefect.exceptions import ObjectNotFound
 
 from tasks.dead_runs import (
     close_flow_run,
+    close_task_run,
     close_tracked_run,
     died,
     obituary,
     open_flow_runs,
     open_tracked_runs,
+    orphaned_task_runs,
     owner_of,
     prefect_client,
 )
@@ -44,9 +46,12 @@ if TYPE_CHECKING:
 
 # Five of Prefect's own heartbeats (180 s); a server that was away for a while has lost some.
 SILENT_SECONDS = 900.0
-Kind = Literal["Prefect run", "MLflow run", "lease", "temporary folder"]
+# Prefect writes down a task's end some moments after its run's.
+SETTLED_SECONDS = 60.0
+Kind = Literal["Prefect run", "Prefect task", "MLflow run", "lease", "temporary folder"]
 _DONE: dict[Kind, str] = {
     "Prefect run": "marked Crashed",
+    "Prefect task": "marked Crashed",
     "MLflow run": "marked KILLED",
     "lease": "removed",
     "temporary folder": "removed",
@@ -102,6 +107,7 @@ def reconcile(settings: Settings, *, prefect: bool = True, dry_run: bool = False
     if prefect:
         with prefect_client() as server:
             _flow_runs(server, judge, found)
+            _task_runs(server, judge, found)
             _tracked_runs(settings, judge, found, server)
     else:
         _tracked_runs(settings, judge, found, None)
@@ -157,11 +163,22 @@ def _flow_runs(server: SyncPrefectClient, judge: Judge, found: Reconciled) -> No
             close_flow_run(server, run, why)
 
 
+def _task_runs(server: SyncPrefectClient, judge: Judge, found: Reconciled) -> None:
+    for run, task in orphaned_task_runs(server):
+        dead, why = judge.knows(str(run.id), Owner.of_tags(run.tags))
+        ended = run.end_time
+        if dead is None and ended is not None and _seconds_since(ended) > SETTLED_SECONDS:
+            dead, why = True, f"Its run has ended as {run.state_name}."
+        item = Item("Prefect task", f"{task.name} of {run.name}", str(task.id), why)
+        if dead and found.add(item, dead=True):
+            close_task_run(server, task, why)
+
+
 def _by_heartbeat(server: SyncPrefectClient, run: FlowRun, why: str) -> tuple[bool | None, str]:
     last = last_heartbeat(server, run.id)
     if last is None:
         return None, f"{why} Prefect has heard no heartbeat of it; `noisefold reconcile` on its machine can tell."
-    silent = (datetime.now(UTC) - last).total_seconds()
+    silent = _seconds_since(last)
     if silent <= SILENT_SECONDS:
         return False, ""
     return True, f"Prefect has heard no heartbeat of it for {silent / 60:,.0f} minutes."
@@ -208,6 +225,10 @@ def _tracked(run: Run, judge: Judge, server: SyncPrefectClient | None) -> tuple[
         if flow_run.state is not None and flow_run.state.is_final():
             return True, f"Its Prefect run {flow_run.name} has ended as {flow_run.state.name}."
     return None, f"{why} `noisefold reconcile` on its machine can tell."
+
+
+def _seconds_since(when: datetime) -> float:
+    return (datetime.now(UTC) - when).total_seconds()
 
 
 def _of_lease(lease: Lease) -> str:

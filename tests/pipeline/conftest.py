@@ -78,6 +78,18 @@ def result_of(done: subprocess.CompletedProcess[str]) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def prefect(server: Server, home: Path, *arguments: str, timeout: int = 180) -> str:
+    """The command `prefect`, which must succeed; returns what it printed."""
+    variables = environment(server, home, NOISEFOLD_ROOT=str(REPOSITORY), PREFECT_HOME=str(home / "prefect-client"))
+    path = os.pathsep.join([str(Path(sys.executable).parent), variables["PATH"]])
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+        env={**variables, "PATH": path}, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def undisturbed(prefect_api, tiny_recipe, tmp_path_factory) -> tuple[dict, Path]:
     """The result of one whole run that nothing disturbs, and its state folder, to which a file's tests may add runs."""

@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from data_contracts.recipe import FileSource, RollingWindow, parse_recipe
-from tests.pipeline.conftest import REPOSITORY, TINY, environment, mlflow_client, result_of, retrain_process
+from tests.pipeline.conftest import REPOSITORY, TINY, mlflow_client, prefect, result_of, retrain_process
 
 DEPLOYMENTS = {d["name"]: d for d in yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]}
-
-
-def prefect(server, home: Path, *arguments: str, timeout: int = 180) -> str:
-    variables = environment(server, home, NOISEFOLD_ROOT=str(REPOSITORY), PREFECT_HOME=str(home / "prefect-client"))
-    path = os.pathsep.join([str(Path(sys.executable).parent), variables["PATH"]])
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
-        env={**variables, "PATH": path}, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
 
 
 def test_deployments_cannot_change_by_accident():

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import yaml
-from prefect import flow
+from prefect import flow, task
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterId
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Running
+from prefect.states import Crashed, Failed, Running
 
+from tasks.dead_runs import FLOWS
 from tasks.lease import Leases, Owner, this_process
-from tasks.reconcile import Reconciled, reconcile
+from tasks.reconcile import Reconciled, last_heartbeat, reconcile
 from tasks.settings import Settings
 from tasks.tracking import OWNER, RUN_KEY
-from tests.pipeline.conftest import REPOSITORY, TINY, environment, mlflow_client, result_of, retrain_process
+from tests.pipeline.conftest import REPOSITORY, TINY, environment, mlflow_client, prefect, result_of, retrain_process
 
 
 def flow_runs(prefect_api, *ids: str) -> list:
@@ -28,9 +32,12 @@ def flow_runs(prefect_api, *ids: str) -> list:
         return [client.read_flow_run(flow_run_id) for flow_run_id in ids]
 
 
-def open_task_runs(prefect_api, flow_run_id: str) -> list[str]:
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+def runs_of(prefect_api, name: str) -> list:
+    with SyncPrefectClient(prefect_api.url) as client:
+        return client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[name])))
 
+
+def open_task_runs(prefect_api, flow_run_id: str) -> list[str]:
     with SyncPrefectClient(prefect_api.url) as client:
         mine = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
         return [run.name for run in client.read_task_runs(flow_run_filter=mine) if not run.state.is_final()]
@@ -116,6 +123,10 @@ def test_two_recipes_run_at_once_and_two_of_one_do_not(prefect_api, tiny_recipe,
 def a_retrain() -> None: ...
 
 
+@task
+def a_task() -> None: ...
+
+
 def open_flow_run(prefect_api, owner: Owner | None, name: str) -> str:
     """A Prefect run of ours that is under way, by a process that may be anybody."""
     with SyncPrefectClient(prefect_api.url) as client:
@@ -155,6 +166,11 @@ def test_reconcile_closes_what_a_killed_run_left_and_nothing_that_lives(prefect_
     experiment = client.get_run(dead.run_id).info.experiment_id
     tags = {RUN_KEY: "another", OWNER: this_process(flow_run_id=alive).model_dump_json()}
     tracked = client.create_run(experiment, tags=tags).info.run_id
+    # And a run that its worker has called crashed, whose task shows as running.
+    called = open_flow_run(prefect_api, dead, "called")
+    with SyncPrefectClient(prefect_api.url) as server:
+        server.create_task_run(a_task, flow_run_id=UUID(called), dynamic_key="0", state=Running())
+        server.set_flow_run_state(UUID(called), Crashed(), force=True)
 
     look = reconciled(prefect_api, home, dry_run=True)
     assert {dead.flow_run_id, dead.run_id, str(folder)} <= ids(look.dead)
@@ -168,7 +184,7 @@ def test_reconcile_closes_what_a_killed_run_left_and_nothing_that_lives(prefect_
     assert {item["id"] for item in said["dead"]} == ids(look.dead)
     crashed, living = flow_runs(prefect_api, dead.flow_run_id, alive)
     assert (crashed.state_name, living.state_name) == ("Crashed", "Running")
-    assert open_task_runs(prefect_api, dead.flow_run_id) == []
+    assert open_task_runs(prefect_api, dead.flow_run_id) == open_task_runs(prefect_api, called) == []
     assert [client.get_run(run_id).info.status for run_id in (dead.run_id, tracked)] == ["KILLED", "RUNNING"]
     assert Leases(home).all() == {} and not folder.exists()
 
@@ -192,10 +208,8 @@ def test_of_another_machines_run_the_lease_the_heartbeat_or_prefect_tells(prefec
         with leases.take(f"retrain {name}", [], owner) as held:
             lease = held.lease.model_copy(update={"expires_at": datetime.now(UTC) + timedelta(seconds=seconds)})
         leases.write(leases.folder / f"{name}.json", lease)
-    with SyncPrefectClient(prefect_api.url) as prefect:
-        from prefect.states import Failed
-
-        prefect.set_flow_run_state(runs["ended"], Failed(), force=True)
+    with SyncPrefectClient(prefect_api.url) as server:
+        server.set_flow_run_state(runs["ended"], Failed(), force=True)
     home.mkdir(exist_ok=True)
     client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
     experiment = client.create_experiment("x", artifact_location=(home / "x").as_uri())
@@ -206,10 +220,8 @@ def test_of_another_machines_run_the_lease_the_heartbeat_or_prefect_tells(prefec
         tracked[name] = client.create_run(experiment, run_name=name, tags=tags).info.run_id
     tracked["nobody's"] = client.create_run(experiment, run_name="nobody's", tags={RUN_KEY: "?"}).info.run_id
     deadline = time.monotonic() + 30
-    from tasks.reconcile import last_heartbeat
-
-    with SyncPrefectClient(prefect_api.url) as prefect:
-        while not all(last_heartbeat(prefect, runs[name]) for name in ("silent", "beating")):
+    with SyncPrefectClient(prefect_api.url) as server:
+        while not all(last_heartbeat(server, runs[name]) for name in ("silent", "beating")):
             assert time.monotonic() < deadline, "the server has not stored the heartbeats"
             time.sleep(0.2)
 
@@ -222,3 +234,50 @@ def test_of_another_machines_run_the_lease_the_heartbeat_or_prefect_tells(prefec
     states = {name: run.state_name for name, run in zip(runs, flow_runs(prefect_api, *runs.values()), strict=True)}
     assert states == {name: "Crashed" if name in dead else "Running" for name in names} | {"ended": "Failed"}
     assert [path.name for path in leases.all()] == ["leased.json"]
+
+
+FLOW = (
+    "import time; from prefect import flow; flow(name='zombie')(lambda: (print('up', flush=True), time.sleep(600)))()"
+)
+
+
+@pytest.fixture
+def zombies(prefect_api, tmp_path) -> None:
+    """The repository's automation as it stands, and beside it one for a flow of this test alone, in ten seconds."""
+    content = yaml.safe_load((REPOSITORY / "prefect-automations.yaml").read_text())
+    quick = copy.deepcopy(content["automations"][0])
+    quick["name"] = "quick"
+    quick["trigger"]["match_related"]["prefect.resource.name"] = ["zombie"]
+    quick["trigger"]["within"] = 10
+    file = tmp_path / "automations.yaml"
+    file.write_text(yaml.safe_dump({"automations": [*content["automations"], quick]}))
+    said = prefect(prefect_api, tmp_path, "automation", "create", "--from-file", str(file))
+    assert "noisefold-zombies" in said and "quick" in said
+    yield
+    with SyncPrefectClient(prefect_api.url) as server:  # the server is the session's
+        for automation in server.request("POST", "/automations/filter").json():
+            server.request("DELETE", "/automations/{id}", path_params={"id": automation["id"]})
+
+
+def test_the_automation_closes_a_run_whose_worker_died_with_it(prefect_api, zombies, tmp_path):
+    variables = environment(prefect_api, tmp_path, PREFECT_HOME=str(tmp_path / "prefect"))
+    with subprocess.Popen([sys.executable, "-c", FLOW], env=variables, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "up\n"
+        time.sleep(2)  # the first heartbeat is on its way
+        process.kill()
+    (run,) = runs_of(prefect_api, "zombie")
+    assert run.state_name == "Running"
+    deadline = time.monotonic() + 60
+    while run.state_name == "Running" and time.monotonic() < deadline:
+        time.sleep(0.5)
+        (run,) = flow_runs(prefect_api, run.id)
+    assert run.state_name == "Crashed" and "No heartbeat" in run.state.message
+
+
+def test_ten_heartbeats_may_be_lost_before_the_automation_closes_a_run():
+    """A server that restarts loses some; what lives must not be called crashed."""
+    (automation,) = yaml.safe_load((REPOSITORY / "prefect-automations.yaml").read_text())["automations"]
+    assert automation["trigger"]["match_related"]["prefect.resource.name"] == FLOWS
+    deployments = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]
+    beats = {d["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] for d in deployments}
+    assert beats == {"30"} and automation["trigger"]["within"] == 10 * 30
