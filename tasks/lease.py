@@ -173,6 +173,8 @@ class Leases:
             expires_at=now + timedelta(seconds=SECONDS),
             left=tuple(left),
         )
+        for torn in self.folder.glob("*.tmp"):  # of a process that died in the middle: all writing is done `alone`
+            torn.unlink()
         path = self.folder / f"{work.replace(' ', '-')}.{uuid.uuid4().hex[:8]}.json"
         self.write(path, lease)
         for old in dead:

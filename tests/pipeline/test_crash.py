@@ -8,7 +8,8 @@ import signal
 import pytest
 
 from tests.pipeline.conftest import TINY, mlflow_client
-from tests.pipeline.crash import CALLS, STAGES, Retrain, World, compare, facts_of, leftovers, points, survivors, watched
+from tests.pipeline.crash_points import CALLS, STAGES, points
+from tests.pipeline.world import Retrain, World, compare, facts_of, leftovers, survivors, watched
 
 # In the order of the stages: call, how often an undisturbed run makes it up to there, when, exit status of the run.
 STRIKES = [

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline.conftest import TINY, mlflow_client
-from tests.pipeline.crash import Retrain, World, compare, facts_of, leftovers, manifests
+from tests.pipeline.world import Retrain, World, compare, facts_of, leftovers, manifests
 from tests.servers import prefect_server
 
 as_root = pytest.mark.skipif(os.geteuid() != 0 or not Path("/bin/mount").exists(), reason="needs root to mount a tmpfs")
@@ -213,6 +213,8 @@ def here(prefect_api, tmp_path, monkeypatch) -> Iterator[Path]:
     logging.disable(logging.NOTSET)
 
 
+# Prefect ends an attempt with SIGALRM, unless somebody else uses it: pytest-timeout does, unless it is told otherwise.
+@pytest.mark.timeout(600, method="thread")
 def test_stage_that_hangs_is_ended_and_tried_again(here):
     """A failed attempt like any other: retried where retries are left, else the end, with stage and field named."""
     from prefect import flow, task

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline.conftest import TINY, mlflow_client
-from tests.pipeline.crash import Retrain, World, family_of, leftovers, survivors
+from tests.pipeline.world import Retrain, World, family_of, leftovers, survivors
 
 # Twenty times as long as the others' and with checkpoints at the ends of epochs only, so that a step in between was
 # saved for the signal.
