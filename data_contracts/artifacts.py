@@ -34,8 +34,9 @@ class Artifact(BaseModel):
     def _names_stay_inside(cls, files: dict[str, File]) -> dict[str, File]:
         for name in files:
             parts = name.split("/")
-            if name.startswith("/") or "\\" in name or "\0" in name or {"", ".", ".."} & set(parts):
-                raise ValueError(f"{name!r} is no file below the artifact's folder")
+            long = len(name) > 1000 or max(map(len, parts)) > 255  # no file system takes it
+            if long or name.startswith("/") or "\\" in name or "\0" in name or {"", ".", ".."} & set(parts):
+                raise ValueError(f"{name[:300]!r} is no file below the artifact's folder")
         return files
 
 

@@ -9,6 +9,7 @@ class NoisefoldError(Exception):
     """Something the user can mend. Shown as `cause` and `remedy`, without a traceback; no stage retries it."""
 
     def __init__(self, cause: str, remedy: str = "") -> None:
+        cause, remedy = writable(cause), writable(remedy)
         self.cause, self.remedy = cause, remedy
         super().__init__(f"{cause} {remedy}".strip())
 
@@ -51,6 +52,11 @@ def stop_signal(error: BaseException | None) -> BaseException | None:
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return None
+
+
+def writable(text: str) -> str:
+    """Half of a surrogate pair, which no file, database or server takes, as its escape."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def printable(text: str) -> str:

@@ -158,7 +158,11 @@ def _draft(columns: list[_Column], file_splits: list[Split | None], name: str, u
         label=label.name,
         split=split_column.name if split_column else None,
     )
-    return _limits(roles, text, label, splits, shares, name)
+    contract = _limits(roles, text, label, splits, shares, name)
+    for told in (*roles.model_dump().values(), *(contract.labels.values or ())):
+        if isinstance(told, str) and "\0" in told:
+            raise SourceError(f"The column or label {told[:60]!r} holds a NUL character.", "Mend the export.")
+    return contract
 
 
 def _rank(name: str, role: str) -> float:

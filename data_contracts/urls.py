@@ -106,7 +106,9 @@ def _without_login(url: str) -> str:
 def _trimmed(url: str) -> str:
     """`shown_url` inside a text, where a route behind # (as MLflow's addresses have one) is no secret."""
     before, hash_, route = url.partition("#")
-    return shown_url(before) + (hash_ + route if hash_ and route.startswith("/") and "@" not in route else "")
+    if not route.startswith("/") or "@" in route:
+        return shown_url(url)
+    return shown_url(before) + hash_ + re.split(r"[?&=]", route)[0]
 
 
 def _password_before_slash(netloc: str) -> bool:

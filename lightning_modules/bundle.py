@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -163,11 +164,17 @@ class Bundle:
             raise BundleError(f"{folder}: {len(self.labels)} labels, and the network tells {log_proba.shape[1]} apart.")
 
     def encode(self, texts: Sequence[str]) -> tuple[list[list[int]], np.ndarray]:
-        """Windows of token ids, and for each window the index of its text."""
+        """Windows of token ids, and for each window the index of its text.
+
+        Raises:
+            BundleError: the tokenizer fails at one of them.
+        """
         windows: list[list[int]] = []
         document: list[int] = []
         settings = {"prefix": self.prefix_ids, "suffix": self.suffix_ids, "unknown_id": self.facts["unknown_id"]}
-        for index, encoding in enumerate(self.tokenizer.encode_batch(list(texts), add_special_tokens=False)):
+        with _readable("The tokenizer cannot encode a text"):
+            encodings = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        for index, encoding in enumerate(encodings):
             cut = split_windows(encoding.ids, self.max_length, self.overlap, **settings)
             windows += cut
             document += [index] * len(cut)
@@ -321,6 +328,17 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [None]
 
 
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """Whatever tokenizers raises as a BundleError: bare Exceptions, and panics of its Rust code, which are none."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise BundleError(f"{what}: {str(error) or type(error).__name__}") from None
+
+
 def load_tokenizer(tokenizer_json: bytes) -> Tokenizer:
     """A tokenizer that neither cuts nor pads, whatever its file says: windows are ours.
 
@@ -331,14 +349,8 @@ def load_tokenizer(tokenizer_json: bytes) -> Tokenizer:
         raise BundleError(
             f"The tokenizer.json has more than {MAX_TOKENIZER:,} bytes or {MAX_ADDED_TOKENS:,} added tokens."
         )
-    try:
+    with _readable("The tokenizer.json cannot be read"):
         tokenizer = Tokenizer.from_buffer(tokenizer_json)
-    except Exception as error:  # tokenizers raises bare Exception
-        raise BundleError(f"The tokenizer.json cannot be read: {error}") from error
-    except BaseException as error:  # a panic of its Rust code is no Exception
-        if type(error).__name__ != "PanicException":
-            raise
-        raise BundleError(f"The tokenizer.json cannot be read: {error}") from None
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
@@ -363,10 +375,8 @@ def surrounding_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     Raises:
         BundleError: it cannot encode a text with unknown words.
     """
-    try:
+    with _readable("The tokenizer cannot encode a text"):
         encoding = tokenizer.encode("a 1 。", add_special_tokens=True)
-    except Exception as error:  # tokenizers raises bare Exception
-        raise BundleError(f"The tokenizer cannot encode a text: {error}") from error
     added = encoding.special_tokens_mask
     content = [index for index, special in enumerate(added) if not special]
     return encoding.ids[: content[0]], encoding.ids[content[-1] + 1 :]

@@ -14,6 +14,7 @@ from data_contracts.errors import printable
 _FORMULA = re.compile(r"^(\s*[=+\-@＝＋－＠]|[\x00-\x1f\x7f])")
 # Marks that mean something anywhere, an underscore that may be emphasis, and marks that mean something first on a line.
 _MARKUP = re.compile(r"([\\`*\[\]|<>&~$]|(?<!\w)_|_(?!\w)|^[#+=-])")
+_NUMBERED = re.compile(r"^(\d{1,9})([.)])")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -39,14 +40,14 @@ def markdown(value: Any, limit: int = 300) -> str:
     """Text as one line of Markdown that means just itself: no markup, no HTML, no link made of a bare address."""
     text = shorten(" ".join(str(value).split()), limit)
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    text = _MARKUP.sub(r"\\\1", text).replace("://", ":\\//")
+    text = _NUMBERED.sub(r"\1\\\2", _MARKUP.sub(r"\\\1", text)).replace("://", ":\\//")
     # Renderers make links of bare www. and mail addresses as well.
     return re.sub(r"(www)\.", r"\1\\.", text, flags=re.I).replace("@", "\\@")
 
 
 def code(value: str) -> str:
     """Text as a code span of one line."""
-    return f"`{printable(value).replace(chr(10), ' ').replace('`', chr(39))}`"
+    return f"`{printable(value).replace(chr(10), ' ').replace('`', chr(39)) or ' '}`"
 
 
 def shorten(text: str, limit: int) -> str:

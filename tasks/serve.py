@@ -44,7 +44,9 @@ def read_texts(model_input: Any) -> list[str]:
     """The texts, each a string with something in it."""
     if isinstance(model_input, pd.DataFrame):
         if "text" not in model_input.columns:
-            found = ", ".join(map(str, model_input.columns)) or "none"
+            found = (
+                ", ".join(map(str, model_input.columns))[:500].encode("utf-8", "backslashreplace").decode() or "none"
+            )
             raise MlflowException.invalid_parameter_value(f"A column named text is needed; found: {found}.")
         model_input = model_input["text"]
     if isinstance(model_input, str | bytes | range) or not isinstance(model_input, Sequence | pd.Series):

@@ -114,12 +114,15 @@ class ArtifactStore:
 
     def damage(self, manifest: Artifact) -> list[str]:
         """Names of files that are missing, links, or whose bytes differ from the manifest."""
-        folder = UPath(manifest.uri)
-        return [
-            name
-            for name, file in manifest.files.items()
-            if (self.local and _through_a_link(Path(manifest.uri), name)) or not _same_bytes(folder / name, file)
-        ]
+        return [name for name, file in manifest.files.items() if not self._intact(manifest.uri, name, file)]
+
+    def _intact(self, uri: str, name: str, file: File) -> bool:
+        try:
+            return not (self.local and _through_a_link(Path(uri), name)) and _same_bytes(UPath(uri) / name, file)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:  # no file has that name
+                return False
+            raise
 
     def open(self, manifest: Artifact) -> Path:
         """Local folder with the artifact's files; those of an object store are fetched once and checked."""

@@ -1,0 +1,211 @@
+"""Rows from outside: CSV, JSON Lines, Parquet, plain and compressed; word vectors; another program's predictions."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import zstandard
+
+from data_contracts.contract import parse_contract
+from data_contracts.errors import SourceError, TrainingError
+from data_contracts.infer import infer_contract, to_yaml
+from data_contracts.tables import decompressed, read_batches
+from data_contracts.yaml_text import parse_yaml
+from lightning_modules.embeddings import load_vectors
+from tests.fuzz.target import Target, joined, refused
+
+ROWS = [("a good day, and more", "yes"), ('she said "no"', "no"), ("第一条\n很好", "yes"), ("", "no"), ("x", "")]
+CSV = [
+    b"text,label\na good one,yes\nbad,no\n",
+    ("text,label,id,split\n" + "".join(f'"{t.replace(chr(34), chr(34) * 2)}",{n},{i},train\n'
+     for i, (t, n) in enumerate(ROWS))).encode(),
+    "\ufefftext,label\r\n好,yes\r\n坏,no\r\n".encode(),
+    "text,label\n好,yes\n".encode("utf-16"),
+    "text,label\n好,yes\n".encode("gb18030"),
+    b"label,text\n" + b"".join(b"%d,some text number %d\n" % (i % 3, i) for i in range(60)),
+    b"text\n\n\nonly one column\n",
+]  # fmt: skip
+JSONL = [
+    b'{"text": "a good one", "label": "yes"}\n{"text": "bad", "label": "no"}\n',
+    b'{"text": "a", "label": 1}\n\n{"label": 2.5, "text": null}\n{"text": "c", "label": true, "more": [1, {"x": 2}]}\n',
+    '{"text": "好\\ud83d\\ude00 \\ud83d", "label": "yes", "id": 1e400}\n'.encode(),
+    b'{"text": "x", "label": NaN}\r\n{"text": "y", "label": -0.0}\r\n',
+    b"".join(b'{"text": "number %d", "label": %d}\n' % (i, i % 3) for i in range(60)),
+]
+BROKEN = (b"\xff\xfe", b"\xfe\xff\x00", b"\x80", b"\xe5\xa5")
+CSV_WORDS = joined(
+    [",", '"', '""', "\n", "\r\n", "\r", "\0", "text", "label", "text,label\n", "\ufeff", "\ud800", " ", "x" * 300,
+     "\u2028", "\x1a", "\x1b[31m", "=1+1", ";", "\t", ",,", "'", "\\"],
+    *BROKEN,
+)  # fmt: skip
+JSON_WORDS = joined(
+    ["{", "}", "[", "]", ":", ",", '"', '"text"', '"label"', "null", "true", "1e999", "-", "\\u", "\\ud800", "\\",
+     "\n", "NaN", "Infinity", "9" * 400, '{"text": ', "[[[[[[[[", '{"a":' * 50, "\0", "\ufeff"],
+    *BROKEN,
+)  # fmt: skip
+ENCODINGS = (*["utf-8"] * 15, "utf-16", "gb18030", "latin-1", "utf-8-sig", "utf-32", "shift_jis", "utf-7", "cp1252")
+
+
+def read(data: bytes, kind: Any, compression: str | None = None) -> bool:
+    """How the file is read follows from its bytes, so that a case is one byte string."""
+    encoding = ENCODINGS[len(data) % len(ENCODINGS)] if kind != "parquet" else "utf-8"
+    columns = (None, ["text", "label"])[len(data) % 2]
+    name = "a/b.csv"
+    try:
+        stream = decompressed(io.BytesIO(data), compression, name)
+        rows = list(
+            read_batches(
+                stream, name, format=kind, columns=columns, text="text" if columns else None,
+                encoding=encoding, batch_rows=1 + len(data) % 7,
+            )
+        )  # fmt: skip
+    except SourceError as error:
+        return refused(error)
+    last = 0
+    for batch in rows:
+        numbers = batch.rows.to_pylist()
+        assert numbers and numbers == sorted(numbers) and numbers[0] > last, "row numbers"
+        last = numbers[-1]
+        for column in batch.columns.values():
+            assert column.type == pa.string() and len(column) == len(numbers)
+            column.validate(full=True)  # UTF-8 throughout
+    return True
+
+
+def parquet(table: pa.Table, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(table, stream, **options)
+    return stream.getvalue()
+
+
+def _parquet_seeds() -> list[bytes]:
+    texts, labels = (list(column) for column in zip(*ROWS, strict=True))
+    plain = pa.table({"text": texts, "label": labels})
+    numbers = pa.table({"text": ["a", None, "c"], "label": [1, 2, None], "more": [0.5, float("nan"), None]})
+    others = pa.table(
+        {
+            "text": pa.array(["a", "b"], pa.large_string()),
+            "label": pa.array(["x", "y"]).dictionary_encode(),
+            "money": [Decimal("1.50"), None],
+            "day": [date(2026, 1, 1), date(1, 1, 1)],
+            "flag": [True, None],
+            "inside": [{"a": 1}, {"a": 2}],
+            "list": [[1], []],
+            "bytes": [b"\xff", b""],
+        }
+    )
+    return [
+        parquet(plain),
+        parquet(plain, compression="zstd", use_dictionary=False),
+        parquet(plain, compression="gzip", store_schema=False),
+        parquet(plain, compression="none", row_group_size=2, write_page_checksum=True),
+        parquet(plain.slice(0, 0)),
+        parquet(numbers, data_page_version="2.0"),
+        parquet(others.select(["text", "label"]), use_dictionary=["label"]),
+        parquet(others, compression="none", column_encoding={"text": "DELTA_BYTE_ARRAY"}, use_dictionary=False),
+        parquet(plain.replace_schema_metadata({"noisefold": "x" * 40})),
+    ]
+
+
+PARQUET_WORDS = (b"PAR1", b"PARE", b"\x15\x00", b"\x19\x2c", b"\x00" * 8, b"\xff" * 8, b"ARROW:schema", b"\x80" * 9)
+
+
+def compressed(data: bytes) -> bool:
+    return read(data, "csv", "zstd" if data[:2] == b"(\xb5" or len(data) % 3 == 0 else "gzip")
+
+
+def _compressed_seeds() -> list[bytes]:
+    seeds = [gzip.compress(data, mtime=0) for data in CSV[:4]] + [zstandard.compress(data) for data in CSV[:4]]
+    many = b"text,label\n" + b"the same text,yes\n" * 3000
+    frames = zstandard.compress(CSV[0]) + zstandard.compress(b"more,no\n")
+    return [*seeds, gzip.compress(many, mtime=0), zstandard.compress(many), frames, gzip.compress(CSV[0]) * 2]
+
+
+COMPRESSED_WORDS = (b"\x1f\x8b\x08\x00", b"(\xb5/\xfd", b"\x50\x2a\x4d\x18", b"\0" * 9, b"\xff" * 9, b"\x03\x00")
+
+
+def files(folder: Path) -> list[Target]:
+    """What is read by its path. `folder` is one of memory, where there is one: a case is a file."""
+    place, vectors, predictions = (folder / name for name in ("rows.csv", "vectors.txt", "predictions.parquet"))
+    table = torch.zeros(4, 3)
+
+    def infer(data: bytes) -> bool:
+        try:
+            contract = infer_contract(str(place))
+        except SourceError as error:
+            return refused(error)
+        assert parse_contract(parse_yaml(to_yaml(contract), "draft"), origin="draft") == contract, "draft reads back"
+        return True
+
+    def load(data: bytes) -> bool:
+        try:
+            found = load_vectors(table.clone(), {"a": 0, "the": 1, "好": 2, "": 3}, str(vectors))
+        except TrainingError as error:
+            return refused(error)
+        assert found.shape == (4,)
+        return True
+
+    def compare(data: bytes) -> bool:
+        from tasks.compare import read_predictions
+
+        try:
+            found = read_predictions(predictions)
+        except SourceError as error:
+            return refused(error)
+        assert found.log_proba.shape == (len(found.ids), len(found.labels))
+        return True
+
+    return [
+        Target("infer", "drafting a contract", 1.5, Written(place, infer), seeds=[CSV[1], CSV[5]], tokens=CSV_WORDS),
+        Target(
+            "word vectors", "GloVe and word2vec files", 2, Written(vectors, load),
+            seeds=[b"a 1 2 3\nthe 4 5 6\n", b"2 3\na 1 2 3\nthe 0.1 -1e-5 7\n", "好 1 2 3\nmore 1 2 3\n".encode()],
+            tokens=(b" ", b"\n", b"nan", b"inf", b"1e999", b"9" * 30, b"\0", b"3 3\n", b"-", b"\xff", b"0x1", b"1_0"),
+        ),
+        Target(
+            "predictions", "another program's", 1.5, Written(predictions, compare), seeds=_predictions(),
+            tokens=(*PARQUET_WORDS, b"noisefold.labels", b'["a", "b"]'),
+        ),
+    ]  # fmt: skip
+
+
+class Written:
+    """A check of a file, which is written before it."""
+
+    def __init__(self, file: Path, check: Any) -> None:
+        self.file, self.check = file, check
+
+    def prepare(self, data: bytes) -> None:
+        self.file.write_bytes(data)
+
+    def __call__(self, data: bytes) -> bool:
+        return self.check(data)
+
+
+def _predictions() -> list[bytes]:
+    half = [-0.6931471805599453] * 2
+    metadata = {"noisefold.labels": json.dumps(["a", "b"]), "noisefold.facts": json.dumps({"bytes": 5})}
+    rows = pa.table({"id": ["1", "2"], "log_proba": [half, half]})
+    described = rows.replace_schema_metadata(metadata)
+    return [parquet(described), parquet(described, compression="none"), parquet(rows)]
+
+
+TABLES = [
+    Target("csv", "CSV in ten encodings", 13, lambda data: read(data, "csv"), seeds=CSV, tokens=CSV_WORDS),
+    Target("jsonl", "JSON Lines", 12, lambda data: read(data, "jsonl"), seeds=JSONL, tokens=JSON_WORDS),
+    Target(
+        "parquet", "Parquet", 12, lambda data: read(data, "parquet"), seeds=_parquet_seeds(), tokens=PARQUET_WORDS
+    ),
+    Target(
+        "compressed", "gzip and zstd", 10, compressed, seeds=_compressed_seeds(), tokens=COMPRESSED_WORDS,
+    ),
+]  # fmt: skip
