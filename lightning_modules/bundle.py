@@ -379,6 +379,8 @@ def surrounding_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
         encoding = tokenizer.encode("a 1 。", add_special_tokens=True)
     added = encoding.special_tokens_mask
     content = [index for index, special in enumerate(added) if not special]
+    if not content:
+        raise BundleError("The tokenizer finds no token in a plain text.")
     return encoding.ids[: content[0]], encoding.ids[content[-1] + 1 :]
 
 

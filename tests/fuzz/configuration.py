@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
@@ -82,6 +83,43 @@ def edits(fields: list[str], fitting: Sequence[tuple[str, Any]] = ()) -> st.Sear
     return st.lists(edit, min_size=1, max_size=3)
 
 
+def quick_text(random: Random) -> str:
+    if random.random() < 0.5:
+        return random.choice(WORDS)
+    return "".join(chr(random.choice((random.randrange(128), random.randrange(0x3000), random.randrange(0x110000))))
+                   for _ in range(random.randrange(8)))  # fmt: skip
+
+
+def quick_value(random: Random) -> Any:
+    match random.randrange(6):
+        case 0:
+            return random.choice(PIECES)
+        case 1:
+            return random.choice(NUMBERS)
+        case 2:
+            return random.choice((random.randrange(-5, 300), random.uniform(-2, 2), random.getrandbits(40)))
+        case 3:
+            return [quick_value(random) for _ in range(random.randrange(3))]
+        case 4:
+            return {quick_text(random): quick_value(random) for _ in range(random.randrange(3))}
+        case _:
+            return quick_text(random)
+
+
+def quick_edits(
+    fields: Sequence[str], fitting: Sequence[tuple[str, Any]] = ()
+) -> Callable[[Random], list[tuple[str, Any]]]:
+    """As `edits`, from a seeded generator."""
+
+    def one(random: Random) -> tuple[str, Any]:
+        if fitting and random.random() < 0.75:
+            return random.choice(fitting)
+        field = random.choice(fields) if random.random() < 0.9 else quick_text(random)
+        return field, quick_value(random)
+
+    return lambda random: [one(random) for _ in range(random.choice((1, 1, 2, 3)))]
+
+
 def edited(base: dict[str, Any], changes: list[tuple[str, Any]]) -> dict[str, Any]:
     return merge(copy.deepcopy(base), dict(changes))
 
@@ -144,12 +182,24 @@ def setting(case: list[str]) -> bool:
     return check_recipe(merge({"contract": SMALL}, changes))
 
 
-set_texts = st.sampled_from([f"{field}={json.dumps(value)}" for field, value in likely(Recipe)]) | st.builds(
+LIKELY = likely(Recipe)
+likely_settings = [f"{field}={json.dumps(value)}" for field, value in LIKELY]
+set_texts = st.sampled_from(likely_settings) | st.builds(
     lambda field, sign, value: f"{field}{sign}{value}",
     st.sampled_from(RECIPE_FIELDS) | texts,
     st.sampled_from(["=", "=", "=", "", "==", " = "]),
     texts | st.builds(str, scalars) | st.sampled_from(["{kind: none}", "[a, b]", "!!python/name:os.system", "&a [*a]"]),
 )
+
+
+def quick_settings(random: Random) -> list[str]:
+    def one() -> str:
+        if random.random() < 0.6:
+            return random.choice(likely_settings)
+        sign = random.choice(("=", "=", "=", "", "==", " = "))
+        return f"{random.choice(RECIPE_FIELDS)}{sign}{quick_value(random)}"
+
+    return [one() for _ in range(random.choice((1, 1, 2, 3)))]
 
 
 # --- YAML -------------------------------------------------------------------------------------------------------------
@@ -249,8 +299,8 @@ def grids(folder: Path) -> Target:
         return True
 
     return Target(
-        "grid", "a comparison's grid", 1.5, Grid(file, check), strategy=edits(GRID_FIELDS, GRID_VALUES), warm=[[]]
-    )
+        "grid", "a comparison's grid", 0.7, Grid(file, check), edits(GRID_FIELDS, GRID_VALUES),
+                  quick_edits(GRID_FIELDS, GRID_VALUES), warm=[[]])  # fmt: skip
 
 
 def _writable(value: Any) -> Any:
@@ -261,14 +311,17 @@ def _writable(value: Any) -> Any:
 
 
 contract_edits = edits(CONTRACT_FIELDS, likely(DataContract))
-recipe_edits = edits(RECIPE_FIELDS, likely(Recipe))
+recipe_edits = edits(RECIPE_FIELDS, LIKELY)
+quick_recipe = quick_edits(RECIPE_FIELDS, LIKELY)
 CONFIGURATION = [
-    Target("yaml", "YAML of any kind, then as a contract and a recipe", 10, yaml, seeds=YAML, tokens=YAML_WORDS),
-    Target("contract", "a contract's fields", 8, contract, strategy=contract_edits, warm=[[]]),
+    Target("yaml", "YAML of any kind, then as a contract and a recipe", 7, yaml, seeds=YAML, tokens=YAML_WORDS),
+    Target("contract", "a contract's fields", 8, contract, contract_edits,
+           quick_edits(CONTRACT_FIELDS, likely(DataContract)), warm=[[]]),
     Target(
         "recipe", "a recipe's fields", 8, recipe,
-        strategy=st.tuples(st.integers(0, 3), recipe_edits), warm=[(i, []) for i in range(4)],
+        st.tuples(st.integers(0, 3), recipe_edits), lambda random: (random.randrange(4), quick_recipe(random)),
+        warm=[(i, []) for i in range(4)],
     ),
-    Target("set", "--set of the command line", 5, setting, strategy=st.lists(set_texts, min_size=1, max_size=3),
+    Target("set", "--set of the command line", 4, setting, st.lists(set_texts, min_size=1, max_size=3), quick_settings,
            warm=[["training.max_epochs=3"]]),
 ]  # fmt: skip

@@ -6,6 +6,7 @@ import hashlib
 import json
 import warnings
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,17 @@ from data_contracts.artifacts import File, RawCorpus
 from lightning_modules.bundle import Bundle, BundleError, load_tokenizer, save_bundle, special_ids, surrounding_ids
 from lightning_modules.network import build_network
 from tasks.store import MANIFEST, ArtifactStore
-from tests.fuzz.configuration import NUMBERS, PIECES, WORDS, edited, edits, texts
+from tests.fuzz.configuration import (
+    NUMBERS,
+    PIECES,
+    WORDS,
+    edited,
+    edits,
+    quick_edits,
+    quick_text,
+    quick_value,
+    texts,
+)
 from tests.fuzz.tables import Written
 from tests.fuzz.target import Target, joined, refused
 from tests.lightning_modules.conftest import WORDS as VOCABULARY
@@ -153,6 +164,15 @@ bundle_cases = st.tuples(
 )
 
 
+quick_facts = quick_edits(FACTS)
+
+
+def quick_bundle(random: Random) -> Any:
+    changes = quick_facts(random) if random.random() < 0.6 else []
+    name = random.choice((None, "model.safetensors", "tokenizer.json"))
+    return changes, name, random.randrange(5001), random.randrange(256), random.random() < 0.8
+
+
 # --- manifests --------------------------------------------------------------------------------------------------------
 
 NAMES = [
@@ -210,6 +230,14 @@ manifest_cases = st.tuples(
 )
 
 
+quick_fields = quick_edits(MANIFEST_FIELDS)
+
+
+def quick_manifest(random: Random) -> Any:
+    names = [random.choice((random.choice(NAMES), quick_text(random))) for _ in range(random.choice((0, 0, 1, 2)))]
+    return quick_fields(random) if random.random() < 0.6 else [], names, random.choice((0, 0, 0, 0, 0, 0, 1, 50))
+
+
 # --- serving ----------------------------------------------------------------------------------------------------------
 
 LARGE = ["x" * 100_000, "好" * 20_000, "word1 " * 5_000, "\u0301" * 5_000, " " * 9_999 + "a", "\U0001f600" * 2_000]
@@ -225,8 +253,22 @@ inputs = st.one_of(
     st.tuples(st.sampled_from(["list", "series", "tuple", "array", "set", "generator"]), lists),
     st.tuples(st.just("column"), texts),
     st.tuples(st.just("as it is"), anything | st.sampled_from(PIECES)),
-    st.tuples(st.just("large"), st.tuples(st.integers(0, 60), st.integers(0, len(LARGE) - 1))),
+    st.tuples(st.just("large"), st.tuples(st.integers(0, 200), st.integers(0, len(LARGE) - 1))),
 )
+
+KINDS = ["frame", "frame", "list", "series", "tuple", "array", "set", "generator"]
+
+
+def quick_input(random: Random) -> Any:
+    def one() -> Any:
+        good = random.random() < 0.6
+        return "".join(random.choices(PARTS, k=random.randrange(1, 9))) if good else quick_value(random)
+
+    if random.random() < 0.1:
+        return random.choice((("column", quick_text(random)), ("as it is", quick_value(random))))
+    if random.random() < 0.002:
+        return "large", (0, random.randrange(len(LARGE)))
+    return random.choice(KINDS), [one() for _ in range(random.randrange(5))]
 
 
 class Serving:
@@ -277,9 +319,11 @@ class Serving:
 def model_targets(folder: Path) -> list[Target]:
     intact = ([], None, 0, 0, True)
     return [
-        Target("tokenizer", "tokenizer.json", 4, tokenizer, seeds=tokenizers(), tokens=TOKENIZER_WORDS),
-        Target("bundle", "a bundle's three files, digests that fit", 1.5, BundleCase(folder), bundle_cases,
-               warm=[intact]),
-        Target("manifest", "an artifact's manifest", 3, ManifestCase(folder), manifest_cases, warm=[([], [], 0)]),
-        Target("serving", "what a served model is asked", 2, Serving(folder), inputs, warm=[("list", ["good"])]),
+        Target("tokenizer", "tokenizer.json", 6, tokenizer, seeds=tokenizers(), tokens=TOKENIZER_WORDS),
+        Target("bundle", "a bundle's three files, digests that fit", 0.6, BundleCase(folder), bundle_cases,
+               quick_bundle, warm=[intact]),
+        Target("manifest", "an artifact's manifest", 3, ManifestCase(folder), manifest_cases, quick_manifest,
+               warm=[([], [], 0)]),
+        Target("serving", "what a served model is asked", 1.5, Serving(folder), inputs, quick_input,
+               warm=[("list", ["good"])]),
     ]  # fmt: skip

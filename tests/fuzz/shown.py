@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import re
+from collections.abc import Callable
+from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from markdown_it import MarkdownIt
 from data_contracts.errors import SourceError, printable, printable_json
 from data_contracts.urls import credential_in, misplaced_variable, redacted, resolve, shown_url
 from tasks.readable import code, csv_cell, markdown, markdown_table
+from tests.fuzz.configuration import quick_text
 from tests.fuzz.target import Target, refused
 
 SECRET = "pl4nted"
@@ -24,29 +27,43 @@ _LINK = re.compile(r"://|www\.|\w@\w", re.I)  # what renderers make a link of by
 
 # A slash or a query mark in a password has to be percent-encoded, and an @ as well. Either alone is seen through; both
 # together are a host with a path. Two colons are fsspec's chain.
-_JUNK = st.text(st.sampled_from("ab0:/?#&=%+.-_~!$*,;()[]"), max_size=6).filter(lambda text: "::" not in text)
-_MORE_AT = st.text(st.sampled_from("ab0@&=%+.-_~!$*,;()"), max_size=6)
-_USERS = st.text(st.sampled_from("ab0@%+.-_~"), max_size=6)
-_ROUTES = st.sampled_from(["", "/", "/a?", "/experiments/1&"])
-_SCHEMES = st.sampled_from(["http", "https", "s3", "ftp", "sftp", "hdfs", "abfs", "postgresql", "HTTPS", "s3+x"])
-_HOSTS = st.sampled_from(["host", "host:8443", "[::1]:80", "127.0.0.1", "bucket", "xn--a.example"])
-_PATHS = st.sampled_from(["", "/", "/a.csv", "/a@b/c.csv", "/a:b", "/{start}.csv", "/a.zip"])
-_PARAMETERS = st.sampled_from(
-    ["token", "X-Amz-Signature", "sig", "api_key", "password", "access_token", "sv=1&sig", "a=b&secret", "AUTH"]
+SCHEMES = ["http", "https", "s3", "ftp", "sftp", "hdfs", "abfs", "postgresql", "HTTPS", "s3+x"]
+HOSTS = ["host", "host:8443", "[::1]:80", "127.0.0.1", "bucket", "xn--a.example"]
+PATHS = ["", "/", "/a.csv", "/a@b/c.csv", "/a:b", "/{start}.csv", "/a.zip"]
+PARAMETERS = [
+    "token", "X-Amz-Signature", "sig", "api_key", "password", "access_token", "sv=1&sig", "a=b&secret", "AUTH",
+]  # fmt: skip
+ROUTES = ["", "/", "/a?", "/experiments/1&"]
+AROUND = ["", "could not read ", "('", 'url="', "<", "zip://a.csv::", "simplecache::", "a\n", "…"]
+AFTER = ["", ": error", "')", '"', ">", "\n", " (HTTP 401)", "::file:///x", "。"]
+# How a URL is made of a scheme, a host, a path, a parameter, a route, and marks: of a user, and round the password.
+FORMS: list[tuple[str, Callable[..., str]]] = [
+    ("ab0:/?#&=%+.-_~!$*,;()[]", lambda s, h, p, n, r, u, j, k: f"{s}://{u}:p{j}{SECRET}{k}@{h}{p}"),
+    ("ab0@&=%+.-_~!$*,;()", lambda s, h, p, n, r, u, j, k: f"{s}://{u}:{j}{SECRET}{k}@{h}{p}"),
+    ("ab0:/?#&=%+.-_~", lambda s, h, p, n, r, u, j, k: f"https://{h}{p}?{n}={SECRET}{k}"),
+    ("ab0", lambda s, h, p, n, r, u, j, k: f"https://{h}{p}#{r}{n}={SECRET}"),
+    ("ab0.-_~", lambda s, h, p, n, r, u, j, k: f"https://{SECRET}{k}@{h}{p}"),
+]
+USERS = "ab0@%+.-_~"
+
+
+def marks(alphabet: str) -> st.SearchStrategy[str]:
+    return st.text(st.sampled_from(alphabet), max_size=6).map(lambda text: text.replace("::", ":"))
+
+
+pools = [st.sampled_from(pool) for pool in (SCHEMES, HOSTS, PATHS, PARAMETERS, ROUTES)]
+given_urls = st.one_of(
+    *(st.builds(form, *pools, marks(USERS), marks(alphabet), marks(alphabet)) for alphabet, form in FORMS)
 )
-_PLACES = st.one_of(
-    st.builds(lambda s, u, j, h, p: f"{s}://{u}:{j}{SECRET}{j}@{h}{p}", _SCHEMES, _USERS, _MORE_AT, _HOSTS, _PATHS),
-    st.builds(
-        lambda s, u, j, k, h, p: f"{s}://{u}:p{j}{SECRET}{k}@{h}{p}", _SCHEMES, _USERS, _JUNK, _JUNK, _HOSTS, _PATHS
-    ),
-    st.builds(lambda h, p, n, j: f"https://{h}{p}?{n}={SECRET}{j}", _HOSTS, _PATHS, _PARAMETERS, _JUNK),
-    st.builds(lambda h, p, s, n: f"https://{h}{p}#{s}{n}={SECRET}", _HOSTS, _PATHS, _ROUTES, _PARAMETERS),
-    st.builds(
-        lambda j, h, p: f"https://{SECRET}{j}@{h}{p}", st.text(st.sampled_from("ab0.-_~"), max_size=4), _HOSTS, _PATHS
-    ),
-)
-_AROUND = st.sampled_from(["", "could not read ", "('", 'url="', "<", "zip://a.csv::", "simplecache::", "a\n", "…"])
-_AFTER = st.sampled_from(["", ": error", "')", '"', ">", "\n", " (HTTP 401)", "::file:///x", "。"])
+
+
+def quick_url(random: Random) -> tuple[str, str, str]:
+    alphabet, form = random.choice(FORMS)
+    chosen = [random.choice(pool) for pool in (SCHEMES, HOSTS, PATHS, PARAMETERS, ROUTES)]
+    junk = ["".join(random.choices(of, k=random.randrange(7))) for of in (USERS, alphabet, alphabet)]
+    while any("::" in text for text in junk):
+        junk = [text.replace("::", ":") for text in junk]
+    return random.choice(AROUND), form(*chosen, *junk), random.choice(AFTER)
 
 
 def url(case: tuple[str, str, str]) -> bool:
@@ -65,15 +82,19 @@ def url(case: tuple[str, str, str]) -> bool:
 
 # --- texts ------------------------------------------------------------------------------------------------------------
 
-_MARKS = st.sampled_from(
-    ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "[a](javascript:alert(1))", "![a](http://h/x)", "|",
-     "`", "```\n", "\n\n", "\n# x", "- ", "1. ", "> ", "***", "__", "~~x~~", "&lt;", "&#60;", "\\", "http://h.example",
-     "www.h.example", "a@h.example", "<http://h>", "[x]: http://h\n", "    code", "\t", "---\n", "===\n", "$x$", "{{",
-     "{%", "=1+1", "@SUM(A1)", "+1", "-1", "\0", "\x1b[31m", "\r", "\x85", "\u2028", "\u202e", "\ud800", "\ufeff", "，",
-     "＝1", " =1", "\x07", "javascript:", "ftp://h.example/x", "mailto:a@b.example", ":", "//", "h.example/x",
-     "+ ", "_a_", "* a", "+", "1) ", "<!--", "<?x", "]]>", "\\|", "[^1]", "[ ] "]
-)  # fmt: skip
-hostile_texts = st.lists(_MARKS | st.text(st.characters(), max_size=6), max_size=5).map("".join)
+MARKS = [
+    "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "[a](javascript:alert(1))", "![a](http://h/x)", "|",
+    "`", "```\n", "\n\n", "\n# x", "- ", "1. ", "> ", "***", "__", "~~x~~", "&lt;", "&#60;", "\\", "http://h.example",
+    "www.h.example", "a@h.example", "<http://h>", "[x]: http://h\n", "    code", "\t", "---\n", "===\n", "$x$", "{{",
+    "{%", "=1+1", "@SUM(A1)", "+1", "-1", "\0", "\x1b[31m", "\r", "\x85", "\u2028", "\u202e", "\ud800", "\ufeff", "，",
+    "＝1", " =1", "\x07", "javascript:", "ftp://h.example/x", "mailto:a@b.example", ":", "//", "h.example/x",
+    "+ ", "_a_", "* a", "+", "1) ", "<!--", "<?x", "]]>", "\\|", "[^1]", "[ ] ",
+]  # fmt: skip
+hostile_texts = st.lists(st.sampled_from(MARKS) | st.text(st.characters(), max_size=6), max_size=5).map("".join)
+
+
+def quick_hostile(random: Random) -> str:
+    return "".join(random.choice((random.choice(MARKS), quick_text(random)[:50])) for _ in range(random.randrange(6)))
 
 
 def shown(text: str) -> bool:
@@ -115,7 +136,9 @@ def _inline(text: str) -> list[Any]:
 
 
 SHOWN = [
-    Target("url", "secrets in URLs", 5, url, strategy=st.tuples(_AROUND, _PLACES, _AFTER),
+    Target("url", "secrets in URLs", 5, url,
+           st.tuples(st.sampled_from(AROUND), given_urls, st.sampled_from(AFTER)), quick_url,
            warm=[("", "https://u:p@h/a", "")]),
-    Target("shown", "texts in Markdown, CSV, JSON and on the terminal", 4, shown, strategy=hostile_texts, warm=["a"]),
+    Target("shown", "texts in Markdown, CSV, JSON and on the terminal", 4, shown, hostile_texts,
+           quick_hostile, warm=["a"]),
 ]  # fmt: skip
