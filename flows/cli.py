@@ -224,6 +224,21 @@ def reconcile(dry_run: bool, as_json: bool) -> None:
 
 
 @main.command()
+@click.option("--free", default=5.0, show_default=True, metavar="GB", help="Space that has to be free on each disk.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON object.")
+@click.pass_context
+def doctor(context: click.Context, free: float, as_json: bool) -> None:
+    """Look whether all is well, and say what to do: servers, versions, disks, dead runs, champions, schedules.
+
+    Changes nothing. The exit code is 1 where something fails.
+    """
+    from flows.operate import doctor_in_terminal
+
+    if not doctor_in_terminal(as_json=as_json, free_gigabytes=free):
+        context.exit(1)
+
+
+@main.command()
 @click.option("--prefect-port", default=4200, show_default=True)
 @click.option("--mlflow-port", default=5000, show_default=True)
 def ui(prefect_port: int, mlflow_port: int) -> None:

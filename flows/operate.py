@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from data_contracts.errors import printable_json
-from flows.environment import embed
+from data_contracts.errors import NoisefoldError, printable_json
+from flows.environment import embed, switches
 from flows.terminal import check_prefect, quiet, safe, writable_home
 from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from tasks.doctor import Line
+
+_STYLE = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 @contextmanager
@@ -54,3 +60,44 @@ def reconcile_in_terminal(*, dry_run: bool, as_json: bool) -> None:
         return
     for line in found.lines:
         console.print(safe(line), soft_wrap=True)
+
+
+def doctor_in_terminal(*, as_json: bool, free_gigabytes: float) -> bool:
+    """Print each finding as it is made; returns whether nothing fails."""
+    settings, console = Settings(), Console(highlight=False)
+    found: list[Line] = []
+    with quiet(False):
+        for line in findings(settings, free_gigabytes):
+            found.append(line)
+            if not as_json:
+                console.print(
+                    f"[{_STYLE[line.state]}]{line.state:<5}[/] {line.check:<10} {safe(line.what)}", soft_wrap=True
+                )
+                if line.remedy:
+                    console.print(f"{'':<16} → {safe(line.remedy)}", soft_wrap=True)
+    well = all(line.state != "fail" for line in found)
+    if as_json:
+        document = {"well": well, "lines": [asdict(line) for line in found]}
+        print(printable_json(json.dumps(document, ensure_ascii=False)))
+    return well
+
+
+def findings(settings: Settings, free_gigabytes: float) -> Iterator[Line]:
+    """This machine first: without a folder to write into, the servers are not asked."""
+    switches()
+    mode = None
+    with suppress(OSError):
+        mode = embed(settings)  # before Prefect is imported: it reads its settings then
+    from tasks.doctor import Line, examine, examine_here
+
+    yield from examine_here(settings, free_gigabytes=free_gigabytes)
+    if mode is None:
+        return
+    with ExitStack() as opened:
+        try:
+            prefect = opened.enter_context(prefect_at_hand(settings))
+        except Exception as error:
+            prefect = False
+            cause, remedy = (error.cause, error.remedy) if isinstance(error, NoisefoldError) else (str(error), "")
+            yield Line("Prefect", "fail", cause, remedy)
+        yield from examine(settings, prefect)

@@ -15,11 +15,14 @@ import pytest
 import yaml
 from prefect import flow, task
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Crashed, Failed, Running
+from prefect.states import Crashed, Failed, Running, Scheduled
 
 from tasks.dead_runs import FLOWS
+from tasks.doctor import Line, schedules
 from tasks.lease import Leases, Owner, this_process
 from tasks.reconcile import Reconciled, last_heartbeat, reconcile
 from tasks.settings import Settings
@@ -272,6 +275,40 @@ def test_the_automation_closes_a_run_whose_worker_died_with_it(prefect_api, zomb
         time.sleep(0.5)
         (run,) = flow_runs(prefect_api, run.id)
     assert run.state_name == "Crashed" and "No heartbeat" in run.state.message
+
+
+def test_doctor_names_late_runs_and_pools_without_a_worker(prefect_api, zombies, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api.url)
+    due = datetime.now(UTC) - timedelta(hours=1)
+    with temporary_settings({PREFECT_API_URL: prefect_api.url}), SyncPrefectClient(prefect_api.url) as server:
+
+        def found() -> dict[str, list[Line]]:
+            lines = list(schedules())
+            return {
+                "late": [line for line in lines if "the-nightly was due" in line.what],
+                "idle": [line for line in lines if "the-pool" in line.what],
+                "zombies": [line for line in lines if "No automation" in line.what],
+            }
+
+        server.create_work_pool(WorkPoolCreate(name="the-pool", type="process"))
+        deployment = server.create_deployment(
+            flow_id=server.create_flow(a_retrain),
+            name="the-nightly",
+            work_pool_name="the-pool",
+            schedules=[DeploymentScheduleCreate(schedule=CronSchedule(cron="0 3 * * *"), active=True)],
+        )
+        run = server.create_flow_run_from_deployment(deployment, state=Scheduled(scheduled_time=due))
+        before = found()
+        assert [line.state for lines in before.values() for line in lines] == ["fail", "warn"]
+        assert f"{due:%Y-%m-%d %H:%M}" in before["late"][0].what
+        assert before["late"][0].remedy == "Start a worker: prefect worker start --pool the-pool"
+        server.send_worker_heartbeat("the-pool", "a-worker", 30)
+        server.delete_flow_run(run.id)
+        assert not any(found().values())
+        for automation in server.read_automations():
+            server.request("DELETE", "/automations/{id}", path_params={"id": automation.id})
+        assert [line.remedy.split()[:3] for line in found()["zombies"]] == [["prefect", "automation", "create"]]
+        server.delete_deployment(deployment)
 
 
 def test_ten_heartbeats_may_be_lost_before_the_automation_closes_a_run():
