@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -391,9 +392,11 @@ def _digest(facts: dict[str, Any]) -> str:
 
 def _read(folder: Path, name: str) -> bytes:
     try:
-        most = {DESCRIPTION: MAX_DESCRIPTION, TOKENIZER: MAX_TOKENIZER}.get(name)
-        if most is not None and (size := (folder / name).stat().st_size) > most:
-            raise BundleError(f"{folder / name} has {size:,} bytes, and at most {most:,} are read.")
+        most, facts = {DESCRIPTION: MAX_DESCRIPTION, TOKENIZER: MAX_TOKENIZER}.get(name), (folder / name).stat()
+        if not stat.S_ISREG(facts.st_mode):  # a pipe or a device would be read for ever
+            raise BundleError(f"{folder / name} is no file.")
+        if most is not None and facts.st_size > most:
+            raise BundleError(f"{folder / name} has {facts.st_size:,} bytes, and at most {most:,} are read.")
         return (folder / name).read_bytes()
     except OSError as error:
         raise BundleError(f"{folder / name} cannot be read ({error.strerror}); the bundle is incomplete.") from error

@@ -12,9 +12,9 @@ from data_contracts.artifacts import Interval
 from data_contracts.errors import printable
 
 _FORMULA = re.compile(r"^(\s*[=+\-@＝＋－＠]|[\x00-\x1f\x7f])")
-# Marks that mean something anywhere, an underscore that may be emphasis, and marks that mean something first on a line.
-_MARKUP = re.compile(r"([\\`*\[\]|<>&~$]|(?<!\w)_|_(?!\w)|^[#+=-])")
-_NUMBERED = re.compile(r"^(\d{1,9})([.)])")
+# Marks that mean something anywhere, an underscore that is not within a word, and marks that begin a heading or a list.
+_MARKUP = re.compile(r"([\\`*\[\]|<>&~$]|(?<![^\W_])_|_(?![^\W_])|^[#+=-])")
+_NUMBERED = re.compile(r"^(\d{1,9})([.)])(?= |$)")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 
 from data_contracts.errors import SourceError, printable, printable_json
 from data_contracts.urls import credential_in, misplaced_variable, redacted, resolve, shown_url
-from tasks.readable import code, csv_cell, markdown, markdown_table
+from tasks.readable import code, csv_cell, markdown, markdown_table, shorten
 from tests.fuzz.configuration import quick_text
 from tests.fuzz.target import Target, refused
 
@@ -88,7 +88,7 @@ MARKS = [
     "www.h.example", "a@h.example", "<http://h>", "[x]: http://h\n", "    code", "\t", "---\n", "===\n", "$x$", "{{",
     "{%", "=1+1", "@SUM(A1)", "+1", "-1", "\0", "\x1b[31m", "\r", "\x85", "\u2028", "\u202e", "\ud800", "\ufeff", "，",
     "＝1", " =1", "\x07", "javascript:", "ftp://h.example/x", "mailto:a@b.example", ":", "//", "h.example/x",
-    "+ ", "_a_", "* a", "+", "1) ", "<!--", "<?x", "]]>", "\\|", "[^1]", "[ ] ",
+    "+ ", "_a_", "* a", "__a__", "_", "__", "a", "+", "1) ", "<!--", "<?x", "]]>", "\\|", "[^1]", "[ ] ",
 ]  # fmt: skip
 hostile_texts = st.lists(st.sampled_from(MARKS) | st.text(st.characters(), max_size=6), max_size=5).map("".join)
 
@@ -99,7 +99,9 @@ def quick_hostile(random: Random) -> str:
 
 def shown(text: str) -> bool:
     """A text means just itself, whoever renders it."""
-    _means_itself(markdown(text))
+    _means_itself(
+        markdown(text), "".join(c if c.isprintable() else "\ufffd" for c in shorten(" ".join(text.split()), 300))
+    )
     table = MARKDOWN.parse(markdown_table(["text", "n"], [(text, 1)]))
     assert [token.type for token in table].count("td_open") == 2, "a cell that is more than one"
     span = _inline(code(text))
@@ -119,11 +121,12 @@ def shown(text: str) -> bool:
     return True
 
 
-def _means_itself(text: str) -> None:
+def _means_itself(text: str, wanted: str) -> None:
     text.encode()
     assert not _LINK.search(text), "a link"
     plain = {"text", "text_special"}
     assert {child.type for child in _inline(text)} <= plain, [(c.type, c.content) for c in _inline(text)]
+    assert "".join(child.content for child in _inline(text)) == wanted
 
 
 def _inline(text: str) -> list[Any]:

@@ -78,6 +78,15 @@ def test_a_text_that_looks_like_a_list_is_a_text(text: str) -> None:
     assert span is not None and [child.type for child in span] == ["code_inline"]
 
 
+@pytest.mark.parametrize("text", ["http:/__x.example___A1__a____b___ c", "__a__", "a__b__ c", "f_1 and _g_", "x_y_z"])
+def test_underscores_are_no_emphasis(text: str) -> None:
+    """A second underscore stood behind one that was escaped, and opened what a later one closed."""
+    [_, inline, _] = MarkdownIt().parse(markdown(text))
+    assert {child.type for child in inline.children or []} <= {"text", "text_special"}
+    assert "".join(child.content for child in inline.children or []) == text
+    assert markdown("x_y_z 0.5") == "x_y_z 0.5", "and what needs no escape has none"
+
+
 def test_a_parquet_footer_cannot_end_the_process() -> None:
     """pyarrow 25 aborts at `metadata.row_group(0).column(1)` of a footer whose size statistics contradict the schema.
 

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,27 @@ TOKENIZERS = {
 def test_a_tokenizer_that_cannot_be_is_refused(whole: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(BundleError, match="tokenizer"):
         Bundle.load(planted(whole, tmp_path / "planted", tokenizer=TOKENIZERS[name]))
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("what", ["pipe", "device", "link to a device", "folder"])
+def test_what_is_no_file_is_not_read(whole: Path, tmp_path: Path, name: str, what: str) -> None:
+    """A pipe without a writer, or /dev/zero, would be read until somebody looks."""
+    place = planted(whole, tmp_path / "planted") / name
+    place.unlink()
+    match what:
+        case "pipe":
+            os.mkfifo(place)
+        case "device":
+            if os.geteuid():
+                pytest.skip("only root makes devices")
+            os.mknod(place, 0o600 | stat.S_IFCHR, os.makedev(1, 5))
+        case "link to a device":
+            place.symlink_to("/dev/zero")
+        case _:
+            place.mkdir()
+    with pytest.raises(BundleError, match=f"{name} is no file"):
+        Bundle.load(place.parent)
 
 
 # --- recipes and contracts --------------------------------------------------------------------------------------------
