@@ -9,7 +9,7 @@ LOCKS := requirements/base.lock requirements/torch-$(TORCH).lock
 INSTALLED := $(VENV)/.installed-$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup retrain test coverage crash lint ui study lock clean
+.PHONY: help setup retrain test coverage crash fuzz audit lint ui study lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,12 @@ coverage: setup ## the suite with the lines and branches that it reaches (a thir
 
 crash: setup ## kill a retrain at some fifty instants and calls, and compare (about an hour; resumes where it stopped)
 	@$(BIN)/python -m tests.pipeline.crash --out docs/crash-matrix.md
+
+fuzz: setup ## a million hostile cases at every door for data from outside (about ten minutes of one core)
+	@$(BIN)/python -m tests.fuzz.run --cases 1000000 --write
+
+audit: setup ## look the locked dependencies up in a database of known faults (needs pip-audit; AUDIT=its options)
+	@$(BIN)/python requirements/audit.py $(AUDIT)
 
 lint: setup ## formatting, lint and types
 	@$(BIN)/ruff format --check --quiet .
