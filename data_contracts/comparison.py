@@ -34,7 +34,7 @@ from data_contracts.recipe import Recipe, describe, merge, parse_recipe, read_ya
 from data_contracts.section import Section
 
 _VARIED = ("tokenizer", "model", "training", "evaluation")
-_NAME = re.compile(r"[^\x00-\x1f{}|`]{1,60}")
+_NAME = re.compile(r"[^\x00-\x1f\ud800-\udfff{}|`]{1,60}")
 
 
 class Cell(NamedTuple):

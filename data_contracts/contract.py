@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from data_contracts.errors import RecipeError
+from data_contracts.section import texts_in, unwritable
 from data_contracts.yaml_text import read_yaml
 
 Split = Literal["train", "valid", "test"]
@@ -125,6 +126,13 @@ class DataContract(Part):
         description="A text that also stands in a later split (train < valid < test); the earlier side is dropped.",
     )
     max_quarantine_share: float = Field(0.05, ge=0, le=1, description="Largest share of quarantined rows, all reasons.")
+
+    @model_validator(mode="after")
+    def _can_be_stored(self) -> DataContract:
+        for field, text in texts_in(self.model_dump()):
+            if (what := unwritable(text)) is not None:
+                raise ValueError(f"{field} holds {what}")
+        return self
 
 
 def load_contract(name_or_path: str, base: Path | None = None) -> DataContract:

@@ -15,6 +15,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 import yaml
+from pydantic import ValidationError
 
 from data_contracts.contract import (
     SPLITS,
@@ -158,11 +159,11 @@ def _draft(columns: list[_Column], file_splits: list[Split | None], name: str, u
         label=label.name,
         split=split_column.name if split_column else None,
     )
-    contract = _limits(roles, text, label, splits, shares, name)
-    for told in (*roles.model_dump().values(), *(contract.labels.values or ())):
-        if isinstance(told, str) and "\0" in told:
-            raise SourceError(f"The column or label {told[:60]!r} holds a NUL character.", "Mend the export.")
-    return contract
+    try:
+        return _limits(roles, text, label, splits, shares, name)
+    except ValidationError as error:  # a column or a label with a NUL in it
+        what = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise SourceError(f"No contract can be drafted from these rows: {what}.", "Mend the export.") from None
 
 
 def _rank(name: str, role: str) -> float:

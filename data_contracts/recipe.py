@@ -8,7 +8,6 @@ credentials only (`tasks.settings`). Where a default was measured, the field say
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +17,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, mo
 from data_contracts.contract import DataContract, Split, load_contract
 from data_contracts.errors import RecipeError
 from data_contracts.model_config import LowRank, ModelConfig, PretrainedEncoder
-from data_contracts.section import Section, kind_is
+from data_contracts.section import Section, kind_is, texts_in, unwritable
 from data_contracts.urls import HOW, credential_in, misplaced_variable, redacted
 from data_contracts.yaml_text import parse_yaml, read_yaml
 
@@ -304,9 +303,9 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _holds_no_secret(self) -> Recipe:
-        for field, text in _texts(self.model_dump()):
-            if "\0" in text:
-                raise ValueError(f"{field} holds a NUL character")
+        for field, text in texts_in(self.model_dump()):
+            if (what := unwritable(text)) is not None:
+                raise ValueError(f"{field} holds {what}")
             if (what := credential_in(text)) is not None:
                 raise ValueError(f"{field} holds {what}, which would be stored with the recipe. {HOW}")
             if field.startswith(("source.url", "tokenizer.path")) and misplaced_variable(text):
@@ -327,19 +326,6 @@ class Recipe(Section):
     @property
     def experiment(self) -> str:
         return self.registry.experiment or f"noisefold-{self.name}"
-
-
-def _texts(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
-    """Every text within a section, with its dotted field."""
-    if isinstance(value, str):
-        yield field, value
-    elif isinstance(value, dict):
-        for key, part in value.items():
-            yield field, str(key)
-            yield from _texts(part, f"{field}.{key}" if field else str(key))
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _texts(part, field)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from lightning_modules.reparameterizations import METHODS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 METHOD = (REPOSITORY / "docs" / "method.md").read_text(encoding="utf-8")
+RELIABILITY = (REPOSITORY / "docs" / "reliability.md").read_text(encoding="utf-8")
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
@@ -37,6 +38,16 @@ def test_the_method_works_without_the_pipeline() -> None:
 def test_every_method_has_its_row() -> None:
     rows = re.findall(r"^\| `(\w+)`", METHOD, re.M)
     assert sorted(rows) == sorted(METHODS)
+
+
+def test_every_test_that_vouches_for_a_promise_is_there() -> None:
+    """`path::name` in docs/reliability.md; `…::name` is of the path before it."""
+    file, missing, seen = "", [], 0
+    for path, name in re.findall(r"`(…|tests/[\w/.]+)(?:::(\w+))?`", RELIABILITY):
+        file, seen = file if path == "…" else path, seen + 1
+        there = (REPOSITORY / file).is_file() and (not name or f"def {name}(" in (REPOSITORY / file).read_text("utf-8"))
+        missing += [] if there else [f"{file}::{name}"]
+    assert seen > 10 and missing == []
 
 
 @pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", README, re.S))

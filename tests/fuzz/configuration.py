@@ -299,7 +299,7 @@ def grids(folder: Path) -> Target:
         return True
 
     return Target(
-        "grid", "a comparison's grid", 0.7, Grid(file, check), edits(GRID_FIELDS, GRID_VALUES),
+        "grid", "a comparison's grid", 0.4, Grid(file, check), edits(GRID_FIELDS, GRID_VALUES),
                   quick_edits(GRID_FIELDS, GRID_VALUES), warm=[[]])  # fmt: skip
 
 
@@ -314,14 +314,15 @@ contract_edits = edits(CONTRACT_FIELDS, likely(DataContract))
 recipe_edits = edits(RECIPE_FIELDS, LIKELY)
 quick_recipe = quick_edits(RECIPE_FIELDS, LIKELY)
 CONFIGURATION = [
-    Target("yaml", "YAML of any kind, then as a contract and a recipe", 7, yaml, seeds=YAML, tokens=YAML_WORDS),
-    Target("contract", "a contract's fields", 8, contract, contract_edits,
+    Target("yaml", "YAML of any kind, then as a contract and a recipe", 5, yaml, seeds=YAML, tokens=YAML_WORDS),
+    Target("contract", "a contract's fields", 6, contract, contract_edits,
            quick_edits(CONTRACT_FIELDS, likely(DataContract)), warm=[[]]),
     Target(
-        "recipe", "a recipe's fields", 8, recipe,
+        "recipe", "a recipe's fields", 5, recipe,
         st.tuples(st.integers(0, 3), recipe_edits), lambda random: (random.randrange(4), quick_recipe(random)),
         warm=[(i, []) for i in range(4)],
     ),
-    Target("set", "--set of the command line", 4, setting, st.lists(set_texts, min_size=1, max_size=3), quick_settings,
+    Target("set", "--set of the command line", 2.5, setting, st.lists(set_texts, min_size=1, max_size=3),
+           quick_settings,
            warm=[["training.max_epochs=3"]]),
 ]  # fmt: skip

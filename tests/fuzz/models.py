@@ -319,11 +319,11 @@ class Serving:
 def model_targets(folder: Path) -> list[Target]:
     intact = ([], None, 0, 0, True)
     return [
-        Target("tokenizer", "tokenizer.json", 6, tokenizer, seeds=tokenizers(), tokens=TOKENIZER_WORDS),
-        Target("bundle", "a bundle's three files, digests that fit", 0.6, BundleCase(folder), bundle_cases,
+        Target("tokenizer", "tokenizer.json", 8, tokenizer, seeds=tokenizers(), tokens=TOKENIZER_WORDS),
+        Target("bundle", "a bundle's three files, digests that fit", 0.4, BundleCase(folder), bundle_cases,
                quick_bundle, warm=[intact]),
         Target("manifest", "an artifact's manifest", 3, ManifestCase(folder), manifest_cases, quick_manifest,
                warm=[([], [], 0)]),
-        Target("serving", "what a served model is asked", 1.5, Serving(folder), inputs, quick_input,
+        Target("serving", "what a served model is asked", 1, Serving(folder), inputs, quick_input,
                warm=[("list", ["good"])]),
     ]  # fmt: skip

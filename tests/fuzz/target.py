@@ -16,7 +16,7 @@ from tests.fuzz.mutation import mutations
 CHUNK = 500  # hypothesis remembers the cases of a run, so that it gives none twice: short runs keep that small
 # A case of hypothesis costs a millisecond or two, far more than the parser that it is for; what it is better at (odd
 # characters, numbers at the edge, empty things) needs no million.
-QUICK = 0.8
+QUICK = 0.9
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from markdown_it import MarkdownIt
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from data_contracts.artifacts import RawCorpus
+from data_contracts.contract import parse_contract
 from data_contracts.errors import RecipeError, SourceError
 from data_contracts.infer import infer_contract
-from data_contracts.recipe import parse_set
+from data_contracts.recipe import merge, parse_recipe, parse_set
 from data_contracts.tables import read_batches
 from data_contracts.urls import redacted, shown_url
 from lightning_modules.bundle import Bundle, BundleError, load_tokenizer, surrounding_ids
@@ -36,6 +37,19 @@ def test_an_error_s_text_can_always_be_written() -> None:
     with pytest.raises(MlflowException) as refused:
         read_texts(pd.DataFrame([["good"]], columns=pd.Index(["\ud800"], dtype=object)))
     str(refused.value).encode()
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+@pytest.mark.parametrize("field", ["columns.split", "columns.text", "description", "labels.values"])
+def test_a_contract_or_recipe_that_no_database_takes_is_refused(field: str, text: str) -> None:
+    """JSON has escapes for both, so they come with the parameters of a run, and broke the run's own record."""
+    value = [text, "b"] if field == "labels.values" else text
+    with pytest.raises(RecipeError, match=f"{field} holds (a NUL|half)"):
+        parse_contract(merge({"name": "x"}, {field: value}), origin="test")
+    with pytest.raises(RecipeError, match=f"{field} holds (a NUL|half)"):
+        parse_recipe({"contract": merge({"name": "x"}, {field: value})}, origin="test")
+    with pytest.raises(RecipeError, match=r"tokenizer\.path holds (a NUL|half)"):
+        parse_recipe({"tokenizer": {"path": text}}, origin="test")
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a/" * 3000 + "b"])
