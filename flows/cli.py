@@ -239,6 +239,36 @@ def doctor(context: click.Context, free: float, as_json: bool) -> None:
 
 
 @main.command()
+@click.option(
+    "--keep",
+    default=5,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Newest retrains of each recipe, versions of each model and moves of the ledger that keep all they need.",
+)
+@click.option(
+    "--older-than",
+    default=30.0,
+    show_default=True,
+    metavar="DAYS",
+    type=click.FloatRange(min=0),
+    help="What is younger stays.",
+)
+@click.option("--apply", is_flag=True, help="Remove it; without this, only say what would go.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything found as one JSON object.")
+def gc(keep: int, older_than: float, apply: bool, as_json: bool) -> None:
+    """Remove old artifacts and model versions that nothing needs; a dry run unless --apply is given.
+
+    What an alias, a run under way, the newest runs of a recipe or the last moves of the ledger need stays, and so does
+    a version that was rolled back. With --apply no run starts meanwhile; one that is under way is not disturbed.
+    """
+    from flows.operate import gc_in_terminal
+
+    gc_in_terminal(keep=keep, older_than_days=older_than, apply=apply, as_json=as_json)
+
+
+@main.command()
 @click.option("--prefect-port", default=4200, show_default=True)
 @click.option("--mlflow-port", default=5000, show_default=True)
 def ui(prefect_port: int, mlflow_port: int) -> None:

@@ -147,6 +147,7 @@ class Grid(Run):
         self._write()
 
     def result(self) -> ComparisonRun:
+        self._tell_needs()
         table = self.board.table()
         self._write()
         self._attempt(_publish)(self.tracker, table)

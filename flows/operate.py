@@ -10,7 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE
 from rich.console import Console
+from rich.table import Table
 
 from data_contracts.errors import NoisefoldError, printable_json
 from flows.environment import embed, switches
@@ -80,6 +82,48 @@ def doctor_in_terminal(*, as_json: bool, free_gigabytes: float) -> bool:
         document = {"well": well, "lines": [asdict(line) for line in found]}
         print(printable_json(json.dumps(document, ensure_ascii=False)))
     return well
+
+
+def gc_in_terminal(*, keep: int, older_than_days: float, apply: bool, as_json: bool) -> None:
+    """A row per thing that goes, a row per reason for those that stay, and the bytes."""
+    settings, console = Settings(), Console(highlight=False)
+    with writable_home(settings), quiet(False), ExitStack() as opened:
+        switches()
+        prefect = apply and opened.enter_context(prefect_at_hand(settings))
+        from tasks.retention import collect, plan
+
+        if apply:
+            things = collect(settings, keep=keep, older_than_days=older_than_days, prefect=prefect)
+        else:
+            things = plan(settings, keep=keep, older_than_days=older_than_days)
+    going = [thing for thing in things if thing.goes]
+    freed = sum(thing.bytes for thing in going)
+    if as_json:
+        document = {"applied": apply, "bytes": freed, "things": [thing.facts() for thing in things]}
+        print(printable_json(json.dumps(document, ensure_ascii=False)))
+        return
+    table = Table(title="goes" if going else None, title_justify="left", box=SIMPLE)
+    for column in ("what", "name", "made (UTC)", "kB"):
+        table.add_column(column, overflow="fold", justify="right" if column == "kB" else "left")
+    for thing in going:
+        table.add_row(thing.kind, safe(thing.name), f"{thing.made:%Y-%m-%d %H:%M}", f"{thing.bytes / 1e3:,.0f}")
+    if going:
+        console.print(table)
+    stays = Table(title="stays", title_justify="left", box=SIMPLE)
+    for column in ("what", "how many", "kB", "because"):
+        stays.add_column(column, overflow="fold", justify="right" if column in ("how many", "kB") else "left")
+    groups: dict[tuple[str, str], list[int]] = {}
+    for thing in things:
+        if not thing.goes:
+            groups.setdefault((thing.kind, thing.why), []).append(thing.bytes)
+    for (kind, why), sizes in groups.items():
+        stays.add_row(kind, str(len(sizes)), f"{sum(sizes) / 1e3:,.0f}", safe(why))
+    if groups:
+        console.print(stays)
+    done = "went" if apply else "would go; --apply removes them"
+    console.print(
+        f"{len(going)} of {len(things)} things, {freed / 1e6:,.1f} MB, {done}." if going else "Nothing to do."
+    )
 
 
 def findings(settings: Settings, free_gigabytes: float) -> Iterator[Line]:

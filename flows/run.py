@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -40,9 +40,7 @@ from tasks.scratch import scratch
 from tasks.settings import Settings
 from tasks.stage import STAGE, Interrupted, healing
 from tasks.store import ArtifactStore
-from tasks.tracking import OWNER, Tracker, connect, git_commit, open_tracker
-
-WARM_START = "noisefold.warm_start"
+from tasks.tracking import ARTIFACT, OWNER, WARM_START, Tracker, connect, git_commit, open_tracker
 
 
 class StageRecord(BaseModel):
@@ -82,6 +80,7 @@ class Run:
         self.ledger = self.settings.ledger
         self.stages: list[StageRecord] = []
         self._artifacts: dict[str, str] = {}
+        self._untold: list[tuple[Tracker, dict[str, str]]] = []
         self._failed_attempts: Counter[str] = Counter()
         self._started = time.monotonic()
 
@@ -159,11 +158,26 @@ class Run:
         rows_in, rows_out = _rows(result)
         seconds = round(time.monotonic() - started, 1)
         self.stages.append(StageRecord(name=name, state=how, rows_in=rows_in, rows_out=rows_out, seconds=seconds))
+        if isinstance(result, Artifact) and not isinstance(result, RegisteredModel):
+            self._tell_need(result, arguments)
         if isinstance(result, Artifact) and result.files:
             self._artifacts[name] = result.uri
         get_run_logger().info("%s %s: %d rows in, %d out, %.1f s", name, how, rows_in, rows_out, seconds)
         report_progress(name, 1, 1, state=how)
         return result
+
+    def _tell_need(self, artifact: Artifact, arguments: tuple[Any, ...]) -> None:
+        """What this run has of the store, for `noisefold gc`. A server that is away for now is told with the next."""
+        tracker = next((one for one in arguments if isinstance(one, Tracker)), self.tracker)
+        self._untold.append((tracker, {f"{ARTIFACT}{artifact.stage}": artifact.key}))
+        with suppress(Exception):
+            self._tell_needs()
+
+    def _tell_needs(self) -> None:
+        while self._untold:
+            tracker, tags = self._untold[0]
+            tracker.set_tags(tags)
+            del self._untold[0]
 
     def warm_start(self) -> Path | None:
         """The champion's bundle where the recipe starts from it; pinned, so that a rerun starts from the same one."""
@@ -195,6 +209,7 @@ class Run:
             seconds=round(time.monotonic() - self._started, 1),
             artifacts=self._artifacts,
         )
+        self._tell_needs()
         text = as_markdown(result, self.tracker.run_url())
         self.tracker.log_text(text, "summary.md")
         create_markdown_artifact(text, key="retrain-summary", description=f"Retrain of {self.recipe.name}")

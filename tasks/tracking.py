@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 RUN_KEY, OWNER = "noisefold.run_key", "noisefold.owner"
+WARM_START = "noisefold.warm_start"  # the champion's version that a run started from
+ARTIFACT = "noisefold.artifact."  # and a stage's name: the key of the artifact that the run has of it
 PROBE_SECONDS = 3.0
 # MLflow's own limits wait about four minutes per call on a dead server; a stage's retry is the better place to wait.
 _BOUNDS = {

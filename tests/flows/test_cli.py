@@ -21,7 +21,7 @@ def run(*arguments: str, input: str | None = None):
 
 def test_help_names_every_command():
     out = run("--help").output
-    for command in ("retrain", "predict", "reconcile", "doctor", "ui", "recipe", "contract"):
+    for command in ("retrain", "predict", "reconcile", "doctor", "gc", "ui", "recipe", "contract"):
         assert command in out
 
 
