@@ -7,6 +7,7 @@ and so is a case that writes, connects, starts a process, unpickles, takes five 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 import re
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +31,7 @@ from tests.fuzz.target import Target
 from tests.fuzz.watch import LastCase, watch
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
+ROUND = 50_000  # cases
 PACKAGES = ("pyarrow", "pydantic", "pyyaml", "tokenizers", "safetensors", "torch", "zstandard", "mlflow", "hypothesis")
 
 
@@ -58,25 +60,37 @@ def targets(folder: Path) -> list[Target]:
     return [*TABLES, *files(folder), *CONFIGURATION, grids(folder), *model_targets(folder), *SHOWN]
 
 
-def fuzz(chosen: Sequence[Target], cases: int, seed: int, last: LastCase) -> list[Outcome]:
-    """Share `cases` out over the targets, at least one each, and run them."""
-    shares, outcomes = sum(target.share for target in chosen), []
+def fuzz(
+    chosen: Sequence[Target],
+    cases: int,
+    seed: int,
+    last: LastCase,
+    so_far: Callable[[list[Outcome]], None] = lambda _: None,
+) -> list[Outcome]:
+    """Share `cases` out over the targets, in rounds over all of them, so that a run may be stopped at any time.
+
+    Args:
+        so_far: called after each round.
+    """
+    shares, outcomes = sum(target.share for target in chosen), [Outcome(target) for target in chosen]
     for target in chosen:
-        outcome = Outcome(target)
         for case in [*target.seeds, *target.warm]:
             prepare(target, case)
             target.check(case)
-        started = time.process_time()
-        with watch() as run:
-
-            def each(case: Any, target: Target = target, outcome: Outcome = outcome, run: Any = run) -> None:
-                one_case(target, case, outcome, run, last)
-
-            target.drive(max(1, round(cases * target.share / shares)), seed * 1_000_003, each)
-        outcome.seconds = time.process_time() - started
-        outcomes.append(outcome)
-        print(line(outcome), flush=True)
+    left, number = cases, seed * 1_000_003
+    while left > 0:
+        for outcome in outcomes:
+            one_round(outcome, math.ceil(min(left, ROUND) * outcome.target.share / shares), number, last)
+        left, number = left - ROUND, number + 10_007
+        so_far(outcomes)
     return outcomes
+
+
+def one_round(outcome: Outcome, cases: int, seed: int, last: LastCase) -> None:
+    started = time.process_time()
+    with watch() as run:
+        outcome.target.drive(cases, seed, lambda case: one_case(outcome.target, case, outcome, run, last))
+    outcome.seconds += time.process_time() - started
 
 
 def prepare(target: Target, case: Any) -> None:
@@ -142,10 +156,10 @@ def page(outcomes: list[Outcome], seed: int, cases: int) -> str:
             "# Fuzzing",
             "",
             f"`python -m tests.fuzz.run --cases {cases} --seed {seed} --write` ran {total:,} cases in {seconds:,.0f} s "
-            f"of CPU time on one core, with {crashes} crashes. The rest was taken (a valid "
-            "result) or refused with the documented error, whose text is a sentence. A crash is any other exception, a "
-            "result that does not hold what it promises, a write, a connection, a process, an unpickled object, 5 s of "
-            "CPU time or 300 MB for one case.",
+            f"of CPU time on one core{'' if total >= cases else ' and was stopped there'}, with {crashes} crashes. The "
+            "others were taken (a valid result) or refused with the documented error, whose text is a sentence. A "
+            "crash is any other exception, a result that does not hold what it promises, a write, a connection, a "
+            "process, an unpickled object, 5 s of CPU time or 300 MB for one case.",
             "",
             f"Python {platform.python_version()}, {versions}.",
             "",
@@ -162,24 +176,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--target", action="append", help="this one alone; may be given repeatedly")
-    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
+    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} after each round")
     parser.add_argument("--last", type=Path, help="keep the case in hand in this file")
     given = parser.parse_args(arguments)
     sys.dont_write_bytecode = True
     last = LastCase(given.last)
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+    def so_far(outcomes: list[Outcome]) -> None:
+        done = sum(outcome.cases for outcome in outcomes)
+        print(f"{done:,} of {given.cases:,} cases, {sum(len(o.crashes) for o in outcomes)} crashes", flush=True)
+        if given.write:
+            RESULTS.write_text(page(outcomes, given.seed, given.cases), encoding="utf-8")
+
     with tempfile.TemporaryDirectory(prefix="noisefold-fuzz-", dir=place) as folder:
         chosen = [one for one in targets(Path(folder)) if not given.target or one.name in given.target]
-        outcomes = fuzz(chosen, given.cases, given.seed, last)
+        outcomes = fuzz(chosen, given.cases, given.seed, last, so_far)
     last.close()
+    print("\n".join(map(line, outcomes)))
     total, seconds = sum(o.cases for o in outcomes), sum(o.seconds for o in outcomes)
     found = [(outcome.target.name, crash) for outcome in outcomes for crash in outcome.crashes.values()]
     for name, crash in found:
         told = f"\n--- {name}: {crash.place}, {crash.times} times\n{crash.trace}\ncase: {crash.case!r:.2000}"
         print(told.encode("utf-8", "backslashreplace").decode())
     print(f"\n{total:,} cases, {seconds:,.1f} s of CPU time, {len(found)} crashes")
-    if given.write:
-        RESULTS.write_text(page(outcomes, given.seed, given.cases), encoding="utf-8")
     return 1 if found else 0
 
 
