@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from markdown_it import MarkdownIt
 
+from data_contracts.artifacts import PromotionDecision
 from data_contracts.contract import DataContract, parse_contract
 from data_contracts.errors import ContractViolation, RecipeError
 from data_contracts.recipe import FileSource, WordTokenizer, parse_recipe
@@ -133,18 +134,47 @@ def test_no_table_holds_a_formula(made) -> None:
     assert seen
 
 
-def test_the_terminal_shows_reasons_without_control_characters(made, monkeypatch, capsys) -> None:
-    from rich.console import Console
-
+def retrained(decision: PromotionDecision) -> Any:
     from flows.run import Retrained, StageRecord
-    from flows.terminal import history_in_terminal, print_summary, release_in_terminal
 
-    (world, decision), _ = made
-    result = Retrained(
+    return Retrained(
         recipe="hostile", stages=(StageRecord(name="ingest", state="ran", rows_in=1, rows_out=1, seconds=1.0),),
         metrics={}, confidence=0.95, model_uri="models:/x/1", parameters=1, decision=decision, experiment_id="1",
         run_id="2", tracking_uri="sqlite:///x", flow_run_id="3", seconds=1.0, artifacts={},
     )  # fmt: skip
+
+
+def test_the_summaries_that_prefect_shows_mean_no_more_than_they_say(made) -> None:
+    from data_contracts.comparison import CellResult, Compared, Facts, Row
+    from flows.run import as_markdown
+    from tasks.comparison_table import as_markdown as table_of
+
+    summary = as_markdown(retrained(made[0][1]), "http://127.0.0.1:5000/run")
+    facts = Facts(chosen=LABELS[1])
+    names = [label[:40].replace("|", "").replace("`", "").replace("\n", "").strip() for label in LABELS[:2]]
+    rows = [Row(variant=n, finished=0, failed=1, planned=1, figures={}, differences={}, facts=facts) for n in names]
+    cells = tuple(CellResult(variant=n, seed=0, state="failed", cause=LABELS[2]) for n in names)
+    table = table_of(
+        Compared(
+            name="x", command=f"noisefold compare {SCRIPT}`", corpus=None, test_rows=0, baseline=names[0],
+            confidence=0.95, bootstrap_samples=100, ece_bins=15, rows=tuple(rows), cells=cells,
+        )
+    )  # fmt: skip
+    for text in (summary, table):
+        assert all(c.isprintable() or c == "\n" for c in text)
+        for token in inline(text):
+            assert token.type in HARMLESS - {"image"}, (token.type, token.content)
+            assert (token.attrGet("href") or "http://127.0.0.1:5000/run") == "http://127.0.0.1:5000/run"
+    assert "owned" in summary and "owned" in table
+
+
+def test_the_terminal_shows_reasons_without_control_characters(made, monkeypatch, capsys) -> None:
+    from rich.console import Console
+
+    from flows.terminal import history_in_terminal, print_summary, release_in_terminal
+
+    (world, decision), _ = made
+    result = retrained(decision)
     stream = io.StringIO()
     print_summary(Console(file=stream, width=200, highlight=False, color_system=None), result, world.settings, 1.0)
     assert "owned" in stream.getvalue()
