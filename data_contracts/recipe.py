@@ -206,8 +206,9 @@ class PromotionConfig(Section):
     min_class_f1: float = Field(0.0, ge=0, le=1, description="Floor of the F1 of every class.")
     min_slice_accuracy: float = Field(0.0, ge=0, le=1, description="Floor of the accuracy on every slice.")
     slices: tuple[str, ...] = Field(
-        ("label", "length"),
-        description="What min_slice_accuracy looks at: label, length, slices of the contract.",
+        ("label", "language", "length"),
+        description="What min_slice_accuracy looks at: label, language (the script of most letters, unless the "
+        "contract carries a column of that name), length (a band of characters), any column in the contract's slices.",
     )
     min_slice_rows: int = Field(50, ge=1, description="Test rows below which a slice decides nothing.")
     max_nll: float | None = Field(None, gt=0, description="Ceiling of the mean -log p(label), in nats.")
@@ -295,7 +296,7 @@ class Recipe(Section):
                 "low_rank freezes the weights it finds, which from scratch are random: "
                 "give model.encoder a pretrained path, or set training.warm_start: champion"
             )
-        known = ("label", "length", *self.contract.columns.slices)
+        known = tuple(dict.fromkeys(("label", "language", "length", *self.contract.columns.slices)))
         unknown = [name for name in self.promotion.slices if name not in known]
         if unknown:
             raise ValueError(f"promotion.slices: {', '.join(unknown)} is none of {', '.join(known)}")

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from data_contracts.artifacts import Check, EvaluationReport
 from data_contracts.recipe import PromotionConfig
+from tasks.model_card import script
 from tasks.serve_check import Served
 
 # Bands of length, in characters: an English word is about six, a Chinese one about two.
@@ -67,7 +68,9 @@ def slice_checks(predictions: pa.Table, config: PromotionConfig) -> Iterator[Che
 
 
 def slice_values(predictions: pa.Table, column: str) -> pa.ChunkedArray:
-    """The slice of each row: a column's value, or the band of its text's length."""
+    """The slice of each row: a column's value, the band of its text's length, or the script that it is written in."""
+    if column == "language" and column not in predictions.column_names:
+        return pa.chunked_array([pa.array(map(script, predictions["text"].to_pylist()), pa.string())])
     if column != "length":
         # A slice column that bears a name of the table's own stands under another one.
         name = f"slice_{column}" if f"slice_{column}" in predictions.column_names else column

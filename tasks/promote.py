@@ -27,6 +27,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from data_contracts.artifacts import (
+    Check,
     EvaluationReport,
     PromotionDecision,
     RegisteredModel,
@@ -265,6 +266,7 @@ def log_decision(
         (folder / "promotion.json").write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
         (folder / "promotion.md").write_text(decision_page(decision), encoding="utf-8")
         tracker.log_folder(folder, "promotion")
+    tracker.log_table(*reasons_table(decision), "promotion/reasons.json")
     if decision.difference is not None:
         value, low, high = decision.difference.value, decision.difference.low, decision.difference.high
         name = "promotion/macro_f1_difference"
@@ -286,10 +288,7 @@ def decision_page(decision: PromotionDecision) -> str:
         ("rows compared", f"{decision.rows_compared:,}"),
         ("rows left out", f"{decision.rows_left_out:,}"),
     ]
-    bounds = [
-        (c.what, f"{c.value:.4f}", f"{'≥' if c.kind == 'floor' else '≤'} {c.bound:g}", "yes" if c.passed else "NO")
-        for c in decision.checks
-    ]
+    bounds = [(c.what, f"{c.value:.4f}", has_to_be(c), "yes" if c.passed else "NO") for c in decision.checks]
     word = {"promoted": "Promoted", "not_promoted": "Not promoted", "already_champion": "Champion already"}
     parts = [
         f"# {word[decision.outcome]}: {markdown(decision.name)} version {decision.version}",
@@ -298,6 +297,17 @@ def decision_page(decision: PromotionDecision) -> str:
         *([markdown_table(["bound", "value", "has to be", "holds"], bounds)] if bounds else []),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def reasons_table(decision: PromotionDecision) -> tuple[list[str], list[list[Any]]]:
+    """Every reason, and every bound with its value, as one table."""
+    rows: list[list[Any]] = [["reason", text, None, None, None] for text in decision.reasons]
+    rows += [["bound", c.what, c.value, has_to_be(c), c.passed] for c in decision.checks]
+    return ["kind", "what", "value", "has to be", "holds"], rows
+
+
+def has_to_be(check: Check) -> str:
+    return f"{'≥' if check.kind == 'floor' else '≤'} {check.bound:g}"
 
 
 @task(name="promote", **STAGE)

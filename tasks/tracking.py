@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 RUN_KEY, OWNER = "noisefold.run_key", "noisefold.owner"
 WARM_START = "noisefold.warm_start"  # the champion's version that a run started from
 ARTIFACT = "noisefold.artifact."  # and a stage's name: the key of the artifact that the run has of it
+_TABLES = "mlflow.loggedArtifacts"  # by which MLflow knows its tables
 PROBE_SECONDS = 3.0
 # MLflow's own limits wait about four minutes per call on a dead server; a stage's retry is the better place to wait.
 _BOUNDS = {
@@ -84,6 +85,15 @@ class Tracker:
 
     def log_text(self, text: str, artifact_file: str) -> None:
         self.client.log_text(self.run_id, text, artifact_file)
+
+    def log_table(self, columns: list[str], rows: list[list[Any]], artifact_file: str) -> None:
+        """A table as MLflow's UI shows it. MLflow's own `log_table` appends, which a repeated attempt must not."""
+        content = {"columns": columns, "data": rows}
+        self.log_text(json.dumps(content, ensure_ascii=False), artifact_file)
+        known = json.loads(self.tag(_TABLES) or "[]")
+        entry = {"path": artifact_file, "type": "table"}
+        if entry not in known:
+            self.set_tags({_TABLES: json.dumps([*known, entry])})
 
     def log_dataset(self, name: str, digest: str, source: str, profile: dict[str, Any]) -> None:
         """Show the corpus under the run's "Datasets", where MLflow users look for it."""

@@ -191,9 +191,8 @@ def test_reconcile_closes_what_a_killed_run_left_and_nothing_that_lives(prefect_
     assert [client.get_run(run_id).info.status for run_id in (dead.run_id, tracked)] == ["KILLED", "RUNNING"]
     assert Leases(home).all() == {} and not folder.exists()
 
-    again = noisefold(prefect_api, home, "reconcile")
-    assert again.returncode == 0 and again.stdout.splitlines()[-1] == "Nothing to do."
-    assert "alive" not in again.stdout, "what lives is nothing to tell"
+    again = reconciled(prefect_api, home)
+    assert again.lines[-1] == "Nothing to do." and not any("alive" in line for line in again.lines)
 
 
 def test_of_another_machines_run_the_lease_the_heartbeat_or_prefect_tells(prefect_api, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from math import comb
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from tasks import promote
 from tasks.aliases import append_line
 from tasks.gate import slice_checks
 from tasks.promote import Champion, compare, mcnemar, promote_model
+from tasks.readable import markdown
 from tasks.serve_check import Served
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
@@ -188,6 +190,12 @@ def test_every_bound_that_does_not_hold_is_told_at_once(world: World, ledger: Pa
     folder = Path(world.tracker.client.download_artifacts(strict.tracker.run_id, "promotion", str(tmp_path)))
     page = (folder / "promotion.md").read_text()
     assert page.count("| NO |") == len(decision.checks)
+    assert all(markdown(reason) in page for reason in decision.reasons)
+    run(strict, world.model(), ledger)
+    tracker = strict.tracker
+    table = tracker.client.load_table(tracker.experiment_id, "promotion/reasons.json", [tracker.run_id])
+    assert table["what"].tolist() == [*decision.reasons, *(check.what for check in decision.checks)], "told once"
+    assert not table["holds"][table["kind"] == "bound"].any()
 
 
 def test_bounds_that_hold_let_a_first_champion_pass(world: World, ledger: Path) -> None:
@@ -216,8 +224,16 @@ def test_slices_are_counted_as_pandas_counts_them_and_small_ones_decide_nothing(
     assert len(found) < sum(rows[name].nunique() for name in names.values()), "one slice is small"
 
 
+def test_without_a_column_of_languages_the_script_tells_them_apart(world: World) -> None:
+    table = predictions(world).drop_columns(["language"])
+    config = PromotionConfig(min_slice_accuracy=0.9, slices=("language",), min_slice_rows=10)
+    found = {re.findall(r"language is (\w+) \(([\d,]+) rows", check.what)[0] for check in slice_checks(table, config)}
+    spoken = Counter(predictions(world)["language"].to_pylist())
+    assert found == {("CJK", f"{spoken['zh']}"), ("LATIN", f"{spoken['en']}")}
+
+
 def test_slice_that_the_contract_does_not_carry_is_refused_before_the_night(world: World) -> None:
-    with pytest.raises(RecipeError, match=r"promotion\.slices: langauge is none of label, length"):
+    with pytest.raises(RecipeError, match=r"promotion\.slices: langauge is none of label, language, length"):
         world.with_recipe(promotion={"slices": ["langauge"]})
 
 
