@@ -179,7 +179,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} after each round")
     parser.add_argument("--last", type=Path, help="keep the case in hand in this file")
     given = parser.parse_args(arguments)
-    sys.dont_write_bytecode = True
     last = LastCase(given.last)
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 

@@ -66,12 +66,14 @@ def watch() -> Iterator[Callable[[Callable[[Any], bool], Any], bool]]:
     if not _installed:
         sys.addaudithook(_hook)
         _installed = True
-    before = signal.signal(signal.SIGPROF, _too_long)
+    before, bytecode = signal.signal(signal.SIGPROF, _too_long), sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # a module that a case is the first to need is no trespass
     try:
         yield _run
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
+        sys.dont_write_bytecode = bytecode
 
 
 def _run(check: Callable[[Any], bool], case: Any) -> bool:
