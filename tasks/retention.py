@@ -391,12 +391,13 @@ def _folders(parent: UPath) -> Iterable[UPath]:
 
 
 def _modified(path: UPath) -> datetime:
-    """Local times and those of object stores come in forms of their own; one that is not known counts as now."""
+    """When it was last written; what an object store does not tell counts as now, so that it stays."""
     try:
-        status = path.stat()
-        found = getattr(status, "st_mtime", None) or 0
-        return datetime.fromtimestamp(float(found), UTC) if found else datetime.now(UTC)
-    except (OSError, TypeError, ValueError):
+        if path.protocol in ("", "file", "local"):
+            return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        found = path.fs.modified(path.path)
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (OSError, NotImplementedError, AttributeError, KeyError, TypeError, ValueError):
         return datetime.now(UTC)
 
 

@@ -7,18 +7,19 @@ import pkgutil
 import shutil
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from mlflow.exceptions import MlflowException
 
-from data_contracts.artifacts import EvaluationReport, TokenDataset
+from data_contracts.artifacts import EvaluationReport, RawCorpus, TokenDataset
 from tasks import retention
 from tasks.aliases import CHAMPION, WITHDRAWN, Aliases
 from tasks.lease import Busy, Leases, this_process
 from tasks.register import DIGEST
-from tasks.retention import GONE, Thing, collect, plan
+from tasks.retention import GONE, Judge, Needs, Thing, _artifacts, collect, plan
 from tasks.serve_check import fetch_version
 from tasks.settings import Settings
 from tasks.store import ArtifactStore, Workspace
@@ -262,3 +263,27 @@ def test_files_outside_of_mlflows_own_layout_are_not_removed(world: World, tmp_p
     monkeypatch.setattr(LoggedModel, "artifact_location", property(lambda _: str(precious)))
     assert any(thing.goes and thing.kind == "logged model" for thing in clean(world))
     assert precious.is_dir()
+
+
+def test_an_artifact_of_an_object_store_goes_whole(tmp_path: Path) -> None:
+    store = ArtifactStore(f"memory://bucket/{tmp_path.name}", tmp_path / "work")
+    needed, other = (
+        store.once(RawCorpus, inputs=[name], config={}, version=1, build=one_file).manifest for name in ("a", "b")
+    )
+    later = datetime.now(UTC) + timedelta(minutes=1)
+    needs = Needs(artifacts={needed.key: "the newest of recipe x"})
+    for before, going in ((later - timedelta(minutes=2), set()), (later, {f"ingest {other.key}"})):
+        things = list(_artifacts(store, Judge(needs, before, "young")))
+        assert {thing.name for thing in things if thing.goes} == going
+    for thing in things:
+        if thing.goes:
+            thing.remove()
+    assert store.find(RawCorpus, needed.key) and not store.find(RawCorpus, other.key)
+    assert not (store.root / "ingest" / other.key).exists()
+
+
+def one_file(workspace: Workspace) -> dict[str, Any]:
+    (workspace.out / "part").mkdir()
+    (workspace.out / "part" / "rows").write_text("rows")
+    facts = {"fingerprint": "f", "splits": {}, "source_files": 1}
+    return {"digest": workspace.key, "rows_in": 1, "rows_out": 1, **facts}
