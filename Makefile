@@ -38,7 +38,7 @@ test: setup lint ## formatting, lint, types and the whole test suite
 coverage: setup ## the suite with the lines and branches that it reaches (a third more CPU time than test)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
-crash: setup ## kill a retrain at some fifty instants and calls, and compare (about an hour; resumes where it stopped)
+crash: setup ## kill a retrain at some forty instants and calls, and compare (about an hour; resumes where it stopped)
 	@$(BIN)/python -m tests.pipeline.crash --out docs/crash-matrix.md
 
 fuzz: setup ## a million hostile cases at every door for data from outside (about ten minutes of one core)

@@ -30,6 +30,7 @@ from data_contracts.errors import stop_signal
 from data_contracts.recipe import Recipe
 from data_contracts.urls import redacted, shown_url
 from tasks.dead_runs import close_left
+from tasks.hard_limit import hard_limit
 from tasks.ingest import fingerprint
 from tasks.lease import Held, Leases, Owner, this_process
 from tasks.progress import report as report_progress
@@ -41,6 +42,8 @@ from tasks.settings import Settings
 from tasks.stage import STAGE, Interrupted, healing
 from tasks.store import ArtifactStore
 from tasks.tracking import ARTIFACT, OWNER, WARM_START, Tracker, connect, git_commit, open_tracker
+
+GRACE_SECONDS = 60.0  # for an attempt that is ended at its limit to come to its end
 
 
 class StageRecord(BaseModel):
@@ -147,7 +150,8 @@ class Run:
         name, started = stage.name, time.monotonic()
         self.lease.check()
         report_progress(name, 0)
-        state: State = self._attempt(stage)(*arguments, return_state=True)
+        with hard_limit(self._hard_limit(stage)):
+            state: State = self._attempt(stage)(*arguments, return_state=True)
         if state.is_failed() or state.is_crashed():
             report_progress(name, 0, state="failed")
         with self._in_time(stage):
@@ -219,7 +223,7 @@ class Run:
         execution = self.recipe.execution
         attempt = stage.with_options(
             retries=execution.retries,
-            retry_delay_seconds=[execution.retry_delay_seconds * 2**attempt for attempt in range(execution.retries)],
+            retry_delay_seconds=self._delays(),
             retry_condition_fn=healing(self._failed_attempts),
             timeout_seconds=self._limit(stage),
         )
@@ -230,6 +234,15 @@ class Run:
         execution = self.recipe.execution
         own = execution.train_timeout_seconds if stage.name == "train" else 0.0
         return own + execution.stage_timeout_seconds
+
+    def _hard_limit(self, stage: Task[..., Any]) -> float:
+        """Seconds in which all attempts, each ended at its own limit, are over with certainty."""
+        retries = self.recipe.execution.retries
+        return (retries + 1) * (self._limit(stage) + GRACE_SECONDS) + sum(self._delays())
+
+    def _delays(self) -> list[float]:
+        execution = self.recipe.execution
+        return [execution.retry_delay_seconds * 2**attempt for attempt in range(execution.retries)]
 
     @contextmanager
     def _in_time(self, stage: Task[..., Any]) -> Iterator[None]:

@@ -21,6 +21,10 @@ M = TypeVar("M", bound=Artifact)
 STAGE: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
 
 
+# MLflow's, SQLAlchemy's, and what Prefect's client raises while its server is away.
+_HEALING = {"MlflowException", "OperationalError", "ClientError", "TransportError"}
+
+
 class Interrupted(RuntimeError):
     """A worker process was killed or ran out of time; another attempt goes on from what it had saved."""
 
@@ -39,7 +43,7 @@ def can_heal(error: BaseException) -> bool:
     if isinstance(error, OSError | TimeoutError | Interrupted):
         return True
     # By name: importing MLflow or SQLAlchemy to ask would cost seconds in stages that never use them.
-    return type(error).__name__ in {"MlflowException", "RestException", "OperationalError", "ClientError"}
+    return any(kind.__name__ in _HEALING for kind in type(error).__mro__)
 
 
 RetryCondition = Callable[[Task[..., Any], TaskRun, State], bool]

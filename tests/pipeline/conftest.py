@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner, Result
 
 from tests.servers import Server, prefect_server
 
@@ -90,8 +94,62 @@ def prefect(server: Server, home: Path, *arguments: str, timeout: int = 180) -> 
     return done.stdout
 
 
-@pytest.fixture(scope="module")
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def here(prefect_api, monkeypatch) -> Iterator[Command]:
+    """`noisefold …` in this process, to save an import of everything: on the session's server, Prefect's log silent.
+
+    Called with the state folder, the command's words, and environment variables by name. It is the same command, but
+    for what only a process of its own can show: signals, exit, what is printed by C code.
+    """
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.cli import main
+
+    def command(home: Path, *words: str | Path, **variables: str) -> Result:
+        with monkeypatch.context() as patch:
+            patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+            given = {"NOISEFOLD_HOME": str(home), "PREFECT_API_URL": prefect_api.url, **variables}
+            for name, value in given.items():
+                patch.setenv(name, value)
+            return CliRunner().invoke(main, [str(word) for word in words])
+
+    logging.disable(logging.CRITICAL)
+    with temporary_settings({PREFECT_API_URL: prefect_api.url}):
+        yield command
+    logging.disable(logging.NOTSET)
+
+
+def told(done: Result) -> dict:
+    """The JSON of a command that ended well."""
+    assert done.exit_code == 0, (done.output[-3000:], done.exception)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def refused(done: Result, *words: str) -> None:
+    """It ended by itself, with one clear message: cause and remedy."""
+    assert done.exit_code == 1, (done.output[-3000:], done.exception)
+    assert "Traceback" not in done.output
+    message = done.stderr[done.stderr.index("error: ") :]
+    assert len(message.splitlines()) >= 2, "no remedy is given"
+    for word in words:
+        assert word in message, message
+
+
+def with_artifacts_of(other: Path, home: Path, *stages: str) -> Path:
+    """A state folder to which another one's finished stages came (a store may be copied), so that they are cached."""
+    for stage in stages or [folder.name for folder in (other / "artifacts").iterdir()]:
+        shutil.copytree(other / "artifacts" / stage, home / "artifacts" / stage)
+    return home
+
+
+@pytest.fixture(scope="session")
 def undisturbed(prefect_api, tiny_recipe, tmp_path_factory) -> tuple[dict, Path]:
-    """The result of one whole run that nothing disturbs, and its state folder, to which a file's tests may add runs."""
+    """The result of one whole run that nothing disturbs, and its state folder.
+
+    All tests share it: one may run the same recipe on it again, which changes nothing, and no other.
+    """
     home = tmp_path_factory.mktemp("undisturbed") / "home"
     return result_of(retrain_process(prefect_api, home, tiny_recipe)), home

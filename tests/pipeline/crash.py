@@ -17,6 +17,7 @@ import shutil
 import signal
 import sys
 import time
+import uuid
 from dataclasses import asdict
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -45,12 +46,13 @@ GRACE_SECONDS = 15.0
 def strike(world: World, point: Point) -> Struck:
     """Carry out one point: kill, look, run again, compare."""
     started, struck = time.monotonic(), Struck(point, commit=commit())
-    home, name = world.folder / f"point-{point.number}", f"crash-{point.number}"
+    home = world.folder / f"point-{point.number}"
     # What strikes the training process alone has to be healed by the flow itself.
     options = ("--set", "execution.retries=1") if point.victim == "training" else ()
     for attempt in range(4):
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
+        name = f"crash-{point.number}-{uuid.uuid4().hex[:6]}"  # both servers know those of earlier attempts
         first = Retrain(world, home, name, *options, store=point.store, fault=point.fault)
         family = kill(world, first, point, 0.5**attempt) if not point.fault else watched(first)
         struck.first = first.wait()

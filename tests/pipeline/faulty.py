@@ -7,7 +7,8 @@ moves. `io` raises an OSError once (then the stage works), `kill` sends SIGKILL 
 "<call>#<n>:<when>" sends SIGKILL at the n-th call of one of CALLS: `before` it, `after` it, or `half` way through the
 write; `segfault` reads from address 0 instead. What stands in CHILD_CALLS strikes in the training process. The file
 STRUCK is made first, and where it is there already nothing strikes, so that an attempt which follows in the same flow
-goes through. "count" strikes nowhere and writes how often each call was made into STRUCK.
+goes through. "count" strikes nowhere and writes how often each call was made into STRUCK. Several faults are separated
+by "+".
 """
 
 from __future__ import annotations
@@ -62,14 +63,16 @@ CHILD_CALLS = {
 _NAMES = {"checkpoint_replace": "replace", "metrics_write": "write"}
 
 
-def plant(fault: str) -> None:
-    if "#" in fault or fault == "count":
-        Strike(fault).plant()
-    else:
-        plant_in_stage(fault)
+def plant(faults: str) -> None:
+    for fault in faults.split("+"):
+        if "#" in fault or fault == "count":
+            Strike(fault).plant()
+        else:
+            plant_in_stage(fault)
 
 
-def plant_in_stage(fault: str) -> None:
+def plant_in_stage(fault: str, patch: Callable[[type, str, Any], None] = setattr) -> None:
+    """A fault of a stage, planted with `patch`: a test that shares its process takes it back afterwards."""
     wanted, _, how = fault.partition(":")
     struck: set[str] = set()
 
@@ -88,7 +91,7 @@ def plant_in_stage(fault: str) -> None:
             strike(stage_of(*arguments))
             return original(*arguments, **options)
 
-        setattr(owner, method, patched)
+        patch(owner, method, patched)
 
     from mlflow import MlflowClient
 
@@ -119,7 +122,7 @@ class Strike:
         self.watch_statements()
 
     def plant_in_child(self) -> None:
-        if not self.file.exists():
+        if self.name in CHILD_CALLS and not self.file.exists():
             self.watch(CHILD_CALLS[self.name], self.name)
 
     def watch(self, owner_name: str, name: str) -> None:
@@ -196,7 +199,8 @@ if __name__ == "__main__":
     if sys.argv[1].endswith("spec.json"):
         from tasks.training_process import main as train
 
-        Strike(os.environ["FAULT"]).plant_in_child()
+        for fault in os.environ["FAULT"].split("+"):
+            Strike(fault).plant_in_child()
         sys.exit(train(sys.argv[1]))
     from flows.cli import main
     from flows.environment import switches

@@ -27,7 +27,18 @@ from tasks.lease import Leases, Owner, this_process
 from tasks.reconcile import Reconciled, last_heartbeat, reconcile
 from tasks.settings import Settings
 from tasks.tracking import OWNER, RUN_KEY
-from tests.pipeline.conftest import REPOSITORY, TINY, environment, mlflow_client, prefect, result_of, retrain_process
+from tests.pipeline.conftest import (
+    REPOSITORY,
+    TINY,
+    environment,
+    mlflow_client,
+    prefect,
+    refused,
+    result_of,
+    retrain_process,
+    told,
+)
+from tests.pipeline.world import leftovers
 
 
 def flow_runs(prefect_api, *ids: str) -> list:
@@ -90,13 +101,13 @@ def killed(prefect_api, tiny_recipe, tmp_path_factory) -> tuple[Path, str, str]:
 
 
 @pytest.mark.timeout(600)
-def test_after_a_kill_the_next_run_closes_what_the_dead_one_left(prefect_api, tiny_recipe, killed):
+def test_after_a_kill_the_next_run_closes_what_the_dead_one_left(prefect_api, here, tiny_recipe, killed):
     home, flow_run_id, run_id = killed
     (run,) = flow_runs(prefect_api, flow_run_id)
     assert run.state_name == "Running" and mlflow_client(home).get_run(run_id).info.status == "RUNNING"
     assert open_task_runs(prefect_api, flow_run_id)
-    # Another seed is another MLflow run: the dead one is not opened again.
-    again = result_of(retrain_process(prefect_api, home, tiny_recipe, "--set", "training.seed=7"))
+    # Another evaluation is another MLflow run: the dead one is not opened again.
+    again = told(here(home, "retrain", tiny_recipe, "--json", "--set", "evaluation.bootstrap_samples=50"))
     assert again["run_id"] != run_id
     (run,) = flow_runs(prefect_api, flow_run_id)
     assert run.state_name == "Crashed" and "is gone" in run.state.message
@@ -107,19 +118,23 @@ def test_after_a_kill_the_next_run_closes_what_the_dead_one_left(prefect_api, ti
 
 
 @pytest.mark.timeout(600)
-def test_two_recipes_run_at_once_and_two_of_one_do_not(prefect_api, tiny_recipe, tmp_path):
+def test_two_recipes_run_at_once_and_two_of_one_do_not(prefect_api, here, tiny_recipe, tmp_path):
     home, other = tmp_path / "home", tmp_path / "other.yaml"
     other.write_text(yaml.safe_dump({**TINY, "name": "other"}))
     processes = [start(prefect_api, home, recipe) for recipe in (tiny_recipe, other)]
-    refused = retrain_process(prefect_api, home, tiny_recipe)
-    assert refused.returncode == 1
-    assert "retrain tiny is under way" in refused.stderr and f"process {processes[0].pid}" in refused.stderr
+    refused(here(home, "retrain", tiny_recipe), "retrain tiny is under way", f"process {processes[0].pid}")
     results = [result(process) for process in processes]
     assert {r["decision"]["outcome"] for r in results} == {"promoted"}
     assert [run.state_name for run in flow_runs(prefect_api, *(r["flow_run_id"] for r in results))] == ["Completed"] * 2
-    assert {run.info.status for r in results for run in mlflow_client(home).search_runs([r["experiment_id"]])} == {
-        "FINISHED"
+    client = mlflow_client(home)
+    assert {run.info.status for r in results for run in client.search_runs([r["experiment_id"]])} == {"FINISHED"}
+    # From nothing, on one state folder: they share its database, its artifacts and its locks.
+    assert {m.name: {a: str(v) for a, v in m.aliases.items()} for m in client.search_registered_models()} == {
+        "noisefold-tiny": {"champion": "1"},
+        "noisefold-other": {"champion": "1"},
     }
+    assert len(list(home.glob("artifacts/train/*"))) == 1, "the same training was done once"
+    assert not leftovers(home)
 
 
 @flow(name="retrain")

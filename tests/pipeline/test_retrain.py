@@ -17,8 +17,8 @@ from tests.pipeline.conftest import (
     clean_environment,
     environment,
     mlflow_client,
-    result_of,
-    retrain_process,
+    told,
+    with_artifacts_of,
 )
 
 
@@ -122,23 +122,27 @@ def test_predict_labels_text_in_both_languages(run, prefect_api):
     assert done.stderr == ""
 
 
-def test_a_challenger_starts_from_the_champion_and_is_compared_on_the_same_rows(run, prefect_api, tiny_recipe):
-    client, _, result, home = run
-    options = ("--set", "training.warm_start=champion", "--set", "training.seed=7", "--set", "promotion.margin=0.5")
-    second = result_of(retrain_process(prefect_api, home, tiny_recipe, *options))
+def test_a_challenger_starts_from_the_champion_and_is_compared_on_the_same_rows(
+    undisturbed, here, tiny_recipe, tmp_path
+):
+    home = with_artifacts_of(undisturbed[1], tmp_path / "home")
+    first = told(here(home, "retrain", tiny_recipe, "--json"))
+    command = ("retrain", tiny_recipe, "--json", "--set", "training.warm_start=champion", "--set", "training.seed=7",
+               "--set", "promotion.margin=0.5")  # fmt: skip
+    second = told(here(home, *command))
     manifest = json.loads((Path(second["artifacts"]["train"]) / "manifest.json").read_text())
     assert manifest["warm_started_from"]
     decision = second["decision"]
-    assert decision["champion_before"] == result["model_uri"].rsplit("/", 1)[1]
+    assert decision["champion_before"] == first["model_uri"].rsplit("/", 1)[1]
     assert decision["rows_compared"] > 0
     assert decision["difference"]["low"] <= decision["difference"]["value"] <= decision["difference"]["high"]
     assert decision["outcome"] == "promoted"
-    model = client.get_registered_model("noisefold-tiny")
+    model = mlflow_client(home).get_registered_model("noisefold-tiny")
     assert {a: str(v) for a, v in model.aliases.items()} == {"champion": decision["version"], "previous": "1"}
     moves = [json.loads(line) for line in (home / "ledger.jsonl").read_text().splitlines()]
     assert [(m["alias"], m["to"]) for m in moves] == [("champion", "1"), ("previous", "1"), ("champion", "2")]
     # Run again, it starts from the same champion, not from itself: the rerun of a run is the same run.
-    again = result_of(retrain_process(prefect_api, home, tiny_recipe, *options))
+    again = told(here(home, *command))
     assert again["decision"]["outcome"] == "already_champion"
     assert {stage["state"] for stage in again["stages"][:6]} == {"cached"}
 

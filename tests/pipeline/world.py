@@ -204,7 +204,7 @@ def facts_of(client: Any, state: Path, result: dict[str, Any]) -> dict[str, Any]
         "files": artifacts,
         "registered": registered,
         "curves": curves,
-        "versions": [(v.version, v.status) for v in versions],
+        "versions": [(str(v.version), v.status) for v in versions],
         "aliases": {a: str(v) for a, v in client.get_registered_model(model).aliases.items()},
         "runs": [r.info.status for r in runs],
         "running": len(running),
@@ -227,7 +227,7 @@ def sha256(path: Path) -> str:
 
 def compare(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
     """What differs, bit for bit, from the undisturbed run."""
-    found = json.loads(json.dumps(found))
+    expected, found = (json.loads(json.dumps(facts)) for facts in (expected, found))
     faults = []
     for name, value in expected.items():
         if found[name] == value:
