@@ -38,19 +38,22 @@ class MetricsLog:
             stream.write("".join(json.dumps(point) + "\n" for point in points))
 
     def rewind(self, step: int) -> None:
-        """Drop what a killed attempt wrote after `step`, a torn last line included. Steps only grow within the file."""
+        """Drop what a killed attempt wrote after `step`, a torn last line included. Steps only grow within the file.
+
+        What is kept is another file: whoever reads along knows by that that its place in the old one means nothing.
+        """
         if not self.path.exists():
             return
-        kept = 0
-        with self.path.open("rb") as stream:
+        beside = self.path.with_name(f"{self.path.name}.tmp")
+        with self.path.open("rb") as stream, beside.open("wb") as kept:
             for line in stream:
                 try:
                     if not line.endswith(b"\n") or json.loads(line)["step"] > step:
                         break
                 except ValueError:
                     break
-                kept += len(line)
-        os.truncate(self.path, kept)
+                kept.write(line)
+        os.replace(beside, self.path)
 
 
 class Recorder(pl.Callback):

@@ -227,7 +227,7 @@ class Forwarder:
         self.path, self.tracker, self.seconds = path, tracker, seconds
         self._seen: dict[str, int] = {}
         self._asked: set[str] = set()
-        self._offset = 0
+        self._offset, self._file = 0, 0
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name="metrics-forwarder", daemon=True)
@@ -266,11 +266,11 @@ class Forwarder:
     def _read(self) -> tuple[list[dict[str, Any]], int]:
         try:
             with self.path.open("rb") as stream:
-                size = stream.seek(0, os.SEEK_END)
-                # A resumed child cuts the file back to its checkpoint; what follows is filtered by step.
-                start = self._offset if self._offset <= size else 0
+                # A resumed child begins another file, with what it keeps of this one; what follows is filtered by step.
+                file = os.fstat(stream.fileno()).st_ino
+                start = self._offset if file == self._file else 0
                 stream.seek(start)
-                data = stream.read()
+                data, self._file = stream.read(), file
         except FileNotFoundError:
             return [], 0
         whole = data[: data.rfind(b"\n") + 1]

@@ -137,9 +137,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     folder = given.folder.resolve()
     with World(folder) as world:
-        chosen = points(given.seed, world.expected["made"])
+        chosen = drawn = points(given.seed, world.expected["made"])
         if given.only:
-            chosen = [point for point in chosen if str(point.number) in given.only.split(",")]
+            chosen = [point for point in drawn if str(point.number) in given.only.split(",")]
         kept = folder / "points.jsonl"
         lines = kept.read_text().splitlines() if kept.exists() else []
         results = {r["point"]["number"]: Struck(**{**r, "point": Point(**r["point"])}) for r in map(json.loads, lines)}
@@ -153,7 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
             where = f"{point.victim:8s} {point.store:6s} {point!s:34s} {one.stage:9s}"
             print(f"{point.number:3d} {where} {one.seconds:5.0f} s  {told}", flush=True)
             if given.out is not None:
-                given.out.write_text(table(given.seed, list(results.values()), world.expected))
+                given.out.write_text(table(given.seed, list(results.values()), world.expected, len(drawn)))
     return 0 if all(one.healed for one in results.values()) else 1
 
 

@@ -8,7 +8,8 @@ from tests.pipeline.crash_points import Struck
 
 PAGE = """# Crash matrix
 
-`make crash` (seed {seed}), commit {commit}: {healed} of {count} points end as if nothing had happened.
+`make crash` (seed {seed}), commit {commit}: {healed} of {count} points end as if nothing had
+happened{left}.
 
 Each point: `noisefold retrain` on the debug recipe of the tests, SIGKILL, and the same command again. A share is of the
 stage's time in the undisturbed run; a call is the n-th of its kind in the process, struck before it, after it or half
@@ -27,13 +28,15 @@ those of both runs, on a machine that was busy with other work.
 """
 
 
-def table(seed: int, results: list[Struck], undisturbed: dict[str, Any]) -> str:
+def table(seed: int, results: list[Struck], undisturbed: dict[str, Any], drawn: int) -> str:
     healed = sum(one.healed for one in results)
     commit = ", ".join(
         f"`{name[:10]}`" for name in dict.fromkeys([undisturbed["commit"], *(r.commit for r in results)])
     )
     rows = [row(one) for one in sorted(results, key=lambda one: one.point.number)]
-    return PAGE.format(seed=seed, commit=commit, healed=healed, count=len(results)) + "\n".join(rows) + "\n"
+    left = f"; {drawn - len(results)} more are drawn and have not run yet" if len(results) < drawn else ""
+    facts = {"seed": seed, "commit": commit, "healed": healed, "count": len(results), "left": left}
+    return PAGE.format(**facts) + "\n".join(rows) + "\n"
 
 
 def row(one: Struck) -> str:

@@ -12,6 +12,7 @@ import pytest
 from data_contracts.errors import ServiceUnavailable
 from data_contracts.recipe import Recipe
 from data_contracts.urls import shown_url
+from lightning_modules.callbacks import MetricsLog
 from tasks.settings import Settings
 from tasks.tracking import Tracker, flatten, open_tracker
 from tasks.train import Forwarder
@@ -85,6 +86,21 @@ def test_forwarder_delivers_each_point_once_even_after_a_cut_back_file(settings,
     forwarder.deliver()
     history = tracker.client.get_metric_history(tracker.run_id, "train/loss")
     assert [(m.step, m.value) for m in history] == [(s, s / 10) for s in range(1, 9)]
+
+
+def test_forwarder_that_has_read_along_starts_anew_with_a_resumed_training(settings, tmp_path):
+    """The new lines need not be as long as those that were dropped: its place may be within a line, or after some."""
+    tracker, path = opened(settings, "resumed"), tmp_path / "metrics.jsonl"
+    forwarder, log = Forwarder(path, tracker), MetricsLog(path)
+    for attempt, value in enumerate((0.123456789, 0.5, 0.123456789)):
+        log.rewind(3 * attempt)
+        for step in range(3 * attempt + 1, 3 * attempt + 8):
+            log.write(step, {"train/tokens_per_second": value, "train/loss": step / 10})
+        with path.open("a") as stream:
+            stream.write('{"key": "train/lo')  # killed
+        forwarder.deliver()
+    history = tracker.client.get_metric_history(tracker.run_id, "train/loss")
+    assert [(m.step, m.value) for m in history] == [(s, s / 10) for s in range(1, 14)]
 
 
 def test_half_a_line_waits_for_its_end(settings, tmp_path):
