@@ -8,8 +8,8 @@ from tests.pipeline.crash_points import Struck
 
 PAGE = """# Crash matrix
 
-`make crash` (seed {seed}), commit {commit}: {healed} of {count} points end as if nothing had
-happened{left}.
+`make crash` (seed {seed}), commit {commit}: {healed} of {count} points end as if nothing
+had happened{left}.
 
 Each point: `noisefold retrain` on the debug recipe of the tests, SIGKILL, and the same command again. A share is of the
 stage's time in the undisturbed run; a call is the n-th of its kind in the process, struck before it, after it or half
