@@ -41,7 +41,7 @@ coverage: setup ## the suite with the lines and branches that it reaches (a thir
 crash: setup ## kill a retrain at some forty instants and calls, and compare (about an hour; resumes where it stopped)
 	@$(BIN)/python -m tests.pipeline.crash --out docs/crash-matrix.md
 
-fuzz: setup ## a million hostile cases at every door for data from outside (about ten minutes of one core)
+fuzz: setup ## a million hostile cases at every door for data from outside (about five minutes of one core)
 	@$(BIN)/python -m tests.fuzz.run --cases 1000000 --write
 
 audit: setup ## look the locked dependencies up in a database of known faults (needs pip-audit; AUDIT=its options)
