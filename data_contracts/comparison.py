@@ -78,6 +78,8 @@ class Comparison(Section):
     def _seeds_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(seeds)) < len(seeds):
             raise ValueError(f"a seed stands twice in {list(seeds)}")
+        if not all(0 <= seed < 2**31 for seed in seeds):  # what training.seed takes
+            raise ValueError(f"a seed is a whole number from 0 to {2**31 - 1:,}")
         return seeds
 
     @field_validator("variants", "predictions")

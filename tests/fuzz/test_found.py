@@ -15,6 +15,7 @@ from markdown_it import MarkdownIt
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from data_contracts.artifacts import RawCorpus
+from data_contracts.comparison import Comparison
 from data_contracts.contract import parse_contract
 from data_contracts.errors import RecipeError, SourceError
 from data_contracts.infer import infer_contract
@@ -50,6 +51,15 @@ def test_a_contract_or_recipe_that_no_database_takes_is_refused(field: str, text
         parse_recipe({"contract": merge({"name": "x"}, {field: value})}, origin="test")
     with pytest.raises(RecipeError, match=r"tokenizer\.path holds (a NUL|half)"):
         parse_recipe({"tokenizer": {"path": text}}, origin="test")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31, 314937236514])
+def test_a_grid_s_seed_that_no_training_takes_is_refused_with_the_grid(seed: int) -> None:
+    """It was taken, and failed when its cell's turn came."""
+    grid = {"name": "g", "recipe": {"contract": {"name": "x"}}, "variants": {"a": {}}, "baseline": "a"}
+    assert Comparison.model_validate({**grid, "seeds": [0, 2**31 - 1]}).cells()
+    with pytest.raises(ValueError, match="whole number from 0"):
+        Comparison.model_validate({**grid, "seeds": [0, seed]})
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a/" * 3000 + "b"])
