@@ -248,7 +248,7 @@ def test_stage_that_hangs_is_ended_and_tried_again(here, tmp_path, monkeypatch):
     def hangs(times: int) -> PromotionDecision:
         hung.append(time.monotonic())
         if len(hung) <= times:
-            time.sleep(600)
+            time.sleep(60)
         return PromotionDecision(
             promoted=False, outcome="not_promoted", reasons=(), name="m", version="1", champion_before=None
         )
