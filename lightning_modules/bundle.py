@@ -149,6 +149,7 @@ class Bundle:
         Raises:
             BundleError: naming what does not fit.
         """
+        self.encode(["a 1 。"])  # unknown words, for which a tokenizer may lack the token that it names
         description = self.facts["network"]
         rows = description.get("vocab_size")
         if rows is None:

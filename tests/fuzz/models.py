@@ -138,9 +138,9 @@ class BundleCase(Written):
     def _load(self, _: Any) -> bool:
         try:
             bundle = Bundle.load(self.file)
+            proba = bundle.predict_proba(TEXTS)
         except BundleError as error:
             return refused(error)
-        proba = bundle.predict_proba(TEXTS)
         assert proba.shape == (len(TEXTS), len(bundle.labels))
         return True
 

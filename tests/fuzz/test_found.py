@@ -25,6 +25,7 @@ from data_contracts.urls import redacted, shown_url
 from lightning_modules.bundle import Bundle, BundleError, load_tokenizer, surrounding_ids
 from tasks.readable import code, markdown
 from tests.fuzz.models import MlflowException, write_bundle
+from tests.security.test_no_pickle import seal, sha256
 
 
 def test_an_error_s_text_can_always_be_written() -> None:
@@ -141,6 +142,17 @@ def test_a_tokenizer_that_panics_at_a_text_is_a_bundle_s_fault(tmp_path: Path) -
     assert broken != tokenizer.to_str().encode()
     with pytest.raises(BundleError, match="tokenizer"):
         surrounding_ids(load_tokenizer(broken))
+
+
+def test_a_bundle_whose_tokenizer_lacks_its_unknown_token_is_refused(tmp_path: Path) -> None:
+    """It was loaded, and failed at the first word that it did not know."""
+    write_bundle(tmp_path / "bundle")
+    file = tmp_path / "bundle" / "tokenizer.json"
+    file.write_bytes(file.read_bytes().replace(b'"unk_token":"[UNK]"', b'"unk_token":"[UNX]"'))
+    facts = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
+    seal(tmp_path / "bundle", {**facts, "tokenizer_sha256": sha256(file.read_bytes())})
+    with pytest.raises(BundleError, match="cannot encode a text"):
+        Bundle.load(tmp_path / "bundle")
 
 
 def test_a_tokenizer_that_fails_at_a_text_is_told_by_the_bundle(tmp_path: Path) -> None:
