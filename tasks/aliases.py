@@ -84,12 +84,17 @@ class Aliases:
                 continue
         return moves
 
-    def crown(self, version: str, champion: str | None, why: str) -> None:
-        """Make `version` the champion. See Note [order of moves]."""
+    def crown(self, version: str, champion: str | None, why: str) -> bool:
+        """Make `version` the champion. See Note [order of moves].
+
+        Returns:
+            False where another machine has done so meanwhile.
+        """
         if champion is not None:
             self.move(PREVIOUS, champion, f"Version {version} takes its place.")
-        self.move(CHAMPION, version, why)
+        moved = self.move(CHAMPION, version, why)
         self.settle_champion(version)
+        return moved
 
     def settle_champion(self, version: str) -> None:
         """A champion and versions older than it are no challengers."""
@@ -102,11 +107,11 @@ class Aliases:
         if champion is None or int(version) > int(champion):
             self.move(CHALLENGER, version, why)
 
-    def move(self, alias: str, version: str | None, why: str) -> None:
-        """Point the alias at a version, or take it away; nothing happens where it is so already."""
+    def move(self, alias: str, version: str | None, why: str) -> bool:
+        """Point the alias at a version, or take it away; nothing happens, and it is False, where it is so already."""
         before = self.current().get(alias)
         if before == version:
-            return
+            return False
         when = datetime.now(UTC).isoformat(timespec="milliseconds")
         move = Move(
             when=when,
@@ -128,6 +133,7 @@ class Aliases:
             self.client.delete_registered_model_alias(self.name, alias)
         else:
             self.client.set_registered_model_alias(self.name, alias, version)
+        return True
 
     def withdraw(self, version: str, why: str) -> None:
         """No retrain makes this version champion again; a person may (`reinstate`)."""

@@ -67,8 +67,8 @@ def promote_version(settings: Settings, name: str, version: str, why: str, *, ch
         note = must_serve(aliases.client, found, checked)
         aliases.run_id = found.run_id or None
         aliases.reinstate(str(found.version))
-        aliases.crown(str(found.version), champion, f"{why} ({note})")
-        return Released(str(found.version), champion, True, note)
+        moved = aliases.crown(str(found.version), champion, f"{why} ({note})")
+        return Released(str(found.version), champion, moved, note)
 
 
 def rollback(settings: Settings, name: str, why: str, *, checked: bool = True) -> Released:
