@@ -325,7 +325,7 @@ def print_summary(console: Console, result: Retrained, settings: Settings, secon
     verdict = {"promoted": "[bold green]champion[/]", "already_champion": "[bold cyan]champion already[/]"}
     console.print(f"\n{safe(result.model_uri)} is {verdict.get(decision.outcome, '[bold yellow]not promoted[/]')}")
     for reason in decision.reasons:
-        console.print(f"  · {safe(reason)}")
+        console.print(f"  · {safe(reason)}", soft_wrap=True)
     console.print(f"\n{seconds:.0f} s in all. To look at this run:")
     for line in how_to_look(result, settings):
         console.print(line, soft_wrap=True)
