@@ -88,9 +88,9 @@ def orphaned_task_runs(client: SyncPrefectClient) -> list[tuple[FlowRun, TaskRun
 
 def open_tracked_runs(client: MlflowClient) -> list[Run]:
     """Every run of ours that MLflow takes to be under way."""
-    experiments = [experiment.experiment_id for experiment in _pages(client.search_experiments)]
+    experiments = [experiment.experiment_id for experiment in pages(client.search_experiments)]
     wanted = f"attributes.status = 'RUNNING' and tags.`{RUN_KEY}` != ''"
-    return list(_pages(client.search_runs, experiments, wanted)) if experiments else []
+    return list(pages(client.search_runs, experiments, wanted)) if experiments else []
 
 
 def close_tracked_run(client: MlflowClient, run_id: str, message: str) -> None:
@@ -142,7 +142,8 @@ def obituary(owner: Owner) -> str:
     return f"Its process ({owner.pid}{host}) is gone."
 
 
-def _pages(search: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
+def pages(search: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
+    """All that a search of MLflow's client finds, page by page."""
     token = None
     while True:
         page = search(*arguments, page_token=token)

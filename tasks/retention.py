@@ -33,7 +33,7 @@ from data_contracts.artifacts import (
     ValidatedCorpus,
 )
 from tasks.aliases import CHAMPION, WITHDRAWN, Aliases
-from tasks.dead_runs import close_left
+from tasks.dead_runs import close_left, pages
 from tasks.lease import CLEANING, EVERYTHING, Leases, this_process
 from tasks.reconcile import reconcile
 from tasks.register import DIGEST
@@ -104,8 +104,8 @@ def plan(settings: Settings, *, keep: int = KEEP, older_than_days: float = OLDER
     client, _ = connect(settings)
     store = ArtifactStore(settings.artifacts_url, settings.work)
     runs = {run.info.run_id: run for run in _runs(client)}
-    models = list(_pages(client.search_registered_models))
-    registered = list(_pages(client.search_model_versions))
+    models = list(pages(client.search_registered_models))
+    registered = list(pages(client.search_model_versions))
     versions = [v for v in registered if DIGEST in v.tags]
     needs = _needs(client, settings, runs, models, versions, keep)
     before = datetime.now(UTC) - timedelta(days=older_than_days)
@@ -263,8 +263,8 @@ def _logged_models(client: MlflowClient, judge: Judge, registered: list[Any]) ->
             dropped.add(model_id)
         elif model_id is not None or DIGEST in version.tags:  # one of ours that does not say where its files are: None
             needed_by[model_id] = name
-    experiments = [found.experiment_id for found in _pages(client.search_experiments)]
-    for logged in _pages(client.search_logged_models, experiments) if experiments else ():
+    experiments = [found.experiment_id for found in pages(client.search_experiments)]
+    for logged in pages(client.search_logged_models, experiments) if experiments else ():
         if DIGEST not in logged.tags:
             continue
         needed = needed_by.get(logged.model_id) or needed_by.get(None)
@@ -275,7 +275,7 @@ def _logged_models(client: MlflowClient, judge: Judge, registered: list[Any]) ->
             needed = f"made by a run that is needed: {run}"  # its version has yet to be created
 
         def remove(logged: LoggedModel = logged) -> None:
-            if any(model_of(v) == logged.model_id for v in _pages(client.search_model_versions)):
+            if any(model_of(v) == logged.model_id for v in pages(client.search_model_versions)):
                 return  # its version stayed after all
             _disown(client, logged.model_id)
             _remove_files(logged, client.tracking_uri)
@@ -357,19 +357,9 @@ def _remove_files(logged: LoggedModel, tracking_uri: str) -> None:
 
 
 def _runs(client: MlflowClient) -> Iterator[Run]:
-    experiments = [found.experiment_id for found in _pages(client.search_experiments)]
+    experiments = [found.experiment_id for found in pages(client.search_experiments)]
     if experiments:
-        yield from _pages(client.search_runs, experiments, f"tags.`{RUN_KEY}` != ''")
-
-
-def _pages(search: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
-    token = None
-    while True:
-        page = search(*arguments, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+        yield from pages(client.search_runs, experiments, f"tags.`{RUN_KEY}` != ''")
 
 
 def model_of(version: Any) -> str | None:
