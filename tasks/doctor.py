@@ -34,7 +34,7 @@ from upath import UPath
 
 from data_contracts.urls import redacted, shown_url
 from tasks.aliases import CHAMPION, PREVIOUS
-from tasks.dead_runs import FLOWS, prefect_client
+from tasks.dead_runs import FLOWS, pages, prefect_client
 from tasks.reconcile import reconcile
 from tasks.register import DIGEST
 from tasks.serve_check import Unservable, fetch_version
@@ -222,7 +222,7 @@ def champions(settings: Settings) -> Iterator[Line]:
         return
     client, _ = connect(settings)
     whole, broken = [], False
-    for model in _models(client):
+    for model in pages(client.search_registered_models):
         aliases = {alias: str(number) for alias, number in model.aliases.items()}
         for alias in (CHAMPION, PREVIOUS):
             number = aliases.get(alias)
@@ -289,16 +289,6 @@ def _online(client: SyncPrefectClient, pool: str) -> bool:
 def _closes_zombies(automation: object) -> bool:
     trigger = getattr(automation, "trigger", None)
     return bool(getattr(automation, "enabled", False)) and "prefect.flow-run.heartbeat" in getattr(trigger, "after", ())
-
-
-def _models(client: MlflowClient) -> Iterator:
-    token = None
-    while True:
-        page = client.search_registered_models(page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _fetch(client: MlflowClient, name: str, number: str, digest: str) -> None:

@@ -27,6 +27,7 @@ from tasks.gate import slice_checks
 from tasks.promote import Champion, compare, mcnemar, promote_model
 from tasks.readable import markdown
 from tasks.serve_check import Served
+from tests.tasks.registry import gone_after
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
     from tests.tasks.mlflow_fixtures import World
@@ -255,20 +256,8 @@ def test_crash_between_moves_leaves_a_champion_and_the_rerun_ends_the_same(
     """Moves of this promotion: previous → 1, champion → 3, challenger (2) taken away."""
     run(world, world.model(), ledger)
     run(world, world.model(quality=0.0), ledger)
-    client, done = world.tracker.client, []
-
-    def counted(real):
-        def call(*args: Any) -> None:
-            if len(done) == moves_before_the_crash:
-                raise ConnectionError("gone")
-            done.append(args)
-            real(*args)
-
-        return call
-
     with monkeypatch.context() as patch:
-        for name in ("set_registered_model_alias", "delete_registered_model_alias"):
-            patch.setattr(client, name, counted(getattr(client, name)))
+        gone_after(patch, world.tracker.client, moves_before_the_crash)
         with pytest.raises(ConnectionError):
             run(world, world.model(nudge=0.6), ledger)
     assert aliases(world)["champion"] in ("1", "3")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ from tasks.promote import promote_model
 from tasks.releases import history, promote_version, rollback
 from tasks.serve_check import Served, Unservable, check_served
 from tests.pipeline.conftest import REPOSITORY, clean_environment
+from tests.tasks.registry import gone_after
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
     from tests.tasks.mlflow_fixtures import World
@@ -111,20 +112,8 @@ def test_rollback_that_died_is_ended_by_the_next_one(
     name = world.recipe.model_name
     night(world)
     night(world, nudge=0.5)
-    done = []
-
-    def counted(real: Any) -> Any:
-        def call(*arguments: Any) -> None:
-            if len(done) == moves_before_the_crash:
-                raise ConnectionError("gone")
-            done.append(arguments)
-            real(*arguments)
-
-        return call
-
     with monkeypatch.context() as patch:
-        for method in ("set_registered_model_alias", "delete_registered_model_alias"):
-            patch.setattr(MlflowClient, method, counted(getattr(MlflowClient, method)))
+        gone_after(patch, MlflowClient, moves_before_the_crash)
         with pytest.raises(ConnectionError):
             rollback(world.settings, name, "bad")
     assert aliases(world)["champion"] in ("1", "2")
