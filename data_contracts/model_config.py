@@ -85,6 +85,11 @@ class WideFeatures(Section):
         le=1000,
         description="Length of a document's vector of weights: how far a step on the table moves the logits.",
     )
+    naive_bayes: bool = Field(
+        False,
+        description="The table is Naive Bayes' log ratios times what is trained (Wang & Manning 2012), so n-grams that "
+        "tell classes apart by their counts learn faster. The product is what ships.",
+    )
 
 
 # --- reparameterizations ----------------------------------------------------------------------------------------------

@@ -216,14 +216,14 @@ class WideLogits(nn.Module):
         """Set idf from the train split, given as batches of padded ids (B, T) and lengths (B)."""
         found, total = torch.zeros(len(self.idf), dtype=torch.long), 0
         for ids_BT, lengths_B in windows:
-            buckets_BG, count_BG = self._distinct(ids_BT, lengths_B)
+            buckets_BG, count_BG = self.distinct(ids_BT, lengths_B)
             found += torch.bincount(buckets_BG[count_BG > 0], minlength=len(found))
             total += len(lengths_B)
         idf = 1 + torch.log((1 + total) / (1 + found.double()))
         self.idf.copy_(torch.where(found > 0, idf, 0.0))
 
     def forward(self, input_ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        buckets_BG, count_BG = self._distinct(input_ids_BT, lengths_B)
+        buckets_BG, count_BG = self.distinct(input_ids_BT, lengths_B)
         weight_BG = torch.where(count_BG > 0, 1 + count_BG.clamp(min=1).log(), 0.0) * F.embedding(
             buckets_BG, self.idf.unsqueeze(1)
         ).squeeze(-1)
@@ -232,7 +232,7 @@ class WideLogits(nn.Module):
         share_BG = (self.scale * weight_BG / norm_B1).to(rows_BGC.dtype)
         return torch.bmm(share_BG.unsqueeze(1), rows_BGC).squeeze(1)
 
-    def _distinct(self, input_ids_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+    def distinct(self, input_ids_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Buckets (B, G) and how often each stands in its document, said where it stands first and 0 elsewhere."""
         buckets = len(self.idf)
         buckets_BG, mask_BG = hashed_ngrams(input_ids_BT, lengths_B, self.max_n, buckets)

@@ -39,6 +39,7 @@ from lightning_modules.bundle import load_tokenizer, save_bundle
 from lightning_modules.callbacks import Averaging, Checkpoints, KeepBest, MetricsLog, OnProgress, Recorder
 from lightning_modules.embeddings import BiasedEmbedding, load_vectors
 from lightning_modules.module import TextModule, frozen_state
+from lightning_modules.naive_bayes import RatioTable, log_ratios
 from lightning_modules.network import TextNetwork, build_network
 from lightning_modules.objectives.classify import Classification
 from lightning_modules.pruning import compact
@@ -113,6 +114,9 @@ def fit(
         _check_frozen(model, set(network.state_dict()) - taken, warm_start)
         if model.embedding_bias:
             network.embedding = BiasedEmbedding(network.embedding)
+        if network.wide is not None and model.wide is not None and model.wide.naive_bayes:
+            windows = ((batch["input_ids"], batch["lengths"], batch["labels"]) for batch in data.in_order("train"))
+            network.wide.table = RatioTable(network.wide.table, log_ratios(network.wide, windows))
         network = cast(TextNetwork, reparameterize(network, model.reparameterization))
         objective = Classification.from_counts(counts, training.class_weights)
         steps_per_epoch = -(-len(data.train_dataloader()) // training.accumulate_grad_batches)

@@ -2,9 +2,10 @@
 
     .venv/bin/python -m benchmarks.peers.table [--results FOLDER]
 
-Reads `.noisefold/benchmarks/peers/<data set>/<peer>-<seed>.parquet` and writes `peers.json` and `peers.md`. The
-figures are those that noisefold reports of its own models; the ECE floor is what a perfectly calibrated model with the
-same confidences would show.
+Reads `.noisefold/benchmarks/peers/<data set>/<peer>-<seed>.parquet` and writes `peers.json` and `peers.md`. A run that
+`peers.json` has and whose file is not here (another machine, a state folder that is gone) stays. The figures are those
+that noisefold reports of its own models; the ECE floor is what a perfectly calibrated model with the same confidences
+would show.
 """
 
 from __future__ import annotations
@@ -50,6 +51,12 @@ def measure_all(folder: Path) -> list[dict[str, Any]]:
     return cells
 
 
+def merge(kept: list[dict[str, Any]], fresh: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One cell per data set, peer and seed, the fresh one where both have it."""
+    cells = {(cell["dataset"], cell["peer"], cell["seed"]): cell for cell in [*kept, *fresh]}
+    return [cells[key] for key in sorted(cells)]
+
+
 def as_markdown(cells: list[dict[str, Any]]) -> str:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for cell in cells:
@@ -78,9 +85,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
-    cells = measure_all(HOME / "peers")
     options.results.mkdir(parents=True, exist_ok=True)
-    (options.results / "peers.json").write_text(json.dumps(cells, indent=1, ensure_ascii=False) + "\n")
+    file = options.results / "peers.json"
+    cells = merge(json.loads(file.read_text()) if file.exists() else [], measure_all(HOME / "peers"))
+    file.write_text(json.dumps(cells, indent=1, ensure_ascii=False) + "\n")
     (options.results / "peers.md").write_text(as_markdown(cells))
     print(as_markdown(cells), end="")
 
