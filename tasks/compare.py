@@ -459,8 +459,9 @@ class Board:
         return model, evaluation, measure_model(model, self.corpus, self.store).manifest
 
     def _config(self, cell: Cell) -> str:
+        # What is off is left out: a table stays valid when a later version has one more thing that may be on.
         sections = {"tokenizer", "model", "training", "evaluation"}
-        return digest_of(self.comparison.recipe_of(cell).model_dump(mode="json", include=sections))
+        return digest_of(self.comparison.recipe_of(cell).model_dump(mode="json", include=sections, exclude_none=True))
 
     def _note(self, cell: Cell) -> Path:
         assert self.test is not None
