@@ -59,7 +59,9 @@ def test_short_texts_get_a_bilstm_and_long_ones_windows(tmp_path: Path) -> None:
     short = load_recipe(suggest(write_rows(tmp_path / "short.csv", ["where is my parcel"] * 300)))
     long = load_recipe(suggest(write_rows(tmp_path / "long.csv", ["where is my parcel " * 100] * 300)))
     assert (short.model.encoder.kind, long.model.encoder.kind) == ("bilstm_attention", "tanh")
-    assert short.tokenizer.max_length < long.tokenizer.max_length == 256
+    assert short.tokenizer.max_length < long.tokenizer.max_length == 512
+    assert short.model.wide is None and short.model.ngrams is not None
+    assert long.model.wide is not None and long.model.wide.naive_bayes
 
 
 def test_chinese_is_read_by_character_with_longer_ngrams(tmp_path: Path) -> None:
