@@ -205,15 +205,15 @@ def _ngrams(seen: Profile, han: bool, long: bool, small: bool) -> list[Choice]:
     buckets = min(500_000 if seen.rows < 15_000 else 1_000_000, CELLS // seen.classes)
     wide = {"buckets": buckets, "max_n": 3}
     vectors = {"buckets": 20_000 if small else 100_000, "max_n": 3 if han else 2, "size": 64 if small else 32}
+    if long and seen.classes == 2:
+        reason = (
+            "Long texts in two classes: n-grams straight to the logits, as Naive Bayes' log ratios times what is "
+            "trained, raised validation macro-F1 on IMDB and ChnSentiCorp by 0.8 points over those without ratios."
+        )
+        return [Choice("model", {"wide": {**wide, "scale": 5.0, "naive_bayes": True}}, reason)]
     if long:
-        return [
-            Choice(
-                "model",
-                {"wide": {**wide, "scale": 5.0, "naive_bayes": True}},
-                "Long texts: n-grams straight to the logits, as Naive Bayes' log ratios times what is trained, raised "
-                "validation macro-F1 on IMDB and ChnSentiCorp by 0.8 points over those without ratios.",
-            )
-        ]
+        reason = "Long texts: n-grams straight to the logits; Naive Bayes' ratios gained nothing on 20 Newsgroups."
+        return [Choice("model", {"wide": wide}, reason)]
     found = [
         Choice(
             "model",
