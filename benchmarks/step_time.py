@@ -131,6 +131,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(ENCODERS), help="encoders, by comma")
     parser.add_argument("--results", type=Path, default=Path(__file__).resolve().parent / "results")
     given = parser.parse_args()
+    given.results.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False
