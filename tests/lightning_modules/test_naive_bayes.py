@@ -16,6 +16,7 @@ from data_contracts.model_config import (
     ModelConfig,
     MultiplicativeNoise,
     NoReparameterization,
+    SigmaReparam,
     Sparse,
     WeightNorm,
 )
@@ -38,6 +39,7 @@ METHODS = (
     MultiplicativeNoise(sampling="rank_one"),
     GaussianPosterior(),
     WeightNorm(),
+    SigmaReparam(),
     Sparse(),
 )
 
