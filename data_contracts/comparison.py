@@ -270,7 +270,8 @@ class Compared(Section):
     cells: tuple[CellResult, ...]
 
     def with_rows_of(self, before: Compared) -> Compared:
-        """This table, and in it the rows of an earlier one that have more finished cells than they have here.
+        """This table, and in it the rows of an earlier one that have more finished cells than they have here, or the
+        same figures and differences besides, for which the baseline's cells are missing here.
 
         So a table outlives the state folder that it was made in. A row is kept where it is of the same test rows and
         its cells have the settings that the grid asks for now; its differences, where the baseline's are the same too.
@@ -288,6 +289,12 @@ class Compared(Section):
 
         comparable &= holds(self.baseline)
         here = {row.variant: row for row in self.rows}
+
+        def tells_more(row: Row) -> bool:
+            now = here[row.variant]
+            same = row.figures == now.figures
+            return row.finished > now.finished or bool(same and row.differences and not now.differences)
+
         kept = {
             row.variant: row.model_copy(
                 update={
@@ -296,7 +303,7 @@ class Compared(Section):
                 }
             )
             for row in before.rows
-            if row.variant in here and row.finished > here[row.variant].finished and holds(row.variant)
+            if row.variant in here and tells_more(row) and holds(row.variant)
         }
         if not kept:
             return self

@@ -138,7 +138,7 @@ def _fine_tuned(seen: Profile, backbone: str) -> list[Choice]:
                 "encoder": {"kind": "pretrained", "path": backbone},
                 "reparameterization": {"kind": "low_rank", "rank": 16},
             },
-            "MiniLM with low rank had 96.2 % on TREC and 87.5 % on SST-2, 6 points above models from scratch.",
+            "MiniLM with low rank was 6 points above models from scratch on TREC, 5 on SST-2 and 0.6 on AG News.",
         ),
         Choice(
             "training",

@@ -209,6 +209,8 @@ def test_a_table_keeps_the_rows_whose_cells_another_state_folder_holds(tmp_path)
     write_table(whole, tmp_path / "table.md")
     assert finish({}, b=b) == whole
     assert finish({("a", 0): 0.1}, b=b) == whole, "one seed does not replace two"
+    assert finish({("b", 0): 0.6, ("b", 1): 0.8}, b=b) == whole, "nothing here to take the difference from"
+    assert finish({("b", 0): 0.6, ("b", 1): 0.7}, b=b).rows[1].figures["accuracy"].mean == pytest.approx(0.65)
     assert finish({("a", 0): 0.1, ("a", 1): 0.3}, b=b).rows[0].figures["accuracy"].mean == pytest.approx(0.2)
     changed = finish({}, b={"training.max_epochs": 3})
     assert [row.finished for row in changed.rows] == [2, 0]
