@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from lightning_modules.bundle import split_windows
 
+LABELS = ("negative", "positive", "neither")
 WORDS = ["good", "bad", "table", *(f"word{i}" for i in range(40))]
 MAX_LENGTH, OVERLAP = 12, 3
 
@@ -59,3 +62,19 @@ def token_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer_json: bytes
     folder = tmp_path_factory.mktemp("tokens")
     write_tokens(folder, tokenizer_json, {"train": 200, "valid": 60, "test": 60})
     return folder
+
+
+@pytest.fixture(scope="session")
+def arguments(token_folder: Path, tokenizer_json: bytes) -> Mapping[str, Any]:
+    """What `fit` is told of the corpus. Shared by all tests, so it cannot be written to."""
+    return MappingProxyType(
+        {
+            "token_folder": token_folder,
+            "vocab_size": 2 + len(WORDS),
+            "labels": LABELS,
+            "tokenizer_json": tokenizer_json,
+            "max_length": MAX_LENGTH,
+            "overlap": OVERLAP,
+            "on_progress": lambda event: None,
+        }
+    )

@@ -72,17 +72,12 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         load_vectors(torch.zeros(8, 2), VOCABULARY, str(torn))
 
 
-def test_a_training_starts_from_its_vectors_and_says_what_they_cover(
-    token_folder: Path, tokenizer_json: bytes, tmp_path: Path
-) -> None:
+def test_a_training_starts_from_its_vectors_and_says_what_they_cover(arguments: dict[str, Any], tmp_path: Path) -> None:
     file, moved = (tmp_path / name for name in ("vectors.txt", "moved.txt"))
     written(file, "".join(f"word{i} {i}{' 0.5' * 7}\n" for i in range(20)) + f"GOOD{' 1' * 8}\n")
     events: list[dict[str, Any]] = []
-    settings = {
-        "vocab_size": 45, "labels": ("negative", "positive", "neither"), "tokenizer_json": tokenizer_json,
-        "max_length": 12, "overlap": 3, "on_progress": events.append,
-        "training": TrainingConfig(max_epochs=1, learning_rate=1e-9, accelerator="cpu"),
-    }  # fmt: skip
+    training = TrainingConfig(max_epochs=1, learning_rate=1e-9, accelerator="cpu")
+    settings = {**arguments, "on_progress": events.append, "training": training}
 
     def run(vectors: Path, name: str) -> Bundle:
         model = ModelConfig(
@@ -91,7 +86,7 @@ def test_a_training_starts_from_its_vectors_and_says_what_they_cover(
             embedding_vectors=str(vectors),
             reparameterization={"kind": "none"},
         )
-        fit(token_folder, model=model, work=tmp_path / "w", out=tmp_path / name, **settings)
+        fit(model=model, work=tmp_path / "w", out=tmp_path / name, **settings)
         return Bundle.load(tmp_path / name / "bundle")
 
     first = run(file, "o1")

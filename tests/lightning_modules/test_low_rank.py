@@ -305,19 +305,6 @@ class Interrupted(Exception):
     pass
 
 
-@pytest.fixture(scope="module")
-def arguments(token_folder: Path, tokenizer_json: bytes) -> dict[str, Any]:
-    return {
-        "token_folder": token_folder,
-        "vocab_size": 45,
-        "labels": ("negative", "positive", "neither"),
-        "tokenizer_json": tokenizer_json,
-        "max_length": 12,
-        "overlap": 3,
-        "on_progress": lambda event: None,
-    }
-
-
 def settings(method: dict[str, Any], **training: Any) -> dict[str, Any]:
     encoder = {"kind": "transformer", "num_layers": 1, "num_heads": 2, "feedforward_size": 12}
     return {

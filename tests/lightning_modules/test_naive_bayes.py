@@ -135,36 +135,28 @@ def test_a_champions_table_goes_on_as_it_was() -> None:
     torch.testing.assert_close(champion(IDS, LENGTHS), before, rtol=1e-5, atol=1e-5)
 
 
-def test_a_training_resumes_exactly_and_ships_a_plain_table(
-    token_folder: Path, tokenizer_json: bytes, tmp_path: Path
-) -> None:
+def test_a_training_resumes_exactly_and_ships_a_plain_table(arguments: dict[str, Any], tmp_path: Path) -> None:
     class Interrupted(Exception): ...
 
     def stop(event: dict[str, Any]) -> None:
         if event["event"] == "epoch" and event["epoch"] == 2:
             raise Interrupted
 
-    arguments: dict[str, Any] = {
-        "token_folder": token_folder,
-        "vocab_size": 45,
-        "labels": ("negative", "positive", "neither"),
-        "tokenizer_json": tokenizer_json,
-        "max_length": 12,
-        "overlap": 3,
+    given: dict[str, Any] = {
+        **arguments,
         "model": ModelConfig.model_validate(
             {"encoder": {"kind": "tanh"}, "wide": {"buckets": 64, "naive_bayes": True}}
         ),
         "training": TrainingConfig(max_epochs=3, batch_size=16, learning_rate=0.02, ema_decay=0.9),
     }
-    quiet: Any = {"on_progress": lambda event: None}
-    expected = fit(**arguments, **quiet, work=tmp_path / "w1", out=tmp_path / "o1")
+    expected = fit(**given, work=tmp_path / "w1", out=tmp_path / "o1")
     with pytest.raises(Interrupted):
-        fit(**arguments, on_progress=stop, work=tmp_path / "w2", out=tmp_path / "o2")
-    assert fit(**arguments, **quiet, work=tmp_path / "w2", out=tmp_path / "o2") == expected
+        fit(**{**given, "on_progress": stop}, work=tmp_path / "w2", out=tmp_path / "o2")
+    assert fit(**given, work=tmp_path / "w2", out=tmp_path / "o2") == expected
     found = Bundle.load(tmp_path / "o1" / "bundle").network
     assert type(found.wide.table) is ClassTable
     assert found.wide.table.weight.any()
     assert "naive_bayes" not in found.describe()["wide"]
-    other = arguments | {"model": ModelConfig.model_validate({"encoder": {"kind": "tanh"}, "wide": {"buckets": 64}})}
-    fit(**other, **quiet, work=tmp_path / "w3", out=tmp_path / "o3")
+    other = given | {"model": ModelConfig.model_validate({"encoder": {"kind": "tanh"}, "wide": {"buckets": 64}})}
+    fit(**other, work=tmp_path / "w3", out=tmp_path / "o3")
     assert not torch.equal(Bundle.load(tmp_path / "o3" / "bundle").network.wide.table.weight, found.wide.table.weight)

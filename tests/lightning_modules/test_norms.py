@@ -190,7 +190,7 @@ class Interrupted(Exception):
 
 @pytest.mark.parametrize("method", CONFIGS)
 def test_resume_is_exact(
-    method: str, token_folder: Path, tokenizer_json: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, arguments: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Interrupted at step 7, with two batches per step; the checkpoint is that of step 5."""
     monkeypatch.setattr(callbacks, "PROGRESS_SECONDS", 0.0)
@@ -200,12 +200,7 @@ def test_resume_is_exact(
             raise Interrupted
 
     given: dict[str, Any] = {
-        "token_folder": token_folder,
-        "vocab_size": 45,
-        "labels": ("negative", "positive", "neither"),
-        "tokenizer_json": tokenizer_json,
-        "max_length": 12,
-        "overlap": 3,
+        **arguments,
         "model": ModelConfig(
             embedding_dim=8,
             encoder={"kind": "bilstm_attention", "hidden_size": 5},
@@ -215,10 +210,9 @@ def test_resume_is_exact(
             max_epochs=2, batch_size=16, accumulate_grad_batches=2, checkpoint_every_steps=5, accelerator="cpu"
         ),
     }
-    quiet: Any = {"on_progress": lambda event: None}
-    expected = fit(**given, **quiet, work=tmp_path / "w1", out=tmp_path / "o1")
+    expected = fit(**given, work=tmp_path / "w1", out=tmp_path / "o1")
     with pytest.raises(Interrupted):
-        fit(**given, on_progress=stop, work=tmp_path / "w2", out=tmp_path / "o2")
+        fit(**{**given, "on_progress": stop}, work=tmp_path / "w2", out=tmp_path / "o2")
     events: list[dict[str, Any]] = []
-    assert fit(**given, on_progress=events.append, work=tmp_path / "w2", out=tmp_path / "o2") == expected
+    assert fit(**{**given, "on_progress": events.append}, work=tmp_path / "w2", out=tmp_path / "o2") == expected
     assert (events[0]["event"], events[0]["step"]) == ("resumed", 5)

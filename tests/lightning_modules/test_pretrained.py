@@ -163,19 +163,6 @@ def test_low_rank_leaves_the_backbone_frozen(backbones: dict[str, Path]) -> None
     assert all(network.get_parameter(name).grad is None for name in before), "no gradient is computed for them"
 
 
-@pytest.fixture
-def arguments(token_folder: Path, tokenizer_json: bytes) -> dict[str, Any]:
-    return {
-        "token_folder": token_folder,
-        "vocab_size": 45,
-        "labels": LABELS,
-        "tokenizer_json": tokenizer_json,
-        "max_length": 12,
-        "overlap": 3,
-        "on_progress": lambda event: None,
-    }
-
-
 def model(folder: Path, method: str = "low_rank") -> ModelConfig:
     return ModelConfig.model_validate({"encoder": {"path": str(folder)}, "reparameterization": METHODS[method]})
 

@@ -216,15 +216,9 @@ def test_layers_it_cannot_take_are_named() -> None:
 # --- whole trainings: 45 tokens, of which "good", "bad" and "table" decide the label ----------------------------------
 
 
-def fit_sparse(token_folder: Path, tokenizer_json: bytes, folder: Path, keep: float = 0.1, **changes: Any) -> Any:
+def fit_sparse(arguments: dict[str, Any], folder: Path, keep: float = 0.1, **changes: Any) -> Any:
     settings = {"max_epochs": 20, "patience": 2, "batch_size": 16, "learning_rate": 0.01, "checkpoint_every_steps": 5}
     return fit(
-        token_folder,
-        vocab_size=45,
-        labels=("negative", "positive", "neither"),
-        tokenizer_json=tokenizer_json,
-        max_length=12,
-        overlap=3,
         model=ModelConfig.model_validate(
             {
                 "embedding_dim": 16,
@@ -233,14 +227,14 @@ def fit_sparse(token_folder: Path, tokenizer_json: bytes, folder: Path, keep: fl
             }
         ),
         training=TrainingConfig.model_validate({**settings, "threads": 1, "accelerator": "cpu"}),
-        **{"work": folder / "work", "out": folder / "out", "on_progress": lambda event: None, **changes},
+        **{**arguments, "work": folder / "work", "out": folder / "out", **changes},
     )
 
 
 @pytest.fixture(scope="module")
-def trained(token_folder: Path, tokenizer_json: bytes, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+def trained(arguments: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     folder = tmp_path_factory.mktemp("sparse")
-    return folder, fit_sparse(token_folder, tokenizer_json, folder)
+    return folder, fit_sparse(arguments, folder)
 
 
 def test_what_decides_the_label_is_what_is_left(trained: tuple[Path, Any]) -> None:
@@ -265,8 +259,8 @@ def test_only_epochs_of_the_final_size_are_kept(trained: tuple[Path, Any]) -> No
     assert kept[11] < kept[0]
 
 
-def test_removal_ends_at_the_share_to_keep(token_folder: Path, tokenizer_json: bytes, tmp_path: Path) -> None:
-    result = fit_sparse(token_folder, tokenizer_json, tmp_path, keep=0.5)
+def test_removal_ends_at_the_share_to_keep(arguments: dict[str, Any], tmp_path: Path) -> None:
+    result = fit_sparse(arguments, tmp_path, keep=0.5)
     kept = [epoch["val/kept_weights"] for epoch in result.history]
     small = [epoch["epoch"] for epoch in result.history if epoch["val/kept_weights"] <= 0.5]
     assert small[0] <= result.best_epoch < 0.6 * 20, "it need not wait for prune_until"
@@ -286,18 +280,17 @@ def test_a_bundle_of_a_smaller_network_loads_and_predicts_the_same(
 
 
 def test_a_training_starts_from_a_pruned_champion(
-    trained: tuple[Path, Any], token_folder: Path, tokenizer_json: bytes, tmp_path: Path
+    trained: tuple[Path, Any], arguments: dict[str, Any], tmp_path: Path
 ) -> None:
     """Its rows mean tokens by an index; where a layer has another size now, the fresh one stays."""
     champion = trained[0] / "out" / "bundle"
-    result = fit_sparse(token_folder, tokenizer_json, tmp_path, warm_start=champion)
+    result = fit_sparse(arguments, tmp_path, warm_start=champion)
     assert result.best_macro_f1 > 0.85
 
 
 def test_resume_is_exact(
     trained: tuple[Path, Any],
-    token_folder: Path,
-    tokenizer_json: bytes,
+    arguments: dict[str, Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -314,8 +307,8 @@ def test_resume_is_exact(
                 raise Interrupted
 
         with pytest.raises(Interrupted):
-            fit_sparse(token_folder, tokenizer_json, tmp_path, on_progress=on_progress)
-    resumed = fit_sparse(token_folder, tokenizer_json, tmp_path)
+            fit_sparse(arguments, tmp_path, on_progress=on_progress)
+    resumed = fit_sparse(arguments, tmp_path)
     assert resumed == trained[1]
     first, second = (folder / "out" / "bundle" / "model.safetensors" for folder in (trained[0], tmp_path))
     assert first.read_bytes() == second.read_bytes()

@@ -75,30 +75,10 @@ def every_step_reports(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def unbroken(
-    token_folder: Path, tokenizer_json: bytes, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, FitResult]:
+def unbroken(arguments: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FitResult]:
     """The default method over the default encoder, uninterrupted: what the resumed ones must equal."""
     folder = tmp_path_factory.mktemp("unbroken")
-    arguments = arguments_for(token_folder, tokenizer_json)
     return folder, fit(**arguments, model=model(), training=training(), work=folder / "work", out=folder / "out")
-
-
-def arguments_for(token_folder: Path, tokenizer_json: bytes) -> dict[str, Any]:
-    return {
-        "token_folder": token_folder,
-        "vocab_size": 45,
-        "labels": ("negative", "positive", "neither"),
-        "tokenizer_json": tokenizer_json,
-        "max_length": 12,
-        "overlap": 3,
-        "on_progress": lambda event: None,
-    }
-
-
-@pytest.fixture
-def arguments(token_folder: Path, tokenizer_json: bytes) -> dict[str, Any]:
-    return arguments_for(token_folder, tokenizer_json)
 
 
 CHILD = """
@@ -142,7 +122,7 @@ def test_killed_in_mid_epoch_it_ends_where_an_unbroken_one_ends(
     with (tmp_path / "work" / "metrics.jsonl").open("a") as stream:
         stream.write('{"key": "train/lo')  # as a write torn by the kill would look
     events: list[dict[str, Any]] = []
-    arguments["on_progress"] = events.append
+    arguments = {**arguments, "on_progress": events.append}
     found = fit(**arguments, model=model(), training=training(), work=tmp_path / "work", out=tmp_path / "out")
     assert events[0] == {"event": "resumed", "step": 20, "total_steps": expected.steps}
     assert digests(tmp_path / "out") == digests(folder / "out")
@@ -229,7 +209,7 @@ def test_sigterm_saves_the_step_it_arrives_in(
     with pytest.raises(SystemExit):
         fit(**{**arguments, "on_progress": terminate}, **settings, training=rarely)
     events: list[dict[str, Any]] = []
-    arguments["on_progress"] = events.append
+    arguments = {**arguments, "on_progress": events.append}
     assert fit(**arguments, **settings, training=rarely) == expected
     assert events[0] == {"event": "resumed", "step": 23, "total_steps": 57}
     assert digests(tmp_path / "out") == digests(folder / "out")
@@ -310,7 +290,7 @@ def test_accumulated_batches_step_as_one_batch_of_their_rows(
     (tmp_path / "tokens").mkdir()
     pq.write_table(short, tmp_path / "tokens" / "train.parquet")
     pq.write_table(rows.slice(0, 60), tmp_path / "tokens" / "valid.parquet")
-    arguments["token_folder"] = tmp_path / "tokens"
+    arguments = {**arguments, "token_folder": tmp_path / "tokens"}
     results = []
     for size, count in ((64, 1), (16, 4)):  # the whole split each step, so that the order has no part in it
         settings = training(batch_size=size, accumulate_grad_batches=count, max_epochs=4)
@@ -332,7 +312,7 @@ def test_called_again_when_finished_it_gives_the_same(
 ) -> None:
     folder, expected = unbroken
     events: list[dict[str, Any]] = []
-    arguments["on_progress"] = events.append
+    arguments = {**arguments, "on_progress": events.append}
     settings = {"model": model(), "training": training(), "work": folder / "work"}
     assert fit(**arguments, **settings, out=tmp_path / "out") == expected
     assert [event["event"] for event in events] == ["resumed"]
@@ -350,7 +330,7 @@ def test_damaged_and_foreign_checkpoints_are_set_aside(
     older, newer = sorted((tmp_path / "work" / "checkpoints").glob("*.ckpt"))
     newer.write_bytes(newer.read_bytes()[:-100])
     events: list[dict[str, Any]] = []
-    arguments["on_progress"] = events.append
+    arguments = {**arguments, "on_progress": events.append}
     found = fit(**arguments, **settings, training=training())
     assert newer.name in events[0]["message"]
     assert "bytes have changed" in events[0]["message"]
