@@ -292,8 +292,8 @@ class Compared(Section):
 
         def tells_more(row: Row) -> bool:
             now = here[row.variant]
-            same = row.figures == now.figures
-            return row.finished > now.finished or bool(same and row.differences and not now.differences)
+            paired_there = bool(row.differences) and not now.differences and row.figures == now.figures
+            return row.finished > now.finished or paired_there
 
         kept = {
             row.variant: row.model_copy(

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.peers import tfidf
 from benchmarks.peers.corpus import write
 from benchmarks.peers.data import Corpus, Facts, Search, merit, read_corpus, write_predictions
-from benchmarks.peers.table import measure
+from benchmarks.peers.table import measure, merge
 from tasks.compare import read_predictions
 
 LABELS = ("zebra", "ant")  # not in the order of the alphabet
@@ -78,3 +78,12 @@ def test_predictions_are_those_that_compare_reads_and_the_table_measures(corpus:
 def test_missing_corpus_says_how_it_is_made(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"python -m benchmarks\.peers\.corpus trec"):
         read_corpus("trec", tmp_path / "trec.parquet")
+
+
+def test_runs_whose_files_are_gone_stay_and_one_that_ran_again_is_taken_anew() -> None:
+    def cell(peer: str, seed: int, accuracy: float) -> dict[str, object]:
+        return {"dataset": "animals", "peer": peer, "seed": seed, "accuracy": accuracy}
+
+    kept = [cell("tfidf", 0, 0.7), cell("fasttext", 0, 0.6)]
+    fresh = [cell("tfidf", 1, 0.9), cell("tfidf", 0, 0.8)]
+    assert merge(kept, fresh) == [cell("fasttext", 0, 0.6), cell("tfidf", 0, 0.8), cell("tfidf", 1, 0.9)]
