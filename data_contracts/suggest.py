@@ -79,7 +79,7 @@ NOISE = Choice(
 DROPOUT = Choice(
     "model",
     {"reparameterization": {"kind": "dropout", "p": 0.5}},
-    "Dropout was 0.4 points ahead of noise on AG News and level with it on SST-2 and ChnSentiCorp.",
+    "Dropout was 0.4 to 0.7 points ahead of noise on AG News, ChnSentiCorp and IMDB, and level with it on SST-2.",
 )
 
 
