@@ -14,8 +14,8 @@ import pytest
 from tests.pipeline.conftest import TINY, mlflow_client
 from tests.pipeline.world import Retrain, World, family_of, survivors
 
-# So long that no machine trains to the end before the signal arrives.
-CHANGES = {"max_epochs": 200, "patience": 99, "checkpoint_every_steps": 100_000}
+# So long that no machine trains to the end before the signal arrives; an epoch so long that few signals meet its end.
+CHANGES = {"max_epochs": 200, "patience": 199, "checkpoint_every_steps": 100_000, "batch_size": 2}
 LONGER = [part for name, value in CHANGES.items() for part in ("--set", f"training.{name}={value}")]
 
 
@@ -43,7 +43,12 @@ def test_a_stop_is_clean_and_the_same_command_goes_on(prefect_api, tmp_path):
         (signal.SIGINT, in_training, 130),
     ]
     saved: list[int] = []
-    for number, where, status in stops:
+
+    def within_an_epoch() -> bool:
+        return any(step % -(-rows_of(state) // CHANGES["batch_size"]) for step in saved)
+
+    while stops:
+        number, where, status = stops.pop(0)
         run = Retrain(world, tmp_path, TINY["name"], *LONGER)
         ready = where(state, run)
         while not ready():
@@ -64,10 +69,11 @@ def test_a_stop_is_clean_and_the_same_command_goes_on(prefect_api, tmp_path):
             went_on = re.findall(r"Training goes on from step (\d+)", run.errors)
             assert [int(step) for step in went_on] == saved[-1:]
             saved.append(max(int(f.name.split("-")[1]) for f in state.glob("work/train-*/checkpoints/step-*.ckpt")))
+        # A signal that arrives during an epoch's validation rightly finds that epoch's own checkpoint: one more then.
+        if not stops and not within_an_epoch() and len(saved) < 5:
+            stops.append((signal.SIGTERM, in_training, 143))
     assert saved == sorted(set(saved)), "each went on from where the one before it was stopped"
-    # With checkpoints at the ends of epochs only, a step in between was saved for the signal.
-    steps_per_epoch = -(-rows_of(state) // TINY["training"]["batch_size"])
-    assert any(step % steps_per_epoch for step in saved), f"no step within an epoch of {steps_per_epoch} was saved"
+    assert within_an_epoch(), "with checkpoints at the ends of epochs only, a step in between was saved for the signal"
 
 
 def rows_of(state: Path) -> int:
