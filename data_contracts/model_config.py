@@ -264,7 +264,9 @@ class ModelConfig(Section):
     )
     embedding_bias: bool = Field(False, description="E = W x + b as the source has it; b joins the table at fold.")
     embedding_vectors: str | None = Field(
-        None, description="GloVe or word2vec text file (plain or .gz) whose vectors the known tokens start from."
+        None,
+        description="What known tokens start from: a GloVe or word2vec text file (or .gz), or a Hugging Face model "
+        "(folder, or hub name in the local cache), whose input embeddings are projected to embedding_dim.",
     )
     encoder: Encoder = Field(default_factory=lambda: BiLSTMEncoder())
     ngrams: NgramFeatures | None = Field(None, description="Hashed n-grams beside the encoder; null: none.")

@@ -424,7 +424,8 @@ def rebase(data: dict[str, Any], base: Path) -> dict[str, Any]:
     if isinstance(model, dict):
         data["model"] = model = dict(model)
         if model.get("embedding_vectors"):
-            model["embedding_vectors"] = _absolute(model["embedding_vectors"], base)
+            one = _absolute if is_vector_file(model["embedding_vectors"]) else _folder_or_name
+            model["embedding_vectors"] = one(model["embedding_vectors"], base)
         if isinstance(encoder := model.get("encoder"), dict) and "path" in encoder:
             model["encoder"] = {**encoder, "path": _folder_or_name(encoder["path"], base)}
     for section, field in (("source", "url"), ("tokenizer", "path")):
@@ -435,6 +436,11 @@ def rebase(data: dict[str, Any], base: Path) -> dict[str, Any]:
             moved = {k: one(v, base) for k, v in value.items()} if isinstance(value, dict) else one(value, base)
             data[section] = {**node, field: moved}
     return data
+
+
+def is_vector_file(value: Any) -> bool:
+    """Whether `model.embedding_vectors` is spelled as a file, so that a missing one is looked for in no hub's cache."""
+    return isinstance(value, str) and value.endswith((".txt", ".vec", ".gz"))
 
 
 def _folder_or_name(value: Any, base: Path) -> Any:

@@ -16,13 +16,16 @@ from typing import Any, cast
 
 from upath import UPath
 
-from data_contracts.errors import RecipeError
+from data_contracts.errors import NoisefoldError, RecipeError
 from data_contracts.model_config import ModelConfig
 from data_contracts.model_config import PretrainedEncoder as PretrainedConfig
-from data_contracts.recipe import FileTokenizer, Tokenizer
+from data_contracts.recipe import FileTokenizer, Tokenizer, is_vector_file
 
-CONFIG, WEIGHTS = "config.json", "*.safetensors"
-FIELD = "model.encoder.path"
+CONFIG, WEIGHTS, TOKENIZER = "config.json", "*.safetensors", "tokenizer.json"
+FIELD, VECTORS = "model.encoder.path", "model.embedding_vectors"
+
+# What the tables of input embeddings are called: BERT and its kin, Llama and its kin, GPT-2, ModernBERT, T5.
+_EMBEDDINGS = ("word_embeddings", "embed_tokens", "wte", "tok_embeddings", "shared")
 
 
 def locate(path: str, file: str, field: str = FIELD) -> Path:
@@ -118,6 +121,54 @@ def load_weights(network: Any, config: PretrainedConfig, *, vocab_size: int, max
     encoder.backbone = without_pooler(model).train()
 
 
+def is_backbone(vectors: str) -> bool:
+    """Whether `model.embedding_vectors` names a Hugging Face model rather than a text file."""
+    path = Path(vectors).expanduser()
+    return path.is_dir() or (not path.is_file() and not path.is_absolute() and not is_vector_file(vectors))
+
+
+def input_embeddings(path: str) -> tuple[Any, Any]:
+    """(tokenizers.Tokenizer, float32 tensor (rows, hidden size)): the table a backbone looks its tokens up in.
+
+    Only that table is read, so a large decoder takes no more than its vocabulary, and `transformers` is not needed.
+
+    Raises:
+        RecipeError: no such model, no table under a known name, or a tokenizer with more tokens than it has rows.
+    """
+    from tokenizers import Tokenizer
+
+    folder = _folder(path, VECTORS)
+    try:
+        tokenizer = Tokenizer.from_str(locate(path, TOKENIZER, VECTORS).read_text(encoding="utf-8"))
+        table = _embedding_table(folder)
+    except NoisefoldError:
+        raise
+    except Exception as error:  # `tokenizers` raises bare Exception
+        raise RecipeError(f"{VECTORS} {path} cannot be read: {error}", "Fetch the model again.") from error
+    if table is None:
+        raise RecipeError(
+            f"{VECTORS} {path}: none of its weights is a table of input embeddings ({', '.join(_EMBEDDINGS)}).",
+            "Give a text encoder or a decoder such as BERT, RoBERTa, ModernBERT, Llama, Qwen or GPT-2.",
+        )
+    if tokenizer.get_vocab_size() > len(table):
+        raise RecipeError(
+            f"{VECTORS} {path}: the tokenizer has {tokenizer.get_vocab_size()} tokens, the table {len(table)} rows.",
+            "Fetch the model again: tokenizer and weights do not belong together.",
+        )
+    return tokenizer, table.float()
+
+
+def _embedding_table(folder: Path) -> Any:
+    from safetensors import safe_open
+
+    for file in sorted(folder.glob(WEIGHTS)):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (it is no mapping)
+                if name.endswith(tuple(f"{known}.weight" for known in _EMBEDDINGS)):
+                    return tensors.get_tensor(name)
+    return None
+
+
 def by_content(model: ModelConfig) -> dict[str, Any]:
     """The model section for a cache key: its files count by what is in them, wherever they lie."""
     section = model.model_dump(mode="json")
@@ -126,7 +177,8 @@ def by_content(model: ModelConfig) -> dict[str, Any]:
     if model.embedding_vectors:
         from lightning_modules.embeddings import digest_of
 
-        section["embedding_vectors"] = digest_of(model.embedding_vectors)
+        given = model.embedding_vectors
+        section["embedding_vectors"] = digest(given, VECTORS, TOKENIZER) if is_backbone(given) else digest_of(given)
     return section
 
 
@@ -146,22 +198,22 @@ def read_tokenizer(path: str) -> bytes:
     """
     given = UPath(path)
     if not given.protocol:
-        file = given if given.is_file() else locate(path, "tokenizer.json", "tokenizer.path")
+        file = given if given.is_file() else locate(path, TOKENIZER, "tokenizer.path")
         return file.read_bytes()
-    for file in (given, given / "tokenizer.json"):
+    for file in (given, given / TOKENIZER):
         with suppress(FileNotFoundError, IsADirectoryError):
             return file.read_bytes()
     raise RecipeError(f"tokenizer.path {path}: no such file.", "Give the URL of a tokenizer.json.")
 
 
-def digest(path: str) -> str:
-    """SHA-256 over config.json and the safetensors.
+def digest(path: str, field: str = FIELD, *more: str) -> str:
+    """SHA-256 over config.json, the safetensors and `more` files.
 
     Raises:
         RecipeError: as for `describe`.
     """
-    folder = _folder(path)
-    files = [folder / CONFIG, *sorted(folder.glob(WEIGHTS))]
+    folder = _folder(path, field)
+    files = [folder / CONFIG, *sorted(folder.glob(WEIGHTS)), *(locate(path, name, field) for name in more)]
     facts = [(file.name, _sha256(file, (stat := file.stat()).st_size, stat.st_mtime_ns)) for file in files]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
@@ -173,23 +225,23 @@ def _sha256(file: Path, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _folder(path: str) -> Path:
+def _folder(path: str, field: str = FIELD) -> Path:
     """The backbone's folder, once it is clear that it can be read without running anything of its own."""
-    config = locate(path, CONFIG)
+    config = locate(path, CONFIG, field)
     try:
         facts = json.loads(config.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise RecipeError(f"{FIELD} {path}: {CONFIG} is no JSON ({error}).", "Fetch the model again.") from None
+        raise RecipeError(f"{field} {path}: {CONFIG} is no JSON ({error}).", "Fetch the model again.") from None
     if not isinstance(facts, dict) or "auto_map" in facts:
         raise RecipeError(
-            f"{FIELD} {path} brings its own code (auto_map in {CONFIG}), which is not run.",
+            f"{field} {path} brings its own code (auto_map in {CONFIG}), which is not run.",
             "Choose a model that transformers knows by itself.",
         )
     if not any(config.parent.glob(WEIGHTS)):
         pickles = sorted(file.name for file in config.parent.glob("*.bin"))
         there = f" ({', '.join(pickles[:3])} may hold a pickle and is not read)" if pickles else ""
         raise RecipeError(
-            f"{FIELD} {path} has no {WEIGHTS}{there}.",
+            f"{field} {path} has no {WEIGHTS}{there}.",
             f"Fetch it whole with `hf download`, or, where you trust it, convert it once: "
             f"AutoModel.from_pretrained({path!r}).save_pretrained(...).",
         )

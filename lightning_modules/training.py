@@ -34,10 +34,10 @@ from data_contracts.model_config import (
     TanhEncoder,
 )
 from data_contracts.recipe import TrainingConfig
-from lightning_modules.backbone import by_content, describe, load_weights
+from lightning_modules.backbone import by_content, describe, is_backbone, load_weights
 from lightning_modules.bundle import load_tokenizer, save_bundle
 from lightning_modules.callbacks import Averaging, Checkpoints, KeepBest, MetricsLog, OnProgress, Recorder
-from lightning_modules.embeddings import BiasedEmbedding, load_vectors
+from lightning_modules.embeddings import BiasedEmbedding, load_vectors, project_vectors
 from lightning_modules.module import TextModule, frozen_state
 from lightning_modules.naive_bayes import RatioTable, log_ratios
 from lightning_modules.network import TextNetwork, build_network
@@ -107,7 +107,7 @@ def fit(
             torch.nn.init.normal_(network.embedding.weight, std=model.embedding_std)
         if network.wide is not None:
             network.wide.weigh((batch["input_ids"], batch["lengths"]) for batch in data.in_order("train"))
-        coverage = _start_from_vectors(network, model.embedding_vectors, tokenizer_json, data, on_progress)
+        coverage = _start_from_vectors(network, model, tokenizer_json, data, on_progress)
         taken: set[str] = set()
         if warm_start is not None:
             taken = start_from(network, warm_start, tokenizer_json=tokenizer_json, labels=tuple(labels))
@@ -210,12 +210,16 @@ def network_description(model: ModelConfig, vocab_size: int, num_classes: int, m
 
 
 def _start_from_vectors(
-    network: TextNetwork, vectors: str | None, tokenizer_json: bytes, data: TokenData, on_progress: OnProgress
+    network: TextNetwork, model: ModelConfig, tokenizer_json: bytes, data: TokenData, on_progress: OnProgress
 ) -> dict[str, float]:
     """Word vectors into the embedding; returns the share of the vocabulary, and of the train tokens, that has one."""
-    if vectors is None:
+    if model.embedding_vectors is None:
         return {}
-    found = load_vectors(network.embedding.weight, load_tokenizer(tokenizer_json).get_vocab(), vectors)
+    table, tokenizer = network.embedding.weight, load_tokenizer(tokenizer_json)
+    if is_backbone(model.embedding_vectors):
+        found = project_vectors(table, tokenizer, model.embedding_vectors, model.embedding_std)
+    else:
+        found = load_vectors(table, tokenizer.get_vocab(), model.embedding_vectors)
     of_vocabulary, of_tokens = float(found.float().mean()), float(found.numpy()[data.table("train").ids].mean())
     message = f"Word vectors: {of_vocabulary:.1%} of the vocabulary, {of_tokens:.1%} of the train tokens have one."
     on_progress({"event": "note", "message": message})
