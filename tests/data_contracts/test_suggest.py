@@ -77,6 +77,18 @@ def test_a_backbone_that_knows_the_language_is_fine_tuned(tmp_path: Path, backbo
     assert content["model"]["reparameterization"]["kind"] == "low_rank"
 
 
+def test_for_many_rows_a_backbone_gives_its_token_vectors_alone(tmp_path: Path, backbone: Path) -> None:
+    data = write_rows(tmp_path / "mails.csv", ["where is my parcel " * 6] * 50_001)
+    refused = CliRunner().invoke(main, ["recipe", "suggest", str(data), "--backbone", str(backbone)])
+    assert refused.exit_code == 1 and "config.json does not say the size of its vectors" in refused.output
+    (backbone / "config.json").write_text('{"model_type": "bert", "hidden_size": 32}')
+    path = suggest(data, "--backbone", str(backbone))
+    model = load_recipe(path).model
+    assert model.encoder.kind == "bilstm_attention"
+    assert model.embedding_vectors == str(backbone) and model.embedding_dim == 32
+    assert "fine-tuning takes hours" in path.read_text(encoding="utf-8")
+
+
 def test_a_backbone_that_does_not_is_passed_over_with_the_share(tmp_path: Path, backbone: Path) -> None:
     data = write_rows(tmp_path / "zh.csv", ["这个手机的屏幕非常好"] * 300)
     path = suggest(data, "--backbone", str(backbone))
