@@ -175,9 +175,10 @@ def _started_from(seen: Profile, backbone: str, folder: str) -> list[Choice]:
     size = min(256, vector_size(folder))
     vectors = Choice(
         "model",
-        {"embedding_vectors": backbone, "embedding_dim": size, "embedding_std": 1.0},
-        f"For {seen.rows:,} rows, fine-tuning takes hours of CPU. Started from MiniLM's token vectors, a small model went "
-        "from 90.1 to @@ on TREC and from 82.7 to @@ on SST-2.",
+        {"embedding_vectors": backbone, "embedding_dim": size, **({"embedding_std": 1.0} if seen.short else {})},
+        f"For {seen.rows:,} rows, fine-tuning takes hours of CPU. Started from MiniLM's token vectors instead, a small "
+        "model went from 90.1 to 93.6 points of accuracy on TREC and from 82.7 to 84.4 on SST-2 (a BiLSTM, at std 1; "
+        "tanh wants the default).",
     )
     return [*_from_scratch(seen, ""), vectors]
 

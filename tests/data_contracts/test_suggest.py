@@ -85,7 +85,7 @@ def test_for_many_rows_a_backbone_gives_its_token_vectors_alone(tmp_path: Path, 
     path = suggest(data, "--backbone", str(backbone))
     model = load_recipe(path).model
     assert model.encoder.kind == "bilstm_attention"
-    assert model.embedding_vectors == str(backbone) and model.embedding_dim == 32
+    assert model.embedding_vectors == str(backbone) and model.embedding_dim == 32 and model.embedding_std == 1.0
     assert "fine-tuning takes hours" in path.read_text(encoding="utf-8")
 
 
