@@ -12,7 +12,8 @@ import pytest
 from benchmarks.peers import tfidf
 from benchmarks.peers.corpus import write
 from benchmarks.peers.data import Corpus, Facts, Search, merit, read_corpus, write_predictions
-from benchmarks.peers.table import measure, merge
+from benchmarks.peers.table import is_peers, measure, merge
+from tasks import compare
 from tasks.compare import read_predictions
 
 LABELS = ("zebra", "ant")  # not in the order of the alphabet
@@ -69,6 +70,9 @@ def test_predictions_are_those_that_compare_reads_and_the_table_measures(corpus:
     assert cell["nll"] == pytest.approx(-(np.log(0.8) + np.log(0.2)) / 2)
     assert cell["ece"] == pytest.approx(0.3)
     assert json.dumps(cell)  # the table keeps it as JSON
+
+    compare.write_predictions(own := tmp_path / "cut_at_256-0.parquet", found.ids, log_proba, LABELS)
+    assert is_peers(path) and not is_peers(own), "predictions of our own model lie in the same folder"
 
     del numbers[corpus.test.ids[0]]
     with pytest.raises(SystemExit, match="other rows or labels"):
