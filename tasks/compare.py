@@ -355,7 +355,7 @@ class Board:
                 self.others[name].append((Path(path).name, judge(self.test, aligned, found.facts, self.comparison)))
         for cell in self.comparison.cells():
             try:
-                self.add(cell, *self._find(self.comparison.recipe_of(cell)))
+                self.add(cell, *self.find(self.comparison.recipe_of(cell)))
             except (NotRun, NoisefoldError):  # a fault of the cell's own is met, and told, when its turn comes
                 if self._note(cell).exists():
                     self.failed[cell] = self._note(cell).read_text(encoding="utf-8")
@@ -450,7 +450,8 @@ class Board:
         raw = ingest_source(recipe.source, recipe.contract, fingerprint(recipe.source), store, batch_rows=rows)
         return validate_corpus(raw.manifest, recipe.contract, store, batch_rows=rows).manifest
 
-    def _find(self, recipe: Recipe) -> tuple[TrainedModel, EvaluationReport, Measurement]:
+    def find(self, recipe: Recipe) -> tuple[TrainedModel, EvaluationReport, Measurement]:
+        """What the store holds of a cell; `NotRun` where it lacks something of it."""
         assert self.corpus is not None
         tokens = tokenize_corpus(self.corpus, recipe.tokenizer, self.store).manifest
         trained = train_model(tokens, recipe.model, recipe.training, recipe.execution, self.store, _NOBODY)
