@@ -5,7 +5,7 @@
 Of every comparison in `studies/` that has the variants `dropout` and `sparse`, the two finished models of one seed are
 taken from the state folder; one whose cells have not run is left out, and said. One thread, up to 500 test texts. Both
 models predict them in turn, from text to label and, `network`, from token windows on; a time is the lower
-quartile of its rounds. `twin again` is the dropout model beside itself: how far equal things lie apart.
+quartile of its rounds. `again` is the dropout model beside itself: how far equal things lie apart.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def measure(study: Path, seed: int, rounds: int) -> dict[str, Any] | None:
 
 def as_markdown(found: dict[str, dict[str, Any]], seed: int) -> str:
     lines = [
-        "| comparison | texts | parameters: dropout | sparse | text to label: dropout ÷ sparse | twin again | network |",
+        "| comparison | texts | parameters: dropout | sparse | text to label: dropout ÷ sparse | again | network |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for name, cell in found.items():
