@@ -202,8 +202,12 @@ class Bundle:
         log_proba = np.empty((len(windows), len(self.labels)))
         while first < len(order):
             # Sorted upwards, so a batch is as wide as its last row: the longest prefix with rows * width in bounds.
-            padded = np.arange(1, len(order) - first + 1) * lengths[order[first:]]
-            rows = order[first : first + max(1, int(np.searchsorted(padded, batch_tokens, side="right")))]
+            # A batch of some size also ends before windows a quarter longer than its first: padding is computed, too.
+            left = lengths[order[first:]]
+            padded = np.arange(1, len(left) + 1) * left
+            most, some = np.searchsorted(padded, (batch_tokens, batch_tokens // 8), side="right")
+            alike = np.searchsorted(left, left[0] + left[0] // 4, side="right")
+            rows = order[first : first + max(1, min(int(most), max(int(some), int(alike))))]
             position = np.arange(lengths[rows].max())
             inside = position < lengths[rows, None]
             at = np.where(inside, starts[rows, None] + position, 0)

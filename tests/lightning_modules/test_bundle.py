@@ -89,6 +89,18 @@ def test_batches_do_not_matter(folder: Path) -> None:
     np.testing.assert_allclose(mixed, whole, atol=1e-6)
 
 
+def test_many_windows_are_predicted_with_little_padding(folder: Path) -> None:
+    bundle = Bundle.load(folder)
+    rng = np.random.default_rng(0)
+    windows = [[3] * int(length) for length in rng.integers(1, 12, 4000)]
+    sizes: list[int] = []
+    hook = bundle.network.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].numel()))
+    bundle.log_proba_of_windows(windows, np.arange(len(windows)))
+    hook.remove()
+    assert sum(sizes) < 1.25 * sum(map(len, windows))
+    assert len(sizes) < 20, "and a network is called for many at a time"
+
+
 def test_served_windows_carry_the_special_tokens_of_the_training(folder: Path, tmp_path: Path) -> None:
     plain = Bundle.load(folder)
     settings = {"labels": LABELS, "max_length": 12, "overlap": 3, "tokenizer_json": plain.tokenizer_json}
