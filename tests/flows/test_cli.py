@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,3 +92,32 @@ def test_contract_infer_drafts_a_contract_that_reads_back(tmp_path):
     assert set(contract.labels.values or ()) == {"yes", "no"}
     again = run("contract", "infer", str(tmp_path / "mails.csv"), "-o", str(tmp_path / "mails.yaml"))
     assert again.exit_code == 1 and "is there already" in again.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_python_drops_in_a_finalizer_stops_the_command_all_the_same(number: signal.Signals) -> None:
+    code = f"""
+import os, signal, time, weakref
+import click
+from flows.cli import Friendly
+
+@click.group(cls=Friendly)
+def main(): pass
+
+@main.command()
+def work():
+    class Thing: pass
+    def gone(_):
+        os.kill(os.getpid(), {int(number)})
+        time.sleep(0.01)
+    thing = Thing()
+    kept = weakref.ref(thing, gone)
+    del thing
+    time.sleep(30)
+    print("went on")
+
+main(["work"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (128 + number, "")
+    assert done.stderr.strip().startswith("Stopped. What is finished is kept")
