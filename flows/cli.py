@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from data_contracts.errors import NoisefoldError, RecipeError, printable, stop_signal
+from flows.signals import dropped_are_sent_again
 
 if TYPE_CHECKING:
     from data_contracts.recipe import Recipe
@@ -51,11 +52,7 @@ class Terminated(BaseException):
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM unwinds the stack as Ctrl-C does, so that processes are ended and runs are closed on the way.
-
-    Python drops what is raised in a finalizer or in a weakref's callback, and a signal may arrive in one (Great
-    Expectations makes many): it is then sent once more.
-    """
+    """SIGTERM unwinds the stack as Ctrl-C does, so that processes are ended and runs are closed on the way."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -63,23 +60,12 @@ def terminable() -> Iterator[None]:
     def raise_it(*_: object) -> None:
         raise Terminated
 
-    def send_again(dropped: Any) -> None:
-        if (stop := stop_signal(dropped.exc_value)) is None:
-            hook(dropped)
-            return
-        number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
-        # Not from here: what a signal raises within this hook would be dropped as well.
-        timer = threading.Timer(0.05, os.kill, (os.getpid(), number))
-        timer.daemon = True
-        timer.start()
-
-    before, hook = signal.signal(signal.SIGTERM, raise_it), sys.unraisablehook
-    sys.unraisablehook = send_again
+    before = signal.signal(signal.SIGTERM, raise_it)
     try:
-        yield
+        with dropped_are_sent_again():
+            yield
     finally:
         signal.signal(signal.SIGTERM, before)
-        sys.unraisablehook = hook
 
 
 @click.group(cls=Friendly, context_settings=CONTEXT)

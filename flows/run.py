@@ -29,6 +29,7 @@ from data_contracts.artifacts import (
 from data_contracts.errors import stop_signal
 from data_contracts.recipe import Recipe
 from data_contracts.urls import redacted, shown_url
+from flows.signals import dropped_are_sent_again
 from tasks.dead_runs import close_left
 from tasks.hard_limit import hard_limit
 from tasks.ingest import fingerprint
@@ -89,6 +90,7 @@ class Run:
 
     def __enter__(self) -> Run:
         with ExitStack() as opened:
+            opened.enter_context(dropped_are_sent_again())  # here too, since a worker runs flows without the command
             self.lease = opened.enter_context(self._take_lease())
             opened.enter_context(TagsContext(current_tags=set()))  # the process is named on the flow run, once
             opened.enter_context(scratch(self.settings.work))

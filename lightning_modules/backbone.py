@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from upath import UPath
 
-from data_contracts.errors import NoisefoldError, RecipeError
+from data_contracts.errors import RecipeError
 from data_contracts.model_config import ModelConfig
 from data_contracts.model_config import PretrainedEncoder as PretrainedConfig
 from data_contracts.recipe import FileTokenizer, Tokenizer, is_vector_file
@@ -128,22 +128,21 @@ def is_backbone(vectors: str) -> bool:
 
 
 def input_embeddings(path: str) -> tuple[Any, Any]:
-    """(tokenizers.Tokenizer, float32 tensor (rows, hidden size)): the table a backbone looks its tokens up in.
+    """A backbone's tokenizer, which neither cuts nor pads, and its table of input embeddings, float32 (rows, size).
 
     Only that table is read, so a large decoder takes no more than its vocabulary, and `transformers` is not needed.
 
     Raises:
         RecipeError: no such model, no table under a known name, or a tokenizer with more tokens than it has rows.
     """
-    from tokenizers import Tokenizer
+    from safetensors import SafetensorError
 
-    folder = _folder(path, VECTORS)
+    from lightning_modules.bundle import BundleError, load_tokenizer
+
+    folder, file = _folder(path, VECTORS), locate(path, TOKENIZER, VECTORS)
     try:
-        tokenizer = Tokenizer.from_str(locate(path, TOKENIZER, VECTORS).read_text(encoding="utf-8"))
-        table = _embedding_table(folder)
-    except NoisefoldError:
-        raise
-    except Exception as error:  # `tokenizers` raises bare Exception
+        tokenizer, table = load_tokenizer(file.read_bytes()), _embedding_table(folder)
+    except (OSError, BundleError, SafetensorError) as error:
         raise RecipeError(f"{VECTORS} {path} cannot be read: {error}", "Fetch the model again.") from error
     if table is None:
         raise RecipeError(

@@ -367,12 +367,18 @@ def special_ids(tokenizer: Tokenizer) -> tuple[int, int]:
 
     Padding is never read, and a tokenizer without an unknown token (byte-level BPE) knows every text.
     """
-    unknown = getattr(tokenizer.model, "unk_token", None)
-    found = []
-    for names in (PAD_NAMES, (unknown, *UNKNOWN_NAMES)):
-        ids = (tokenizer.token_to_id(name) for name in names if name)
-        found.append(next((value for value in ids if value is not None), 0))
-    return found[0], found[1]
+    return _id_of(tokenizer, PAD_NAMES) or 0, unknown_id(tokenizer) or 0
+
+
+def unknown_id(tokenizer: Tokenizer) -> int | None:
+    """Id of the unknown token: the model's own, or by the names in common use."""
+    own = getattr(tokenizer.model, "unk_token", None)
+    return _id_of(tokenizer, (own, *UNKNOWN_NAMES) if own else UNKNOWN_NAMES)
+
+
+def _id_of(tokenizer: Tokenizer, names: Sequence[str]) -> int | None:
+    ids = (tokenizer.token_to_id(name) for name in names)
+    return next((value for value in ids if value is not None), None)
 
 
 def surrounding_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

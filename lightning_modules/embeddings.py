@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from data_contracts.errors import NoisefoldError, RecipeError, TrainingError
 from data_contracts.tables import decompressed
 from lightning_modules.backbone import VECTORS, input_embeddings
+from lightning_modules.bundle import unknown_id
 
 _LINE = 1 << 20  # bytes of a word and its vector
 
@@ -110,13 +111,11 @@ def project_vectors(table: Tensor, tokenizer: Tokenizer, path: str, std: float) 
             f"{VECTORS} {path}: its vectors have size {embeddings.shape[1]}, and model.embedding_dim is {size}.",
             f"Set model.embedding_dim to {embeddings.shape[1]} or less.",
         )
-    model.no_truncation()
-    model.no_padding()
     texts = tokenizer.decode_batch([[row] for row in range(rows)])  # special tokens become empty
     if "ByteLevel" in json.dumps(json.loads(model.to_str())["pre_tokenizer"]):
         # Such a model's words in running text begin with their space; scripts without spaces start at U+2E80.
         texts = [f" {text}" if "!" <= text[:1] < "\u2e80" else text for text in texts]
-    unknown = _unknown(model)
+    unknown = unknown_id(model)
     pieces = [[i for i in found.ids if i != unknown] for found in model.encode_batch(texts, add_special_tokens=False)]
     found = torch.tensor([bool(ids) for ids in pieces])
     if found.sum() < size:
@@ -128,11 +127,6 @@ def project_vectors(table: Tensor, tokenizer: Tokenizer, path: str, std: float) 
     vectors = torch.from_numpy(PCA(size, svd_solver="covariance_eigh").fit_transform(vectors.numpy()))
     table[found] = (vectors * (std / vectors.std())).to(table.dtype)
     return found
-
-
-def _unknown(tokenizer: Tokenizer) -> int | None:
-    model = json.loads(tokenizer.to_str())["model"]
-    return tokenizer.token_to_id(model["unk_token"]) if model.get("unk_token") else model.get("unk_id")
 
 
 def _vectors(vectors: str, size: int) -> Iterator[tuple[int, bytes, list[bytes]]]:

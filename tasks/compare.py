@@ -182,6 +182,12 @@ def read_test(corpus: ValidatedCorpus, store: ArtifactStore, columns: list[str])
     return pq.read_table(store.open(corpus) / "corpus", columns=columns, filters=[("split", "==", "test")])
 
 
+def some_texts(corpus: ValidatedCorpus, store: ArtifactStore, most: int) -> list[str]:
+    """Test texts at even distances, `most` of them where there are more."""
+    texts = read_test(corpus, store, ["text"])["text"].to_pylist()
+    return [texts[i] for i in np.linspace(0, len(texts) - 1, min(most, len(texts))).astype(int)]
+
+
 @dataclass(frozen=True)
 class Judged:
     """Figures of one model, and those of the test rows on each resample (see `metrics.resampled`)."""
@@ -246,8 +252,7 @@ def measure_model(model: TrainedModel, corpus: ValidatedCorpus, store: ArtifactS
 
     def build(_: Workspace) -> dict[str, Any]:
         predict = Bundle.load(store.open(model) / "bundle", model.digest).predict_proba
-        texts = read_test(corpus, store, ["text"])["text"].to_pylist()
-        texts = [texts[i] for i in np.linspace(0, len(texts) - 1, min(TEXTS, len(texts))).astype(int)]
+        texts = some_texts(corpus, store, TEXTS)
         with one_thread():
             few = texts[:: -(-len(texts) // 32)]
             cpu_seconds(predict, few)
@@ -344,7 +349,7 @@ class Board:
             SourceError: where predictions of another program do not fit the test rows.
         """
         try:
-            self.corpus = corpus or self._find_corpus()
+            self.corpus = corpus or self.find_corpus()
         except NotRun:
             return
         self.test = TestRows.of(self.corpus, self.store)
@@ -444,7 +449,8 @@ class Board:
                     variant=name, seed=None, file=file, state="finished", figures=judged.figures, facts=judged.facts
                 )
 
-    def _find_corpus(self) -> ValidatedCorpus:
+    def find_corpus(self) -> ValidatedCorpus:
+        """The validated rows of every cell; `NotRun` where the store lacks them."""
         recipe, store = self.comparison.recipe, self.store
         rows = recipe.execution.batch_rows
         raw = ingest_source(recipe.source, recipe.contract, fingerprint(recipe.source), store, batch_rows=rows)
