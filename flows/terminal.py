@@ -9,6 +9,7 @@ import os
 import shlex
 import shutil
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -364,11 +365,11 @@ def quiet(verbose: bool) -> Iterator[None]:
 @contextlib.contextmanager
 def writable_home(settings: Settings) -> Iterator[None]:
     """Fail at once, and clearly, where the state folder cannot be written."""
-    probe = settings.root / ".writable"
     try:
         settings.root.mkdir(parents=True, exist_ok=True)
-        probe.write_text("")
-        probe.unlink()
+        # One of a common name is taken away by another run that the same line of a crontab starts.
+        with tempfile.TemporaryFile(dir=settings.root):
+            pass
     except OSError as error:
         raise NoisefoldError(
             f"The state folder {settings.root} cannot be written ({error.strerror}).",
