@@ -22,6 +22,8 @@ from lightning_modules.reparameterizations import noise_level
 OnProgress = Callable[[dict[str, Any]], None]
 PROGRESS_SECONDS = 0.4
 KEPT_CHECKPOINTS = 2
+SMALL_CHECKPOINT = 16 << 20  # bytes; up to here every save that is due is made
+SAVING_SHARE = 0.02
 
 
 class MetricsLog:
@@ -157,10 +159,13 @@ def stepped(trainer: pl.Trainer, batch_idx: int) -> bool:
 
 
 class KeepBest(pl.Callback):
-    """Early stopping on the objective's monitored metric, with the best weights kept in memory and in checkpoints."""
+    """Early stopping on a metric of validation, with the best weights kept in memory and in checkpoints.
 
-    def __init__(self, patience: int, on_progress: OnProgress) -> None:
-        self.patience, self.on_progress = patience, on_progress
+    monitor: its name, `val/nll` say; the objective's own where it is None.
+    """
+
+    def __init__(self, monitor: str | None, patience: int, on_progress: OnProgress) -> None:
+        self.monitor, self.patience, self.on_progress = monitor, patience, on_progress
         self.best, self.best_epoch, self.steps = -math.inf, 0, 0
         self.weights: dict[str, Tensor] = {}
         self.history: list[dict[str, Any]] = []
@@ -185,7 +190,8 @@ class KeepBest(pl.Callback):
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        value = pl_module.validation[f"val/{pl_module.objective.monitor}"]
+        name = (self.monitor or f"val/{pl_module.objective.monitor}").removeprefix("val/")
+        value = pl_module.validation[f"val/{name}"] * (-1 if name in pl_module.objective.lower_is_better else 1)
         epoch, self.steps = trainer.current_epoch + 1, trainer.global_step
         # An epoch before the network has its final size would often win, and ship a network that is not pruned.
         if pl_module.settled and value > self.best:
@@ -261,20 +267,23 @@ def _trained(pl_module: Any) -> list[tuple[str, Tensor]]:
 class Checkpoints(pl.Callback):
     """Resume checkpoints `step-<step>-<sha256 of the bytes>.ckpt`: whole by their name, or set aside.
 
-    Every N steps, after each epoch's validation, and on SIGTERM, after which Lightning ends the fit. Lightning's own
-    state is saved in hooks that run before the loop has counted the batch (or the epoch) as completed; it is completed
-    here, or the batch would be counted twice.
+    Every N steps, after each epoch's validation, and on SIGTERM, after which Lightning ends the fit. A large model may
+    take seconds to save and milliseconds to step: after a save it waits until that was `SAVING_SHARE` of the time.
+
+    Lightning's own state is saved in hooks that run before the loop has counted the batch (or the epoch) as completed;
+    it is completed here, or the batch would be counted twice.
     """
 
     def __init__(self, folder: Path, every: int, identity: str, recorder: Recorder) -> None:
         self.folder, self.every, self.identity, self.recorder = folder, every, identity, recorder
+        self.next_at = -math.inf  # on the monotonic clock
         folder.mkdir(parents=True, exist_ok=True)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         # After an epoch's last batch its validation is still to come, and the epoch's own checkpoint follows that.
         last = batch_idx + 1 == trainer.num_training_batches
-        due = trainer.global_step % self.every == 0 or trainer.received_sigterm
-        if stepped(trainer, batch_idx) and due and not last:
+        due = trainer.global_step % self.every == 0 and time.monotonic() >= self.next_at
+        if stepped(trainer, batch_idx) and (due or trainer.received_sigterm) and not last:
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -289,11 +298,13 @@ class Checkpoints(pl.Callback):
 
     def save(self, trainer: pl.Trainer) -> None:
         self.recorder.check(trainer)  # a checkpoint from which no resume could go on would hide the older ones
-        temporary = self.folder / "writing.tmp"
+        started, temporary = time.monotonic(), self.folder / "writing.tmp"
         trainer.save_checkpoint(temporary)
         sha = hashlib.sha256(temporary.read_bytes()).hexdigest()[:16]
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
+        if temporary.stat().st_size > SMALL_CHECKPOINT:
+            self.next_at = time.monotonic() + (time.monotonic() - started) / SAVING_SHARE
         os.replace(temporary, self.folder / f"step-{trainer.global_step:09d}-{sha}.ckpt")
         for old in sorted(self.folder.glob("step-*.ckpt"))[:-KEPT_CHECKPOINTS]:
             old.unlink()

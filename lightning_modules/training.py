@@ -131,7 +131,7 @@ def fit(
         log = MetricsLog(work / "metrics.jsonl")
         recorder = Recorder(log, on_progress, steps_per_epoch)
         recorder.cpu_started = cpu_started  # reading the data is part of training, imports are not
-        best = KeepBest(training.patience, on_progress)
+        best = KeepBest(training.monitor, training.patience, on_progress)
         checkpoints = Checkpoints(work / "checkpoints", training.checkpoint_every_steps, identity, recorder)
         found = checkpoints.latest(on_progress)
         log.rewind(found[1] if found else -1)
@@ -169,7 +169,7 @@ def fit(
         best_epoch=best.best_epoch,
         epochs=len(best.history),
         steps=best.steps,
-        best_macro_f1=best.best,
+        best_macro_f1=best.history[best.best_epoch - 1]["val/macro_f1"],
         parameters=sum(parameter.numel() for parameter in plain.parameters()),
         bundle_digest=digest,
         history=best.history,
@@ -269,7 +269,7 @@ def _identity(
         {split: data.table(split).digest() for split in ("train", "valid")},
         [vocab_size, max_length, list(labels), hashlib.sha256(tokenizer_json).hexdigest(), start],
         by_content(model),
-        training.model_dump(mode="json", exclude={"checkpoint_every_steps", "warm_start"}),
+        {key: value for key, value in training.keyed().items() if key not in ("checkpoint_every_steps", "warm_start")},
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

@@ -47,7 +47,7 @@ def train(
     tracker: Tracker,
     warm_start: Path | None = None,
 ) -> TrainedModel | State[TrainedModel]:
-    """Train, keep the best epoch by validation macro-F1, fold the noise away.
+    """Train, keep the best epoch by `training.monitor`, fold the noise away.
 
     Effects: checkpoints in the work folder, metric points in the MLflow run, the bundle below the store's key.
     Safe to repeat: an interrupted training resumes, and its metric points are delivered once.
@@ -114,7 +114,7 @@ def train_model(
     return store.once(
         TrainedModel,
         inputs=[tokens.digest, bundle_digest_of(warm_start) if warm_start else ""],
-        config={"model": by_content(model), "training": training.model_dump(mode="json")},
+        config={"model": by_content(model), "training": training.keyed()},
         version=VERSION,
         build=build,
     )

@@ -15,10 +15,11 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 
 
 class Classification:
-    """Mean NLL over windows, optionally weighted by class; model selection by validation macro-F1."""
+    """Mean NLL over windows, optionally weighted by class; `monitor` tells the best epoch unless a recipe does."""
 
     columns = ("input_ids", "label")  # of the token table
-    monitor = "macro_f1"  # of `metrics`; the larger the better
+    monitor = "macro_f1"  # of `metrics`
+    lower_is_better = frozenset({"loss", "nll"})  # of `metrics`
 
     def __init__(self, num_classes: int, class_weights: Sequence[float] | None = None) -> None:
         self.num_classes = num_classes

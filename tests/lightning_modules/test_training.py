@@ -347,6 +347,28 @@ def test_damaged_and_foreign_checkpoints_are_set_aside(
     assert steps == sorted(steps)
 
 
+@pytest.mark.parametrize(
+    ("small", "share", "expected"),
+    [(0, 1e-9, [5, 19, 38, 57]), (0, 1e9, [5, 10, 15, 19, 20, 25]), (1 << 30, 1e-9, [5, 10, 15, 19, 20, 25])],
+    ids=["large and slow", "large and fast", "small"],
+)
+def test_a_large_model_is_saved_less_often_within_an_epoch(
+    small: int, share: float, expected: list[int], arguments: dict[str, Any], tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(callbacks, "SMALL_CHECKPOINT", small)
+    monkeypatch.setattr(callbacks, "SAVING_SHARE", share)
+    saved, save = [], callbacks.Checkpoints.save
+
+    def told(self: callbacks.Checkpoints, trainer: Any) -> None:
+        saved.append(trainer.global_step)
+        save(self, trainer)
+
+    monkeypatch.setattr(callbacks.Checkpoints, "save", told)
+    fit(**arguments, model=model(), training=training(), work=tmp_path / "work", out=tmp_path / "out")
+    assert saved[: len(expected)] == expected
+    assert saved[-1] == 57
+
+
 def test_results_and_metrics(unbroken: tuple[Path, FitResult]) -> None:
     folder, result = unbroken
     assert (result.epochs, result.steps) == (3, 57)
@@ -391,6 +413,25 @@ def test_early_stopping_keeps_the_best_and_resumes_to_the_same(arguments: dict[s
     first = fit(**arguments, **settings, work=tmp_path / "w", out=tmp_path / "o")
     assert first.epochs == first.best_epoch + 2 < 30
     assert fit(**arguments, **settings, work=tmp_path / "w", out=tmp_path / "o") == first
+
+
+def test_the_epoch_kept_is_the_best_by_the_monitored_metric(arguments: dict[str, Any], tmp_path: Path) -> None:
+    def fitted(name: str, **changes: Any) -> FitResult:
+        settings = training(patience=99, learning_rate=0.05, warmup=0, schedule="constant", **changes)
+        place = {"work": tmp_path / name, "out": tmp_path / f"{name}.out"}
+        return fit(**arguments, model=model("tanh", "none"), training=settings, **place)
+
+    kept = {}
+    for monitor, best in (("val/macro_f1", max), ("val/accuracy", max), ("val/nll", min)):
+        result = fitted(monitor.removeprefix("val/"), monitor=monitor, max_epochs=8)
+        epoch = best(result.history, key=lambda epoch, by=monitor: epoch[by])
+        assert (result.best_epoch, result.best_macro_f1) == (epoch["epoch"], epoch["val/macro_f1"])
+        kept[monitor] = result
+    assert kept["val/nll"].best_epoch != kept["val/macro_f1"].best_epoch
+    assert kept["val/macro_f1"] == fitted("unset", max_epochs=8)
+    # Its weights, too: those of a training that ended with that epoch.
+    early = fitted("early", monitor="val/nll", max_epochs=kept["val/nll"].best_epoch)
+    assert early.bundle_digest == kept["val/nll"].bundle_digest != kept["val/macro_f1"].bundle_digest
 
 
 def test_warm_start_matches_tokens_and_labels(
