@@ -148,3 +148,9 @@ def test_progress_reaches_the_listener(tmp_path, tracker):
     steps = [p for p in seen if p.stage == "train"]
     assert steps[-1].done <= steps[-1].total
     assert "loss" in steps[-1].note
+
+
+def test_a_training_that_keeps_epochs_by_another_metric_is_another_training(tmp_path, tracker):
+    one_epoch = [TRAINING.model_copy(update={"max_epochs": 1, "monitor": monitor}) for monitor in (None, "val/nll")]
+    first, second = (train(tmp_path, tracker, training)[0].manifest for training in one_epoch)
+    assert first.key != second.key
