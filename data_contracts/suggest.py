@@ -80,12 +80,18 @@ class Choice:
 NOISE = Choice(
     "model",
     {"reparameterization": {"kind": "multiplicative_noise"}},
-    "Noise without dropout: level with dropout on TREC, while both together were behind on TREC and SST-2.",
+    "Noise without dropout: as right as dropout on TREC and THUCNews, with better probabilities on the latter; both "
+    "together were behind on TREC and SST-2.",
 )
 DROPOUT = Choice(
     "model",
     {"reparameterization": {"kind": "dropout", "p": 0.5}},
-    "Dropout was 0.4 to 0.7 points ahead of noise on AG News, ChnSentiCorp and IMDB, and level with it on SST-2.",
+    "Dropout was 0.4 to 0.8 points ahead of noise on AG News, ChnSentiCorp and IMDB, and level with it on SST-2.",
+)
+PLAIN = Choice(
+    "model",
+    {"reparameterization": {"kind": "none"}},
+    "No regularizer: 1.1 points ahead of dropout on 20 Newsgroups, and 0.5 ahead of noise.",
 )
 
 
@@ -216,7 +222,7 @@ def _from_scratch(seen: Profile, passed_over: str) -> list[Choice]:
             ),
         ),
         *_ngrams(seen),
-        NOISE if seen.short else DROPOUT,
+        NOISE if seen.short else PLAIN if seen.long and seen.classes > 2 else DROPOUT,
         Choice(
             "training",
             {

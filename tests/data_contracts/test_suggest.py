@@ -15,11 +15,11 @@ from data_contracts.suggest import unknown_share
 from flows.cli import main
 
 
-def write_rows(path: Path, texts: list[str]) -> Path:
+def write_rows(path: Path, texts: list[str], labels: tuple[str, ...] = ("no", "yes")) -> Path:
     with path.open("w", encoding="utf-8", newline="") as stream:
         rows = csv.writer(stream)
         rows.writerow(["text", "label"])
-        rows.writerows([f"{text} {i}", "yes" if i % 2 else "no"] for i, text in enumerate(texts))
+        rows.writerows([f"{text} {i}", labels[i % len(labels)]] for i, text in enumerate(texts))
     return path
 
 
@@ -62,6 +62,9 @@ def test_short_texts_get_a_bilstm_and_long_ones_windows(tmp_path: Path) -> None:
     assert short.tokenizer.max_length < long.tokenizer.max_length == 512
     assert short.model.wide is None and short.model.ngrams is not None
     assert long.model.wide is not None and long.model.wide.naive_bayes
+    topics = suggest(write_rows(tmp_path / "topics.csv", ["where is my parcel " * 100] * 300, ("a", "b", "c")))
+    kinds = [recipe.model.reparameterization.kind for recipe in (short, long, load_recipe(topics))]
+    assert kinds == ["multiplicative_noise", "dropout", "none"], "what was ahead on such texts"
 
 
 def test_chinese_is_read_by_character_with_longer_ngrams(tmp_path: Path) -> None:
