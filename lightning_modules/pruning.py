@@ -42,11 +42,12 @@ class Part(NamedTuple):
 def compact(network: TextNetwork) -> TextNetwork:
     """A smaller plain network with the same logits for every input, up to rounding; the given one stays as it was.
 
-    Each layer keeps at least one unit and each table one row.
+    Each layer keeps at least one unit and each table one row; n-gram vectors that are all the same go as a whole.
     """
     network = copy.deepcopy(network)
     while _pass(network):
         pass
+    _remove_ngrams(network)
     network.embedding = _share_rows(network.embedding)
     if network.ngrams is not None:
         network.ngrams.table = _share_rows(network.ngrams.table)
@@ -91,6 +92,16 @@ def _pass(network: TextNetwork) -> bool:
     return _remove_dimensions(network.embedding, readers) or changed
 
 
+def _remove_ngrams(network: TextNetwork) -> None:
+    """Without the vectors of n-grams, and the hashing, where the decoder reads nothing of them."""
+    if network.ngrams is None or network.ngrams.table.weight.shape[1] > 1:
+        return
+    kept = torch.arange(network.decoder.weight.shape[1]) < network.decoder.weight.shape[1] - 1
+    if (network.decoder.weight[:, ~kept] == 0).all():
+        network.ngrams = None
+        _keep(network.decoder, "weight", 1, kept)
+
+
 def _remove_rows(linear: nn.Linear, activation: Callable[[Tensor], Tensor], readers: list[Reader]) -> bool:
     same = (linear.weight == 0).all(dim=1)
     return _remove(same, activation(linear.bias), [Part(linear, "weight"), Part(linear, "bias")], readers)
@@ -115,21 +126,27 @@ def _remove_states(lstm: nn.Module, readers: list[Reader]) -> bool:
 
 
 def _remove(same: Tensor, value: Tensor, made: list[Part], readers: list[Reader], unread: Tensor | None = None) -> bool:
-    """Take out the units that always put out their `value` (`same`), and those that no reader reads."""
+    """Take out the units that always put out their `value` (`same`), and those that no reader reads.
+
+    Where none would be left the first one stays, and is no longer read.
+    """
     n = len(same)
     unread = torch.ones_like(same) if unread is None else unread
     for layer, start, weight, _ in readers:
         unread = unread & (layer.get_parameter(weight)[:, start : start + n] == 0).all(dim=0)
-    kept = ~(same | unread)
+    idle = same | unread
+    kept = ~idle
     kept[0] |= not kept.any()
-    if kept.all():
+    if kept.all() and (unread | ~idle).all():
         return False
     for layer, start, name, bias in readers:
         weight = layer.get_parameter(name)
+        read = weight[:, start : start + n]  # a view
+        if bias is not None:
+            layer.get_parameter(bias).add_(read[:, idle] @ value[idle])
+        read[:, idle] = 0
         columns = kept.new_ones(weight.shape[1])
         columns[start : start + n] = kept
-        if bias is not None:
-            layer.get_parameter(bias).add_(weight[:, ~columns] @ value[~kept])
         _keep(layer, name, 1, columns)
     for layer, name, dim, blocks in made:
         _keep(layer, name, dim, kept.repeat(blocks))

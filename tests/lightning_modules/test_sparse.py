@@ -160,6 +160,30 @@ def test_a_network_wholly_removed_predicts_its_bias(encoder: str, ngrams: dict[s
     assert min(size for parameter in smaller.parameters() for size in parameter.shape) == 1
 
 
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_ngram_vectors_that_all_count_the_same_are_left_out(encoder: str) -> None:
+    """Nothing is hashed for them any more; a constant that the decoder read is in its bias."""
+    torch.manual_seed(0)
+    network = network_of(encoder, NGRAMS)
+    with torch.no_grad():
+        network.ngrams.table.weight.copy_(torch.randn(5).expand(40, 5))  # type: ignore[union-attr]
+    smaller = compact(network)
+    assert smaller.describe()["ngrams"] is None
+    assert parameters(network) - parameters(smaller) >= 40 * 5 + 3 * 5
+    torch.testing.assert_close(logits_of(smaller), logits_of(network), rtol=0, atol=1e-6)
+
+
+def test_an_encoder_of_words_that_are_all_the_same_keeps_one_unit() -> None:
+    """What is left when all words were removed beside n-grams that go straight to the logits."""
+    torch.manual_seed(0)
+    network = network_of("tanh", NGRAMS)
+    with torch.no_grad():
+        network.embedding.weight.copy_(torch.randn(8).expand(30, 8))
+    smaller = compact(network)
+    assert (smaller.describe()["embedding_dim"], smaller.describe()["encoder"]["hidden_size"]) == (1, 1)
+    torch.testing.assert_close(logits_of(smaller), logits_of(network), rtol=0, atol=1e-6)
+
+
 def test_kl_counts_the_weights_of_each_group() -> None:
     """1/2 log(1 + 1/alpha) is the divergence of N(1, alpha) from N(0, 1 + alpha)."""
     alpha = 0.3
