@@ -190,8 +190,9 @@ class KeepBest(pl.Callback):
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        name = (self.monitor or f"val/{pl_module.objective.monitor}").removeprefix("val/")
-        value = pl_module.validation[f"val/{name}"] * (-1 if name in pl_module.objective.lower_is_better else 1)
+        metric = self.monitor.removeprefix("val/") if self.monitor else pl_module.objective.monitor
+        sign = -1 if metric in pl_module.objective.lower_is_better else 1
+        value = sign * pl_module.validation[f"val/{metric}"]
         epoch, self.steps = trainer.current_epoch + 1, trainer.global_step
         # An epoch before the network has its final size would often win, and ship a network that is not pruned.
         if pl_module.settled and value > self.best:

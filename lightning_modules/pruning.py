@@ -96,10 +96,10 @@ def _remove_ngrams(network: TextNetwork) -> None:
     """Without the vectors of n-grams, and the hashing, where the decoder reads nothing of them."""
     if network.ngrams is None or network.ngrams.table.weight.shape[1] > 1:
         return
-    kept = torch.arange(network.decoder.weight.shape[1]) < network.decoder.weight.shape[1] - 1
-    if (network.decoder.weight[:, ~kept] == 0).all():
+    weight = network.decoder.weight
+    if (weight[:, -1] == 0).all():
         network.ngrams = None
-        _keep(network.decoder, "weight", 1, kept)
+        network.decoder.weight = nn.Parameter(weight[:, :-1].clone())
 
 
 def _remove_rows(linear: nn.Linear, activation: Callable[[Tensor], Tensor], readers: list[Reader]) -> bool:
