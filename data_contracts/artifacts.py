@@ -78,6 +78,20 @@ class TokenDataset(Artifact):
     suffix_ids: tuple[int, ...] = Field((), description="Special tokens after each window, within its max_length.")
 
 
+class Lessons(Artifact):
+    """`lessons.parquet` (id, variant, text, log_proba), `teacher_texts.npy` (hashes of the teacher's train texts).
+
+    Variant 0 is the train row itself, the others are made up from it; log_proba is what the teacher says of each.
+    """
+
+    stage: ClassVar[str] = "teach"
+    labels: tuple[str, ...] = Field(description="The class of each place in log_proba.")
+    teacher: str = Field(description="Content digest of the teacher's bundle.")
+    agreement: float = Field(description="Share of the train rows that the teacher labels as they are.")
+    confidence: float = Field(description="Mean of its highest probability over the made-up texts.")
+    seen: dict[str, int] = Field(description="Rows per split that the teacher was trained on.")
+
+
 class TrainedModel(Artifact):
     """`bundle/` (see lightning_modules.bundle), `metrics.jsonl`, `history.json`."""
 
@@ -89,6 +103,7 @@ class TrainedModel(Artifact):
     best_macro_f1: float = Field(description="On the valid split.")
     parameters: int = Field(description="After folding.")
     warm_started_from: str | None = None
+    taught_by: str | None = Field(None, description="Content digest of the teacher's bundle.")
     cpu_seconds: float = Field(0.0, description="CPU time of the training process from its data on; 0: not recorded.")
 
 

@@ -33,7 +33,7 @@ from data_contracts.errors import RecipeError
 from data_contracts.recipe import Recipe, describe, merge, parse_recipe, read_yaml, rebase
 from data_contracts.section import Section
 
-_VARIED = ("tokenizer", "model", "training", "evaluation")
+_VARIED = ("tokenizer", "model", "training", "teacher", "evaluation")
 _NAME = re.compile(r"[^\x00-\x1f\ud800-\udfff{}|`]{1,60}")
 
 
@@ -55,8 +55,8 @@ class Comparison(Section):
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="Values of training.seed.")
     variants: dict[str, dict[str, Any]] = Field(
         min_length=1,
-        description="Name: overrides by dotted field, as with --set, of tokenizer, model, training or "
-        "evaluation.temperature; {} is the recipe itself.",
+        description="Name: overrides by dotted field, as with --set, of tokenizer, model, training, teacher "
+        "or evaluation.temperature; {} is the recipe itself.",
     )
     predictions: dict[str, str] = Field(
         default_factory=dict,
@@ -71,6 +71,8 @@ class Comparison(Section):
     def _from_itself_alone(cls, recipe: Recipe) -> Recipe:
         if recipe.training.warm_start != "never":
             raise ValueError("training.warm_start must be never: what a champion knew is no part of the comparison")
+        if recipe.teacher is not None and recipe.teacher.version is None:
+            raise ValueError("teacher.version must be a number: every cell learns from the same version")
         return recipe
 
     @field_validator("seeds")

@@ -192,6 +192,19 @@ class TrainingConfig(Section):
         return self.model_dump(mode="json", exclude={"monitor"} if self.monitor is None else set())
 
 
+class TeacherConfig(Section):
+    """A registered model to learn from: its probabilities stand beside the labels of the train rows, and alone on texts
+    made up from them. It helps to train, and nothing of it ships."""
+
+    model: str = Field(pattern=r"^[\w.\- ]{1,200}$", description="Registered model that knows the contract's labels.")
+    version: int | None = Field(None, ge=1, description="Its version; null: its champion when the run begins.")
+    variants: int = Field(10, ge=0, le=1000, description="Texts made up from each train text for it to label.")
+    weight: float = Field(
+        0.5, gt=0, le=1, description="Weight of its probabilities on the train rows; the labels have the rest."
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the texts that are made up; training.seed leaves them.")
+
+
 class EvaluationConfig(Section):
     """What is measured on the test split."""
 
@@ -286,6 +299,7 @@ class Recipe(Section):
     tokenizer: Tokenizer = Field(default_factory=lambda: WordTokenizer())
     model: ModelConfig = Field(default_factory=lambda: ModelConfig())
     training: TrainingConfig = Field(default_factory=lambda: TrainingConfig())
+    teacher: TeacherConfig | None = Field(None, description="A registered model to learn from, beside the labels.")
     evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig())
     registry: RegistryConfig = Field(default_factory=lambda: RegistryConfig())
     promotion: PromotionConfig = Field(default_factory=lambda: PromotionConfig())
@@ -310,6 +324,8 @@ class Recipe(Section):
                 "low_rank freezes the weights it finds, which from scratch are random: "
                 "give model.encoder a pretrained path, or set training.warm_start: champion"
             )
+        if self.teacher is not None and self.training.class_weights != "none":
+            raise ValueError("training.class_weights weigh labels; beside a teacher's probabilities they must be none")
         known = tuple(dict.fromkeys(("label", "language", "length", *self.contract.columns.slices)))
         unknown = [name for name in self.promotion.slices if name not in known]
         if unknown:
@@ -333,6 +349,10 @@ class Recipe(Section):
             return self
         source = self.source.model_copy(update={"window": self.source.window.at(day)})
         return self.model_copy(update={"source": source})
+
+    def keyed(self, exclude: set[str]) -> dict[str, Any]:
+        """This recipe for the identity of a run: without what came later and is off, so that earlier runs are found."""
+        return self.model_dump(mode="json", exclude=exclude | ({"teacher"} if self.teacher is None else set()))
 
     @property
     def model_name(self) -> str:

@@ -1,7 +1,7 @@
 """compare: the same rows, a grid of variants and seeds, one table.
 
     source ─ingest→ RawCorpus ─validate→ ValidatedCorpus
-    for each (variant, seed):  ─tokenize→ ─train→ TrainedModel ─evaluate→ EvaluationReport ─measure→ Measurement
+    for each (variant, seed):  ─tokenize→ (teach→) train→ TrainedModel ─evaluate→ EvaluationReport ─measure→ Measurement
     predictions of other programs ──────────────────────────────────────────────────────→ comparison.md
 
 Nothing is registered or promoted. A rerun finds finished cells in the store, so it goes on where the last one stopped;
@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict  # noqa: E402
 
 from data_contracts.artifacts import EvaluationReport, Measurement, TrainedModel  # noqa: E402
 from data_contracts.comparison import Cell, Compared, Comparison  # noqa: E402
-from data_contracts.errors import RecipeError, TrainingError  # noqa: E402
+from data_contracts.errors import NoisefoldError, RecipeError, TrainingError  # noqa: E402
 from data_contracts.recipe import Recipe  # noqa: E402
 from data_contracts.urls import redacted, shown_url  # noqa: E402
 from flows.retrain import due_day  # noqa: E402
@@ -42,6 +42,7 @@ from tasks.progress import State, report  # noqa: E402
 from tasks.settings import Settings  # noqa: E402
 from tasks.stage import STAGE, Interrupted  # noqa: E402
 from tasks.store import digest_of  # noqa: E402
+from tasks.teach import find_teacher  # noqa: E402
 from tasks.tokenize import tokenize  # noqa: E402
 from tasks.tracking import RUN_KEY, Tracker, log_params, log_recipe, open_run  # noqa: E402
 from tasks.train import train  # noqa: E402
@@ -77,6 +78,7 @@ def compare(
         recipe = comparison.recipe
         raw = run(ingest, recipe.source, recipe.contract, run.fingerprint, recipe.execution.batch_rows, run.store)
         corpus = run(validate, raw, recipe.contract, recipe.execution.batch_rows, run.store, run.tracker)
+        run.fetch_teachers(cells)  # before the board, which knows a teacher only by its files
         run.board.read(corpus)
         for number, cell in enumerate(cells):
             report("cell", number, len(cells), str(cell))
@@ -84,7 +86,9 @@ def compare(
                 if tracker is not None:
                     recipe = comparison.recipe_of(cell)
                     tokens = run(tokenize, corpus, recipe.tokenizer, run.store, tracker)
-                    model = run(train, tokens, recipe.model, recipe.training, recipe.execution, run.store, tracker)
+                    how = (recipe.model, recipe.training, recipe.execution)
+                    taught = (run.lessons(recipe, corpus, tracker), recipe.teacher)
+                    model = run(train, tokens, *how, run.store, tracker, None, *taught)
                     figures = run(evaluate, model, tokens, corpus, recipe.evaluation, run.store, tracker)
                     run.done(cell, model, figures, run(measure, model, corpus, run.store, tracker))
             report("cell", number + 1, len(cells), str(cell), run.state)
@@ -111,6 +115,13 @@ class Grid(Run):
             with suppress(Exception):  # the fault that ends the run is the one to tell
                 log_table(self.tracker, self.board.table())
         super()._close(kind, error)
+
+    def fetch_teachers(self, cells: list[Cell]) -> None:
+        """The models that some cell learns from. One that cannot be had is told when the cell has its turn."""
+        teachers = {str(one): one for cell in cells if (one := self.comparison.recipe_of(cell).teacher) is not None}
+        for teacher in teachers.values():
+            with suppress(NoisefoldError):
+                find_teacher(teacher, self.tracker, self.fetched)
 
     @contextmanager
     def cell(self, cell: Cell) -> Iterator[Tracker | None]:
@@ -165,7 +176,7 @@ class Grid(Run):
 
     def _open(self) -> Tracker:
         grid = self.comparison.model_dump(mode="json", exclude={"recipe", "predictions"})
-        recipe = self.recipe.model_dump(mode="json", exclude={"execution", "source"})
+        recipe = self.recipe.keyed({"execution", "source"})
         self.run_key = digest_of("compare", grid, recipe, self.fingerprint)
         return self._attempt(_open_grid)(self.settings, self.comparison, self.run_key, self.opened_by)
 

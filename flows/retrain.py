@@ -1,7 +1,7 @@
 """retrain: raw text in, a champion in the MLflow registry out.
 
     source ─ingest→ RawCorpus ─validate→ ValidatedCorpus ─tokenize→ TokenDataset ─train→ TrainedModel
-                                   └→ quarantine                        └──── evaluate ────┘→ EvaluationReport
+                                   └→ quarantine  (└teach→ Lessons ┘)   └──── evaluate ────┘→ EvaluationReport
                                                                     register → RegisteredModel → promote → decision
 
 Each line of the flow's body is one Prefect task, retryable on its own. A rerun finds finished stages in the store.
@@ -45,12 +45,14 @@ def retrain(recipe: Recipe = Recipe()) -> Retrained:  # noqa: B008 - frozen, and
         tokens = run(tokenize, corpus, recipe.tokenizer, run.store, run.tracker)
 
         # Model: trained with noise, folded to a plain network, measured on rows it has never seen.
-        model = run(
-            train, tokens, recipe.model, recipe.training, recipe.execution, run.store, run.tracker, run.warm_start()
-        )
+        lessons = run.lessons(recipe, corpus, run.tracker)
+        how, taught = (recipe.model, recipe.training, recipe.execution), (lessons, recipe.teacher)
+        model = run(train, tokens, *how, run.store, run.tracker, run.warm_start(), *taught)
         report = run(evaluate, model, tokens, corpus, recipe.evaluation, run.store, run.tracker)
 
         # Release: a version in the registry; champion only if it is no worse on the same rows.
-        version = run(register, model, tokens, corpus, report, recipe, run.store, run.tracker, run.lineage)
-        decision = run(promote, version, model, report, tokens, corpus, recipe, run.store, run.tracker, run.ledger)
+        version = run(register, model, tokens, corpus, report, recipe, run.store, run.tracker, run.lineage, lessons)
+        decision = run(
+            promote, version, model, report, tokens, corpus, recipe, run.store, run.tracker, run.ledger, lessons
+        )
         return run.finish(model, report, version, decision)

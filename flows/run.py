@@ -22,9 +22,11 @@ from data_contracts.artifacts import (
     Artifact,
     EvaluationReport,
     Interval,
+    Lessons,
     PromotionDecision,
     RegisteredModel,
     TrainedModel,
+    ValidatedCorpus,
 )
 from data_contracts.errors import stop_signal
 from data_contracts.recipe import Recipe
@@ -42,6 +44,7 @@ from tasks.scratch import scratch
 from tasks.settings import Settings
 from tasks.stage import STAGE, Interrupted, healing
 from tasks.store import ArtifactStore
+from tasks.teach import find_teacher, teach
 from tasks.tracking import ARTIFACT, OWNER, WARM_START, Tracker, connect, git_commit, open_tracker
 
 GRACE_SECONDS = 60.0  # for an attempt that is ended at its limit to come to its end
@@ -185,12 +188,24 @@ class Run:
             tracker.set_tags(tags)
             del self._untold[0]
 
+    @property
+    def fetched(self) -> Path:
+        """Where models of the registry are fetched to."""
+        return self.settings.work / "fetched"
+
+    def lessons(self, recipe: Recipe, corpus: ValidatedCorpus, tracker: Tracker) -> Lessons | None:
+        """What the recipe's teacher says of the train texts; None where it has none."""
+        if recipe.teacher is None:
+            return None
+        teacher = find_teacher(recipe.teacher, tracker, self.fetched)
+        return self(teach, corpus, recipe.teacher, teacher, self.store, tracker)
+
     def warm_start(self) -> Path | None:
         """The champion's bundle where the recipe starts from it; pinned, so that a rerun starts from the same one."""
         if self.recipe.training.warm_start == "never":
             return None
         pinned = self.tracker.tag(WARM_START)
-        found = champion_bundle(self.tracker, self.recipe.model_name, self.settings.work / "fetched", version=pinned)
+        found = champion_bundle(self.tracker, self.recipe.model_name, self.fetched, version=pinned)
         if found is None:
             return None  # no champion yet: the first one starts from scratch
         version, folder = found

@@ -6,17 +6,21 @@ The order of an epoch is a function of (seed, epoch) only, so a training that di
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 Batch = dict[str, Tensor]
+Encode = Callable[[list[str]], tuple[list[list[int]], np.ndarray]]
 POOL_BATCHES = 50  # batches sorted by length together: enough to pad little, few enough to keep the order random
 
 
@@ -53,6 +57,46 @@ class TokenTable:
             "lengths": torch.from_numpy(lengths),
             "labels": torch.from_numpy(self.labels[rows]),
         }
+
+
+class TaughtTable(TokenTable):
+    """The train split, and texts made up from it that a teacher alone has labelled.
+
+    Its batches also have `targets` (B, C), the distributions to learn: of a made-up text the teacher's, of a row of the
+    split the teacher's with weight `weight`, its label with the rest. Every window of a document has the document's.
+
+    Args:
+        lessons: Parquet of id, variant (0: the row itself), text, log_proba.
+        encode: texts -> windows of token ids, and for each window the index of its text.
+    """
+
+    def __init__(self, path: Path, lessons: Path, encode: Encode, *, num_classes: int, weight: float) -> None:
+        super().__init__(path)
+        ids, lengths, targets = [self.ids], [self.lengths], []
+        names, own = [], []  # of the rows themselves
+        with pq.ParquetFile(lessons) as file:
+            for batch in file.iter_batches(batch_size=10_000):
+                proba = np.exp(batch["log_proba"].flatten().to_numpy().reshape(-1, num_classes))
+                made_up = batch["variant"].to_numpy() > 0
+                names.append(batch["id"].filter(pa.array(~made_up)))
+                own.append(proba[~made_up])
+                windows, document = encode(batch["text"].filter(pa.array(made_up)).to_pylist())
+                lengths.append(np.fromiter(map(len, windows), np.int64, len(windows)))
+                ids.append(np.fromiter(chain.from_iterable(windows), np.int32, int(lengths[-1].sum())))
+                targets.append(proba[made_up][document])
+        place = pc.index_in(pq.read_table(path, columns=["id"])["id"], value_set=pa.chunked_array(names))
+        taught = np.concatenate(own)[place.to_numpy()]
+        labelled = np.eye(num_classes, dtype=np.float32)[self.labels]
+        self.ids, self.lengths = np.concatenate(ids), np.concatenate(lengths)
+        self.targets = np.concatenate([weight * taught + (1 - weight) * labelled, *targets]).astype(np.float32)
+        self.labels = self.targets.argmax(axis=1)
+        self.starts = np.cumsum(self.lengths) - self.lengths
+
+    def digest(self) -> int:
+        return zlib.crc32(self.targets, super().digest())
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        return {**super().batch(rows), "targets": torch.from_numpy(self.targets[rows])}
 
 
 class EpochOrder:
@@ -132,6 +176,12 @@ class TokenData(pl.LightningDataModule):
         super().__init__()
         self.folder, self.batch_size, self.seed, self.columns = Path(folder), batch_size, seed, columns
         self.tables: dict[str, TokenTable] = {}
+        self.taught: TaughtTable | None = None
+
+    @property
+    def trained_on(self) -> TokenTable:
+        """What an epoch goes through: the train split, or what a teacher has made of it."""
+        return self.taught or self.table("train")
 
     def table(self, split: str) -> TokenTable:
         if split not in self.tables:
@@ -139,7 +189,7 @@ class TokenData(pl.LightningDataModule):
         return self.tables[split]
 
     def train_dataloader(self) -> TokenLoader:
-        table = self.table("train")
+        table = self.trained_on
         return TokenLoader(table, EpochOrder(table.lengths, self.batch_size, self.seed))
 
     def val_dataloader(self) -> TokenLoader:

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,7 +36,7 @@ from data_contracts.model_config import (
 )
 from data_contracts.recipe import TrainingConfig
 from lightning_modules.backbone import by_content, describe, is_backbone, load_weights
-from lightning_modules.bundle import load_tokenizer, save_bundle
+from lightning_modules.bundle import load_tokenizer, save_bundle, special_ids, split_windows
 from lightning_modules.callbacks import Averaging, Checkpoints, KeepBest, MetricsLog, OnProgress, Recorder
 from lightning_modules.embeddings import BiasedEmbedding, load_vectors, project_vectors
 from lightning_modules.module import TextModule, frozen_state
@@ -44,7 +45,7 @@ from lightning_modules.network import TextNetwork, build_network
 from lightning_modules.objectives.classify import Classification
 from lightning_modules.pruning import compact
 from lightning_modules.reparameterizations import fold, reparameterize
-from lightning_modules.token_data import TokenData
+from lightning_modules.token_data import Encode, TaughtTable, TokenData
 from lightning_modules.warm_start import warm_start as start_from
 
 # Advice of Lightning's for another way of working; each is answered here by design.
@@ -87,9 +88,14 @@ def fit(
     prefix_ids: Sequence[int] = (),
     suffix_ids: Sequence[int] = (),
     warm_start: Path | None = None,
+    lessons: Path | None = None,
+    teacher_weight: float = 0.0,
 ) -> FitResult:
     """Train, keep the best epoch, fold it, write `out/bundle`, `out/metrics.jsonl` and `out/history.json`.
 
+    Args:
+        lessons: what a teacher says of the train rows and of texts made up from them (see `TaughtTable`).
+        teacher_weight: of what it says of the train rows, beside their labels.
     Effects: `work/checkpoints/` and `work/metrics.jsonl` are written while it runs and taken up by the next call.
     Raises:
         TrainingError: the split cannot train a classifier, or the loss is not finite.
@@ -97,6 +103,10 @@ def fit(
     work, out, cpu_started = Path(work), Path(out), time.process_time()
     data = TokenData(token_folder, batch_size=training.batch_size, seed=training.seed, columns=Classification.columns)
     counts = _class_counts(data, labels)
+    if lessons is not None:
+        encode = _encoder(tokenizer_json, max_length, overlap, prefix_ids, suffix_ids)
+        path = data.folder / "train.parquet"
+        data.taught = TaughtTable(path, lessons, encode, num_classes=len(labels), weight=teacher_weight)
     identity = _identity(data, vocab_size, labels, tokenizer_json, max_length, model, training, warm_start)
     with _determinism(training), _silence():
         torch.manual_seed(training.seed)
@@ -126,7 +136,7 @@ def fit(
             model.reparameterization,
             training,
             total_steps=training.max_epochs * steps_per_epoch,
-            terms=objective.terms(len(data.table("train"))),
+            terms=objective.terms(len(data.trained_on)),
         )
         log = MetricsLog(work / "metrics.jsonl")
         recorder = Recorder(log, on_progress, steps_per_epoch)
@@ -226,6 +236,24 @@ def _start_from_vectors(
     return {"train/vector_coverage_vocabulary": of_vocabulary, "train/vector_coverage_tokens": of_tokens}
 
 
+def _encoder(
+    tokenizer_json: bytes, max_length: int, overlap: int, prefix: Sequence[int], suffix: Sequence[int]
+) -> Encode:
+    """Texts to windows as the token folder has them."""
+    tokenizer = load_tokenizer(tokenizer_json)
+    unknown = special_ids(tokenizer)[1]
+
+    def encode(texts: list[str]) -> tuple[list[list[int]], np.ndarray]:
+        encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+        cut = [
+            split_windows(one.ids, max_length, overlap, prefix=prefix, suffix=suffix, unknown_id=unknown)
+            for one in encodings
+        ]
+        return list(chain.from_iterable(cut)), np.repeat(np.arange(len(cut)), list(map(len, cut)))
+
+    return encode
+
+
 def _check_frozen(model: ModelConfig, fresh: set[str], warm_start: Path | None) -> None:
     """low_rank keeps what it starts from for good, so a recipe that would freeze random weights is refused."""
     if not isinstance(model.reparameterization, LowRank) or isinstance(model.encoder, PretrainedEncoder):
@@ -266,7 +294,7 @@ def _identity(
     """Digest of everything that shapes the weights: a checkpoint of another training must not be taken up."""
     start = None if warm_start is None else (Path(warm_start) / "bundle.json").read_text(encoding="utf-8")
     facts = [
-        {split: data.table(split).digest() for split in ("train", "valid")},
+        {"train": data.trained_on.digest(), "valid": data.table("valid").digest()},
         [vocab_size, max_length, list(labels), hashlib.sha256(tokenizer_json).hexdigest(), start],
         by_content(model),
         {key: value for key, value in training.keyed().items() if key not in ("checkpoint_every_steps", "warm_start")},

@@ -28,7 +28,15 @@ from prefect.client.schemas import State
 from pydantic import BaseModel
 from scipy.special import logsumexp
 
-from data_contracts.artifacts import Artifact, EvaluationReport, Interval, Measurement, TrainedModel, ValidatedCorpus
+from data_contracts.artifacts import (
+    Artifact,
+    EvaluationReport,
+    Interval,
+    Lessons,
+    Measurement,
+    TrainedModel,
+    ValidatedCorpus,
+)
 from data_contracts.comparison import Cell, CellResult, Compared, Comparison, Facts, Row, Spread
 from data_contracts.errors import NoisefoldError, SourceError
 from data_contracts.recipe import Recipe
@@ -39,6 +47,7 @@ from tasks.ingest import fingerprint, ingest_source
 from tasks.settings import Settings
 from tasks.stage import STAGE, settle
 from tasks.store import ArtifactStore, Outcome, Workspace, digest_of, stage_key, write_durably
+from tasks.teach import fetched_teacher, teach_corpus
 from tasks.tokenize import tokenize_corpus
 from tasks.tracking import Tracker
 from tasks.train import train_model
@@ -460,14 +469,25 @@ class Board:
         """What the store holds of a cell; `NotRun` where it lacks something of it."""
         assert self.corpus is not None
         tokens = tokenize_corpus(self.corpus, recipe.tokenizer, self.store).manifest
-        trained = train_model(tokens, recipe.model, recipe.training, recipe.execution, self.store, _NOBODY)
+        lessons = self._lessons(recipe)
+        taught = (None, lessons, recipe.teacher)
+        trained = train_model(tokens, recipe.model, recipe.training, recipe.execution, self.store, _NOBODY, *taught)
         model = trained.manifest
         evaluation = evaluate_model(model, tokens, self.corpus, recipe.evaluation, self.store).manifest
         return model, evaluation, measure_model(model, self.corpus, self.store).manifest
 
+    def _lessons(self, recipe: Recipe) -> Lessons | None:
+        assert self.corpus is not None
+        if recipe.teacher is None:
+            return None
+        teacher = fetched_teacher(recipe.teacher, self.store.work / "fetched")
+        if teacher is None:
+            raise NotRun("teach")
+        return teach_corpus(self.corpus, recipe.teacher, teacher, self.store).manifest
+
     def _config(self, cell: Cell) -> str:
         # What is off is left out: a table stays valid when a later version has one more thing that may be on.
-        sections = {"tokenizer", "model", "training", "evaluation"}
+        sections = {"tokenizer", "model", "training", "teacher", "evaluation"}
         return digest_of(self.comparison.recipe_of(cell).model_dump(mode="json", include=sections, exclude_none=True))
 
     def _note(self, cell: Cell) -> Path:

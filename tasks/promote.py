@@ -29,6 +29,7 @@ from prefect.artifacts import create_markdown_artifact
 from data_contracts.artifacts import (
     Check,
     EvaluationReport,
+    Lessons,
     PromotionDecision,
     RegisteredModel,
     TokenDataset,
@@ -47,6 +48,7 @@ from tasks.readable import markdown, markdown_table
 from tasks.serve_check import Unservable, check_served, fetch_version
 from tasks.stage import STAGE
 from tasks.store import ArtifactStore
+from tasks.tokenize import seen_texts
 from tasks.tracking import Tracker
 
 SEED = 0
@@ -82,6 +84,7 @@ def promote_model(
     store: ArtifactStore,
     tracker: Tracker,
     ledger: Path,
+    lessons: Lessons | None = None,
 ) -> PromotionDecision:
     """Compare with the champion, decide, and move the aliases.
 
@@ -103,7 +106,7 @@ def promote_model(
                 champion_before=champion_version,
             )
         withdrawn = aliases.withdrawn(registered.version)
-        verdict = judge(registered, evaluation, tokens, champion_version, recipe, store, tracker)
+        verdict = judge(registered, evaluation, tokens, champion_version, recipe, store, tracker, lessons)
         if withdrawn is not None:
             text = f"Version {registered.version} was rolled back ({withdrawn}); noisefold promote puts it back."
             verdict = Verdict(False, [text, *verdict.reasons], verdict.evidence)
@@ -134,6 +137,7 @@ def judge(
     recipe: Recipe,
     store: ArtifactStore,
     tracker: Tracker,
+    lessons: Lessons | None = None,
 ) -> Verdict:
     """The rule, without any effect. All failed conditions are listed, not just the first."""
     measured = store.open(evaluation) / "predictions.parquet"
@@ -159,7 +163,7 @@ def judge(
                 "the alias away so that the floors alone decide."
             )
             return Verdict(False, [text, *failed], evidence)
-        trained = np.load(store.open(tokens) / "train_texts.npy", allow_pickle=False)
+        trained = seen_texts(store, tokens, lessons)
         compared = compare(predictions, champion, tokens.labels, trained, recipe)
     reasons = failed + compared.reasons if failed or not compared.passed else compared.reasons + held
     return Verdict(compared.passed and not failed, reasons, evidence | compared.evidence)
@@ -321,10 +325,20 @@ def promote(
     store: ArtifactStore,
     tracker: Tracker,
     ledger: Path,
+    lessons: Lessons | None = None,
 ) -> PromotionDecision:
     """Decide whether the version becomes champion, and say why. Safe to repeat."""
     decision = promote_model(
-        registered, model, evaluation, tokens, corpus, recipe=recipe, store=store, tracker=tracker, ledger=ledger
+        registered,
+        model,
+        evaluation,
+        tokens,
+        corpus,
+        recipe=recipe,
+        store=store,
+        tracker=tracker,
+        ledger=ledger,
+        lessons=lessons,
     )
     create_markdown_artifact(decision_page(decision), key="promotion", description=f"Version {decision.version}")
     return decision
@@ -351,7 +365,7 @@ def champion_bundle(tracker: Tracker, name: str, folder: Path, version: str | No
         Bundle.load(bundle)
     except (Unservable, ValueError, StopIteration) as error:
         raise NoisefoldError(
-            f"The champion {name} version {version} cannot be read ({error}).",
+            f"The registered model {name} version {version} cannot be read ({error}).",
             "Set training.warm_start to never, or move the alias champion to a version that is whole.",
         ) from error
     return str(version), bundle

@@ -23,13 +23,21 @@ from prefect import task
 from prefect.client.schemas import State
 from prefect.states import Completed
 
-from data_contracts.artifacts import EvaluationReport, RegisteredModel, TokenDataset, TrainedModel, ValidatedCorpus
+from data_contracts.artifacts import (
+    EvaluationReport,
+    Lessons,
+    RegisteredModel,
+    TokenDataset,
+    TrainedModel,
+    ValidatedCorpus,
+)
 from data_contracts.recipe import Recipe
 from lightning_modules.bundle import Bundle, save_bundle
 from tasks.model_card import example_texts, model_card
 from tasks.stage import STAGE
 from tasks.store import ArtifactStore, digest_of
-from tasks.tracking import Tracker
+from tasks.tokenize import seen_texts
+from tasks.tracking import TEACHER, Tracker
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -54,6 +62,7 @@ def register_model(
     store: ArtifactStore,
     tracker: Tracker,
     lineage: dict[str, str],
+    lessons: Lessons | None = None,
 ) -> RegisteredModel:
     """Find the version with this model's digest, or create it; `created` says which.
 
@@ -71,9 +80,11 @@ def register_model(
             created = found is None
             if found is None:
                 facts = lineage_tags(model, tokens, corpus, recipe, lineage) | {DIGEST: digest}
+                facts |= {TEACHER: str(tracker.tag(TEACHER))} if lessons else {}
                 texts = example_texts(store.open(corpus) / "corpus")
                 card = model_card(model, tokens, corpus, evaluation, recipe, facts, texts)
-                logged = log_model(tracker, staged, store.open(tokens), digest, name, facts, card, texts)
+                seen = seen_texts(store, tokens, lessons)
+                logged = log_model(tracker, staged, seen, digest, name, facts, card, texts)
                 _ensure_registered_model(tracker, name, recipe)
                 found = client.create_model_version(
                     name,
@@ -127,7 +138,7 @@ def stage_bundle(model: TrainedModel, evaluation: EvaluationReport, store: Artif
 def log_model(
     tracker: Tracker,
     staged: Path,
-    tokens: Path,
+    seen: np.ndarray,
     digest: str,
     name: str,
     facts: dict[str, str],
@@ -156,7 +167,7 @@ def log_model(
         )
     )
     folder = staged / "model"
-    build_model_folder(folder, staged / "bundle", tokens, card, texts, tracker.run_id, logged)
+    build_model_folder(folder, staged / "bundle", seen, card, texts, tracker.run_id, logged)
     outputs = client.get_run(tracker.run_id).outputs
     if logged.model_id not in {output.model_id for output in (outputs.model_outputs if outputs else [])}:
         client.log_outputs(tracker.run_id, [LoggedModelOutput(logged.model_id, step=0)])
@@ -165,7 +176,7 @@ def log_model(
 
 
 def build_model_folder(
-    folder: Path, bundle: Path, tokens: Path, card: str, texts: list[str], run_id: str, logged: LoggedModel
+    folder: Path, bundle: Path, seen: np.ndarray, card: str, texts: list[str], run_id: str, logged: LoggedModel
 ) -> None:
     """Everything the model is, in MLflow's layout, checked before it goes anywhere.
 
@@ -183,7 +194,7 @@ def build_model_folder(
         shutil.copyfile(ROOT / "lightning_modules" / f"{part}.py", code / f"{part}.py")
     card_file, hashes_file = folder.parent / "MODEL_CARD.md", folder.parent / "train_texts.npy"
     card_file.write_text(card, encoding="utf-8")
-    np.save(hashes_file, np.load(tokens / "train_texts.npy", allow_pickle=False), allow_pickle=False)
+    np.save(hashes_file, seen, allow_pickle=False)
     mlflow.pyfunc.save_model(
         str(folder),
         mlflow_model=Model(artifact_path="model", run_id=run_id, model_uuid=logged.model_id, model_id=logged.model_id),
@@ -239,7 +250,7 @@ def lineage_tags(
         "bundle_digest": model.digest,
         "trained_in_run": model.run_id,
         "recipe": recipe.name,
-        "recipe_digest": digest_of(recipe.model_dump(mode="json", exclude={"execution"})),
+        "recipe_digest": digest_of(recipe.keyed({"execution"})),
         **lineage,
     }
     return {key if key.startswith("noisefold.") else f"noisefold.{key}": str(v)[:_TAG_LIMIT] for key, v in tags.items()}
@@ -307,10 +318,11 @@ def register(
     store: ArtifactStore,
     tracker: Tracker,
     lineage: dict[str, str],
+    lessons: Lessons | None = None,
 ) -> RegisteredModel | State[RegisteredModel]:
     """Find or create the registry's version of this model. Safe to repeat: the registry holds one per digest."""
     version = register_model(
-        model, tokens, corpus, evaluation, recipe=recipe, store=store, tracker=tracker, lineage=lineage
+        model, tokens, corpus, evaluation, recipe=recipe, store=store, tracker=tracker, lineage=lineage, lessons=lessons
     )
     if version.created:
         return version

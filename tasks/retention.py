@@ -26,6 +26,7 @@ from upath import UPath
 from data_contracts.artifacts import (
     Artifact,
     EvaluationReport,
+    Lessons,
     Measurement,
     RawCorpus,
     TokenDataset,
@@ -51,6 +52,7 @@ _STAGES: tuple[type[Artifact], ...] = (
     RawCorpus,
     ValidatedCorpus,
     TokenDataset,
+    Lessons,
     TrainedModel,
     EvaluationReport,
     Measurement,

@@ -17,7 +17,7 @@ from prefect.client.schemas import State
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as HFTokenizer
 
-from data_contracts.artifacts import TokenDataset, ValidatedCorpus
+from data_contracts.artifacts import Lessons, TokenDataset, ValidatedCorpus
 from data_contracts.contract import SPLITS
 from data_contracts.errors import NoisefoldError, RecipeError
 from data_contracts.recipe import BpeTokenizer, FileTokenizer, Tokenizer, TrainedTokenizer, WordPieceTokenizer
@@ -41,6 +41,7 @@ SCHEMA = pa.schema(
         ("label", pa.int32()),
     ]
 )
+TRAIN_TEXTS, TEACHER_TEXTS = "train_texts.npy", "teacher_texts.npy"  # of TokenDataset and Lessons
 _BATCH = 10_000
 
 
@@ -135,7 +136,7 @@ def write_tokens(
         for writer in writers.values():
             writer.close()
     # Which texts the model will have seen: a later promotion leaves them out of its comparison.
-    np.save(out / "train_texts.npy", np.unique(np.concatenate(train_hashes)), allow_pickle=False)
+    np.save(out / TRAIN_TEXTS, np.unique(np.concatenate(train_hashes)), allow_pickle=False)
     return {
         "digest": digest_of(
             [d.hexdigest() for d in digests.values()], tokenizer_digest, corpus.labels, config.max_length
@@ -238,6 +239,14 @@ def load_given(data: bytes, config: FileTokenizer | Any) -> HFTokenizer:
             f"Set tokenizer.max_length to {least} or more, or lower tokenizer.overlap.",
         )
     return tokenizer
+
+
+def seen_texts(store: ArtifactStore, tokens: TokenDataset, lessons: Lessons | None) -> np.ndarray:
+    """Sorted hashes of every text that a model has learnt from, itself or through its teacher."""
+    hashes = np.load(store.open(tokens) / TRAIN_TEXTS, allow_pickle=False)
+    if lessons is None:
+        return hashes
+    return np.union1d(hashes, np.load(store.open(lessons) / TEACHER_TEXTS, allow_pickle=False))
 
 
 def _batches(folder: Path) -> Iterator[pa.Table]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 RUN_KEY, OWNER = "noisefold.run_key", "noisefold.owner"
 WARM_START = "noisefold.warm_start"  # the champion's version that a run started from
+TEACHER = "noisefold.teacher"  # NAME/VERSION that a run learns from
 ARTIFACT = "noisefold.artifact."  # and a stage's name: the key of the artifact that the run has of it
 _TABLES = "mlflow.loggedArtifacts"  # by which MLflow knows its tables
 PROBE_SECONDS = 3.0
@@ -134,7 +135,7 @@ def open_tracker(settings: Settings, recipe: Recipe, fingerprint: str, tags: dic
         RecipeError: its backbone or tokenizer cannot be read.
     """
     # Fingerprint and content stand for source, backbone and tokenizer: a run is the same wherever they are mounted.
-    sections = recipe.model_dump(mode="json", exclude={"execution", "source"})
+    sections = recipe.keyed({"execution", "source"})
     sections |= {"model": by_content(recipe.model), "tokenizer": tokenizer_by_content(recipe.tokenizer)}
     run_key = digest_of("run", sections, fingerprint)
     tracker = open_run(

@@ -21,9 +21,9 @@ from prefect import task
 from prefect.client.schemas import State
 from upath import UPath
 
-from data_contracts.artifacts import TokenDataset, TrainedModel
+from data_contracts.artifacts import Lessons, TokenDataset, TrainedModel
 from data_contracts.errors import TrainingError
-from data_contracts.recipe import ExecutionConfig, ModelConfig, TrainingConfig
+from data_contracts.recipe import ExecutionConfig, ModelConfig, TeacherConfig, TrainingConfig
 from lightning_modules.backbone import by_content
 from tasks.progress import report, tell
 from tasks.stage import STAGE, Interrupted, settle
@@ -46,13 +46,15 @@ def train(
     store: ArtifactStore,
     tracker: Tracker,
     warm_start: Path | None = None,
+    lessons: Lessons | None = None,
+    teacher: TeacherConfig | None = None,
 ) -> TrainedModel | State[TrainedModel]:
-    """Train, keep the best epoch by `training.monitor`, fold the noise away.
+    """Train, from labels and a teacher's lessons where there are any; keep the best epoch, fold the noise away.
 
     Effects: checkpoints in the work folder, metric points in the MLflow run, the bundle below the store's key.
     Safe to repeat: an interrupted training resumes, and its metric points are delivered once.
     """
-    outcome = train_model(tokens, model, training, execution, store, tracker, warm_start)
+    outcome = train_model(tokens, model, training, execution, store, tracker, warm_start, lessons, teacher)
     trained = outcome.manifest
     tracker.set_tags({"noisefold.trained_in_run": trained.run_id, "noisefold.bundle_digest": trained.digest})
     return settle(outcome)
@@ -66,6 +68,8 @@ def train_model(
     store: ArtifactStore,
     tracker: Tracker,
     warm_start: Path | None = None,
+    lessons: Lessons | None = None,
+    teacher: TeacherConfig | None = None,
 ) -> Outcome[TrainedModel]:
     """Train in a child process, or find that this training was done already.
 
@@ -77,6 +81,8 @@ def train_model(
         raise TrainingError(
             "The train split has one label only.", "A classifier needs two or more; check the contract."
         )
+
+    rows = tokens.windows["train"] + (lessons.rows_out - lessons.rows_in if lessons else 0)
 
     def build(workspace: Workspace) -> dict[str, Any]:
         spec = {
@@ -92,6 +98,8 @@ def train_model(
             "work": str(workspace.keep),
             "out": str(workspace.out),
             "warm_start": str(warm_start) if warm_start else None,
+            "lessons": str(store.open(lessons) / "lessons.parquet") if lessons else None,
+            "teacher_weight": teacher.weight if teacher else 0.0,
         }
         forwarder = Forwarder(workspace.keep / "metrics.jsonl", tracker)
         with forwarder:
@@ -99,8 +107,8 @@ def train_model(
         forwarder.deliver()  # what is left; a server that is still away fails this attempt, and nothing is lost
         return {
             "digest": result["bundle_digest"],
-            "rows_in": tokens.windows["train"],
-            "rows_out": tokens.windows["train"],
+            "rows_in": rows,
+            "rows_out": rows,
             "run_id": tracker.run_id,
             "best_epoch": result["best_epoch"],
             "epochs": result["epochs"],
@@ -109,12 +117,17 @@ def train_model(
             "parameters": result["parameters"],
             "cpu_seconds": round(result["cpu_seconds"], 2),
             "warm_started_from": bundle_digest_of(warm_start) if warm_start else None,
+            "taught_by": lessons.teacher if lessons else None,
         }
 
+    inputs = [tokens.digest, bundle_digest_of(warm_start) if warm_start else ""]
+    config = {"model": by_content(model), "training": training.keyed()}
+    if lessons is not None and teacher is not None:
+        inputs, config = [*inputs, lessons.digest], {**config, "teacher_weight": teacher.weight}
     return store.once(
         TrainedModel,
-        inputs=[tokens.digest, bundle_digest_of(warm_start) if warm_start else ""],
-        config={"model": by_content(model), "training": training.keyed()},
+        inputs=inputs,
+        config=config,
         version=VERSION,
         build=build,
     )

@@ -53,6 +53,8 @@ def main(spec_file: str) -> int:
                 out=Path(spec["out"]),
                 on_progress=emit,
                 warm_start=Path(spec["warm_start"]) if spec["warm_start"] else None,
+                lessons=Path(spec["lessons"]) if spec["lessons"] else None,
+                teacher_weight=spec["teacher_weight"],
             )
         except NoisefoldError as error:
             emit({"event": "error", "cause": error.cause, "remedy": error.remedy})

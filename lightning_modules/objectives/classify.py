@@ -41,12 +41,14 @@ class Classification:
         return rows
 
     def loss(self, logits_BC: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """mean_i w(y_i) * -log p(y_i | x_i).
+        """mean_i w(y_i) * -log p(y_i | x_i); where a teacher gives row i a distribution t_i, mean_i -t_i log p_i.
 
         Divided by the number of rows and not by the sum of their weights, as torch's weighted mean would: so that each
         row counts the same in whichever batch it falls.
         """
         labels = batch["labels"]
+        if "targets" in batch:
+            return F.cross_entropy(logits_BC, batch["targets"])
         if self.class_weights is None:
             return F.cross_entropy(logits_BC, labels)
         weights = self.class_weights.to(logits_BC.device)

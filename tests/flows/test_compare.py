@@ -81,6 +81,7 @@ def test_relative_paths_of_variants_and_predictions_start_at_the_grid(tmp_path):
         ({"recipe": None}, "recipe"),
         ({"recipe": {**RECIPE, "training": {"max_epoch": 1}}}, "grid.yaml, recipe: training.max_epoch: unknown key"),
         ({"recipe": {**RECIPE, "training": {"warm_start": "champion"}}}, "recipe: training.warm_start must be never"),
+        ({"recipe": {**RECIPE, "teacher": {"model": "m"}}}, "recipe: teacher.version must be a number: every cell"),
         ({"variants": {"a": {"model.encoder.hidden": 4}}}, "variants: a: model.encoder.hidden: unknown key"),
         ({"variants": {"a": {"source.rows": 500}}}, "variants: a: source.rows: a variant may change tokenizer, model"),
         ({"variants": {"a": {"contract": "trec"}}}, "the rows and the rest are the same for all"),

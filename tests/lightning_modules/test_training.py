@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -493,6 +494,54 @@ def test_warm_started_training_begins_where_the_champion_ended(
     warm = fit(**arguments, **settings, work=tmp_path / "w", out=tmp_path / "o", warm_start=folder / "out" / "bundle")
     assert warm.best_macro_f1 == pytest.approx(first.best_macro_f1, abs=0.05)
     assert warm.history[0]["val/nll"] < cold.history[0]["val/nll"] - 0.1
+
+
+def lessons_that_turn_labels(arguments: dict[str, Any], path: Path) -> Path:
+    """A teacher that gives each document the class after its own, and knows a text of its own for each class."""
+    table = pq.read_table(arguments["token_folder"] / "train.parquet", columns=["id", "label"])
+    label_of = dict(zip(table["id"].to_pylist(), table["label"].to_pylist(), strict=True))
+    rows = [(name, 0, "", (label + 1) % 3) for name, label in label_of.items()]
+    rows += [(name, 1, ("bad", "good", "table")[label], (label + 1) % 3) for name, label in label_of.items()]
+    sure = np.log(np.full((3, 3), 0.01) + np.eye(3) * 0.97)
+    columns = {
+        "id": pa.array([row[0] for row in rows]),
+        "variant": pa.array([row[1] for row in rows], pa.int32()),
+        "text": pa.array([row[2] for row in rows]),
+        "log_proba": pa.array([sure[row[3]] for row in rows], pa.list_(pa.float32())),
+    }
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def test_a_student_learns_what_its_teacher_says(arguments: dict[str, Any], tmp_path: Path) -> None:
+    lessons = lessons_that_turn_labels(arguments, tmp_path / "lessons.parquet")
+    settings = {"model": model("tanh", "none"), "training": training(max_epochs=6, patience=9, monitor="val/nll")}
+
+    def says(weight: float) -> list[str]:
+        place = {"work": tmp_path / f"w{weight}", "out": tmp_path / f"o{weight}"}
+        fit(**arguments, **settings, **place, lessons=lessons, teacher_weight=weight)
+        bundle = Bundle.load(place["out"] / "bundle")
+        return [bundle.labels[k] for k in bundle.predict_proba(["bad", "good", "table"]).argmax(axis=1)]
+
+    turned = ["positive", "neither", "negative"]
+    assert says(1.0) == turned
+    assert says(0.1) == turned, "of texts that have no label the teacher alone is believed"
+
+
+@pytest.mark.usefixtures("every_step_reports")
+def test_resume_is_exact_with_a_teacher_and_takes_no_checkpoint_of_another(
+    arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    lessons = lessons_that_turn_labels(arguments, tmp_path / "lessons.parquet")
+    settings = {"model": model("tanh"), "training": training(), "lessons": lessons, "teacher_weight": 0.5}
+    expected = fit(**arguments, **settings, work=tmp_path / "w1", out=tmp_path / "o1")
+    with pytest.raises(Interrupted):
+        fit(**{**arguments, "on_progress": interrupted_at(23)}, **settings, work=tmp_path / "w2", out=tmp_path / "o2")
+    assert fit(**arguments, **settings, work=tmp_path / "w2", out=tmp_path / "o2") == expected
+    heard: list[dict[str, Any]] = []
+    other = {**settings, "teacher_weight": 0.6}
+    fit(**{**arguments, "on_progress": heard.append}, **other, work=tmp_path / "w2", out=tmp_path / "o3")
+    assert "resumed" not in {event["event"] for event in heard}
 
 
 def test_a_loss_that_is_no_number_is_named(arguments: dict[str, Any], tmp_path: Path) -> None:

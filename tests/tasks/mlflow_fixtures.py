@@ -18,7 +18,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from data_contracts.artifacts import EvaluationReport, TokenDataset, TrainedModel, ValidatedCorpus
+from data_contracts.artifacts import (
+    EvaluationReport,
+    Lessons,
+    RegisteredModel,
+    TokenDataset,
+    TrainedModel,
+    ValidatedCorpus,
+)
 from data_contracts.recipe import EvaluationConfig, Recipe, WordTokenizer, parse_recipe
 from lightning_modules.bundle import load_tokenizer, save_bundle
 from lightning_modules.network import TextNetwork, build_network
@@ -61,7 +68,9 @@ class World:
         settings = EvaluationConfig(**{"bootstrap_samples": 100, **config})
         return evaluate_model(model, self.tokens, self.corpus, settings, self.store).manifest
 
-    def register(self, model: TrainedModel, report: EvaluationReport, **lineage: str):
+    def register(
+        self, model: TrainedModel, report: EvaluationReport, lessons: Lessons | None = None, **lineage: str
+    ) -> RegisteredModel:
         from tasks.register import register_model
 
         return register_model(
@@ -73,6 +82,7 @@ class World:
             store=self.store,
             tracker=self.tracker,
             lineage={"git_commit": "0" * 40, "prefect_flow_run_id": "flow-run-1", **lineage},
+            lessons=lessons,
         )
 
     def with_recipe(self, **sections: Any) -> World:

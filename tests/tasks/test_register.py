@@ -18,6 +18,7 @@ from lightning_modules.bundle import Bundle
 from tasks.model_card import example_texts, model_card, script
 from tasks.register import build_model_folder, check_model_folder, quiet_mlflow
 from tasks.serve_check import inspect
+from tasks.tokenize import seen_texts
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
     from tests.tasks.mlflow_fixtures import World
@@ -161,7 +162,9 @@ def test_folder_with_a_possible_pickle_is_refused(world: World, tmp_path: Path) 
     logged = world.tracker.client.create_logged_model(world.tracker.experiment_id, name="m")
     folder = tmp_path / "model"
     with quiet_mlflow():
-        build_model_folder(folder, bundle, world.store.open(world.tokens), "card", ["a"], world.tracker.run_id, logged)
+        build_model_folder(
+            folder, bundle, seen_texts(world.store, world.tokens, None), "card", ["a"], world.tracker.run_id, logged
+        )
     check_model_folder(folder)
     for name in ("python_model.pkl", "weights.bin", "code/x.PT"):
         (folder / name).write_bytes(b"")

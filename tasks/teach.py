@@ -1,0 +1,232 @@
+"""teach: what a registered model says of the train texts, and of texts made up from them, for `train` to learn.
+
+A large model distils into a small one (Hinton 2015, https://arxiv.org/abs/1503.02531): the small one learns the large
+one's probabilities, on more texts than there are labels for. Asking the large one is the dear part, so its answers are
+an artifact of their own, which every seed and every student of the same rows shares; and what an attempt has asked, no
+later attempt asks again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from prefect import task
+from prefect.client.schemas import State
+
+from data_contracts.artifacts import Lessons, ValidatedCorpus
+from data_contracts.contract import SPLITS
+from data_contracts.errors import NoisefoldError, RecipeError
+from data_contracts.recipe import TeacherConfig
+from data_contracts.text import text_hash
+from data_contracts.variants import Variants
+from lightning_modules.bundle import Bundle
+from tasks.parquet_parts import read_parts
+from tasks.progress import report, tell
+from tasks.promote import champion_bundle
+from tasks.stage import STAGE, settle
+from tasks.store import ArtifactStore, Outcome, RowDigest, Workspace
+from tasks.tokenize import TEACHER_TEXTS
+from tasks.tracking import TEACHER, Tracker
+from tasks.train import bundle_digest_of
+
+VERSION = 1
+SCHEMA = pa.schema(
+    [("id", pa.string()), ("variant", pa.int32()), ("text", pa.string()), ("log_proba", pa.list_(pa.float32()))]
+)
+MOST_SEEN = 0.01  # share of the valid or test rows that a teacher may have been trained on
+_PART = 200  # train texts whose answers are saved together
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A version of a registered model, as a folder that holds its bundle and the hashes of its train texts."""
+
+    name: str
+    version: str
+    bundle: Path
+
+    @property
+    def texts(self) -> Path:
+        return self.bundle.parent / "train_texts.npy"
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.version}"
+
+
+@task(name="teach", **STAGE)
+def teach(
+    corpus: ValidatedCorpus, config: TeacherConfig, teacher: Teacher, store: ArtifactStore, tracker: Tracker
+) -> Lessons | State[Lessons]:
+    """Ask the teacher about the train texts and their variants.
+
+    Effects: Parquet below the store's key, manifest last; figures as `teach/…` in the MLflow run. Safe to repeat: an
+    interrupted attempt leaves the answers it had.
+    """
+    outcome = teach_corpus(corpus, config, teacher, store)
+    lessons = outcome.manifest
+    seen = {f"teach/seen_{split}_rows": lessons.seen[split] for split in ("valid", "test")}
+    figures = {"teach/texts": lessons.rows_out, "teach/agreement": lessons.agreement}
+    tracker.log_metrics({**figures, "teach/confidence": lessons.confidence, **seen})
+    tracker.set_tags({"noisefold.teacher_digest": lessons.teacher})
+    tell("teach", f"{teacher} agrees with {lessons.agreement:.1%} of the train labels.")
+    if lessons.seen["test"]:
+        tell("teach", f"It was trained on {lessons.seen['test']:,} of the test rows; promotion leaves them out.")
+    return settle(outcome)
+
+
+def teach_corpus(
+    corpus: ValidatedCorpus, config: TeacherConfig, teacher: Teacher, store: ArtifactStore
+) -> Outcome[Lessons]:
+    """The teacher's log-probabilities of every train text and `variants` texts made up from each.
+
+    Raises:
+        RecipeError: where it does not know a label of the contract, or was trained on the rows it is measured on.
+    """
+
+    def build(workspace: Workspace) -> dict[str, Any]:
+        bundle, folder = Bundle.load(teacher.bundle), store.open(corpus) / "corpus"
+        if unknown := sorted(set(corpus.labels) - set(bundle.labels)):
+            raise RecipeError(
+                f"The teacher {teacher} does not know the label {unknown[0]!r}"
+                + (f" and {len(unknown) - 1} more of the contract's." if len(unknown) > 1 else "."),
+                "Give teacher.model a model that was trained for the same labels.",
+            )
+        train, seen = _read(folder, np.load(teacher.texts, allow_pickle=False), teacher)
+        _ask(bundle, corpus.labels, train, config, workspace.keep / "answers")
+        np.save(workspace.out / TEACHER_TEXTS, np.load(teacher.texts, allow_pickle=False), allow_pickle=False)
+        facts = _gather(workspace.keep / "answers", workspace.out, train, corpus.labels)
+        return {
+            **facts,
+            "rows_in": train.num_rows,
+            "labels": corpus.labels,
+            "teacher": bundle_digest_of(teacher.bundle),
+            "seen": seen,
+        }
+
+    return store.once(
+        Lessons,
+        inputs=[corpus.digest, bundle_digest_of(teacher.bundle)],
+        config=config.model_dump(mode="json", include={"variants", "seed"}),
+        version=VERSION,
+        build=build,
+    )
+
+
+def _read(folder: Path, known: np.ndarray, teacher: Teacher) -> tuple[pa.Table, dict[str, int]]:
+    """The train rows, and how many rows of each split the teacher was trained on."""
+    train: list[pa.Table] = []
+    rows: dict[str, int] = dict.fromkeys(SPLITS, 0)
+    seen: dict[str, int] = dict.fromkeys(SPLITS, 0)
+    for batch in read_parts(folder, 10_000, ["id", "text", "label", "split"]):
+        for split in SPLITS:
+            part = batch.filter(pa.compute.equal(batch["split"], split))
+            hashes = np.fromiter(map(text_hash, part["text"].to_pylist()), np.uint64, part.num_rows)
+            rows[split] += part.num_rows
+            seen[split] += int(np.isin(hashes, known).sum())
+            if split == "train":
+                train.append(part.select(["id", "text", "label"]))
+    for split in ("valid", "test"):
+        if seen[split] > MOST_SEEN * rows[split]:
+            raise RecipeError(
+                f"The teacher {teacher} was trained on {seen[split]:,} of the {rows[split]:,} {split} rows, so figures "
+                "on them would say nothing.",
+                "Train it on the same source with the same splits.",
+            )
+    return pa.concat_tables(train), seen
+
+
+def _ask(bundle: Bundle, labels: tuple[str, ...], train: pa.Table, config: TeacherConfig, answers: Path) -> None:
+    """A file of answers for each `_PART` train texts; those that are there already are not asked for again."""
+    answers.mkdir(parents=True, exist_ok=True)
+    if torch.cuda.is_available():
+        bundle.network.to("cuda")
+    columns = [bundle.labels.index(label) for label in labels]
+    ids, texts = train["id"].to_pylist(), train["text"].to_pylist()
+    variants = Variants(texts, config.seed)
+    for number, first in enumerate(range(0, len(texts), _PART)):
+        file = _part(answers, number)
+        if not file.exists():
+            rows = [
+                (ids[i], variant, text)
+                for i in range(first, min(first + _PART, len(texts)))
+                for variant, text in enumerate([texts[i], *variants.of(i, config.variants)])
+            ]
+            log_proba = bundle.log_proba_of_windows(*bundle.encode([text for _, _, text in rows])) / bundle.temperature
+            log_proba = log_proba[:, columns]
+            log_proba -= np.logaddexp.reduce(log_proba, axis=1, keepdims=True)  # among the labels of the contract
+            table = pa.table([*map(list, zip(*rows, strict=True)), list(log_proba.astype(np.float32))], schema=SCHEMA)
+            partial = file.with_suffix(".tmp")
+            pq.write_table(table, partial, compression="zstd")
+            os.replace(partial, file)
+        report("teach", min(first + _PART, len(texts)), len(texts))
+
+
+def _gather(answers: Path, out: Path, train: pa.Table, labels: tuple[str, ...]) -> dict[str, Any]:
+    """All answers in one file, and what the manifest says of them."""
+    digest, class_of = RowDigest(SCHEMA.names), {label: index for index, label in enumerate(labels)}
+    truth = np.array([class_of[label] for label in train["label"].to_pylist()])
+    says, confident = np.empty(len(truth), np.int64), {"rows": [0, 0.0], "variants": [0, 0.0]}
+    done = 0
+    with pq.ParquetWriter(out / "lessons.parquet", SCHEMA, compression="zstd") as writer:
+        for table in _tables(answers):
+            digest.update(table)
+            writer.write_table(table)
+            proba = np.exp(table["log_proba"].combine_chunks().flatten().to_numpy().reshape(-1, len(labels)))
+            own = table["variant"].to_numpy() == 0
+            says[done : done + own.sum()] = proba[own].argmax(axis=1)
+            done += int(own.sum())
+            for name, some in (("rows", own), ("variants", ~own)):
+                confident[name][0] += int(some.sum())
+                confident[name][1] += float(proba[some].max(axis=1).sum())
+    count, total = confident["variants"] if confident["variants"][0] else confident["rows"]
+    return {
+        "digest": digest.hexdigest(labels),
+        "rows_out": digest.rows,
+        "agreement": float((says == truth).mean()),
+        "confidence": total / count,
+    }
+
+
+def _tables(answers: Path) -> Iterator[pa.Table]:
+    number = 0
+    while (file := _part(answers, number)).exists():
+        yield pq.read_table(file)
+        number += 1
+
+
+def _part(answers: Path, number: int) -> Path:
+    return answers / f"part-{number:05d}.parquet"
+
+
+def find_teacher(config: TeacherConfig, tracker: Tracker, fetched: Path) -> Teacher:
+    """The version to learn from; pinned in the run, so that a rerun learns from the same one.
+
+    Raises:
+        RecipeError: the registry has no such model, or no champion of it, or its files are gone or damaged.
+    """
+    pinned = tracker.tag(TEACHER)
+    pinned = pinned.rpartition("/")[2] if pinned and pinned.startswith(f"{config.model}/") else None
+    version = str(config.version) if config.version else pinned
+    remedy = "Train the teacher first, with `noisefold retrain` and its own recipe, or correct the section teacher."
+    try:
+        found = champion_bundle(tracker, config.model, fetched, version=version)
+    except NoisefoldError as error:
+        raise RecipeError(error.cause, remedy) from error
+    if found is None:
+        raise RecipeError(f"There is no champion of {config.model} to learn from.", remedy)
+    tracker.set_tags({TEACHER: f"{config.model}/{found[0]}"})
+    return Teacher(config.model, *found)
+
+
+def fetched_teacher(config: TeacherConfig, fetched: Path) -> Teacher | None:
+    """A version that was fetched before, without a look at the registry."""
+    bundle = next((fetched / f"{config.model}-{config.version}").glob("files/**/artifacts/bundle"), None)
+    return None if bundle is None else Teacher(config.model, str(config.version), bundle)

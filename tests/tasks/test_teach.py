@@ -1,0 +1,164 @@
+"""A teacher's answers: of the right texts, asked for once, and never of rows that it was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_contracts.artifacts import Lessons
+from data_contracts.errors import RecipeError
+from data_contracts.recipe import TeacherConfig
+from data_contracts.text import text_hash
+from lightning_modules.bundle import Bundle, save_bundle
+from tasks import teach as module
+from tasks.serve_check import fetch_version
+from tasks.store import ArtifactStore
+from tasks.teach import Teacher, fetched_teacher, find_teacher, teach_corpus
+from tasks.tokenize import seen_texts
+
+if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
+    from tests.tasks.mlflow_fixtures import World
+
+pytest_plugins = ["tests.tasks.mlflow_fixtures"]
+CONFIG = TeacherConfig(model="large", variants=2)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    """Its own, so that no test finds the answers of another."""
+    return ArtifactStore(str(tmp_path / "artifacts"), tmp_path / "work")
+
+
+def teacher_of(world: World, folder: Path, texts: list[str], labels: tuple[str, ...] | None = None) -> Teacher:
+    """The world's model, trained on `texts` as its version says, telling `labels` apart."""
+    trained = Bundle.load(world.store.open(world.model()) / "bundle")
+    settings = {"max_length": trained.max_length, "overlap": trained.overlap}
+    save_bundle(
+        folder / "bundle",
+        trained.network,
+        tokenizer_json=trained.tokenizer_json,
+        labels=labels or trained.labels,
+        **settings,
+    )
+    hashes = np.unique(np.fromiter(map(text_hash, texts), np.uint64, len(texts)))
+    np.save(folder / "train_texts.npy", hashes, allow_pickle=False)
+    return Teacher("large", "1", folder / "bundle")
+
+
+def rows_of(world: World, split: str) -> pa.Table:
+    return pq.read_table(world.store.open(world.corpus) / "corpus", filters=[("split", "==", split)])
+
+
+def read(store: ArtifactStore, lessons: Lessons) -> pa.Table:
+    return pq.read_table(store.open(lessons) / "lessons.parquet")
+
+
+def test_every_train_row_and_its_variants_have_the_teachers_probabilities(world: World, store, tmp_path) -> None:
+    train = rows_of(world, "train")
+    teacher = teacher_of(world, tmp_path, train["text"].to_pylist())
+    lessons = teach_corpus(world.corpus, CONFIG, teacher, store).manifest
+    table = read(store, lessons)
+    assert (lessons.rows_in, lessons.rows_out) == (train.num_rows, 3 * train.num_rows)
+    own = table.filter(pa.compute.equal(table["variant"], 0))
+    assert own.select(["id", "text"]).to_pydict() == train.select(["id", "text"]).to_pydict()
+    bundle = Bundle.load(teacher.bundle)
+    expected = bundle.predict_proba(table["text"].to_pylist())
+    found = np.exp(np.stack(table["log_proba"].to_pylist()))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    right = expected[table["variant"].to_numpy() == 0].argmax(1) == [
+        bundle.labels.index(label) for label in train["label"].to_pylist()
+    ]
+    assert lessons.agreement == pytest.approx(right.mean())
+    assert lessons.seen == {"train": train.num_rows, "valid": 0, "test": 0}
+    assert teach_corpus(world.corpus, CONFIG, teacher, store).cached
+
+
+def test_weight_is_no_part_of_what_is_asked(world: World, store, tmp_path) -> None:
+    teacher = teacher_of(world, tmp_path, [])
+    teach_corpus(world.corpus, CONFIG, teacher, store)
+    assert teach_corpus(world.corpus, CONFIG.model_copy(update={"weight": 0.9}), teacher, store).cached
+    assert not teach_corpus(world.corpus, CONFIG.model_copy(update={"variants": 1}), teacher, store).cached
+
+
+def test_an_interrupted_attempt_asks_no_text_again(world: World, store, tmp_path, monkeypatch) -> None:
+    teacher = teacher_of(world, tmp_path, [])
+    whole = teach_corpus(world.corpus, CONFIG, teacher, ArtifactStore(str(tmp_path / "b"), tmp_path / "c")).manifest
+    monkeypatch.setattr(module, "_PART", 50)
+    asked: list[str] = []
+    encode = Bundle.encode
+
+    def dying(self: Bundle, texts: list[str]) -> Any:
+        asked.extend(texts if len(texts) > 1 else ())  # one alone is the bundle's own look at its tokenizer
+        if len(asked) == 450:
+            raise OSError("the disk is gone")
+        return encode(self, texts)
+
+    monkeypatch.setattr(Bundle, "encode", dying)
+    with pytest.raises(OSError, match="gone"):
+        teach_corpus(world.corpus, CONFIG, teacher, store)
+    asked[:] = ["again"]
+    lessons = teach_corpus(world.corpus, CONFIG, teacher, store).manifest
+    assert len(asked) - 1 == whole.rows_out - 300, "two parts were there"
+    assert (
+        read(store, lessons)
+        .select(["id", "variant", "text"])
+        .equals(pq.read_table(Path(whole.uri) / "lessons.parquet", columns=["id", "variant", "text"]))
+    )
+
+
+def test_a_teacher_that_lacks_a_label_is_refused_by_name(world: World, store, tmp_path) -> None:
+    teacher = teacher_of(world, tmp_path, [], labels=("negative", "positive", "neither"))
+    with pytest.raises(RecipeError, match="large version 1 does not know the label '没有意见'"):
+        teach_corpus(world.corpus, CONFIG, teacher, store)
+
+
+def test_a_teacher_that_was_trained_on_rows_it_is_measured_on_is_refused(world: World, store, tmp_path) -> None:
+    train, test = (rows_of(world, split)["text"].to_pylist() for split in ("train", "test"))
+    with pytest.raises(RecipeError, match=r"was trained on 5 of the \d+ test rows"):
+        teach_corpus(world.corpus, CONFIG, teacher_of(world, tmp_path / "a", [*train, *test[:5]]), store)
+    lessons = teach_corpus(world.corpus, CONFIG, teacher_of(world, tmp_path / "b", [*train, test[0]]), store).manifest
+    assert lessons.seen["test"] == 1, "one in a hundred is told, and left out by promotion"
+    assert text_hash(test[0]) in seen_texts(store, world.tokens, lessons)
+
+
+def test_the_version_is_pinned_in_the_run_and_found_again_without_the_registry(world: World, tmp_path) -> None:
+    model = world.model()
+    world.tracker.client.set_registered_model_alias(
+        world.recipe.model_name, "champion", world.register(model, world.evaluate(model)).version
+    )
+    config = TeacherConfig(model=world.recipe.model_name)
+    found = find_teacher(config, world.tracker, tmp_path)
+    assert world.tracker.tag("noisefold.teacher") == f"{world.recipe.model_name}/1"
+    other = world.model(quality=0.5)
+    world.tracker.client.set_registered_model_alias(
+        world.recipe.model_name, "champion", world.register(other, world.evaluate(other)).version
+    )
+    assert find_teacher(config, world.tracker, tmp_path) == found, "a rerun learns from the same version"
+    assert fetched_teacher(config.model_copy(update={"version": 1}), tmp_path) == found
+    assert fetched_teacher(config.model_copy(update={"version": 2}), tmp_path) is None
+
+
+def test_a_teacher_that_is_not_there_is_told_with_a_remedy(world: World, tmp_path) -> None:
+    with pytest.raises(RecipeError, match="no champion of nobody to learn from") as told:
+        find_teacher(TeacherConfig(model="nobody"), world.tracker, tmp_path)
+    assert "Train the teacher first" in told.value.remedy
+    with pytest.raises(RecipeError, match="nobody version 3 cannot be read"):
+        find_teacher(TeacherConfig(model="nobody", version=3), world.tracker, tmp_path)
+
+
+def test_a_version_carries_what_its_teacher_was_trained_on(world: World, store, tmp_path) -> None:
+    test = rows_of(world, "test")["text"].to_pylist()
+    lessons = teach_corpus(world.corpus, CONFIG, teacher_of(world, tmp_path / "t", [test[0]]), world.store).manifest
+    model = world.model(nudge=0.25)
+    world.tracker.set_tags({"noisefold.teacher": "large/1"})
+    registered = world.register(model, world.evaluate(model), lessons=lessons)
+    folder = fetch_version(world.tracker.client, registered.name, registered.version, tmp_path)
+    hashes = np.load(folder / "artifacts" / "train_texts.npy", allow_pickle=False)
+    assert text_hash(test[0]) in hashes and text_hash(rows_of(world, "train")["text"][0].as_py()) in hashes
+    tags = world.tracker.client.get_model_version(registered.name, registered.version).tags
+    assert tags["noisefold.teacher"] == "large/1"
