@@ -78,6 +78,7 @@ def test_a_backbone_that_knows_the_language_is_fine_tuned(tmp_path: Path, backbo
     content = yaml.safe_load(suggest(data, "--backbone", str(backbone)).read_text(encoding="utf-8"))
     assert content["model"]["encoder"] == {"kind": "pretrained", "path": "backbone"}
     assert content["model"]["reparameterization"]["kind"] == "low_rank"
+    assert content["model"]["reparameterization"]["noise"]["kind"] == "multiplicative_noise"
 
 
 def test_for_many_rows_a_backbone_gives_its_token_vectors_alone(tmp_path: Path, backbone: Path) -> None:
