@@ -42,7 +42,6 @@ from tasks.progress import State, report  # noqa: E402
 from tasks.settings import Settings  # noqa: E402
 from tasks.stage import STAGE, Interrupted  # noqa: E402
 from tasks.store import digest_of  # noqa: E402
-from tasks.teach import find_teacher  # noqa: E402
 from tasks.tokenize import tokenize  # noqa: E402
 from tasks.tracking import RUN_KEY, Tracker, log_params, log_recipe, open_run  # noqa: E402
 from tasks.train import train  # noqa: E402
@@ -121,7 +120,7 @@ class Grid(Run):
         teachers = {str(one): one for cell in cells if (one := self.comparison.recipe_of(cell).teacher) is not None}
         for teacher in teachers.values():
             with suppress(NoisefoldError):
-                find_teacher(teacher, self.tracker, self.fetched)
+                self.find_teacher(teacher, self.tracker)
 
     @contextmanager
     def cell(self, cell: Cell) -> Iterator[Tracker | None]:

@@ -29,7 +29,7 @@ from data_contracts.artifacts import (
     ValidatedCorpus,
 )
 from data_contracts.errors import stop_signal
-from data_contracts.recipe import Recipe
+from data_contracts.recipe import Recipe, TeacherConfig
 from data_contracts.urls import redacted, shown_url
 from flows.signals import dropped_are_sent_again
 from tasks.dead_runs import close_left
@@ -44,7 +44,7 @@ from tasks.scratch import scratch
 from tasks.settings import Settings
 from tasks.stage import STAGE, Interrupted, healing
 from tasks.store import ArtifactStore
-from tasks.teach import find_teacher, teach
+from tasks.teach import Teacher, find_teacher, teach
 from tasks.tracking import ARTIFACT, OWNER, WARM_START, Tracker, connect, git_commit, open_tracker
 
 GRACE_SECONDS = 60.0  # for an attempt that is ended at its limit to come to its end
@@ -197,8 +197,12 @@ class Run:
         """What the recipe's teacher says of the train texts; None where it has none."""
         if recipe.teacher is None:
             return None
-        teacher = find_teacher(recipe.teacher, tracker, self.fetched)
+        teacher = self.find_teacher(recipe.teacher, tracker)
         return self(teach, corpus, recipe.teacher, teacher, self.store, tracker)
+
+    def find_teacher(self, config: TeacherConfig, tracker: Tracker) -> Teacher:
+        """Fetched from the registry, with the recipe's retries where that does not answer."""
+        return self._attempt(_find_teacher)(config, tracker, self.fetched)
 
     def warm_start(self) -> Path | None:
         """The champion's bundle where the recipe starts from it; pinned, so that a rerun starts from the same one."""
@@ -308,6 +312,11 @@ def _rows(result: Artifact | PromotionDecision) -> tuple[int, int]:
 @task(name="fingerprint", **STAGE)
 def _fingerprint(source: Any) -> str:
     return fingerprint(source)
+
+
+@task(name="find-teacher", **STAGE)
+def _find_teacher(config: TeacherConfig, tracker: Tracker, fetched: Path) -> Teacher:
+    return find_teacher(config, tracker, fetched)
 
 
 @task(name="close-dead-runs", **STAGE)

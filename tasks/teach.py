@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from prefect import task
@@ -42,7 +43,7 @@ SCHEMA = pa.schema(
     [("id", pa.string()), ("variant", pa.int32()), ("text", pa.string()), ("log_proba", pa.list_(pa.float32()))]
 )
 MOST_SEEN = 0.01  # share of the valid or test rows that a teacher may have been trained on
-_PART = 200  # train texts whose answers are saved together
+_PART = 100  # train texts whose answers are saved together
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _read(folder: Path, known: np.ndarray, teacher: Teacher) -> tuple[pa.Table, 
     seen: dict[str, int] = dict.fromkeys(SPLITS, 0)
     for batch in read_parts(folder, 10_000, ["id", "text", "label", "split"]):
         for split in SPLITS:
-            part = batch.filter(pa.compute.equal(batch["split"], split))
+            part = batch.filter(pc.equal(batch["split"], split))
             hashes = np.fromiter(map(text_hash, part["text"].to_pylist()), np.uint64, part.num_rows)
             rows[split] += part.num_rows
             seen[split] += int(np.isin(hashes, known).sum())
