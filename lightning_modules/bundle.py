@@ -171,16 +171,8 @@ class Bundle:
         Raises:
             BundleError: the tokenizer fails at one of them.
         """
-        windows: list[list[int]] = []
-        document: list[int] = []
         settings = {"prefix": self.prefix_ids, "suffix": self.suffix_ids, "unknown_id": self.facts["unknown_id"]}
-        with _readable("The tokenizer cannot encode a text"):
-            encodings = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        for index, encoding in enumerate(encodings):
-            cut = split_windows(encoding.ids, self.max_length, self.overlap, **settings)
-            windows += cut
-            document += [index] * len(cut)
-        return windows, np.asarray(document, dtype=np.int64)
+        return encode_windows(self.tokenizer, texts, self.max_length, self.overlap, **settings)
 
     @torch.inference_mode()
     def log_proba_of_windows(
@@ -226,6 +218,25 @@ class Bundle:
         scaled = self.log_proba_of_windows(*self.encode(texts)) / self.temperature
         proba = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return proba / proba.sum(axis=1, keepdims=True)
+
+
+def encode_windows(
+    tokenizer: Tokenizer, texts: Sequence[str], max_length: int, overlap: int, **settings: Any
+) -> tuple[list[list[int]], np.ndarray]:
+    """Windows of token ids, and for each window the index of its text; `settings` are those of `split_windows`.
+
+    Raises:
+        BundleError: the tokenizer fails at one of the texts.
+    """
+    windows: list[list[int]] = []
+    document: list[int] = []
+    with _readable("The tokenizer cannot encode a text"):
+        encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    for index, encoding in enumerate(encodings):
+        cut = split_windows(encoding.ids, max_length, overlap, **settings)
+        windows += cut
+        document += [index] * len(cut)
+    return windows, np.asarray(document, dtype=np.int64)
 
 
 def split_windows(

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,7 +36,7 @@ from data_contracts.model_config import (
 )
 from data_contracts.recipe import TrainingConfig
 from lightning_modules.backbone import by_content, describe, is_backbone, load_weights
-from lightning_modules.bundle import load_tokenizer, save_bundle, special_ids, split_windows
+from lightning_modules.bundle import encode_windows, load_tokenizer, save_bundle, special_ids
 from lightning_modules.callbacks import Averaging, Checkpoints, KeepBest, MetricsLog, OnProgress, Recorder
 from lightning_modules.embeddings import BiasedEmbedding, load_vectors, project_vectors
 from lightning_modules.module import TextModule, frozen_state
@@ -45,7 +45,7 @@ from lightning_modules.network import TextNetwork, build_network
 from lightning_modules.objectives.classify import Classification
 from lightning_modules.pruning import compact
 from lightning_modules.reparameterizations import fold, reparameterize
-from lightning_modules.token_data import Encode, TaughtTable, TokenData
+from lightning_modules.token_data import TaughtTable, TokenData
 from lightning_modules.warm_start import warm_start as start_from
 
 # Advice of Lightning's for another way of working; each is answered here by design.
@@ -104,7 +104,9 @@ def fit(
     data = TokenData(token_folder, batch_size=training.batch_size, seed=training.seed, columns=Classification.columns)
     counts = _class_counts(data, labels)
     if lessons is not None:
-        encode = _encoder(tokenizer_json, max_length, overlap, prefix_ids, suffix_ids)
+        tokenizer = load_tokenizer(tokenizer_json)
+        around = {"prefix": prefix_ids, "suffix": suffix_ids, "unknown_id": special_ids(tokenizer)[1]}
+        encode = partial(encode_windows, tokenizer, max_length=max_length, overlap=overlap, **around)
         path = data.folder / "train.parquet"
         data.taught = TaughtTable(path, lessons, encode, num_classes=len(labels), weight=teacher_weight)
     identity = _identity(data, vocab_size, labels, tokenizer_json, max_length, model, training, warm_start)
@@ -234,24 +236,6 @@ def _start_from_vectors(
     message = f"Word vectors: {of_vocabulary:.1%} of the vocabulary, {of_tokens:.1%} of the train tokens have one."
     on_progress({"event": "note", "message": message})
     return {"train/vector_coverage_vocabulary": of_vocabulary, "train/vector_coverage_tokens": of_tokens}
-
-
-def _encoder(
-    tokenizer_json: bytes, max_length: int, overlap: int, prefix: Sequence[int], suffix: Sequence[int]
-) -> Encode:
-    """Texts to windows as the token folder has them."""
-    tokenizer = load_tokenizer(tokenizer_json)
-    unknown = special_ids(tokenizer)[1]
-
-    def encode(texts: list[str]) -> tuple[list[list[int]], np.ndarray]:
-        encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
-        cut = [
-            split_windows(one.ids, max_length, overlap, prefix=prefix, suffix=suffix, unknown_id=unknown)
-            for one in encodings
-        ]
-        return list(chain.from_iterable(cut)), np.repeat(np.arange(len(cut)), list(map(len, cut)))
-
-    return encode
 
 
 def _check_frozen(model: ModelConfig, fresh: set[str], warm_start: Path | None) -> None:

@@ -38,7 +38,6 @@ from data_contracts.artifacts import (
 )
 from data_contracts.errors import NoisefoldError
 from data_contracts.recipe import PromotionConfig, Recipe
-from data_contracts.text import text_hash
 from lightning_modules.bundle import Bundle
 from lightning_modules.objectives.metrics import paired_macro_f1_difference
 from tasks.aliases import CHAMPION, Aliases
@@ -48,7 +47,7 @@ from tasks.readable import markdown, markdown_table
 from tasks.serve_check import Unservable, check_served, fetch_version
 from tasks.stage import STAGE
 from tasks.store import ArtifactStore
-from tasks.tokenize import seen_texts
+from tasks.tokenize import seen_texts, text_hashes
 from tasks.tracking import Tracker
 
 SEED = 0
@@ -185,7 +184,7 @@ def compare(
         )
     texts, names = predictions["text"].to_pylist(), predictions["label"].to_pylist()
     known = {label: index for index, label in enumerate(shared)}
-    hashes = np.fromiter(map(text_hash, texts), np.uint64, len(texts))
+    hashes = text_hashes(texts)
     seen = np.isin(hashes, trained) | np.isin(hashes, champion.train_texts)
     rows = np.flatnonzero(~seen & np.array([name in known for name in names], dtype=bool))
     evidence: dict[str, Any] = {"rows_compared": len(rows), "rows_left_out": len(texts) - len(rows)}

@@ -26,15 +26,15 @@ from data_contracts.artifacts import Lessons, ValidatedCorpus
 from data_contracts.contract import SPLITS
 from data_contracts.errors import NoisefoldError, RecipeError
 from data_contracts.recipe import TeacherConfig
-from data_contracts.text import text_hash
 from data_contracts.variants import Variants
 from lightning_modules.bundle import Bundle
+from lightning_modules.objectives.metrics import apply_temperature
 from tasks.parquet_parts import read_parts
 from tasks.progress import report, tell
 from tasks.promote import champion_bundle
 from tasks.stage import STAGE, settle
 from tasks.store import ArtifactStore, Outcome, RowDigest, Workspace
-from tasks.tokenize import TEACHER_TEXTS
+from tasks.tokenize import TEACHER_TEXTS, text_hashes
 from tasks.tracking import TEACHER, Tracker
 from tasks.train import bundle_digest_of
 
@@ -100,9 +100,10 @@ def teach_corpus(
                 + (f" and {len(unknown) - 1} more of the contract's." if len(unknown) > 1 else "."),
                 "Give teacher.model a model that was trained for the same labels.",
             )
-        train, seen = _read(folder, np.load(teacher.texts, allow_pickle=False), teacher)
+        known = np.load(teacher.texts, allow_pickle=False)
+        train, seen = _read(folder, known, teacher)
         _ask(bundle, corpus.labels, train, config, workspace.keep / "answers")
-        np.save(workspace.out / TEACHER_TEXTS, np.load(teacher.texts, allow_pickle=False), allow_pickle=False)
+        np.save(workspace.out / TEACHER_TEXTS, known, allow_pickle=False)
         facts = _gather(workspace.keep / "answers", workspace.out, train, corpus.labels)
         return {
             **facts,
@@ -129,7 +130,7 @@ def _read(folder: Path, known: np.ndarray, teacher: Teacher) -> tuple[pa.Table, 
     for batch in read_parts(folder, 10_000, ["id", "text", "label", "split"]):
         for split in SPLITS:
             part = batch.filter(pc.equal(batch["split"], split))
-            hashes = np.fromiter(map(text_hash, part["text"].to_pylist()), np.uint64, part.num_rows)
+            hashes = text_hashes(part["text"].to_pylist())
             rows[split] += part.num_rows
             seen[split] += int(np.isin(hashes, known).sum())
             if split == "train":
@@ -160,9 +161,8 @@ def _ask(bundle: Bundle, labels: tuple[str, ...], train: pa.Table, config: Teach
                 for i in range(first, min(first + _PART, len(texts)))
                 for variant, text in enumerate([texts[i], *variants.of(i, config.variants)])
             ]
-            log_proba = bundle.log_proba_of_windows(*bundle.encode([text for _, _, text in rows])) / bundle.temperature
-            log_proba = log_proba[:, columns]
-            log_proba -= np.logaddexp.reduce(log_proba, axis=1, keepdims=True)  # among the labels of the contract
+            log_proba = bundle.log_proba_of_windows(*bundle.encode([text for _, _, text in rows]))
+            log_proba = apply_temperature(log_proba[:, columns], bundle.temperature)  # among the labels of the contract
             table = pa.table([*map(list, zip(*rows, strict=True)), list(log_proba.astype(np.float32))], schema=SCHEMA)
             partial = file.with_suffix(".tmp")
             pq.write_table(table, partial, compression="zstd")

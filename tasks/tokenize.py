@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,7 @@ def write_tokens(
                 unknowns -= table.num_rows * [*prefix, *suffix].count(unknown)  # one token may have both roles
                 long_documents += pc.sum(pc.equal(table["window"], 1)).as_py() or 0
                 if split == "train":
-                    train_hashes.append(np.fromiter(map(text_hash, texts), np.uint64, len(texts)))
+                    train_hashes.append(text_hashes(texts))
             report("tokenize", sum(documents.values()), corpus.rows_out)
     finally:
         for writer in writers.values():
@@ -239,6 +239,11 @@ def load_given(data: bytes, config: FileTokenizer | Any) -> HFTokenizer:
             f"Set tokenizer.max_length to {least} or more, or lower tokenizer.overlap.",
         )
     return tokenizer
+
+
+def text_hashes(texts: Sequence[str]) -> np.ndarray:
+    """`text_hash` of each text, as uint64 (N,)."""
+    return np.fromiter(map(text_hash, texts), np.uint64, len(texts))
 
 
 def seen_texts(store: ArtifactStore, tokens: TokenDataset, lessons: Lessons | None) -> np.ndarray:

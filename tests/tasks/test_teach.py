@@ -19,7 +19,7 @@ from tasks import teach as module
 from tasks.serve_check import fetch_version
 from tasks.store import ArtifactStore
 from tasks.teach import Teacher, fetched_teacher, find_teacher, teach_corpus
-from tasks.tokenize import seen_texts
+from tasks.tokenize import seen_texts, text_hashes
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
     from tests.tasks.mlflow_fixtures import World
@@ -45,7 +45,7 @@ def teacher_of(world: World, folder: Path, texts: list[str], labels: tuple[str, 
         labels=labels or trained.labels,
         **settings,
     )
-    hashes = np.unique(np.fromiter(map(text_hash, texts), np.uint64, len(texts)))
+    hashes = np.unique(text_hashes(texts))
     np.save(folder / "train_texts.npy", hashes, allow_pickle=False)
     return Teacher("large", "1", folder / "bundle")
 
