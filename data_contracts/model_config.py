@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -89,6 +89,13 @@ class WideFeatures(Section):
         False,
         description="The table is Naive Bayes' log ratios times what is trained (Wang & Manning 2012), so n-grams that "
         "tell classes apart by their counts learn faster. The product is what ships.",
+    )
+    share: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Of these logits in the model's, the network having the rest, and each part a loss of its own: an "
+        "ensemble of two in one network. null: the logits add up and are trained as one.",
     )
 
 
@@ -281,7 +288,14 @@ class ModelConfig(Section):
         if isinstance(encoder, PretrainedEncoder):
             if isinstance(self.reparameterization, Sparse):
                 raise ValueError("sparse is for models from scratch: a pretrained encoder keeps the sizes it has")
-            for name in ("embedding_bias", "embedding_vectors", "ngrams", "wide"):
+            for name in ("embedding_bias", "embedding_vectors"):
                 if getattr(self, name):
                     raise ValueError(f"{name} is for models from scratch: a pretrained encoder has its own embedding")
+            if self.ngrams:
+                raise ValueError("ngrams is for models from scratch: beside a pretrained encoder, n-grams go in wide")
         return self
+
+    def keyed(self) -> dict[str, Any]:
+        """This section for a cache key: without what came later and is off, so that what was trained before stands."""
+        off = self.wide is not None and self.wide.share is None
+        return self.model_dump(mode="json", exclude={"wide": {"share"}} if off else set())

@@ -170,7 +170,7 @@ def _embedding_table(folder: Path) -> Any:
 
 def by_content(model: ModelConfig) -> dict[str, Any]:
     """The model section for a cache key: its files count by what is in them, wherever they lie."""
-    section = model.model_dump(mode="json")
+    section = model.keyed()
     if isinstance(model.encoder, PretrainedConfig):
         section["encoder"]["path"] = digest(model.encoder.path)
     if model.embedding_vectors:

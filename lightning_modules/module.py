@@ -7,7 +7,7 @@ ELBO per term at beta = 1, the same under gradient accumulation and on several d
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from data_contracts.model_config import Reparameterization, Sparse, variational
 from data_contracts.recipe import TrainingConfig
+from lightning_modules.network import TextNetwork
 from lightning_modules.objectives.classify import Classification
 from lightning_modules.reparameterizations import is_noise, kl, mix, redraw, set_mode
 from lightning_modules.reparameterizations.seeds import seed_generators
@@ -28,22 +29,24 @@ class TextModule(pl.LightningModule):
     Args:
         total_steps: optimizer steps of the whole training; the schedules of learning rate and beta are shares of it.
         terms: N of KL / N.
+        wide_share: of the wide logits, where each part of the network has a loss of its own.
     """
 
     def __init__(
         self,
-        network: nn.Module,
+        network: TextNetwork,
         objective: Classification,
         reparameterization: Reparameterization,
         training: TrainingConfig,
         *,
         total_steps: int,
         terms: int,
+        wide_share: float | None = None,
     ) -> None:
         super().__init__()
         self.network, self.objective, self.config = network, objective, training
         self.noise = variational(reparameterization)
-        self.total_steps, self.terms = total_steps, terms
+        self.total_steps, self.terms, self.wide_share = total_steps, terms, wide_share
         share = self.noise.prune_until if isinstance(self.noise, Sparse) else 0.0
         self.pruning_steps = math.ceil(share * total_steps)
         self.gradient_norm = torch.zeros(())  # of the last step, before clipping
@@ -81,23 +84,33 @@ class TextModule(pl.LightningModule):
             redraw(self.network, mix(self.config.seed, self.global_step, self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        _, nll = self._step(batch)
+        nll, own = self._losses(batch)
         if self.noise is None:
-            return {"loss": nll, "nll": nll.detach()}
+            return {"loss": own, "nll": nll.detach()}
         divergence, beta = kl(self.network), self.beta
-        loss = nll + (beta / self.terms) * divergence
+        loss = own + (beta / self.terms) * divergence
         return {"loss": loss, "nll": nll.detach(), "kl": divergence.detach(), "beta": beta}
 
-    def _step(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        logits = self.network(batch["input_ids"], batch["lengths"])
-        return logits, self.objective.loss(logits, batch)
+    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """NLL of the model, and what is minimized: the same, or the sum of those of its parts, each by itself.
+
+        With logits = (1 - s) f + s g, f and g are ELBOs of their own, as they would be in two trainings.
+        """
+        ids, lengths = batch["input_ids"], batch["lengths"]
+        if self.wide_share is None:
+            nll = self.objective.loss(self.network(ids, lengths), batch)
+            return nll, nll
+        deep, wide = cast(tuple[Tensor, Tensor], self.network.parts(ids, lengths))
+        apart = (deep / (1 - self.wide_share), wide / self.wide_share)
+        own = torch.stack([self.objective.loss(logits, batch) for logits in apart]).sum()
+        return self.objective.loss((deep + wide).detach(), batch), own
 
     def on_validation_start(self) -> None:
         set_mode(self.network, "mean")
         self._outputs.clear()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        logits, _ = self._step(batch)
+        logits = self.network(batch["input_ids"], batch["lengths"])
         self._outputs.append((logits.float().cpu(), batch["labels"].cpu()))
 
     def on_validation_epoch_end(self) -> None:

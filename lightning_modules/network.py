@@ -60,12 +60,16 @@ class TextNetwork(nn.Module):
         }
 
     def forward(self, input_ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        deep_BC, wide_BC = self.parts(input_ids_BT, lengths_B)
+        return deep_BC if wide_BC is None else deep_BC + wide_BC
+
+    def parts(self, input_ids_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the logits (B, C) are the sum of: the decoder's, and those of the n-grams where there are any."""
         mask_BT = torch.arange(input_ids_BT.shape[1], device=lengths_B.device) < lengths_B.unsqueeze(1)
         document_BF = self.encoder(self.embedding(input_ids_BT), lengths_B, mask_BT)
         if self.ngrams is not None:
             document_BF = torch.cat([document_BF, self.ngrams(input_ids_BT, lengths_B)], dim=-1)
-        logits_BC = self.decoder(document_BF)
-        return logits_BC if self.wide is None else logits_BC + self.wide(input_ids_BT, lengths_B)
+        return self.decoder(document_BF), None if self.wide is None else self.wide(input_ids_BT, lengths_B)
 
 
 def build_network(description: dict[str, Any]) -> TextNetwork:

@@ -139,6 +139,7 @@ def fit(
             training,
             total_steps=training.max_epochs * steps_per_epoch,
             terms=objective.terms(len(data.trained_on)),
+            wide_share=model.wide and model.wide.share,
         )
         log = MetricsLog(work / "metrics.jsonl")
         recorder = Recorder(log, on_progress, steps_per_epoch)
@@ -192,8 +193,9 @@ def fit(
 def network_description(model: ModelConfig, vocab_size: int, num_classes: int, max_length: int) -> dict[str, Any]:
     """The sizes of the network that a recipe asks for (see `TextNetwork`)."""
     config = model.encoder
+    wide = model.wide and model.wide.model_dump()
     if isinstance(config, PretrainedEncoder):
-        return {"encoder": describe(config), "num_classes": num_classes}
+        return {"encoder": describe(config), "wide": wide, "num_classes": num_classes}
     if isinstance(config, TanhEncoder):
         encoder: dict[str, Any] = {"kind": "tanh", "hidden_size": config.hidden_size}
     elif isinstance(config, LSTMEncoder):
@@ -216,7 +218,7 @@ def network_description(model: ModelConfig, vocab_size: int, num_classes: int, m
         "embedding_dim": model.embedding_dim,
         "encoder": encoder,
         "ngrams": model.ngrams and model.ngrams.model_dump(),
-        "wide": model.wide and model.wide.model_dump(),
+        "wide": wide,
         "num_classes": num_classes,
     }
 
@@ -242,7 +244,7 @@ def _check_frozen(model: ModelConfig, fresh: set[str], warm_start: Path | None) 
     """low_rank keeps what it starts from for good, so a recipe that would freeze random weights is refused."""
     if not isinstance(model.reparameterization, LowRank) or isinstance(model.encoder, PretrainedEncoder):
         return
-    fresh = {name for name in fresh if not name.startswith("decoder.")}
+    fresh = {name for name in fresh if not name.startswith(("decoder.", "wide."))}
     if fresh:
         cause = "there is no champion" if warm_start is None else f"the champion has no {min(fresh)} of this size"
         raise TrainingError(

@@ -12,7 +12,8 @@ their noise is one draw, whatever `noise.sampling` says. Dropout acts on what th
 and of the decoder, and the whole input of an LSTM.
 
 All else is frozen (embeddings, norms, biases, layers not in `targets`), and stays so in what fold returns. A Linear
-called `decoder` directly in the module is trained whole: it is the new task's own.
+called `decoder` directly in the module, and the table of n-grams of one called `wide`, are trained whole: they are the
+new task's own.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def chosen(path: str, layer: nn.Module, config: Any) -> bool:
 
 
 def prepare(module: nn.Module, config: Any) -> None:
-    """Freeze the module, all but its decoder.
+    """Freeze the module, all but its decoder and n-grams.
 
     Raises:
         RecipeError: no layer is one to be given factors.
@@ -136,6 +137,9 @@ def prepare(module: nn.Module, config: Any) -> None:
     decoder = getattr(module, "decoder", None)
     if type(decoder) is nn.Linear:
         module.decoder = Whole(decoder.requires_grad_(), config)
+    table = getattr(getattr(module, "wide", None), "table", None)
+    if isinstance(table, nn.Module):
+        table.requires_grad_()
 
 
 def _known(layer: nn.Module) -> bool:

@@ -79,6 +79,7 @@ def test_a_backbone_that_knows_the_language_is_fine_tuned(tmp_path: Path, backbo
     assert content["model"]["encoder"] == {"kind": "pretrained", "path": "backbone"}
     assert content["model"]["reparameterization"]["kind"] == "low_rank"
     assert content["model"]["reparameterization"]["noise"]["kind"] == "multiplicative_noise"
+    assert 0 < content["model"]["wide"]["share"] < 0.5, "n-grams beside it, and the backbone has the larger say"
 
 
 def test_for_many_rows_a_backbone_gives_its_token_vectors_alone(tmp_path: Path, backbone: Path) -> None:

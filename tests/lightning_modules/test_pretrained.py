@@ -163,8 +163,12 @@ def test_low_rank_leaves_the_backbone_frozen(backbones: dict[str, Path]) -> None
     assert all(network.get_parameter(name).grad is None for name in before), "no gradient is computed for them"
 
 
-def model(folder: Path, method: str = "low_rank") -> ModelConfig:
-    return ModelConfig.model_validate({"encoder": {"path": str(folder)}, "reparameterization": METHODS[method]})
+WIDE = {"buckets": 200, "max_n": 2, "naive_bayes": True, "share": 0.4}
+
+
+def model(folder: Path, method: str = "low_rank", **parts: Any) -> ModelConfig:
+    chosen = {"encoder": {"path": str(folder)}, "reparameterization": METHODS[method]}
+    return ModelConfig.model_validate({**chosen, **parts})
 
 
 def training(**changes: Any) -> TrainingConfig:
@@ -192,12 +196,36 @@ def test_fine_tuning_learns_and_its_bundle_holds_the_whole_model(
     assert abs(bundle.predict_proba(texts) - alone).max() < 1e-6
 
 
+@pytest.mark.parametrize("method", ["low_rank", "noisy_low_rank", "none", "multiplicative_noise"])
+def test_ngrams_learn_beside_a_backbone_and_ship_with_it(
+    backbones: dict[str, Path], arguments: dict[str, Any], tmp_path: Path, method: str
+) -> None:
+    chosen = model(backbones["bert"], method, wide=WIDE)
+    fit(**arguments, model=chosen, training=training(), work=tmp_path / "work", out=tmp_path)
+    network = Bundle.load(tmp_path / "bundle").network
+    plain = make(backbones["bert"])
+    unchanged = torch.equal(next(network.encoder.parameters()), next(plain.encoder.parameters()))
+    assert unchanged == ("low_rank" in method), "low rank leaves the backbone's embedding as it was"
+    met, wide_BC = network.wide.idf > 0, network.parts(*padded(DOCUMENTS))[1]
+    assert network.describe()["wide"]["rows"] == 200
+    assert network.wide.table.weight[met].any(dim=1).all(), "every n-gram of the train split has learned"
+    assert not network.wide.table.weight[~met].any()
+    assert type(network.wide.table).__name__ == "ClassTable", "the product, without ratios"
+    assert wide_BC is not None
+    assert wide_BC.std() > 0
+
+
+@pytest.mark.parametrize("parts", [{}, {"wide": WIDE}], ids=["alone", "with n-grams"])
 def test_a_killed_fine_tuning_ends_where_an_unbroken_one_ends(
-    backbones: dict[str, Path], arguments: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backbones: dict[str, Path],
+    arguments: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    parts: dict[str, Any],
 ) -> None:
     """The backbone's own dropout draws too: it has to be a function of (seed, step)."""
     monkeypatch.setattr(callbacks, "PROGRESS_SECONDS", 0.0)
-    settings = {"model": model(backbones["bert"]), "training": training()}
+    settings = {"model": model(backbones["bert"], **parts), "training": training()}
     whole = fit(**arguments, **settings, work=tmp_path / "a", out=tmp_path / "whole")
 
     def stop(event: dict[str, Any]) -> None:
@@ -314,3 +342,10 @@ def test_windows_longer_than_the_positions_are_refused(backbones: dict[str, Path
         load_weights(network, config, vocab_size=VOCABULARY, max_length=POSITIONS + 1)
     with pytest.raises(RecipeError, match=r"49 tokens.*knows 48.*Leave tokenizer\.path out"):
         load_weights(network, config, vocab_size=VOCABULARY + 1, max_length=POSITIONS)
+
+
+def test_vectors_of_ngrams_are_refused_and_the_wide_table_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="beside a pretrained encoder, n-grams go in wide"):
+        model(tmp_path, ngrams={})
+    with pytest.raises(ValueError, match="embedding_bias is for models from scratch"):
+        model(tmp_path, embedding_bias=True)

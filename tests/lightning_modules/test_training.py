@@ -549,14 +549,14 @@ def test_a_loss_that_is_no_number_is_named(arguments: dict[str, Any], tmp_path: 
     broken = model("tanh", "none").model_copy(update={"embedding_dim": 8})
     from lightning_modules import module
 
-    original = module.TextModule._step
+    original = module.TextModule._losses
 
     def poisoned(self: Any, batch: Any) -> Any:
-        logits, nll = original(self, batch)
-        return logits, nll * (math.nan if self.global_step == 20 else 1.0)
+        nll, own = original(self, batch)
+        return nll, own * (math.nan if self.global_step == 20 else 1.0)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.TextModule, "_step", poisoned)
+        patch.setattr(module.TextModule, "_losses", poisoned)
         with pytest.raises(
             TrainingError, match=r"became nan in epoch 2, at or up to \d+ steps before step 2\d"
         ) as info:
