@@ -170,17 +170,22 @@ def _fine_tuned(seen: Profile, backbone: str) -> list[Choice]:
             "on its factors added 0.5 points on TREC and took 0.013 nats off the NLL on SST-2. Registered, it can "
             "teach a small model (teacher).",
         ),
-        Choice(
-            "model",
-            {"wide": {"buckets": _buckets(seen), "max_n": 3, "scale": 8.0, "naive_bayes": True, "share": 0.4}},
-            "Hashed n-grams learn beside the backbone, each by a loss of its own: FIGURES, in seconds of CPU.",
-        ),
+        *([] if seen.small else [_beside_backbone(seen)]),
         Choice(
             "training",
             {"max_epochs": epochs, "patience": epochs, "batch_size": 32, "learning_rate": 0.002},
             "Few epochs: each costs minutes of CPU, and validation peaked at the third or fourth.",
         ),
     ]
+
+
+def _beside_backbone(seen: Profile) -> Choice:
+    return Choice(
+        "model",
+        {"wide": {"buckets": _buckets(seen), "max_n": 3, "scale": 8.0, "naive_bayes": True, "share": 0.4}},
+        "Hashed n-grams beside the backbone, each part by a loss of its own: @@ points on AG News, 1.6 on SST-2 and @@ on "
+        "Banking77, and better probabilities on each, at hardly any cost. TREC, smaller, gained nothing.",
+    )
 
 
 def _started_from(seen: Profile, backbone: str, folder: str) -> list[Choice]:

@@ -79,7 +79,11 @@ def test_a_backbone_that_knows_the_language_is_fine_tuned(tmp_path: Path, backbo
     assert content["model"]["encoder"] == {"kind": "pretrained", "path": "backbone"}
     assert content["model"]["reparameterization"]["kind"] == "low_rank"
     assert content["model"]["reparameterization"]["noise"]["kind"] == "multiplicative_noise"
-    assert 0 < content["model"]["wide"]["share"] < 0.5, "n-grams beside it, and the backbone has the larger say"
+    assert "wide" not in content["model"], "on as few rows n-grams gained nothing"
+    data = write_rows(tmp_path / "many.csv", ["where is my parcel " * 6] * 6_000)
+    wide = load_recipe(suggest(data, "--backbone", str(backbone))).model.wide
+    assert wide is not None and wide.share is not None
+    assert 0 < wide.share < 0.5, "n-grams beside it, and the backbone has the larger say"
 
 
 def test_for_many_rows_a_backbone_gives_its_token_vectors_alone(tmp_path: Path, backbone: Path) -> None:
