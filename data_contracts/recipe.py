@@ -353,7 +353,7 @@ class Recipe(Section):
     def keyed(self, exclude: set[str]) -> dict[str, Any]:
         """This recipe for the identity of a run: without what came later and is off, so that earlier runs are found."""
         content = self.model_dump(mode="json", exclude=exclude | ({"teacher"} if self.teacher is None else set()))
-        return {**content, **({"model": self.model.keyed()} if "model" in content else {})}
+        return {**content, "model": self.model.keyed()}
 
     @property
     def model_name(self) -> str:

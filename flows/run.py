@@ -188,11 +188,6 @@ class Run:
             tracker.set_tags(tags)
             del self._untold[0]
 
-    @property
-    def fetched(self) -> Path:
-        """Where models of the registry are fetched to."""
-        return self.settings.work / "fetched"
-
     def lessons(self, recipe: Recipe, corpus: ValidatedCorpus, tracker: Tracker) -> Lessons | None:
         """What the recipe's teacher says of the train texts; None where it has none."""
         if recipe.teacher is None:
@@ -202,14 +197,14 @@ class Run:
 
     def find_teacher(self, config: TeacherConfig, tracker: Tracker) -> Teacher:
         """Fetched from the registry, with the recipe's retries where that does not answer."""
-        return self._attempt(_find_teacher)(config, tracker, self.fetched)
+        return self._attempt(_find_teacher)(config, tracker, self.store.fetched)
 
     def warm_start(self) -> Path | None:
         """The champion's bundle where the recipe starts from it; pinned, so that a rerun starts from the same one."""
         if self.recipe.training.warm_start == "never":
             return None
         pinned = self.tracker.tag(WARM_START)
-        found = champion_bundle(self.tracker, self.recipe.model_name, self.fetched, version=pinned)
+        found = champion_bundle(self.tracker, self.recipe.model_name, self.store.fetched, version=pinned)
         if found is None:
             return None  # no champion yet: the first one starts from scratch
         version, folder = found

@@ -101,8 +101,9 @@ class TextModule(pl.LightningModule):
             nll = self.objective.loss(self.network(ids, lengths), batch)
             return nll, nll
         deep, wide = cast(tuple[Tensor, Tensor], self.network.parts(ids, lengths))
-        apart = (deep / (1 - self.wide_share), wide / self.wide_share)
-        own = torch.stack([self.objective.loss(logits, batch) for logits in apart]).sum()
+        own = self.objective.loss(deep / (1 - self.wide_share), batch) + self.objective.loss(
+            wide / self.wide_share, batch
+        )
         return self.objective.loss((deep + wide).detach(), batch), own
 
     def on_validation_start(self) -> None:

@@ -480,7 +480,7 @@ class Board:
         assert self.corpus is not None
         if recipe.teacher is None:
             return None
-        teacher = fetched_teacher(recipe.teacher, self.store.work / "fetched")
+        teacher = fetched_teacher(recipe.teacher, self.store.fetched)
         if teacher is None:
             raise NotRun("teach")
         return teach_corpus(self.corpus, recipe.teacher, teacher, self.store).manifest

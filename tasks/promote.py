@@ -51,6 +51,7 @@ from tasks.tokenize import seen_texts, text_hashes
 from tasks.tracking import Tracker
 
 SEED = 0
+_COMPLETE = "complete"  # marks a version that was fetched whole
 _TEXTS = 2048  # scored at a time
 
 
@@ -354,17 +355,28 @@ def champion_bundle(tracker: Tracker, name: str, folder: Path, version: str | No
         version = dict(found[0].aliases).get(CHAMPION) if found else None
     if version is None:
         return None
-    target = folder / f"{name}-{version}"
-    complete = target / "complete"
+    target = _target(folder, name, version)
     try:
-        if not complete.exists():
+        if not (target / _COMPLETE).exists():
             fetch_champion(name, str(version), tracker, target / "files")
-            complete.touch()
-        bundle = next(target.glob("files/**/artifacts/bundle"))
+            (target / _COMPLETE).touch()
+        bundle = fetched_bundle(folder, name, version)
+        if bundle is None:
+            raise Unservable("bundle is missing")
         Bundle.load(bundle)
-    except (Unservable, ValueError, StopIteration) as error:
+    except (Unservable, ValueError) as error:
         raise NoisefoldError(
             f"The registered model {name} version {version} cannot be read ({error}).",
             "Set training.warm_start to never, or move the alias champion to a version that is whole.",
         ) from error
     return str(version), bundle
+
+
+def fetched_bundle(folder: Path, name: str, version: str) -> Path | None:
+    """The bundle of a version that `champion_bundle` has fetched whole before, without a look at the registry."""
+    target = _target(folder, name, version)
+    return next(target.glob("files/**/artifacts/bundle"), None) if (target / _COMPLETE).exists() else None
+
+
+def _target(folder: Path, name: str, version: str) -> Path:
+    return folder / f"{name}-{version}"

@@ -116,7 +116,7 @@ def plan(settings: Settings, *, keep: int = KEEP, older_than_days: float = OLDER
     found.things += _versions(client, settings, found, versions)
     found.things += _logged_models(client, found, registered)
     found.things += _artifacts(store, found)
-    found.things += _work(settings.work, found)
+    found.things += _work(store, found)
     return found.things
 
 
@@ -313,15 +313,15 @@ def _artifacts(store: ArtifactStore, judge: Judge) -> Iterator[Thing]:
             yield judge("artifact", f"{kind.stage} {folder.name}", made, size, needed, remove)
 
 
-def _work(work: Path, judge: Judge) -> Iterator[Thing]:
+def _work(store: ArtifactStore, judge: Judge) -> Iterator[Thing]:
     """Work that an attempt has left half done, and copies of what lies elsewhere."""
     stages = {kind.stage for kind in _STAGES}
-    for folder in sorted(work.glob("*-*")):
+    for folder in sorted(store.work.glob("*-*")):
         stage, _, key = folder.name.rpartition("-")
         if folder.is_dir() and stage in stages and _KEY.fullmatch(key):
             needed = judge.needs.unfinished
             yield judge("half-done work", folder.name, *_newest(folder), needed, lambda f=folder: shutil.rmtree(f))
-    for folder in sorted((work / "fetched").glob("*")):
+    for folder in sorted(store.fetched.glob("*")):
         yield judge("fetched copy", folder.name, *_newest(folder), None, lambda f=folder: shutil.rmtree(f))
 
 

@@ -61,6 +61,7 @@ class ArtifactStore:
                 "~/.config/fsspec, …).",
             )
         self.root, self.work = UPath(url), Path(work)
+        self.fetched = self.work / "fetched"  # copies of what lies elsewhere: artifacts, models of the registry
         self.local = self.root.protocol in ("", "file", "local")
 
     def once(
@@ -128,7 +129,7 @@ class ArtifactStore:
         """Local folder with the artifact's files; those of an object store are fetched once and checked."""
         if self.local:
             return Path(manifest.uri)
-        folder = self.work / "fetched" / f"{manifest.stage}-{manifest.key}"
+        folder = self.fetched / f"{manifest.stage}-{manifest.key}"
         for name, file in manifest.files.items():
             target = folder / name
             if not _same_bytes(UPath(target), file):

@@ -31,7 +31,7 @@ from lightning_modules.bundle import Bundle
 from lightning_modules.objectives.metrics import apply_temperature
 from tasks.parquet_parts import read_parts
 from tasks.progress import report, tell
-from tasks.promote import champion_bundle
+from tasks.promote import champion_bundle, fetched_bundle
 from tasks.stage import STAGE, settle
 from tasks.store import ArtifactStore, Outcome, RowDigest, Workspace
 from tasks.tokenize import TEACHER_TEXTS, text_hashes
@@ -229,5 +229,6 @@ def find_teacher(config: TeacherConfig, tracker: Tracker, fetched: Path) -> Teac
 
 def fetched_teacher(config: TeacherConfig, fetched: Path) -> Teacher | None:
     """A version that was fetched before, without a look at the registry."""
-    bundle = next((fetched / f"{config.model}-{config.version}").glob("files/**/artifacts/bundle"), None)
-    return None if bundle is None else Teacher(config.model, str(config.version), bundle)
+    version = str(config.version)
+    bundle = fetched_bundle(fetched, config.model, version)
+    return None if bundle is None else Teacher(config.model, version, bundle)

@@ -141,6 +141,8 @@ def test_the_version_is_pinned_in_the_run_and_found_again_without_the_registry(w
     assert find_teacher(config, world.tracker, tmp_path) == found, "a rerun learns from the same version"
     assert fetched_teacher(config.model_copy(update={"version": 1}), tmp_path) == found
     assert fetched_teacher(config.model_copy(update={"version": 2}), tmp_path) is None
+    (tmp_path / f"{config.model}-1" / "complete").unlink()
+    assert fetched_teacher(config.model_copy(update={"version": 1}), tmp_path) is None, "half fetched is not fetched"
 
 
 def test_a_teacher_that_is_not_there_is_told_with_a_remedy(world: World, tmp_path) -> None:
