@@ -97,6 +97,24 @@ class WideFeatures(Section):
         description="Of these logits in the model's, the network having the rest, and each part a loss of its own: an "
         "ensemble of two in one network. null: the logits add up and are trained as one.",
     )
+    learning_rate: float | None = Field(
+        None, gt=0, le=10, description="Peak learning rate of the table. null: that of the other weights."
+    )
+    epsilon: float = Field(
+        1e-8,
+        gt=0,
+        le=1,
+        description="AdamW's epsilon for the table. At 1e-8 a rare n-gram moves as far in a step as a frequent one; at "
+        "1e-4, about the size of their gradients, it moves less, and the table wants a larger learning_rate.",
+    )
+
+    def keyed(self) -> dict[str, Any]:
+        """This section for a cache key: without what came later and has its default, so earlier trainings stand."""
+        later = {"share", "learning_rate", "epsilon"}
+        fields = type(self).model_fields
+        return self.model_dump(
+            mode="json", exclude={name for name in later if getattr(self, name) == fields[name].default}
+        )
 
 
 # --- reparameterizations ----------------------------------------------------------------------------------------------
@@ -297,5 +315,5 @@ class ModelConfig(Section):
 
     def keyed(self) -> dict[str, Any]:
         """This section for a cache key: without what came later and is off, so that what was trained before stands."""
-        off = self.wide is not None and self.wide.share is None
-        return self.model_dump(mode="json", exclude={"wide": {"share"}} if off else set())
+        section = self.model_dump(mode="json")
+        return {**section, "wide": self.wide.keyed()} if self.wide else section

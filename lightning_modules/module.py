@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from data_contracts.model_config import Reparameterization, Sparse, variational
+from data_contracts.model_config import Reparameterization, Sparse, WideFeatures, variational
 from data_contracts.recipe import TrainingConfig
 from lightning_modules.network import TextNetwork
 from lightning_modules.objectives.classify import Classification
@@ -29,7 +29,7 @@ class TextModule(pl.LightningModule):
     Args:
         total_steps: optimizer steps of the whole training; the schedules of learning rate and beta are shares of it.
         terms: N of KL / N.
-        wide_share: of the wide logits, where each part of the network has a loss of its own.
+        wide: how the network's wide table is trained, where it has one.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class TextModule(pl.LightningModule):
         *,
         total_steps: int,
         terms: int,
-        wide_share: float | None = None,
+        wide: WideFeatures | None = None,
     ) -> None:
         super().__init__()
         self.network, self.objective, self.config = network, objective, training
         self.noise = variational(reparameterization)
-        self.total_steps, self.terms, self.wide_share = total_steps, terms, wide_share
+        self.total_steps, self.terms, self.wide = total_steps, terms, wide or WideFeatures()
         share = self.noise.prune_until if isinstance(self.noise, Sparse) else 0.0
         self.pruning_steps = math.ceil(share * total_steps)
         self.gradient_norm = torch.zeros(())  # of the last step, before clipping
@@ -97,13 +97,12 @@ class TextModule(pl.LightningModule):
         With logits = (1 - s) f + s g, f and g are ELBOs of their own, as they would be in two trainings.
         """
         ids, lengths = batch["input_ids"], batch["lengths"]
-        if self.wide_share is None:
+        share = self.wide.share
+        if share is None:
             nll = self.objective.loss(self.network(ids, lengths), batch)
             return nll, nll
         deep, wide = cast(tuple[Tensor, Tensor], self.network.parts(ids, lengths))
-        own = self.objective.loss(deep / (1 - self.wide_share), batch) + self.objective.loss(
-            wide / self.wide_share, batch
-        )
+        own = self.objective.loss(deep / (1 - share), batch) + self.objective.loss(wide / share, batch)
         return self.objective.loss((deep + wide).detach(), batch), own
 
     def on_validation_start(self) -> None:
@@ -136,20 +135,25 @@ class TextModule(pl.LightningModule):
         self.gradient_norm = nn.utils.clip_grad_norm_(trained, self.config.gradient_clip)
 
     def configure_optimizers(self) -> Any:
-        """AdamW on what is not frozen; decay on weight matrices only; the noise's own parameters in their own group.
+        """AdamW on what is not frozen; decay on weight matrices only. The noise's own parameters have their own group,
+        and so has the wide table where it is trained otherwise than the rest.
 
         The rate rises over the warm-up, then falls to 0 or stays (schedule).
         """
-        decayed, plain, noise = [], [], []
+        rate, config = self.config.learning_rate, self.config
+        apart = {"lr": self.wide.learning_rate or rate, "eps": self.wide.epsilon}
+        own_table = apart != {"lr": rate, "eps": 1e-8}
+        decayed, plain, noise, table = [], [], [], []
         for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:
-                (noise if is_noise(name) else decayed if parameter.ndim > 1 else plain).append(parameter)
-        rate, config = self.config.learning_rate, self.config
+                matrices = table if own_table and name.startswith("wide.") else decayed
+                (noise if is_noise(name) else matrices if parameter.ndim > 1 else plain).append(parameter)
         factor = self.noise.noise_lr_factor if self.noise else 1.0
         groups = [
             {"params": decayed, "weight_decay": config.weight_decay},
             {"params": plain, "weight_decay": 0.0},
             {"params": noise, "weight_decay": 0.0, "lr": rate * factor},
+            {"params": table, "weight_decay": config.weight_decay, **apart},
         ]
         # A fused step would undo the loss scale of float16 by itself, after the clipping and not before it.
         fused = config.precision != "16-mixed"

@@ -139,7 +139,7 @@ def fit(
             training,
             total_steps=training.max_epochs * steps_per_epoch,
             terms=objective.terms(len(data.trained_on)),
-            wide_share=model.wide and model.wide.share,
+            wide=model.wide,
         )
         log = MetricsLog(work / "metrics.jsonl")
         recorder = Recorder(log, on_progress, steps_per_epoch)

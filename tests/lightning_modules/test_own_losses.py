@@ -12,7 +12,13 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
-from data_contracts.model_config import ModelConfig, MultiplicativeNoise, NoReparameterization, Reparameterization
+from data_contracts.model_config import (
+    ModelConfig,
+    MultiplicativeNoise,
+    NoReparameterization,
+    Reparameterization,
+    WideFeatures,
+)
 from data_contracts.recipe import TrainingConfig
 from lightning_modules.bundle import Bundle
 from lightning_modules.module import TextModule
@@ -55,7 +61,7 @@ def step(
     network.wide.weigh([(batch["input_ids"], batch["lengths"])])
     torch.nn.init.normal_(network.wide.table.get_parameter("weight"), std=table_std)
     network = reparameterize(network, method)
-    settings: dict[str, Any] = {"total_steps": 10, "terms": 100, "wide_share": share}
+    settings: dict[str, Any] = {"total_steps": 10, "terms": 100, "wide": WideFeatures(share=share)}
     module = TextModule(network, Classification(3), method, TrainingConfig(), **settings)
     module.on_train_batch_start(batch, 0)
     set_mode(network, "sample")

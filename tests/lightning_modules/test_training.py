@@ -226,7 +226,7 @@ def test_resume_is_exact_with_averaging_accumulation_and_all_features(
 ) -> None:
     beside = {"buckets": 64, "max_n": 2, "size": 3}
     wide = {"buckets": 64, "max_n": 3}
-    features = {"embedding_bias": True, "ngrams": beside, "wide": wide}
+    features = {"embedding_bias": True, "ngrams": beside, "wide": {**wide, "learning_rate": 0.05, "epsilon": 1e-4}}
     settings = {"model": model("lstm", **features), "training": training(**LEVERS)}
     expected = fit(**arguments, **settings, work=tmp_path / "w1", out=tmp_path / "o1")
     assert expected.steps == 21
