@@ -62,6 +62,10 @@ def test_short_texts_get_a_bilstm_and_long_ones_windows(tmp_path: Path) -> None:
     assert short.tokenizer.max_length < long.tokenizer.max_length == 512
     assert short.model.wide is None and short.model.ngrams is not None
     assert long.model.wide is not None and long.model.wide.naive_bayes
+    assert long.model.wide.epsilon == 1e-8
+    many = load_recipe(suggest(write_rows(tmp_path / "many.csv", ["where is my parcel " * 100] * 6_000))).model.wide
+    assert many is not None and many.buckets > long.model.wide.buckets and many.epsilon > 1e-8, "many more n-grams"
+    assert many.learning_rate is not None
     topics = suggest(write_rows(tmp_path / "topics.csv", ["where is my parcel " * 100] * 300, ("a", "b", "c")))
     kinds = [recipe.model.reparameterization.kind for recipe in (short, long, load_recipe(topics))]
     assert kinds == ["multiplicative_noise", "dropout", "none"], "what was ahead on such texts"
