@@ -12,17 +12,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
-import torch
-from sklearn.metrics import log_loss
 from torch import Tensor, nn
 
 from benchmarks.peers.data import HOME
+from benchmarks.peers.table import spread
 from data_contracts.comparison import Cell, load_comparison
 from data_contracts.recipe import load_recipe
 from lightning_modules.bundle import Bundle
 from lightning_modules.network import TextNetwork
-from tasks.compare import Board, NotRun, one_thread, read_test
+from lightning_modules.objectives.metrics import figures
+from tasks.compare import Board, NotRun, TestRows, one_thread, read_test
 from tasks.settings import Settings
 
 HERE = Path(__file__).resolve().parent
@@ -45,46 +44,38 @@ class Part(nn.Module):
 def measure(study: Path) -> list[str]:
     """Rows of the table: a variant each, over the seeds that have run."""
     comparison = load_comparison(study, {}, lambda name, base: load_recipe(base / name))
-    board, rows = Board(comparison, Settings(home=HOME), ""), []
-    for variant in comparison.variants:
-        found: list[np.ndarray] = []
+    shares = {name: comparison.recipe_of(Cell(name, 0)).model.wide for name in comparison.variants}
+    shares = {name: wide.share for name, wide in shares.items() if wide and wide.share}
+    if not shares:
+        return []
+    board = Board(comparison, Settings(home=HOME), "")
+    try:
+        board.corpus = board.find_corpus()
+    except NotRun:
+        print(f"{study.stem}: nothing has run", flush=True)
+        return []
+    test = TestRows.of(board.corpus, board.store)
+    texts = read_test(board.corpus, board.store, ["text"])["text"].to_pylist()
+    rows = []
+    for variant, share in shares.items():
+        found: list[dict[tuple[bool, str], float]] = []
         for seed in comparison.seeds:
-            recipe = comparison.recipe_of(Cell(variant, seed))
-            if recipe.model.wide is None or recipe.model.wide.share is None:
-                break
             try:
-                board.corpus = board.find_corpus()
-                model = board.find(recipe)[0]
+                model = board.find(comparison.recipe_of(Cell(variant, seed)))[0]
             except NotRun:
                 print(f"{study.stem}: {variant}, seed {seed} has not run", flush=True)
                 continue
-            test = read_test(board.corpus, board.store, ["text", "label"])
             bundle = Bundle.load(board.store.open(model) / "bundle")
-            found.append(figures(bundle, recipe.model.wide.share, test["text"].to_pylist(), test["label"].to_pylist()))
+            network, encoded, of_parts = bundle.network, bundle.encode(texts), {}
+            for wide in (False, True):
+                bundle.network = Part(network, share, wide=wide)
+                judged = figures(test.labels, bundle.log_proba_of_windows(*encoded))
+                of_parts |= {(wide, name): judged[name] for name in ("accuracy", "nll")}
+            found.append(of_parts)
         if found:
-            mean, std = np.mean(found, axis=0), np.std(found, axis=0, ddof=1) if len(found) > 1 else None
-            cells = [f"{value:.{digits}f}" for value, digits in zip(mean, (1, 3, 1, 3), strict=True)]
-            if std is not None:
-                spread = [f"{value:.{digits}f}" for value, digits in zip(std, (1, 3, 1, 3), strict=True)]
-                cells = [f"{cell} ± {of}" for cell, of in zip(cells, spread, strict=True)]
+            cells = [spread([one[key] for one in found], key[1] == "accuracy") for key in found[0]]
             rows.append(f"| {study.stem} | {variant} | {len(found)} | {' | '.join(cells)} |")
     return rows
-
-
-def figures(bundle: Bundle, share: float, texts: list[str], labels: list[str]) -> np.ndarray:
-    """Accuracy in points and NLL in nats, of the network and of n-grams."""
-    network, encoded = bundle.network, bundle.encode(texts)
-    known = list(bundle.labels)
-    classes = np.array([known.index(label) for label in labels])
-    values: list[float] = []
-    for wide in (False, True):
-        bundle.network = Part(network, share, wide=wide)
-        log_proba = bundle.log_proba_of_windows(*encoded)
-        values += [
-            float(100 * (log_proba.argmax(axis=1) == classes).mean()),
-            float(log_loss(classes, np.exp(log_proba), labels=range(len(known)))),
-        ]
-    return np.array(values)
 
 
 def main() -> None:
@@ -92,7 +83,6 @@ def main() -> None:
     parser.add_argument("--only", default="", help="comparisons, comma separated")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     options = parser.parse_args()
-    torch.set_grad_enabled(False)
     rows: list[str] = []
     with one_thread():
         for study in sorted((HERE / "studies").glob("*.yaml")):
@@ -109,7 +99,7 @@ def main() -> None:
             *rows,
         ]
     )
-    if not options.only:
+    if rows and not options.only:
         (options.results / "parts.md").write_text(table + "\n", encoding="utf-8")
     print(table)
 

@@ -71,7 +71,7 @@ def as_markdown(cells: list[dict[str, Any]]) -> str:
     lines = [f"| {' | '.join(header)} |", "|---|---|---|" + "--:|" * (len(header) - 4) + "---|"]
     for (dataset, peer), group in sorted(groups.items()):
         row = [dataset, peer, ", ".join(str(cell["seed"]) for cell in group)]
-        row += [_spread([cell[name] for cell in group], name in PERCENT) for name in NAMES]
+        row += [spread([cell[name] for cell in group], name in PERCENT) for name in NAMES]
         row += [f"{group[0]['parameters']:,}", f"{group[0]['bytes'] / 1e6:.1f}"]
         row += [f"{np.mean([cell['cpu_seconds_train'] for cell in group]):.1f}"]
         row += [f"{np.mean([cell['search']['cpu_seconds'] for cell in group]):.0f}"]
@@ -80,7 +80,8 @@ def as_markdown(cells: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _spread(values: list[float], percent: bool) -> str:
+def spread(values: list[float], percent: bool) -> str:
+    """Mean ± standard deviation over seeds; the mean alone where there is one."""
     scale, digits = (100, 1) if percent else (1, 3)
     mean = f"{scale * np.mean(values):.{digits}f}"
     return f"{mean} ± {scale * np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean
