@@ -1,6 +1,7 @@
 # make help lists the targets. The virtual environment comes from the lock files by itself.
 SHELL := /bin/bash
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# PYTHON=… names the interpreter of the virtual environment; otherwise one of 3.11 to 3.13 is looked for.
+export PYTHON
 # TORCH=cuda or TORCH=cpu overrides what the driver suggests.
 TORCH ?= $(shell nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 VENV := .venv
@@ -17,13 +18,7 @@ help: ## list the targets
 setup: $(INSTALLED) ## create .venv from the lock files
 
 $(INSTALLED): $(LOCKS) pyproject.toml
-	@echo "Installing the locked dependencies into $(VENV) (torch: $(TORCH)); this takes a few minutes once."
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-# --no-deps: the locks name every package. Left to resolve, pip looks past the pin of a package that another one wants
-# with an extra (coverage[toml]), and refuses the lock from the day that package has a newer release.
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes $(addprefix -r ,$(LOCKS))
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
-	@$(BIN)/python -m pip check
+	@requirements/setup.sh $(TORCH)
 	@touch $@
 
 retrain: setup ## run the main job on the bundled sample

@@ -20,6 +20,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from packaging.requirements import Requirement
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     FlowFilter,
@@ -119,8 +120,13 @@ def versions(locks: Path) -> Iterator[Line]:
 
 
 def pinned(lock: str) -> dict[str, str]:
-    """Version by name; a pin for some platforms alone is passed over."""
-    return {_plain_name(name): version for name, version in re.findall(r"^([\w.-]+)==([^\s;]+) *\\?$", lock, re.M)}
+    """Version by name, of what this Python on this system is to have."""
+    found = [Requirement(line.rstrip(" \\")) for line in lock.splitlines() if line[:1].isalnum()]
+    return {
+        _plain_name(one.name): str(one.specifier).removeprefix("==")
+        for one in found
+        if one.marker is None or one.marker.evaluate()
+    }
 
 
 def disks(settings: Settings, free_gigabytes: float) -> Iterator[Line]:

@@ -6,9 +6,13 @@ import ast
 import re
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ORDER = ["flows", "tasks", "lightning_modules", "data_contracts"]
@@ -78,3 +82,44 @@ def test_locks_hold_what_the_project_asks_for():
         lock = base if name != "torch" else (REPOSITORY / "requirements" / "torch-cuda.lock").read_text()
         assert f"{name}=={version}" in lock
     assert "\ntorch==" not in base and "\nnvidia-" not in base
+
+
+SYSTEMS = [("linux", "Linux", "x86_64"), ("linux", "Linux", "aarch64"), ("darwin", "Darwin", "arm64")]
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("system", SYSTEMS, ids="-".join)
+def test_the_locks_hold_everything_on_each_python_and_system(python, system):
+    """What each locked package asks for there, by its own metadata, is locked there, and once."""
+    platform, name, machine = system
+    there = {
+        **default_environment(), "python_version": python, "python_full_version": f"{python}.4",
+        "sys_platform": platform, "platform_system": name, "platform_machine": machine, "extra": "",
+    }  # fmt: skip
+
+    def applies(requirement: Requirement) -> bool:
+        return requirement.marker is None or requirement.marker.evaluate(there)
+
+    lines = [line for lock in ("base", "torch-cpu") for line in pins(lock) if applies(line)]
+    names = [canonicalize_name(line.name) for line in lines]
+    assert sorted(names) == sorted(set(names))
+    (torch,) = (line for line in lines if line.name == "torch")
+    wanted = re.search(r'"torch(==[\d.]+)"', (REPOSITORY / "pyproject.toml").read_text())
+    assert wanted and str(torch.specifier) == wanted[1] + ("+cpu" if platform == "linux" else "")
+    for one in names:
+        try:
+            asked = [Requirement(text) for text in requires(one) or []]
+        except PackageNotFoundError:  # what another system has
+            continue
+        missing = {canonicalize_name(each.name) for each in asked if applies(each)} - set(names)
+        assert not missing or one == "torch", f"{one} asks for {missing}"
+
+
+def pins(lock: str) -> list[Requirement]:
+    lines = (REPOSITORY / "requirements" / f"{lock}.lock").read_text().splitlines()
+    return [Requirement(line.rstrip(" \\")) for line in lines if line[:1].isalnum()]
+
+
+def test_the_cpu_build_of_torch_is_known_for_each_python_and_processor():
+    block = (REPOSITORY / "requirements" / "torch-cpu.lock").read_text().split("torch==")[1]
+    assert len(set(re.findall(r"--hash=sha256:[0-9a-f]{64}", block))) >= 6, "3.11 to 3.13 on x86-64 and aarch64"
