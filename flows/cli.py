@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from data_contracts.recipe import Recipe
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-REPOSITORY = Path(__file__).resolve().parent.parent
+# Of the checkout, by a link; in an installed package, a copy.
+BUNDLED_DEPLOYMENTS = Path(__file__).with_name("prefect.yaml")
 
 
 class Friendly(click.Group):
@@ -379,7 +380,7 @@ def find_recipe(name_or_file: str, overrides: tuple[str, ...], base: Path = Path
     if name_or_file.endswith((".yaml", ".yml", ".json")) or "/" in name_or_file:
         return load_recipe(base / name_or_file, changes)
     # Beside the command first: a team keeps its own prefect.yaml; the bundled one serves everywhere else.
-    file = next((p for p in (Path("prefect.yaml"), REPOSITORY / "prefect.yaml") if p.is_file()), None)
+    file = next((p for p in (Path("prefect.yaml"), BUNDLED_DEPLOYMENTS) if p.is_file()), None)
     content = read_yaml(file) if file else {}
     deployments = content.get("deployments") if isinstance(content, dict) else None
     named = {
@@ -394,7 +395,10 @@ def find_recipe(name_or_file: str, overrides: tuple[str, ...], base: Path = Path
         )
     assert file is not None
     data = merge(named[name_or_file], changes)
-    return parse_recipe(data, origin=f"{file}, deployment {name_or_file}", base=file.resolve().parent)
+    # Beside prefect.yaml stands the data that it names, but not beside the package's own copy.
+    installed = file.resolve() == Path(__file__).resolve().with_name("prefect.yaml")
+    folder = Path.cwd() if installed else file.resolve().parent
+    return parse_recipe(data, origin=f"{file}, deployment {name_or_file}", base=folder)
 
 
 def show_error(cause: str, remedy: str) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from typing import Any
 
-from tasks.training_process import end_with_parent
+from tasks.training_process import end_with_parent, own_packages_first
 
 
 def start() -> None:
@@ -32,7 +32,7 @@ def start() -> None:
             return subprocess.Popen(
                 [sys.executable, "-P", "-m", "flows.temporary_server", *arguments],
                 stdin=subprocess.PIPE,
-                env={**os.environ, **switches, **settings},
+                env={**os.environ, **switches, **settings, "PYTHONPATH": own_packages_first()},
                 # Ctrl-C is for the run: it still has to tell the server how it ended.
                 start_new_session=True,
             )

@@ -256,13 +256,16 @@ def probe(url: str, what: str, variable: str) -> None:
 
 def git_commit() -> str:
     """Commit of the code that runs, "-dirty" where it has uncommitted changes, "unknown" outside a checkout."""
-    root = Path(__file__).resolve().parent.parent
+    file = Path(__file__).resolve()
+    root = file.parent.parent
     try:
+        # An environment inside a user's own repository holds this file, and the repository does not.
+        ours = subprocess.run(["git", "ls-files", "--error-unmatch", file], cwd=root, capture_output=True, timeout=10)
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10)
         status = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
-    if commit.returncode:
+    if ours.returncode or commit.returncode:
         return "unknown"
     return commit.stdout.strip() + ("-dirty" if status.stdout.strip() else "")
 

@@ -29,9 +29,9 @@ from tasks.progress import report, tell
 from tasks.stage import STAGE, Interrupted, settle
 from tasks.store import ArtifactStore, Outcome, Workspace, hash_file
 from tasks.tracking import Tracker
+from tasks.training_process import own_packages_first
 
 VERSION = 1
-ROOT = Path(__file__).resolve().parent.parent
 _USER_ERROR = 3  # exit status of the child for a fault that no further attempt mends
 _TERMINATED = 128 + signal.SIGTERM  # its exit status once it has saved a checkpoint on SIGTERM
 STOP_SECONDS = 10  # for that checkpoint
@@ -145,7 +145,7 @@ def run_child(spec: dict[str, Any], keep: Path, timeout_seconds: float, threads:
     spec_file.write_text(json.dumps(spec))
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
+        "PYTHONPATH": own_packages_first(),
         "OMP_NUM_THREADS": str(threads),
         # Waiting threads spin for a moment only: OpenMP's default starves a machine that has other work (an epoch took
         # ten times longer beside two busy processes), no spinning at all wakes them too late (16.5 s against 11.1 s).

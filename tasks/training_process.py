@@ -65,6 +65,12 @@ def main(spec_file: str) -> int:
     return 0
 
 
+def own_packages_first() -> str:
+    """PYTHONPATH for a process of ours: a user's own `tasks.py` or `flows/` on it does not stand before these."""
+    here = str(Path(__file__).resolve().parent.parent)
+    return os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
+
+
 def end_with_parent() -> None:
     """End this process when its standard input ends: the parent holds the other end, and is gone, however it went."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from data_contracts.errors import ServiceUnavailable
 from data_contracts.recipe import Recipe
 from data_contracts.urls import shown_url
 from lightning_modules.callbacks import MetricsLog
+from tasks import tracking
 from tasks.settings import Settings
 from tasks.tracking import Tracker, flatten, open_tracker
 from tasks.train import Forwarder
@@ -152,3 +154,21 @@ def test_the_environment_stays_as_the_user_set_it(settings, monkeypatch):
 def test_flatten_and_credentials():
     assert flatten({"a": {"b": [1, "x"], "c": None}, "d": "t"}) == {"a.b": '[1, "x"]', "a.c": "null", "d": "t"}
     assert shown_url("https://u:p@host:1/x?token=s") == "https://host:1/x"
+
+
+def test_a_users_own_repository_round_the_environment_is_not_taken_for_ours(tmp_path, monkeypatch):
+    """An installed package lies within it, and its commit says nothing of the code that runs."""
+    site = tmp_path / ".venv" / "site-packages"
+    (site / "tasks").mkdir(parents=True)
+    (site / "tasks" / "tracking.py").write_text("")
+    (tmp_path / ".gitignore").write_text(".venv\n")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message=mine"]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setattr(tracking, "__file__", str(site / "tasks" / "tracking.py"))
+    assert tracking.git_commit() == "unknown"
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "tracking.py").write_text("")
+    subprocess.run([*git, "add", "tasks"], check=True)
+    monkeypatch.setattr(tracking, "__file__", str(tmp_path / "tasks" / "tracking.py"))
+    assert tracking.git_commit().endswith("-dirty")
