@@ -28,6 +28,7 @@ class Artifact(BaseModel):
     files: dict[str, File] = Field(description="Byte hash of each file below `uri`.")
     rows_in: int
     rows_out: int
+    warnings: tuple[str, ...] = Field((), description="Sentences for a person to read though the stage went well.")
 
     @field_validator("files")
     @classmethod
@@ -74,6 +75,7 @@ class TokenDataset(Artifact):
     tokenizer_digest: str
     over_length_share: float = Field(description="Share of documents cut into several windows.")
     unknown_share: float = Field(description="Share of tokens that are the unknown token.")
+    unknown_shares: dict[str, float] = Field(description="The same per split.")
     prefix_ids: tuple[int, ...] = Field((), description="Special tokens before each window, within its max_length.")
     suffix_ids: tuple[int, ...] = Field((), description="Special tokens after each window, within its max_length.")
 

@@ -109,7 +109,8 @@ class TrainedTokenizer(TokenizerBase):
 
 
 class WordTokenizer(TrainedTokenizer):
-    """Words and punctuation; Chinese, Japanese and Korean by character. The readable choice for short texts."""
+    """Words and punctuation; by character or cluster where a script has no spaces (Chinese, Japanese, Thai, Khmer, Lao,
+    Burmese and others). The readable choice for short texts."""
 
     kind: Literal["word"] = "word"
 
@@ -122,7 +123,7 @@ class BpeTokenizer(TrainedTokenizer):
 
 
 class WordPieceTokenizer(TrainedTokenizer):
-    """WordPiece with BERT's pre-tokenizer, which splits Chinese by character."""
+    """WordPiece with BERT's pre-tokenizer, which splits Chinese by character; Thai, Khmer, Lao, Burmese by cluster."""
 
     kind: Literal["wordpiece"] = "wordpiece"
 

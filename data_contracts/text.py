@@ -1,4 +1,4 @@
-"""When two texts count as the same one, and which split a text belongs to: pure functions of the text."""
+"""When two texts count as the same one, which split a text belongs to, and where scripts without spaces are cut."""
 
 from __future__ import annotations
 
@@ -14,6 +14,25 @@ SPLIT_NAMES: dict[str, Split] = {
     "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid",
     "test": "test", "testing": "test",
 }  # fmt: skip
+
+# Scripts that put no spaces between words (UAX 14 calls them ideographic, aksara and complex-context), and the units
+# that stand in a word's place there. The patterns are read by `regex` and by the Oniguruma of `tokenizers` alike.
+_BY_CHARACTER = r"\p{Han}\p{Hiragana}\p{Katakana}"
+_BY_CLUSTER = (
+    r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tai_Le}\p{New_Tai_Lue}\p{Tai_Tham}\p{Tai_Viet}\p{Ahom}\p{Balinese}"
+    r"\p{Javanese}\p{Buginese}\p{Batak}\p{Rejang}\p{Makasar}\p{Yi}\p{Bopomofo}\p{Tangut}\p{Nushu}"
+)
+UNSPACED_SCRIPTS = rf"{_BY_CHARACTER}{_BY_CLUSTER}\p{{Tibetan}}"  # to stand within [ ]
+# What follows a letter within its cluster: a letter that the sign before it puts underneath (Khmer coeng, Myanmar and
+# Tai Tham, Balinese and Javanese have one each), marks, and the vowels that Thai and Lao write as letters.
+_FOLLOWING = r"[\u17d2\u1039\u1a60\u1b44\ua9c0]\p{L}|\p{M}|[\u0e30\u0e32\u0e33\u0e45\u0eb0\u0eb2\u0eb3]"
+# One orthographic cluster (a vowel that is written before its consonant belongs to that one), or a Tibetan syllable:
+# what stands between two tshegs.
+CLUSTERS = (
+    rf"\p{{Logical_Order_Exception}}?(?=\p{{L}})[{_BY_CLUSTER}](?:{_FOLLOWING})*"
+    r"|(?:(?=[\p{L}\p{M}])\p{Tibetan})+"
+)
+UNSPACED = rf"(?:[{_BY_CHARACTER}]|{CLUSTERS})"
 
 
 def normalise(text: str) -> str:

@@ -8,13 +8,18 @@ teacher says of its words.
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 
-# A word is what stands between spaces, or one character of a script that writes without them (Han, Hiragana, Katakana).
-_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_HAN = re.compile(f"[{_UNSPACED}]")
-_WORD = re.compile(rf"[{_UNSPACED}]\s*|[^\s{_UNSPACED}]+\s*")
+import regex as re
+
+from data_contracts.text import UNSPACED, UNSPACED_SCRIPTS
+
+# A word is what stands between spaces, or one unit of a script that writes without them; a tsheg stays at its syllable.
+# The sign for a long vowel, and the dot between names, belong to kana and to no script.
+_OF_KANA = r"\u30fb\u30fc"
+_UNIT = re.compile(rf"{UNSPACED}|[{_OF_KANA}]")
+_WORD = re.compile(rf"[^\s{UNSPACED_SCRIPTS}{_OF_KANA}]+\s*|{UNSPACED}[\u0f0b\u0f0c]?\s*|\S\s*")
+_SYLLABLE = re.compile(r"(?:(?=[\p{L}\p{M}])\p{Tibetan})+")
 REPLACED = 0.25  # chance of a word to give way to another one of the train texts
 _MOST_WORDS = 200_000  # to draw from
 
@@ -60,5 +65,6 @@ class Variants:
 
 
 def _joined(parts: Sequence[str]) -> str:
-    """The last word of a text has no space behind it, and needs one where it comes to stand within another."""
-    return "".join(part if part[-1].isspace() or _HAN.match(part) else part + " " for part in parts).strip()
+    """The last word of a text has no space or tsheg behind it, and needs one where it comes to stand within another."""
+    whole = [part + "\u0f0b" if _SYLLABLE.fullmatch(part) else part for part in parts[:-1]] + list(parts[-1:])
+    return "".join(part if part[-1].isspace() or _UNIT.match(part) else part + " " for part in whole).strip()

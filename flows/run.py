@@ -70,6 +70,7 @@ class Retrained(BaseModel):
     model_uri: str
     parameters: int
     decision: PromotionDecision
+    warnings: tuple[str, ...] = ()
     experiment_id: str
     run_id: str
     tracking_uri: str
@@ -86,6 +87,7 @@ class Run:
         self.store = ArtifactStore(self.settings.artifacts_url, self.settings.work)
         self.ledger = self.settings.ledger
         self.stages: list[StageRecord] = []
+        self.warnings: list[str] = []
         self._artifacts: dict[str, str] = {}
         self._untold: list[tuple[Tracker, dict[str, str]]] = []
         self._failed_attempts: Counter[str] = Counter()
@@ -167,6 +169,8 @@ class Run:
         rows_in, rows_out = _rows(result)
         seconds = round(time.monotonic() - started, 1)
         self.stages.append(StageRecord(name=name, state=how, rows_in=rows_in, rows_out=rows_out, seconds=seconds))
+        if isinstance(result, Artifact):
+            self.warnings += result.warnings
         if isinstance(result, Artifact) and not isinstance(result, RegisteredModel):
             self._tell_need(result, arguments)
         if isinstance(result, Artifact) and result.files:
@@ -222,6 +226,7 @@ class Run:
             model_uri=version.model_uri,
             parameters=model.parameters,
             decision=decision,
+            warnings=tuple(self.warnings),
             experiment_id=self.tracker.experiment_id,
             run_id=self.tracker.run_id,
             tracking_uri=shown_url(self.tracker.tracking_uri),
@@ -278,6 +283,7 @@ def as_markdown(result: Retrained, run_url: str) -> str:
         f"# {result.recipe}: {decision.outcome.replace('_', ' ')}",
         "",
         *[f"- {markdown(reason, 2000)}" for reason in decision.reasons],
+        *[f"- **Warning:** {markdown(warning, 2000)}" for warning in result.warnings],
         "",
         f"Model `{result.model_uri}` · [MLflow run]({run_url})",
         "",

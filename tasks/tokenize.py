@@ -21,16 +21,16 @@ from data_contracts.artifacts import Lessons, TokenDataset, ValidatedCorpus
 from data_contracts.contract import SPLITS
 from data_contracts.errors import NoisefoldError, RecipeError
 from data_contracts.recipe import BpeTokenizer, FileTokenizer, Tokenizer, TrainedTokenizer, WordPieceTokenizer
-from data_contracts.text import text_hash
+from data_contracts.text import CLUSTERS, UNSPACED, text_hash
 from lightning_modules.backbone import read_tokenizer
 from lightning_modules.bundle import BundleError, load_tokenizer, special_ids, split_windows, surrounding_ids
 from tasks.parquet_parts import read_parts
-from tasks.progress import report
+from tasks.progress import report, tell
 from tasks.stage import STAGE, settle
 from tasks.store import ArtifactStore, Outcome, RowDigest, Workspace, digest_of
 from tasks.tracking import Tracker
 
-VERSION = 1
+VERSION = 2
 SPECIAL_TOKENS = ["[PAD]", "[UNK]"]  # ids 0 and 1
 SCHEMA = pa.schema(
     [
@@ -42,6 +42,8 @@ SCHEMA = pa.schema(
     ]
 )
 TRAIN_TEXTS, TEACHER_TEXTS = "train_texts.npy", "teacher_texts.npy"  # of TokenDataset and Lessons
+UNKNOWN_LIMIT = 0.2  # share of a split's tokens from which a person is told
+_LONGEST_WORD = 100  # characters; WordPiece takes a longer one for unknown as a whole
 _BATCH = 10_000
 
 
@@ -62,8 +64,11 @@ def tokenize(
             "tokens/windows": tokens.rows_out,
             "tokens/over_length_share": tokens.over_length_share,
             "tokens/unknown_share": tokens.unknown_share,
+            **{f"tokens/unknown_share_{split}": share for split, share in tokens.unknown_shares.items()},
         }
     )
+    for sentence in tokens.warnings:
+        tell("tokenize", sentence)
     return settle(outcome)
 
 
@@ -110,7 +115,7 @@ def write_tokens(
     class_of = {label: index for index, label in enumerate(corpus.labels)}
     digests = {split: RowDigest(["id", "window", "input_ids", "label"]) for split in SPLITS}
     documents = dict.fromkeys(SPLITS, 0)
-    tokens = unknowns = long_documents = 0
+    tokens, unknowns, long_documents = dict.fromkeys(SPLITS, 0), dict.fromkeys(SPLITS, 0), 0
     train_hashes: list[np.ndarray] = []
     writers = {split: pq.ParquetWriter(out / f"{split}.parquet", schema, compression="zstd") for split in SPLITS}
     try:
@@ -125,9 +130,9 @@ def write_tokens(
                 digests[split].update(table)
                 documents[split] += rows.num_rows
                 ids = pc.list_flatten(table["input_ids"])
-                tokens += len(ids)
-                unknowns += pc.sum(pc.equal(ids, unknown)).as_py() or 0
-                unknowns -= table.num_rows * [*prefix, *suffix].count(unknown)  # one token may have both roles
+                tokens[split] += len(ids)
+                unknowns[split] += pc.sum(pc.equal(ids, unknown)).as_py() or 0
+                unknowns[split] -= table.num_rows * [*prefix, *suffix].count(unknown)  # one token may have both roles
                 long_documents += pc.sum(pc.equal(table["window"], 1)).as_py() or 0
                 if split == "train":
                     train_hashes.append(text_hashes(texts))
@@ -137,6 +142,7 @@ def write_tokens(
             writer.close()
     # Which texts the model will have seen: a later promotion leaves them out of its comparison.
     np.save(out / TRAIN_TEXTS, np.unique(np.concatenate(train_hashes)), allow_pickle=False)
+    shares = {split: unknowns[split] / max(1, tokens[split]) for split in SPLITS}
     return {
         "digest": digest_of(
             [d.hexdigest() for d in digests.values()], tokenizer_digest, corpus.labels, config.max_length
@@ -146,16 +152,34 @@ def write_tokens(
         "labels": corpus.labels,
         "splits": documents,
         "windows": {split: digest.rows for split, digest in digests.items()},
-        "tokens": tokens,
+        "tokens": sum(tokens.values()),
         "vocab_size": tokenizer.get_vocab_size(),
         "max_length": config.max_length,
         "overlap": config.overlap,
         "tokenizer_digest": tokenizer_digest,
         "over_length_share": long_documents / max(1, corpus.rows_out),
-        "unknown_share": unknowns / max(1, tokens),
+        "unknown_share": sum(unknowns.values()) / max(1, sum(tokens.values())),
+        "unknown_shares": shares,
+        "warnings": unknown_warning(shares, config, tokenizer.get_vocab_size()),
         "prefix_ids": tuple(prefix),
         "suffix_ids": tuple(suffix),
     }
+
+
+def unknown_warning(shares: dict[str, float], config: Tokenizer, vocab_size: int) -> tuple[str, ...]:
+    """A sentence where the vocabulary does not know the texts, so that they all look the same to the model."""
+    high = [f"{share:.0%} of the tokens of {split}" for split, share in shares.items() if share > UNKNOWN_LIMIT]
+    if not high:
+        return ()
+    if isinstance(config, FileTokenizer):
+        remedy = "Give a tokenizer of this language (tokenizer.path), or a vocabulary of your own: tokenizer.kind: bpe."
+    else:
+        remedy = "tokenizer.kind: bpe knows every text."
+        if config.min_frequency > 1:
+            remedy += f" A lower tokenizer.min_frequency (it is {config.min_frequency}) keeps rarer tokens."
+        if vocab_size >= config.vocab_size:
+            remedy += f" The vocabulary is full: tokenizer.vocab_size {config.vocab_size:,} may be raised."
+    return (f"The vocabulary does not know {' and '.join(high)}: to the model they are all the same. {remedy}",)
 
 
 def _windows(
@@ -182,7 +206,10 @@ def train_tokenizer(config: Tokenizer, folder: Path) -> HFTokenizer:
     """Train on the texts of the train split alone, so that validation and test stay unseen."""
     assert isinstance(config, TrainedTokenizer)
     tokenizer, trainer = blank_tokenizer(config)
-    tokenizer.train_from_iterator(_train_texts(folder), trainer)
+    if isinstance(config, WordPieceTokenizer):
+        _train_wordpiece(tokenizer, config, folder)
+    else:
+        tokenizer.train_from_iterator(_train_texts(folder), trainer)
     if tokenizer.get_vocab_size() <= len(SPECIAL_TOKENS):
         raise NoisefoldError(
             f"The {config.kind} tokenizer found no token that occurs {config.min_frequency} times in the train split.",
@@ -191,14 +218,39 @@ def train_tokenizer(config: Tokenizer, folder: Path) -> HFTokenizer:
     return tokenizer
 
 
-def blank_tokenizer(config: TrainedTokenizer) -> tuple[HFTokenizer, trainers.Trainer]:
-    lower = [normalizers.Lowercase()] if config.lowercase else []
-    common = {
+def _train_wordpiece(tokenizer: HFTokenizer, config: WordPieceTokenizer, folder: Path) -> None:
+    """The same vocabulary from the same texts, which its trainer by itself does not give.
+
+    It numbers characters within a word (##a) as a hash map with a random seed yields its words, and breaks ties by
+    those numbers. Special tokens it numbers first and in order, so these are such to it, and to the tokenizer no more.
+    """
+    inner: set[str] = set()
+    for texts in _train_texts(folder):
+        for text in texts:
+            pieces = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
+            inner.update(*(piece[1:] for piece, _ in pieces))
+    numbered = [*SPECIAL_TOKENS, *(f"##{character}" for character in sorted(inner))]
+    trained, _ = blank_tokenizer(config)
+    trained.train_from_iterator(
+        _train_texts(folder), trainers.WordPieceTrainer(**{**_trained_by(config), "special_tokens": numbered})
+    )
+    tokenizer.model = models.WordPiece(trained.get_vocab(with_added_tokens=False), unk_token="[UNK]")
+    tokenizer.add_special_tokens(SPECIAL_TOKENS)
+
+
+def _trained_by(config: TrainedTokenizer) -> dict[str, Any]:
+    """What every trainer is told."""
+    return {
         "vocab_size": config.vocab_size,
         "min_frequency": config.min_frequency,
         "special_tokens": SPECIAL_TOKENS,
         "show_progress": False,
     }
+
+
+def blank_tokenizer(config: TrainedTokenizer) -> tuple[HFTokenizer, trainers.Trainer]:
+    lower = [normalizers.Lowercase()] if config.lowercase else []
+    common = _trained_by(config)
     if isinstance(config, BpeTokenizer):
         tokenizer = HFTokenizer(models.BPE(unk_token="[UNK]"))
         tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), *lower])
@@ -211,14 +263,16 @@ def blank_tokenizer(config: TrainedTokenizer) -> tuple[HFTokenizer, trainers.Tra
     if isinstance(config, WordPieceTokenizer):
         tokenizer = HFTokenizer(models.WordPiece(unk_token="[UNK]"))
         tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), cleaned])
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        # Kana stays whole, as in BERT: what is within a run of it, WordPiece finds.
+        by_cluster = pre_tokenizers.Split(Regex(CLUSTERS), "isolated")
+        in_reach = pre_tokenizers.Split(Regex(rf"\S{{{_LONGEST_WORD}}}"), "isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([by_cluster, pre_tokenizers.BertPreTokenizer(), in_reach])
         tokenizer.decoder = decoders.WordPiece()
         return tokenizer, trainers.WordPieceTrainer(**common)
     tokenizer = HFTokenizer(models.WordLevel(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), cleaned])
-    # Kana as well as Han: neither script puts spaces between its words.
-    by_character = pre_tokenizers.Split(Regex(r"[\p{Han}\p{Hiragana}\p{Katakana}]"), "isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([by_character, pre_tokenizers.BertPreTokenizer()])
+    unspaced = pre_tokenizers.Split(Regex(UNSPACED), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([unspaced, pre_tokenizers.BertPreTokenizer()])
     return tokenizer, trainers.WordLevelTrainer(**common)
 
 

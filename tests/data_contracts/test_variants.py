@@ -12,6 +12,8 @@ TEXTS = [
     "房间 iPhone 很好 very good",
     "ひらがなとカタカナ",
     "one",
+    "ร้านนี้ อร่อยมาก iPhoneดี ๑๐๐",
+    "བཀྲ་ཤིས་བདེ་ལེགས།",
 ]
 
 
@@ -24,13 +26,23 @@ def test_a_script_without_spaces_is_cut_by_character() -> None:
     assert words("很好 very good！") == ["很", "好 ", "very ", "good！"]
 
 
+def test_other_scripts_without_spaces_are_cut_by_cluster_or_syllable() -> None:
+    assert words("น้ำซุป good") == ["น้ำ", "ซุ", "ป ", "good"]
+    assert words("བཀྲ་ཤིས།") == ["བཀྲ་", "ཤིས", "།"]
+    thai = Variants(["ร้านนี้อร่อยมาก", "พนักงานบริการดี"], 0)
+    assert not any(" " in text for number in range(2) for text in thai.of(number, 100))
+
+
 def test_variants_are_made_of_words_of_the_train_texts() -> None:
-    known = {word.strip() for text in TEXTS for word in words(text)}
+    def bare(word: str) -> str:
+        return word.strip().removesuffix("་")
+
+    known = {bare(word) for text in TEXTS for word in words(text)}
     variants = Variants(TEXTS, seed=0)
     for number in range(len(TEXTS)):
         made = variants.of(number, 200)
         assert len(made) == 200 and all(made), "none is empty"
-        assert {word.strip() for text in made for word in words(text)} <= known
+        assert {bare(word) for text in made for word in words(text)} <= known
         assert len(set(made)) > (1 if number == 4 else 50)
 
 

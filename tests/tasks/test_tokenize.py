@@ -86,6 +86,75 @@ def test_word_tokenizer_splits_chinese_and_kana_by_character(store):
     assert {"屏", "幕", "好", "カ", "メ", "ラ", "camera", "-", "phone"} <= set(vocabulary)
 
 
+MIXED = "屏幕好，iPhone 4S很好! カメラー は2024年 ok_fine… e-mail\u200bs"
+
+
+def pieces(config, text):
+    tokenizer, _ = blank_tokenizer(config)
+    return [piece for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))]
+
+
+def test_english_chinese_and_japanese_are_cut_as_they_always_were():
+    """Frozen: what a model in production was trained on."""
+    end = ["ok", "_", "fine", ".", ".", ".", "e", "-", "mails"]
+    word = [*"屏幕好", ",", "iphone", "4s", *"很好", "!", *"カメラーは", "2024", "年", *end]
+    assert pieces(WordTokenizer(), MIXED) == word
+    wordpiece = [*"屏幕好", ",", "iphone", "4s", *"很好", "!", "カメラー", "は2024", "年", *end]
+    assert pieces(WordPieceTokenizer(), MIXED) == wordpiece
+
+
+@pytest.mark.parametrize(
+    ("text", "clusters"),
+    [
+        ("เยี่ยมน้ำ", "เยี่ ย ม น้ํา"),  # a vowel before its consonant, two marks, a vowel that NFKC takes apart
+        ("iPhoneดีมาก100%๑๒๓บาทๆ", "iphone ดี มา ก 100 % ๑๒๓ บา ท ๆ"),
+        ("ແຊບນ້ຳ", "ແຊ ບ ນ້ໍາ"),
+        ("ក្រុងខ្ញុំ។", "ក្រុ ង ខ្ញុំ ។"),
+        ("ខ្ញុំ\u200bចូល", "ខ្ញុំ ចូ ល"),  # a space of no width between words, as Khmer is often typed
+        ("သတ္တဝါ၊", "သ တ္တ ဝါ ၊"),
+        ("བཀྲ་ཤིས།", "བཀྲ ་ ཤིས །"),
+        ("ꦲꦏ꧀ꦱꦫ", "ꦲ ꦏ꧀ꦱ ꦫ"),
+        ("ᬅᬓ᭄ᬱᬭ", "ᬅ ᬓ᭄ᬱ ᬭ"),
+        ("ꆈꌠ", "ꆈ ꌠ"),
+        ("ㄅㄆ", "ㄅ ㄆ"),
+        ("हिन्दी में 한국어", "हिन्दी में 한국어"),  # scripts with spaces stay words
+    ],
+)
+def test_a_script_without_spaces_is_cut_by_cluster(text, clusters):
+    for config in (WordTokenizer(), WordPieceTokenizer()):
+        assert pieces(config, text) == clusters.split()
+
+
+def test_wordpiece_gives_the_same_vocabulary_each_time(store, tmp_path):
+    """Its trainer numbers pieces in the order of a hash map with a random seed."""
+    from tasks.store import ArtifactStore
+
+    words = [f"{a}{b}{c}ing" for a in "brst" for b in "aeiou" for c in "lmnp"]
+    texts = {**TEXTS, "train": [" ".join(words[i : i + 9]) for i in range(0, 80, 3)]}
+    config, digests = WordPieceTokenizer(vocab_size=60, min_frequency=1), set()
+    for attempt in range(3):
+        own = ArtifactStore(str(tmp_path / str(attempt)), tmp_path / f"work-{attempt}")
+        digests.add(tokenize_corpus(make_corpus(own, texts), config, own).manifest.digest)
+    assert len(digests) == 1
+
+
+def test_wordpiece_knows_the_pieces_of_a_word_of_any_length(store):
+    texts = {**TEXTS, "train": ["カメラ" * 60, "x" * 300, "short"] * 4, "test": ["カメラ" * 50]}
+    dataset = tokenize_corpus(make_corpus(store, texts), WordPieceTokenizer(min_frequency=1), store).manifest
+    assert dataset.unknown_shares["train"] == dataset.unknown_shares["test"] == 0.0
+
+
+def test_unknown_tokens_are_counted_by_split_and_told_with_the_way_out(store, corpus):
+    dataset = tokenize_corpus(corpus, WordTokenizer(min_frequency=1), store).manifest
+    assert dataset.unknown_shares == {"train": 0.0, "valid": 0.25, "test": 4 / 44}
+    (warning,) = dataset.warnings
+    assert warning.startswith("The vocabulary does not know 25% of the tokens of valid:") and "kind: bpe" in warning
+    assert "min_frequency" not in warning and "vocab_size" not in warning, "neither would help"
+    small = tokenize_corpus(corpus, WordTokenizer(vocab_size=16), store).manifest
+    assert "min_frequency (it is 2)" in small.warnings[0] and "vocab_size 16 may be raised" in small.warnings[0]
+    assert not tokenize_corpus(corpus, BpeTokenizer(vocab_size=300), store).manifest.warnings
+
+
 def test_byte_level_bpe_knows_every_text(store, corpus):
     dataset = tokenize_corpus(corpus, BpeTokenizer(vocab_size=300, max_length=512), store).manifest
     assert dataset.unknown_share == 0.0
