@@ -54,6 +54,23 @@ def stop_signal(error: BaseException | None) -> BaseException | None:
     return None
 
 
+def told_of(error: BaseException) -> str:
+    """An error as a sentence, also where it carries no words of its own: which signal stopped the work, or who."""
+    stop = stop_signal(error)
+    if isinstance(stop, KeyboardInterrupt):
+        return "Stopped by Ctrl-C (SIGINT)."
+    if stop is not None:
+        return "Stopped by SIGTERM (a cancel in Prefect, the end of its worker, or an operator)."
+    name = type(error).__name__
+    if name in ("Pause", "PausedRun"):
+        return "Paused or suspended in Prefect; the run goes on from here when it is resumed there."
+    if name == "Abort":
+        return f"Ended by Prefect, which took the run to be over: {error}" if str(error) else "Ended by Prefect."
+    if isinstance(error, SystemExit):
+        return f"The process was told to exit (status {error.code})."
+    return str(error) or name
+
+
 def writable(text: str) -> str:
     """Half of a surrogate pair, which no file, database or server takes, as its escape."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

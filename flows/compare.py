@@ -28,11 +28,11 @@ from pydantic import BaseModel, ConfigDict  # noqa: E402
 
 from data_contracts.artifacts import EvaluationReport, Measurement, TrainedModel  # noqa: E402
 from data_contracts.comparison import Cell, Compared, Comparison  # noqa: E402
-from data_contracts.errors import NoisefoldError, RecipeError, TrainingError  # noqa: E402
+from data_contracts.errors import NoisefoldError, RecipeError, TrainingError, told_of  # noqa: E402
 from data_contracts.recipe import Recipe  # noqa: E402
 from data_contracts.urls import redacted, shown_url  # noqa: E402
 from flows.retrain import due_day  # noqa: E402
-from flows.run import Run  # noqa: E402
+from flows.run import VERSIONS, Run  # noqa: E402
 from tasks.compare import Board, measure  # noqa: E402
 from tasks.comparison_table import as_json, as_markdown, read_table, write_table  # noqa: E402
 from tasks.evaluate import evaluate  # noqa: E402
@@ -134,6 +134,8 @@ class Grid(Run):
         if self.state == "cached" and self._told(key):
             yield None
             return
+        if self.tracker.closed:  # finished so far, by other cells: there is work under it again
+            self.tracker.reopen(self.opened_by)
         self._cell = f" · {cell}"
         recipe = self.comparison.recipe_of(cell)
         tracker: Tracker = self._attempt(_open_cell)(self.settings, self.tracker, recipe, cell, key, self.opened_by)
@@ -142,8 +144,7 @@ class Grid(Run):
             tracker.end("FINISHED")
         except BaseException as error:
             with suppress(Exception):
-                tracker.set_tags({"noisefold.error": redacted(str(error))[:4000]})
-                tracker.end("FAILED" if isinstance(error, Exception) else "KILLED")
+                tracker.end("FAILED" if isinstance(error, Exception) else "KILLED", told_of(error))
             if not isinstance(error, OF_THE_CELL):
                 raise
             self.state = "failed"
@@ -176,7 +177,7 @@ class Grid(Run):
     def _open(self) -> Tracker:
         grid = self.comparison.model_dump(mode="json", exclude={"recipe", "predictions"})
         recipe = self.recipe.keyed({"execution", "source"})
-        self.run_key = digest_of("compare", grid, recipe, self.fingerprint)
+        self.run_key = digest_of("compare", grid, recipe, self.fingerprint, VERSIONS)
         return self._attempt(_open_grid)(self.settings, self.comparison, self.run_key, self.opened_by)
 
     def _told(self, run_key: str) -> bool:

@@ -24,6 +24,8 @@ _OFF = {
     "MPLBACKEND": "Agg",
     # Nobody can act on a progress bar of MLflow's uploads or on git advice inside a stage.
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # Our own lines and artifacts name the run's address; MLflow's two stand on stdout, in the middle of a document.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 

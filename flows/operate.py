@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_contracts.errors import NoisefoldError, printable_json
+from flows.document import document
 from flows.environment import embed, switches
 from flows.terminal import check_prefect, quiet, safe, writable_home
 from tasks.settings import Settings
@@ -53,13 +54,13 @@ def has_database(settings: Settings) -> bool:
 def reconcile_in_terminal(*, dry_run: bool, as_json: bool) -> None:
     """Close what died and say so, a line each."""
     settings, console = Settings(), Console(highlight=False)
-    with writable_home(settings), quiet(False), prefect_at_hand(settings) as prefect:
+    with document(as_json) as out, writable_home(settings), quiet(False), prefect_at_hand(settings) as prefect:
         from tasks.reconcile import reconcile
 
         found = reconcile(settings, prefect=prefect, dry_run=dry_run)
-    if as_json:
-        print(printable_json(json.dumps(asdict(found), ensure_ascii=False)))
-        return
+        if as_json:
+            print(printable_json(json.dumps(asdict(found), ensure_ascii=False)), file=out)
+            return
     for line in found.lines:
         console.print(safe(line), soft_wrap=True)
 
@@ -68,7 +69,7 @@ def doctor_in_terminal(*, as_json: bool, free_gigabytes: float) -> bool:
     """Print each finding as it is made; returns whether nothing fails."""
     settings, console = Settings(), Console(highlight=False)
     found: list[Line] = []
-    with quiet(False):
+    with document(as_json) as out, quiet(False):
         for line in findings(settings, free_gigabytes):
             found.append(line)
             if not as_json:
@@ -77,17 +78,17 @@ def doctor_in_terminal(*, as_json: bool, free_gigabytes: float) -> bool:
                 )
                 if line.remedy:
                     console.print(f"{'':<16} → {safe(line.remedy)}", soft_wrap=True)
-    well = all(line.state != "fail" for line in found)
-    if as_json:
-        document = {"well": well, "lines": [asdict(line) for line in found]}
-        print(printable_json(json.dumps(document, ensure_ascii=False)))
+        well = all(line.state != "fail" for line in found)
+        if as_json:
+            content = {"well": well, "lines": [asdict(line) for line in found]}
+            print(printable_json(json.dumps(content, ensure_ascii=False)), file=out)
     return well
 
 
 def gc_in_terminal(*, keep: int, older_than_days: float, apply: bool, as_json: bool) -> None:
     """A row per thing that goes, a row per reason for those that stay, and the bytes."""
     settings, console = Settings(), Console(highlight=False)
-    with writable_home(settings), quiet(False), ExitStack() as opened:
+    with document(as_json) as out, writable_home(settings), quiet(False), ExitStack() as opened:
         switches()
         prefect = apply and opened.enter_context(prefect_at_hand(settings))
         from tasks.retention import collect, plan
@@ -96,12 +97,12 @@ def gc_in_terminal(*, keep: int, older_than_days: float, apply: bool, as_json: b
             things = collect(settings, keep=keep, older_than_days=older_than_days, prefect=prefect)
         else:
             things = plan(settings, keep=keep, older_than_days=older_than_days)
-    going = [thing for thing in things if thing.goes]
-    freed = sum(thing.bytes for thing in going)
-    if as_json:
-        document = {"applied": apply, "bytes": freed, "things": [thing.facts() for thing in things]}
-        print(printable_json(json.dumps(document, ensure_ascii=False)))
-        return
+        going = [thing for thing in things if thing.goes]
+        freed = sum(thing.bytes for thing in going)
+        if as_json:
+            content = {"applied": apply, "bytes": freed, "things": [thing.facts() for thing in things]}
+            print(printable_json(json.dumps(content, ensure_ascii=False)), file=out)
+            return
     table = Table(title="goes" if going else None, title_justify="left", box=SIMPLE)
     for column in ("what", "name", "made (UTC)", "kB"):
         table.add_column(column, overflow="fold", justify="right" if column == "kB" else "left")

@@ -18,6 +18,12 @@ from prefect.runtime import flow_run
 from prefect.task_engine import TaskRunTimeoutError
 from pydantic import BaseModel, ConfigDict
 
+import tasks.evaluate
+import tasks.ingest
+import tasks.teach
+import tasks.tokenize
+import tasks.train
+import tasks.validate
 from data_contracts.artifacts import (
     Artifact,
     EvaluationReport,
@@ -28,9 +34,9 @@ from data_contracts.artifacts import (
     TrainedModel,
     ValidatedCorpus,
 )
-from data_contracts.errors import stop_signal
+from data_contracts.errors import stop_signal, told_of
 from data_contracts.recipe import Recipe, TeacherConfig
-from data_contracts.urls import redacted, shown_url
+from data_contracts.urls import shown_url
 from flows.signals import dropped_are_sent_again
 from tasks.dead_runs import close_left
 from tasks.hard_limit import hard_limit
@@ -47,6 +53,11 @@ from tasks.store import ArtifactStore
 from tasks.teach import Teacher, find_teacher, teach
 from tasks.tracking import ARTIFACT, OWNER, WARM_START, Tracker, connect, git_commit, open_tracker
 
+# Of the stages whose results stand in the MLflow run.
+VERSIONS = {
+    stage.__name__.rpartition(".")[2]: stage.VERSION
+    for stage in (tasks.ingest, tasks.validate, tasks.tokenize, tasks.teach, tasks.train, tasks.evaluate)
+}
 GRACE_SECONDS = 60.0  # for an attempt that is ended at its limit to come to its end
 
 
@@ -130,7 +141,7 @@ class Run:
         return Leases(self.settings.root).take(work, holds, owner, wait, lambda text: tell("lease", text))
 
     def _open(self) -> Tracker:
-        return self._attempt(_open_run)(self.settings, self.recipe, self.fingerprint, self.opened_by)
+        return self._attempt(_open_run)(self.settings, self.recipe, self.fingerprint, self.opened_by, VERSIONS)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         with self._opened:  # the lease goes last, when the MLflow run is closed
@@ -143,11 +154,10 @@ class Run:
         # A signal is no fault of the run: MLflow calls it killed. Telling so must not hide the fault itself.
         stop = stop_signal(error)
         status = "FAILED" if issubclass(kind, Exception) and stop is None else "KILLED"
+        assert error is not None
         try:
-            self.tracker.set_tags({"noisefold.error": redacted(str(error))[:4000]})
-            self.tracker.end(status)
+            self.tracker.end(status, told_of(error))
         except Exception as unreachable:
-            assert error is not None
             error.add_note(f"The MLflow run {self.tracker.run_id} could not be closed: {unreachable}")
         if stop is not None and stop is not error:
             raise stop from error
@@ -236,7 +246,8 @@ class Run:
         )
         self._tell_needs()
         text = as_markdown(result, self.tracker.run_url())
-        self.tracker.log_text(text, "summary.md")
+        if not self.tracker.closed:  # the summary of the night that did the work stays; Prefect has this one's
+            self.tracker.log_text(text, "summary.md")
         create_markdown_artifact(text, key="retrain-summary", description=f"Retrain of {self.recipe.name}")
         return result
 
@@ -326,5 +337,7 @@ def _close_left(tracker: Tracker, left: tuple[Owner, ...]) -> list[str]:
 
 
 @task(name="open-run", **STAGE)
-def _open_run(settings: Settings, recipe: Recipe, source_fingerprint: str, lineage: dict[str, str]) -> Tracker:
-    return open_tracker(settings, recipe, source_fingerprint, lineage)
+def _open_run(
+    settings: Settings, recipe: Recipe, source_fingerprint: str, lineage: dict[str, str], versions: dict[str, int]
+) -> Tracker:
+    return open_tracker(settings, recipe, source_fingerprint, lineage, versions)

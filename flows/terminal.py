@@ -26,6 +26,7 @@ from rich.table import Table
 from data_contracts.errors import NoisefoldError, printable, printable_json, stop_signal
 from data_contracts.recipe import Recipe
 from data_contracts.urls import redacted, shown_url
+from flows.document import document
 from flows.environment import embed, running_server, switches
 from tasks.progress import Progress as Report
 from tasks.progress import listening
@@ -54,10 +55,11 @@ def run_in_terminal(recipe: Recipe, *, verbose: bool = False, as_json: bool = Fa
 
         return lambda: retrain(recipe)
 
-    result = run_flow(load, StageBars(console), settings, verbose=verbose)
-    if as_json:
-        print(printable_json(result.model_dump_json()))
-        return
+    with document(as_json) as out:
+        result = run_flow(load, StageBars(console), settings, verbose=verbose)
+        if as_json:
+            print(printable_json(result.model_dump_json()), file=out)
+            return
     print_summary(console, result, settings, time.monotonic() - started)
 
 
@@ -81,14 +83,15 @@ def compare_in_terminal(
 
         return lambda: compare(comparison, only, seeds, out, command)
 
-    if run:
-        result = run_flow(load, CellBars(console), settings, verbose=verbose)
-        table, look = result.table, how_to_look(result, settings)
-    else:
-        table, look = finished_table(comparison, settings, out, command, verbose=verbose), []
-    if as_json:
-        print(printable_json(table.model_dump_json(exclude_none=True)))
-        return
+    with document(as_json) as stdout:
+        if run:
+            result = run_flow(load, CellBars(console), settings, verbose=verbose)
+            table, look = result.table, how_to_look(result, settings)
+        else:
+            table, look = finished_table(comparison, settings, out, command, verbose=verbose), []
+        if as_json:
+            print(printable_json(table.model_dump_json(exclude_none=True)), file=stdout)
+            return
     print_table(console, table)
     for line in [*([f"Written to {out} and {out.with_suffix('.json')}."] if out else []), *look]:
         console.print(safe(line), soft_wrap=True)
@@ -167,16 +170,16 @@ def predict_in_terminal(texts: list[str], model: str, alias: str, as_json: bool)
 def history_in_terminal(model: str, limit: int, as_json: bool) -> None:
     """The aliases and their moves, the newest last."""
     settings, console = Settings(), Console(highlight=False)
-    with writable_home(settings), quiet(False):
+    with document(as_json) as out, writable_home(settings), quiet(False):
         switches()
         from tasks.releases import history
 
         found = history(settings, model)
-    moves = found.moves[-limit:] if limit > 0 else found.moves
-    if as_json:
-        for move in moves:
-            console.out(printable_json(move.model_dump_json(by_alias=True)), highlight=False)
-        return
+        moves = found.moves[-limit:] if limit > 0 else found.moves
+        if as_json:
+            for move in moves:
+                print(printable_json(move.model_dump_json(by_alias=True)), file=out)
+            return
     now = ", ".join(f"{alias} {version}" for alias, version in sorted(found.aliases.items())) or "no alias is set"
     console.print(f"[bold]{safe(model)}[/]: {safe(now)}")
     table = Table(box=SIMPLE)

@@ -37,11 +37,10 @@ from data_contracts.urls import redacted, shown_url
 from tasks.aliases import CHAMPION, PREVIOUS
 from tasks.dead_runs import FLOWS, pages, prefect_client
 from tasks.reconcile import reconcile
-from tasks.register import DIGEST
 from tasks.serve_check import Unservable, fetch_version
 from tasks.settings import Settings
 from tasks.store import ArtifactStore
-from tasks.tracking import connect
+from tasks.tracking import DIGEST, connect
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_contracts.errors import NoisefoldError
-from tasks.register import quiet_mlflow
 from tasks.serve_check import Unservable, fetch_version
 from tasks.settings import Settings
-from tasks.tracking import connect
+from tasks.tracking import connect, quiet_mlflow
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import tempfile
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ from tasks.tokenize import seen_texts, text_hashes
 from tasks.tracking import Tracker
 
 SEED = 0
+_AGAINST = "noisefold.promotion_against"  # the champion's version that was decided against, or none
 _COMPLETE = "complete"  # marks a version that was fetched whole
 _TEXTS = 2048  # scored at a time
 
@@ -263,23 +265,34 @@ def fetch_champion(name: str, version: str, tracker: Tracker, folder: Path) -> C
 def log_decision(
     decision: PromotionDecision, config: PromotionConfig, made_from: dict[str, str], tracker: Tracker
 ) -> None:
-    """The decision, its reasons and every bound in the MLflow run; the outcome on the version."""
+    """The decision, its reasons and every bound in the MLflow run; the outcome on the version.
+
+    A finished run has told of its decision. Where a later night decides otherwise, or against another champion, what it
+    decided stands beside the first, under `promotion/` and its time, and the tags tell the newest.
+    """
+    against = decision.champion_before or "none"
+    folder_name = "promotion"
+    if tracker.closed:
+        known = tracker.client.get_run(tracker.run_id).data.tags
+        if (known.get("noisefold.promotion"), known.get(_AGAINST)) == (decision.outcome, against):
+            return
+        folder_name = f"promotion/{datetime.now(UTC):%Y-%m-%d %H.%M.%S}"
     content = {**decision.model_dump(mode="json"), "rule": config.model_dump(mode="json"), "challenger": made_from}
     with tempfile.TemporaryDirectory(prefix="noisefold-") as scratch:
         folder = Path(scratch)
         (folder / "promotion.json").write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
         (folder / "promotion.md").write_text(decision_page(decision), encoding="utf-8")
-        tracker.log_folder(folder, "promotion")
-    tracker.log_table(*reasons_table(decision), "promotion/reasons.json")
-    if decision.difference is not None:
+        tracker.log_folder(folder, folder_name)
+    tracker.log_table(*reasons_table(decision), f"{folder_name}/reasons.json")
+    if decision.difference is not None and not tracker.closed:
         value, low, high = decision.difference.value, decision.difference.low, decision.difference.high
         name = "promotion/macro_f1_difference"
         tracker.log_metrics({name: value, f"{name}_low": low, f"{name}_high": high})
-    if decision.accuracy_difference is not None and decision.mcnemar_p is not None:
+    if decision.accuracy_difference is not None and decision.mcnemar_p is not None and not tracker.closed:
         found = {"accuracy_difference": decision.accuracy_difference, "mcnemar_p": decision.mcnemar_p}
         tracker.log_metrics({f"promotion/{name}": value for name, value in found.items()})
     tags = {"noisefold.promotion": decision.outcome, "noisefold.promotion_reasons": " ".join(decision.reasons)[:5000]}
-    tracker.set_tags(tags)
+    tracker.set_tags({**tags, _AGAINST: against})
     for key, text in tags.items():
         tracker.client.set_model_version_tag(decision.name, decision.version, key, text)
 

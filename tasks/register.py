@@ -6,13 +6,8 @@ logged model and on the version, so an attempt that died anywhere is taken up wh
 
 from __future__ import annotations
 
-import logging
-import os
 import shutil
 import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,21 +29,20 @@ from data_contracts.artifacts import (
 from data_contracts.recipe import Recipe
 from lightning_modules.bundle import Bundle, save_bundle
 from tasks.model_card import example_texts, model_card
+from tasks.serve_check import pickles
 from tasks.stage import STAGE
 from tasks.store import ArtifactStore, digest_of
 from tasks.tokenize import seen_texts
-from tasks.tracking import TEACHER, Tracker
+from tasks.tracking import DIGEST, TEACHER, Tracker, quiet_mlflow
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.models import ModelSignature
 
-DIGEST = "noisefold.digest"
 ROOT = Path(__file__).resolve().parent.parent
 _SERVED_CODE = ("__init__", "network", "encoders", "pretrained", "bundle")
 # mlflow-skinny is MLflow without its UI, SQL store and plots; it loads and serves a model.
 _SERVING = ("mlflow-skinny", "torch", "tokenizers", "safetensors", "numpy", "pandas")
-_PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib", ".ckpt"}
 _TAG_LIMIT = 5000
 
 
@@ -218,11 +212,6 @@ def check_model_folder(folder: Path) -> None:
     np.load(folder / "artifacts" / "train_texts.npy", allow_pickle=False)
 
 
-def pickles(folder: Path) -> list[str]:
-    """Files below a folder that could hold a pickle, by their names."""
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in _PICKLES)
-
-
 def signature(labels: tuple[str, ...]) -> ModelSignature:
     """`text` in; `label` and a probability per class out."""
     from mlflow.models import ModelSignature
@@ -254,28 +243,6 @@ def lineage_tags(
         **lineage,
     }
     return {key if key.startswith("noisefold.") else f"noisefold.{key}": str(v)[:_TAG_LIMIT] for key, v in tags.items()}
-
-
-@contextmanager
-def quiet_mlflow() -> Iterator[None]:
-    """Without what a user cannot act on: progress bars of local copies, and hints about other ways to save a model.
-
-    Errors come as exceptions, so nothing is lost.
-    """
-    settings = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_UV_AUTO_DETECT": "false"}
-    before = {name: os.environ.get(name) for name in settings}
-    logger = logging.getLogger("mlflow")
-    level = logger.level
-    os.environ.update(settings)
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"mlflow\..*")
-            yield
-    finally:
-        logger.setLevel(level)
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
 
 
 def _forget_local_paths(folder: Path) -> None:

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from data_contracts.errors import NoisefoldError
 from tasks.aliases import CHAMPION, PREVIOUS, Aliases, By, Move
-from tasks.register import quiet_mlflow
 from tasks.serve_check import GONE, Unservable, check_served
 from tasks.settings import Settings
-from tasks.tracking import connect
+from tasks.tracking import connect, quiet_mlflow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -37,10 +37,9 @@ from tasks.aliases import CHAMPION, WITHDRAWN, Aliases
 from tasks.dead_runs import close_left, pages
 from tasks.lease import CLEANING, EVERYTHING, Leases, this_process
 from tasks.reconcile import reconcile
-from tasks.register import DIGEST
 from tasks.settings import Settings
 from tasks.store import MANIFEST, ArtifactStore
-from tasks.tracking import ARTIFACT, RUN_KEY, WARM_START, connect
+from tasks.tracking import ARTIFACT, DIGEST, LAST_SEEN, RUN_KEY, WARM_START, connect
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -230,8 +229,13 @@ def _families(runs: dict[str, Run]) -> dict[str, list[list[Run]]]:
 
 
 def _touched(run: Run) -> int:
-    """When it was last at work, in ms: a rerun opens the run of its first attempt again."""
-    return max(run.info.start_time or 0, run.info.end_time or 0)
+    """When it was last of use, in ms: a later night that finds it finished leaves its times, and says so in a tag."""
+    seen = run.data.tags.get(LAST_SEEN)
+    try:
+        found = int(datetime.fromisoformat(seen).timestamp() * 1000) if seen else 0
+    except ValueError:
+        found = 0
+    return max(run.info.start_time or 0, run.info.end_time or 0, found)
 
 
 # --- what there is ----------------------------------------------------------------------------------------------------

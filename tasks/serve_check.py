@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from data_contracts.errors import RecipeError
 from data_contracts.yaml_text import read_yaml
-from tasks.register import DIGEST, pickles, quiet_mlflow
+from tasks.tracking import DIGEST, quiet_mlflow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -58,6 +58,9 @@ found = model.predict(frame)
 content = {"seconds": time.process_time() - started, "columns": found.to_dict("list")}
 json.dump(content, open(answer, "w", encoding="utf-8"), ensure_ascii=False)
 """
+
+
+_PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib", ".ckpt"}
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,11 @@ def fetch_version(client: MlflowClient, name: str, version: str, folder: Path) -
         raise Unservable(error.message.splitlines()[0]) from error
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Unservable(f"{Path(error.filename or 'a file').name} is missing") from error
+
+
+def pickles(folder: Path) -> list[str]:
+    """Files below a folder that could hold a pickle, by their names."""
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in _PICKLES)
 
 
 def inspect(model: Path, digest: str | None) -> None:

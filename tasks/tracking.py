@@ -1,21 +1,26 @@
 """The run's MLflow side: one MLflow run per retrain, found again by its identity.
 
-The identity is the digest of (recipe, source fingerprint). A rerun reopens the run, so an interrupted night goes on in
-the same place; a stage whose result another run computed links to that run instead of repeating its curves.
+The identity is the digest of (recipe, source fingerprint, versions of the stages). A rerun reopens a run that was
+interrupted, so the night goes on in the same place, and leaves a finished one closed; a stage whose result another run
+computed links to that run instead of repeating its curves.
 """
 
 from __future__ import annotations
 
 import getpass
 import json
+import logging
 import os
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
@@ -23,7 +28,6 @@ from filelock import FileLock
 from data_contracts.errors import ServiceUnavailable
 from data_contracts.recipe import Recipe
 from data_contracts.urls import redacted, shown_url
-from lightning_modules.backbone import by_content, tokenizer_by_content
 from tasks.settings import Settings
 from tasks.store import digest_of
 
@@ -31,6 +35,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 RUN_KEY, OWNER = "noisefold.run_key", "noisefold.owner"
+DIGEST = "noisefold.digest"  # of the served bundle, on a run, a logged model and a version
+ERROR = "noisefold.error"  # why the run was left unfinished; a run that is under way or finished has none
+# A finished run that a later night found done: when, by which flow run, and how that night failed, if it did.
+LAST_SEEN, LAST_SEEN_ERROR = "noisefold.last_seen", "noisefold.last_seen_error"
 WARM_START = "noisefold.warm_start"  # the champion's version that a run started from
 TEACHER = "noisefold.teacher"  # NAME/VERSION that a run learns from
 ARTIFACT = "noisefold.artifact."  # and a stage's name: the key of the artifact that the run has of it
@@ -49,11 +57,22 @@ _PARAM_LIMIT, _PARAM_BATCH, _BATCH = 6000, 100, 500  # MLflow's own limits, the 
 
 
 class Tracker:
-    """A client bound to one run. Every call may be repeated: MLflow drops a metric point that it already has."""
+    """A client bound to one run. Every call may be repeated: MLflow drops a metric point that it already has.
 
-    def __init__(self, client: MlflowClient, tracking_uri: str, experiment_id: str, run_id: str) -> None:
+    # Note [a finished run stays closed]
+    A night that finds the run of its identity FINISHED works without opening it: status, duration and the flow run that
+    trained stay as they are (`closed`). What such a night writes into it: the tags `noisefold.last_seen…`; what a stage
+    writes again with the same value, since it is a function of the same inputs; and, where promotion decides otherwise
+    than it did, that decision in a folder of its own (`tasks.promote.log_decision`). A run that failed or was killed is
+    opened again by whoever takes it up.
+    """
+
+    def __init__(
+        self, client: MlflowClient, tracking_uri: str, experiment_id: str, run_id: str, *, closed: bool = False
+    ) -> None:
         self.client, self.tracking_uri = client, tracking_uri
         self.experiment_id, self.run_id = experiment_id, run_id
+        self.closed = closed
 
     def log_metrics(self, metrics: dict[str, float], step: int = 0) -> None:
         """Log values once; a value that the run already holds at this step is left as it is."""
@@ -119,25 +138,63 @@ class Tracker:
         base = ui or (shown_url(self.tracking_uri) if self.tracking_uri.startswith("http") else "http://127.0.0.1:5000")
         return f"{base.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
-    def reopen(self) -> None:
-        self.client.update_run(self.run_id, status="RUNNING")
+    def remove_tag(self, key: str) -> None:
+        if self.tag(key) is not None:
+            self.client.delete_tag(self.run_id, key)
 
-    def end(self, status: str) -> None:
-        """Close the run as FINISHED, FAILED or KILLED."""
+    def reopen(self, lineage: dict[str, str]) -> None:
+        """RUNNING, without the error of an earlier attempt; `lineage` says who works on it now.
+
+        The owner stands there before the run is RUNNING: one that is never names somebody who has ended.
+        """
+        self.set_tags(lineage)
+        self.remove_tag(ERROR)
+        self.client.update_run(self.run_id, status="RUNNING")
+        self.closed = False
+
+    def seen(self, lineage: dict[str, str]) -> None:
+        """Write down in a finished run who has found it done. See Note [a finished run stays closed]."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        flow_run = {
+            f"{LAST_SEEN}_{name}": lineage[f"noisefold.{name}"]
+            for name in ("flow_run_id", "flow_run_name")
+            if lineage.get(f"noisefold.{name}")
+        }
+        self.set_tags({LAST_SEEN: now, **flow_run})
+        self.remove_tag(LAST_SEEN_ERROR)
+
+    def end(self, status: str, error: str | None = None) -> None:
+        """Close the run as FINISHED, FAILED or KILLED, with the error that ended it; a closed one keeps its status."""
+        if error is not None:
+            self.set_tags({LAST_SEEN_ERROR if self.closed else ERROR: redacted(error)[:4000]})
+        if self.closed:
+            return
+        if status == "FINISHED":
+            self.remove_tag(ERROR)  # by now another machine may have taken this one to be dead
         self.client.set_terminated(self.run_id, status)
 
 
-def open_tracker(settings: Settings, recipe: Recipe, fingerprint: str, tags: dict[str, str]) -> Tracker:
-    """Find the run of (recipe, fingerprint), or create it; either way it is RUNNING when this returns.
+def open_tracker(
+    settings: Settings,
+    recipe: Recipe,
+    fingerprint: str,
+    tags: dict[str, str],
+    versions: Mapping[str, int] = MappingProxyType({}),
+) -> Tracker:
+    """Find the run of (recipe, fingerprint), or create it; it is RUNNING when this returns, unless it is finished.
 
+    Args:
+        versions: of the stages' code: where one is raised the stages run anew, and what they find is another run's.
     Raises:
         ServiceUnavailable: within seconds, where the tracking server does not answer.
         RecipeError: its backbone or tokenizer cannot be read.
     """
+    from lightning_modules.backbone import by_content, tokenizer_by_content
+
     # Fingerprint and content stand for source, backbone and tokenizer: a run is the same wherever they are mounted.
     sections = recipe.keyed({"execution", "source"})
     sections |= {"model": by_content(recipe.model), "tokenizer": tokenizer_by_content(recipe.tokenizer)}
-    run_key = digest_of("run", sections, fingerprint)
+    run_key = digest_of("run", sections, fingerprint, dict(versions))
     tracker = open_run(
         settings,
         recipe.experiment,
@@ -166,7 +223,7 @@ def open_run(
     """Find the run of this identity in its experiment, or create it with these tags; nested where it has a parent.
 
     Args:
-        lineage: tags of who works on it now; a run that is RUNNING never names somebody who has ended.
+        lineage: tags of who works on it now. A finished run keeps its own: see Note [a finished run stays closed].
     """
     client, uri = connect(settings)
     experiment_id = _experiment(client, settings, experiment)
@@ -184,9 +241,11 @@ def open_run(
                 **lineage,
             },
         )  # fmt: skip
-    tracker = Tracker(client, uri, experiment_id, run.info.run_id)
-    tracker.set_tags(lineage)
-    tracker.reopen()
+    tracker = Tracker(client, uri, experiment_id, run.info.run_id, closed=run.info.status == "FINISHED")
+    if tracker.closed:
+        tracker.seen(lineage)
+    else:
+        tracker.reopen(lineage)
     if parent is not None:  # told again: the parent may have been deleted and made anew
         tracker.set_tags({"mlflow.parentRunId": parent.run_id})
     return tracker
@@ -268,6 +327,28 @@ def git_commit() -> str:
     if ours.returncode or commit.returncode:
         return "unknown"
     return commit.stdout.strip() + ("-dirty" if status.stdout.strip() else "")
+
+
+@contextmanager
+def quiet_mlflow() -> Iterator[None]:
+    """Without what a user cannot act on: progress bars of local copies, and hints about other ways to save a model.
+
+    Errors come as exceptions, so nothing is lost.
+    """
+    settings = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_UV_AUTO_DETECT": "false"}
+    before = {name: os.environ.get(name) for name in settings}
+    logger = logging.getLogger("mlflow")
+    level = logger.level
+    os.environ.update(settings)
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"mlflow\..*")
+            yield
+    finally:
+        logger.setLevel(level)
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
 
 
 def flatten(data: Any, prefix: str = "") -> dict[str, str]:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from data_contracts.errors import ServiceUnavailable
+from data_contracts.errors import ServiceUnavailable, told_of
 from data_contracts.recipe import Recipe
 from data_contracts.urls import shown_url
 from lightning_modules.callbacks import MetricsLog
 from tasks import tracking
 from tasks.settings import Settings
-from tasks.tracking import Tracker, flatten, open_tracker
+from tasks.tracking import OWNER, Tracker, flatten, open_tracker
 from tasks.train import Forwarder
 from tests.servers import free_port, mlflow_server
 
@@ -39,6 +39,76 @@ def test_rerun_reopens_the_same_run_and_another_source_gets_its_own(settings):
     assert opened(settings, "f2").run_id != first.run_id
     assert opened(settings, training={"seed": 1}).run_id != first.run_id
     assert opened(settings, execution={"retries": 0}).run_id == first.run_id
+
+
+def test_a_finished_run_stays_closed_and_says_who_has_found_it_done(settings):
+    first = opened(settings, "finished")
+    first.end("FINISHED")
+    before = first.client.get_run(first.run_id)
+    night = {"noisefold.flow_run_id": "flow-2", "noisefold.flow_run_name": "quiet-owl", OWNER: "{}"}
+    again = open_tracker(settings, Recipe(), "finished", night)
+    again.end("FINISHED")
+    after = again.client.get_run(first.run_id)
+    assert (again.run_id, again.closed) == (first.run_id, True)
+    assert (after.info.status, after.info.end_time) == ("FINISHED", before.info.end_time)
+    new = {key: value for key, value in after.data.tags.items() if before.data.tags.get(key) != value}
+    assert sorted(new) == [
+        "noisefold.last_seen",
+        "noisefold.last_seen_flow_run_id",
+        "noisefold.last_seen_flow_run_name",
+    ]
+    assert new["noisefold.last_seen_flow_run_id"] == "flow-2"
+    assert after.data.tags["noisefold.flow_run_id"] == "flow-1", "the night that trained it"
+    # One that fails on it says so beside the run's own story, until another night is well.
+    open_tracker(settings, Recipe(), "finished", night).end("FAILED", "the registry broke")
+    failed = again.client.get_run(first.run_id)
+    assert (failed.info.status, failed.info.end_time) == ("FINISHED", before.info.end_time)
+    assert failed.data.tags["noisefold.last_seen_error"] == "the registry broke"
+    assert "noisefold.error" not in failed.data.tags
+    open_tracker(settings, Recipe(), "finished", night)
+    assert "noisefold.last_seen_error" not in again.client.get_run(first.run_id).data.tags
+
+
+@pytest.mark.parametrize("status", ["FAILED", "KILLED"])
+def test_an_error_is_gone_once_the_run_goes_on(settings, status):
+    first = opened(settings, f"error {status}")
+    first.end(status, "the disk was full")
+    assert first.tag("noisefold.error") == "the disk was full"
+    again = opened(settings, f"error {status}")
+    assert again.tag("noisefold.error") is None
+    again.set_tags({"noisefold.error": "Its process is gone."})  # as another machine may have thought meanwhile
+    again.end("FINISHED")
+    assert again.tag("noisefold.error") is None
+
+
+def test_stages_of_another_version_are_another_run(settings):
+    one, same, other = (
+        open_tracker(settings, Recipe(), "versions", {}, {"train": version}).run_id for version in (1, 1, 2)
+    )
+    assert one == same != other
+
+
+class TerminationSignal(BaseException):
+    """As Prefect's, by its name."""
+
+
+class Pause(BaseException):
+    """As Prefect's, by its name."""
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (TerminationSignal(15), "SIGTERM"),
+        (KeyboardInterrupt(), "Ctrl-C (SIGINT)"),
+        (Pause(), "suspended in Prefect"),
+        (SystemExit(1), "told to exit (status 1)"),
+        (OSError(), "OSError"),
+        (ValueError("no such label"), "no such label"),
+    ],
+)
+def test_what_ended_a_run_is_told_in_words(error, words):
+    assert words in told_of(error)
 
 
 def test_run_carries_what_a_reader_looks_for(settings):
