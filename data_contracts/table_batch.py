@@ -21,7 +21,7 @@ MAX_LINE_CHARACTERS = 1 << 25
 MAX_EXPANSION = 200
 FREE_EXPANSION = 1 << 26  # bytes
 MAX_COLUMNS = 10_000
-BATCH_CHARACTERS = 1 << 25  # a batch of long rows is cut where it has so many
+BATCH_CHARACTERS = 1 << 23  # a batch of long rows is cut where it has so many
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 

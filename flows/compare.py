@@ -42,6 +42,7 @@ from tasks.progress import State, report  # noqa: E402
 from tasks.settings import Settings  # noqa: E402
 from tasks.stage import STAGE, Interrupted  # noqa: E402
 from tasks.store import digest_of  # noqa: E402
+from tasks.threads import threads  # noqa: E402
 from tasks.tokenize import tokenize  # noqa: E402
 from tasks.tracking import RUN_KEY, Tracker, log_params, log_recipe, open_run  # noqa: E402
 from tasks.train import train  # noqa: E402
@@ -140,7 +141,8 @@ class Grid(Run):
         recipe = self.comparison.recipe_of(cell)
         tracker: Tracker = self._attempt(_open_cell)(self.settings, self.tracker, recipe, cell, key, self.opened_by)
         try:
-            yield tracker
+            with threads(recipe.training.threads):
+                yield tracker
             tracker.end("FINISHED")
         except BaseException as error:
             with suppress(Exception):

@@ -51,6 +51,7 @@ from tasks.settings import Settings
 from tasks.stage import STAGE, Interrupted, healing
 from tasks.store import ArtifactStore
 from tasks.teach import Teacher, find_teacher, teach
+from tasks.threads import threads
 from tasks.tracking import ARTIFACT, OWNER, WARM_START, Tracker, connect, git_commit, open_tracker
 
 # Of the stages whose results stand in the MLflow run.
@@ -110,6 +111,7 @@ class Run:
             self.lease = opened.enter_context(self._take_lease())
             opened.enter_context(TagsContext(current_tags=set()))  # the process is named on the flow run, once
             opened.enter_context(scratch(self.settings.work))
+            opened.enter_context(threads(self.recipe.training.threads))
             self._begin()
             self._opened = opened.pop_all()
         return self

@@ -31,6 +31,7 @@ from flows.environment import embed, running_server, switches
 from tasks.progress import Progress as Report
 from tasks.progress import listening
 from tasks.settings import Settings
+from tasks.threads import threads_of_a_command
 
 if TYPE_CHECKING:
     from data_contracts.comparison import Compared, Comparison
@@ -199,7 +200,7 @@ def release_in_terminal(
 ) -> None:
     """Move the champion by hand and say what was done."""
     settings, console = Settings(), Console(highlight=False)
-    with writable_home(settings), quiet(False):
+    with writable_home(settings), quiet(False), threads_of_a_command():
         switches()
         from tasks.releases import promote_version, rollback
 

@@ -2,7 +2,8 @@
 
     log p(class | document) = logsumexp_w log p(class | window w) - log W,   the mean of the windows' probabilities.
 
-This file is shipped inside the registered model: it imports torch, numpy, safetensors, tokenizers and `network`.
+This file is shipped inside the registered model: it imports torch, numpy, safetensors, tokenizers, `network` and
+`batching`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from safetensors.torch import save as save_safetensors
 from tokenizers import Tokenizer
 from torch.overrides import TorchFunctionMode
 
+from lightning_modules.batching import cut
 from lightning_modules.network import TextNetwork, build_network
 
 FORMAT = 1
@@ -32,6 +34,8 @@ WEIGHTS, DESCRIPTION, TOKENIZER = "model.safetensors", "bundle.json", "tokenizer
 PAD_NAMES = ("[PAD]", "<pad>", "<|pad|>", "<|padding|>", "<PAD>", "<|endoftext|>")
 # Far above what is in use (Gemma's tokenizer has 34 MB), far below what would fill a machine.
 MAX_DESCRIPTION, MAX_TOKENIZER, MAX_ADDED_TOKENS, MAX_WINDOW = 1 << 24, 1 << 27, 200_000, 1 << 17
+# A token and what the tokenizer notes about it take some 200 bytes, a token id in a list 36.
+TEXTS_CHARACTERS, ENCODE_CHARACTERS = 1 << 21, 1 << 19
 UNKNOWN_NAMES = ("[UNK]", "<unk>", "<|unk|>", "<UNK>", "<|endoftext|>")
 
 
@@ -213,11 +217,19 @@ class Bundle:
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """p(class | text), float64 (texts, C): softmax of the document's log-probabilities over the temperature."""
-        if not len(texts):
-            return np.empty((0, len(self.labels)))
-        scaled = self.log_proba_of_windows(*self.encode(texts)) / self.temperature
+        scaled = self.log_proba(texts) / self.temperature
         proba = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return proba / proba.sum(axis=1, keepdims=True)
+
+    def log_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """log p(class | text) as float64 (texts, C), at temperature 1.
+
+        Memory is bounded, whatever their number and length: `TEXTS_CHARACTERS` of text are worked on at a time.
+        """
+        found = [np.empty((0, len(self.labels)))]
+        for some in cut([len(text) for text in texts], TEXTS_CHARACTERS):
+            found.append(self.log_proba_of_windows(*self.encode(texts[some])))
+        return np.concatenate(found)
 
 
 def encode_windows(
@@ -230,12 +242,13 @@ def encode_windows(
     """
     windows: list[list[int]] = []
     document: list[int] = []
-    with _readable("The tokenizer cannot encode a text"):
-        encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
-    for index, encoding in enumerate(encodings):
-        cut = split_windows(encoding.ids, max_length, overlap, **settings)
-        windows += cut
-        document += [index] * len(cut)
+    for some in cut([len(text) for text in texts], ENCODE_CHARACTERS):
+        with _readable("The tokenizer cannot encode a text"):
+            encodings = tokenizer.encode_batch(list(texts[some]), add_special_tokens=False)
+        for index, encoding in enumerate(encodings, some.start):
+            parts = split_windows(encoding.ids, max_length, overlap, **settings)
+            windows += parts
+            document += [index] * len(parts)
     return windows, np.asarray(document, dtype=np.int64)
 
 

@@ -48,6 +48,7 @@ from tasks.settings import Settings
 from tasks.stage import STAGE, settle
 from tasks.store import ArtifactStore, Outcome, Workspace, digest_of, stage_key, write_durably
 from tasks.teach import fetched_teacher, teach_corpus
+from tasks.threads import threads
 from tasks.tokenize import tokenize_corpus
 from tasks.tracking import Tracker
 from tasks.train import train_model
@@ -193,8 +194,8 @@ def read_test(corpus: ValidatedCorpus, store: ArtifactStore, columns: list[str])
 
 def some_texts(corpus: ValidatedCorpus, store: ArtifactStore, most: int) -> list[str]:
     """Test texts at even distances, `most` of them where there are more."""
-    texts = read_test(corpus, store, ["text"])["text"].to_pylist()
-    return [texts[i] for i in np.linspace(0, len(texts) - 1, min(most, len(texts))).astype(int)]
+    texts = read_test(corpus, store, ["text"])["text"]
+    return texts.take(np.linspace(0, len(texts) - 1, min(most, len(texts))).astype(int)).to_pylist()
 
 
 @dataclass(frozen=True)
@@ -293,16 +294,13 @@ def cpu_seconds(predict: Callable[[list[str]], Any], texts: list[str]) -> float:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """torch and tokenizers work in the calling thread alone."""
-    import torch
-
     name = "TOKENIZERS_PARALLELISM"
-    threads, parallel = torch.get_num_threads(), os.environ.get(name)
-    torch.set_num_threads(1)
+    parallel = os.environ.get(name)
     os.environ[name] = "false"
     try:
-        yield
+        with threads(1):
+            yield
     finally:
-        torch.set_num_threads(threads)
         os.environ.pop(name)
         if parallel is not None:
             os.environ[name] = parallel

@@ -19,6 +19,7 @@ from prefect.client.schemas import State
 from data_contracts.artifacts import EvaluationReport, Interval, TokenDataset, TrainedModel, ValidatedCorpus
 from data_contracts.errors import NoisefoldError
 from data_contracts.recipe import EvaluationConfig
+from lightning_modules.batching import cut
 from lightning_modules.bundle import Bundle
 from lightning_modules.objectives import metrics as m
 from tasks.evaluation_plots import draw_confusion_matrix, draw_per_class_f1, draw_reliability
@@ -30,7 +31,7 @@ from tasks.tracking import Tracker
 
 VERSION = 1
 SEED = 0  # of the resamples: the same rows give the same intervals in every run
-_DOCUMENTS = 2048  # scored at a time
+_DOCUMENTS, _TOKENS = 2048, 1 << 20  # scored at a time, at most
 _BOUNDED_CLASSES = 50  # with more classes, MLflow gets their F1 without bounds; the report has them all
 
 
@@ -102,8 +103,9 @@ def score_split(bundle: Bundle, path: Path, done: int = 0, total: int | None = N
     ends = np.append(starts[1:], table.num_rows)
     document = np.repeat(np.arange(len(starts)), ends - starts)
     parts = []
-    for first in range(0, len(starts), _DOCUMENTS):
-        last = min(first + _DOCUMENTS, len(starts)) - 1
+    tokens = np.add.reduceat(pc.list_value_length(table["input_ids"]).to_numpy(), starts)
+    for documents in cut(tokens, _TOKENS, _DOCUMENTS):
+        first, last = documents.start, documents.stop - 1
         windows = slice(starts[first], ends[last])
         input_ids = table["input_ids"].slice(windows.start, windows.stop - windows.start).to_pylist()
         parts.append(bundle.log_proba_of_windows(input_ids, document[windows] - first))

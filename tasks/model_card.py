@@ -8,10 +8,9 @@ from __future__ import annotations
 import unicodedata
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from data_contracts.artifacts import EvaluationReport, TokenDataset, TrainedModel, ValidatedCorpus
 from data_contracts.recipe import Recipe
+from tasks.parquet_parts import read_parts
 from tasks.readable import markdown, markdown_table, shorten, with_interval
 
 _NAMES = {
@@ -86,14 +85,12 @@ def model_card(
 def example_texts(corpus: Path, most: int = 3, limit: int = 200) -> list[str]:
     """A short test text for each script that the data is written in, commonest script first."""
     found: dict[str, list[str]] = {}
-    for part in sorted(corpus.glob("*.parquet")):
-        with pq.ParquetFile(part) as file:
-            for batch in file.iter_batches(2000, columns=["text", "split"]):
-                for text, split in zip(*(batch.column(name).to_pylist() for name in ("text", "split")), strict=True):
-                    if split == "test" and len(text) <= limit and text.strip():
-                        found.setdefault(script(text), []).append(text)
-                if sum(map(len, found.values())) >= 500:
-                    return _commonest(found, most)
+    for batch in read_parts(corpus, 2000, ["text", "split"]):
+        for text, split in zip(*(batch.column(name).to_pylist() for name in ("text", "split")), strict=True):
+            if split == "test" and len(text) <= limit and text.strip():
+                found.setdefault(script(text), []).append(text)
+        if sum(map(len, found.values())) >= 500:
+            break
     return _commonest(found, most) or ["..."]
 
 

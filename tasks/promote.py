@@ -284,11 +284,11 @@ def log_decision(
         (folder / "promotion.md").write_text(decision_page(decision), encoding="utf-8")
         tracker.log_folder(folder, folder_name)
     tracker.log_table(*reasons_table(decision), f"{folder_name}/reasons.json")
-    if decision.difference is not None and not tracker.closed:
+    if decision.difference is not None:
         value, low, high = decision.difference.value, decision.difference.low, decision.difference.high
         name = "promotion/macro_f1_difference"
         tracker.log_metrics({name: value, f"{name}_low": low, f"{name}_high": high})
-    if decision.accuracy_difference is not None and decision.mcnemar_p is not None and not tracker.closed:
+    if decision.accuracy_difference is not None and decision.mcnemar_p is not None:
         found = {"accuracy_difference": decision.accuracy_difference, "mcnemar_p": decision.mcnemar_p}
         tracker.log_metrics({f"promotion/{name}": value for name, value in found.items()})
     tags = {"noisefold.promotion": decision.outcome, "noisefold.promotion_reasons": " ".join(decision.reasons)[:5000]}

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 ROOT = Path(__file__).resolve().parent.parent
-_SERVED_CODE = ("__init__", "network", "encoders", "pretrained", "bundle")
+_SERVED_CODE = ("__init__", "network", "encoders", "pretrained", "batching", "bundle")
 # mlflow-skinny is MLflow without its UI, SQL store and plots; it loads and serves a model.
 _SERVING = ("mlflow-skinny", "torch", "tokenizers", "safetensors", "numpy", "pandas")
 _TAG_LIMIT = 5000

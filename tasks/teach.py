@@ -161,7 +161,7 @@ def _ask(bundle: Bundle, labels: tuple[str, ...], train: pa.Table, config: Teach
                 for i in range(first, min(first + _PART, len(texts)))
                 for variant, text in enumerate([texts[i], *variants.of(i, config.variants)])
             ]
-            log_proba = bundle.log_proba_of_windows(*bundle.encode([text for _, _, text in rows]))
+            log_proba = bundle.log_proba([text for _, _, text in rows])
             log_proba = apply_temperature(log_proba[:, columns], bundle.temperature)  # among the labels of the contract
             table = pa.table([*map(list, zip(*rows, strict=True)), list(log_proba.astype(np.float32))], schema=SCHEMA)
             partial = file.with_suffix(".tmp")

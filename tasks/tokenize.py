@@ -45,6 +45,7 @@ TRAIN_TEXTS, TEACHER_TEXTS = "train_texts.npy", "teacher_texts.npy"  # of TokenD
 UNKNOWN_LIMIT = 0.2  # share of a split's tokens from which a person is told
 _LONGEST_WORD = 100  # characters; WordPiece takes a longer one for unknown as a whole
 _BATCH = 10_000
+_BATCH_BYTES = 1 << 20  # a token and what the tokenizer notes about it take some 200 bytes
 
 
 @task(name="tokenize", **STAGE)
@@ -309,7 +310,7 @@ def seen_texts(store: ArtifactStore, tokens: TokenDataset, lessons: Lessons | No
 
 
 def _batches(folder: Path) -> Iterator[pa.Table]:
-    return read_parts(folder / "corpus", _BATCH, ["id", "text", "label", "split"])
+    return read_parts(folder / "corpus", _BATCH, ["id", "text", "label", "split"], _BATCH_BYTES)
 
 
 def _train_texts(folder: Path) -> Iterator[list[str]]:

@@ -61,10 +61,10 @@ class Tracker:
 
     # Note [a finished run stays closed]
     A night that finds the run of its identity FINISHED works without opening it: status, duration and the flow run that
-    trained stay as they are (`closed`). What such a night writes into it: the tags `noisefold.last_seen…`; what a stage
-    writes again with the same value, since it is a function of the same inputs; and, where promotion decides otherwise
-    than it did, that decision in a folder of its own (`tasks.promote.log_decision`). A run that failed or was killed is
-    opened again by whoever takes it up.
+    trained stay as they are (`closed`), and so do its figures. What such a night writes into it: the tags
+    `noisefold.last_seen…`; tags that a stage writes again with the same value, a function of the same inputs; and,
+    where promotion decides otherwise than it did, that decision in a folder of its own (`tasks.promote.log_decision`).
+    A run that failed or was killed is opened again by whoever takes it up.
     """
 
     def __init__(
@@ -75,7 +75,9 @@ class Tracker:
         self.closed = closed
 
     def log_metrics(self, metrics: dict[str, float], step: int = 0) -> None:
-        """Log values once; a value that the run already holds at this step is left as it is."""
+        """Log values once; a value that the run already holds at this step is left as it is, and a closed run whole."""
+        if self.closed:
+            return
         known = self.client.get_run(self.run_id).data.metrics
         fresh = {name: value for name, value in metrics.items() if known.get(name) != value}
         now = int(time.time() * 1000)

@@ -28,6 +28,7 @@ from lightning_modules.backbone import by_content
 from tasks.progress import report, tell
 from tasks.stage import STAGE, Interrupted, settle
 from tasks.store import ArtifactStore, Outcome, Workspace, hash_file
+from tasks.threads import environment
 from tasks.tracking import Tracker
 from tasks.training_process import own_packages_first
 
@@ -143,13 +144,10 @@ def run_child(spec: dict[str, Any], keep: Path, timeout_seconds: float, threads:
     keep.mkdir(parents=True, exist_ok=True)
     spec_file, error_log = keep / "spec.json", keep / "stderr.log"
     spec_file.write_text(json.dumps(spec))
-    environment = {
+    variables = {
         **os.environ,
+        **environment(threads),
         "PYTHONPATH": own_packages_first(),
-        "OMP_NUM_THREADS": str(threads),
-        # Waiting threads spin for a moment only: OpenMP's default starves a machine that has other work (an epoch took
-        # ten times longer beside two busy processes), no spinning at all wakes them too late (16.5 s against 11.1 s).
-        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000"),
         "PYTHONUNBUFFERED": "1",
     }
     with error_log.open("wb") as errors:
@@ -160,7 +158,7 @@ def run_child(spec: dict[str, Any], keep: Path, timeout_seconds: float, threads:
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env=environment,
+            env=variables,
             start_new_session=True,
         )
         out_of_time = threading.Event()

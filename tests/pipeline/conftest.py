@@ -79,7 +79,7 @@ def retrain_process(
 
 def result_of(done: subprocess.CompletedProcess[str]) -> dict:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout)
 
 
 def prefect(server: Server, home: Path, *arguments: str, timeout: int = 180) -> str:
@@ -123,9 +123,9 @@ def here(prefect_api, monkeypatch) -> Iterator[Command]:
 
 
 def told(done: Result) -> dict:
-    """The JSON of a command that ended well."""
+    """The JSON of a command that ended well: its whole standard output."""
     assert done.exit_code == 0, (done.output[-3000:], done.exception)
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout)
 
 
 def refused(done: Result, *words: str) -> None:

@@ -70,7 +70,7 @@ def compare(prefect_api, home: Path, grid: Path, *options: str, code: str | None
 
 def table_of(done) -> dict:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout)
 
 
 def write_grid(folder: Path, **changes) -> Path:

@@ -76,13 +76,13 @@ def test_variants_of_a_comparison_may_have_a_teacher(taught, here, tiny_recipe, 
         "bootstrap_samples": 100,
     }
     file = written(tmp_path / "grid.yaml", grid)
-    table = json.loads(here(taught, "compare", file, "--json").stdout.splitlines()[-1])
+    table = json.loads(here(taught, "compare", file, "--json").stdout)
     table = table.get("table", table)
     finished = {row["variant"]: (row["finished"], row["failed"]) for row in table["rows"]}
     assert finished == {"labels": (2, 0), "taught": (2, 0), "by nobody": (0, 2)}
     causes = {cell["cause"] for cell in table["cells"] if cell["variant"] == "by nobody"}
     assert all("version 9 cannot be read" in cause for cause in causes)
-    read = json.loads(here(taught, "compare", file, "--report", "--json").stdout.splitlines()[-1])
+    read = json.loads(here(taught, "compare", file, "--report", "--json").stdout)
     read = read.get("table", read)
     assert read["rows"][1] == table["rows"][1], "the teacher's answers are found without the registry"
 

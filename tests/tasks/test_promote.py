@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from math import comb
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -395,3 +396,31 @@ def test_line_that_a_crash_cut_short_spoils_no_later_one(ledger: Path) -> None:
         {"n": 2},
         {"n": "没有"},
     )
+
+
+def test_a_later_night_that_decides_otherwise_leaves_the_evidence_of_the_first(
+    world: World, ledger: Path, tmp_path: Path
+) -> None:
+    """Its run is finished and stays closed; the data came back, and meanwhile another version is champion."""
+    first = world.model()
+    run(world, first, ledger)
+    world.tracker.end("FINISHED")
+    other = world.with_recipe(training={"seed": 1})
+    run(other, world.model(nudge=0.5), ledger)
+    client, run_id = world.tracker.client, world.tracker.run_id
+    later = world.with_recipe()
+    assert later.tracker.closed and later.tracker.run_id == run_id
+    for _ in range(2):  # a third night finds what the second has told
+        decision = run(later, first, ledger)
+        assert decision.outcome in ("promoted", "already_champion")
+        run(replace(later, tracker=other.tracker), world.model(nudge=0.5), ledger)
+    folder = Path(client.download_artifacts(run_id, "promotion", str(tmp_path)))
+    told = [json.loads(file.read_text()) for file in sorted(folder.rglob("promotion.json"))]
+    assert [one["champion_before"] for one in told] == ["2", None], (
+        "one folder of the second night, and the first's own"
+    )
+    assert (folder / "promotion.json").is_file()
+    after = client.get_run(run_id)
+    assert after.data.tags["noisefold.promotion_against"] == "2"
+    assert after.info.status == "FINISHED"
+    assert not any(name.startswith("promotion/") for name in after.data.metrics)

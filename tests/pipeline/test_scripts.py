@@ -1,0 +1,89 @@
+"""What scripts and schedules rely on: JSON and nothing else on standard output, and runs that keep their own story."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_modules.bundle import Bundle
+from tasks import serve_check
+from tests.pipeline.conftest import REPOSITORY, environment, told, with_artifacts_of
+from tests.servers import mlflow_server
+
+
+@pytest.fixture
+def tracking(tmp_path: Path):
+    server = mlflow_server(tmp_path).start()
+    yield server
+    server.stop()
+
+
+@pytest.mark.slow
+def test_json_is_json_on_a_real_server_and_the_next_night_leaves_the_run_closed(
+    prefect_api, tracking, undisturbed, tiny_recipe, here, tmp_path
+):
+    from mlflow import MlflowClient
+
+    home = with_artifacts_of(undisturbed[1], tmp_path / "home")
+    # Loud: a user who wants MLflow's own lines has them on standard error.
+    loud = {"MLFLOW_TRACKING_URI": tracking.url, "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "false"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "flows.cli", "retrain", str(tiny_recipe), "--json"],
+        env=environment(prefect_api, home, **loud), cwd=REPOSITORY, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    first = json.loads(done.stdout)
+    assert "View run" in done.stderr
+    client = MlflowClient(tracking.url, registry_uri=tracking.url)
+    before = client.get_run(first["run_id"])
+    assert before.info.status == "FINISHED"
+
+    second = told(here(home, "retrain", tiny_recipe, "--json", **loud))
+    after = client.get_run(second["run_id"])
+    assert second["run_id"] == first["run_id"] and second["flow_run_id"] != first["flow_run_id"]
+    assert (after.info.status, after.info.end_time) == ("FINISHED", before.info.end_time)
+    changed = {key for key, value in after.data.tags.items() if before.data.tags.get(key) != value}
+    assert changed == {f"noisefold.last_seen{more}" for more in ("", "_flow_run_id", "_flow_run_name")}
+    assert after.data.tags["noisefold.flow_run_id"] == first["flow_run_id"]
+    assert after.data.tags["noisefold.last_seen_flow_run_id"] == second["flow_run_id"]
+    assert after.data.metrics == before.data.metrics
+    summary = Path(client.download_artifacts(first["run_id"], "summary.md", str(tmp_path))).read_text()
+    assert "| register | ran |" in summary, "that of the night which did the work"
+
+    assert json.loads(here(home, "doctor", "--json", **loud).stdout)["lines"]
+    assert told(here(home, "reconcile", "--json", **loud))["dead"] == []
+    assert told(here(home, "gc", "--json", **loud))["applied"] is False
+    lines = here(home, "history", "--model", "noisefold-tiny", "--json", **loud).stdout.splitlines()
+    assert [json.loads(line)["to"] for line in lines] == ["1"]
+
+
+def test_every_stage_works_with_the_recipes_threads(undisturbed, here, tiny_recipe, tmp_path, monkeypatch):
+    """What scores in evaluate and promote, and what the served version is given."""
+    home = with_artifacts_of(undisturbed[1], tmp_path / "home", "ingest", "validate", "tokenize", "train")
+    seen, given, before = [], [], torch.get_num_threads()
+    score, start = Bundle.log_proba_of_windows, subprocess.run
+
+    def scored(self, *arguments):
+        seen.append(torch.get_num_threads())
+        return score(self, *arguments)
+
+    def started(command, **options):
+        given.append(options.get("env", {}).get("OMP_NUM_THREADS"))
+        return start(command, **options)
+
+    monkeypatch.setattr(Bundle, "log_proba_of_windows", scored)
+    monkeypatch.setattr(serve_check.subprocess, "run", started)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    torch.set_num_threads(2)
+    try:
+        stages = told(here(home, "retrain", tiny_recipe, "--json"))["stages"]
+        assert torch.get_num_threads() == 2, "what a run sets, it takes back"
+    finally:
+        torch.set_num_threads(before)
+    assert [stage["state"] for stage in stages] == ["cached"] * 4 + ["ran"] * 3
+    assert seen and set(seen) == {1} and "1" in given and "2" not in given
