@@ -83,7 +83,9 @@ _set = click.option(
 )
 
 
-_model = click.option("--model", default="noisefold-sample", show_default=True, help="Registered model.")
+_model = click.option(
+    "--model", metavar="NAME", help="Registered model; without it noisefold-sample, or the only one that there is."
+)
 
 
 @main.command()
@@ -155,19 +157,55 @@ def shown(path: str | Path) -> str:
 @click.argument("texts", nargs=-1)
 @_model
 @click.option("--version", "alias", default="champion", show_default=True, help="Alias or version number.")
+@click.option("--input", "-i", "table", metavar="FILE", help="A table of texts: a path or URL; - is standard input.")
+@click.option("--column", "-c", metavar="NAME", help="Its column of texts; otherwise text, or the only one.")
+@click.option("--output", "-o", metavar="FILE", help="The table with the answers; - or none: standard output.")
+@click.option(
+    "--format", "kind", type=click.Choice(["csv", "jsonl", "parquet"]), help="Of --input; otherwise its name's."
+)
+@click.option("--encoding", default="utf-8", show_default=True, help="Text encoding of --input.")
+@click.option("--force", is_flag=True, help="Replace what --output names.")
+@click.option("--strict", is_flag=True, help="Fail where a text is missing or empty; otherwise its row has no answer.")
+@click.option("--lines", is_flag=True, help="Standard input is a text per line, though it looks like a table.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line instead of a table.")
-def predict(texts: tuple[str, ...], model: str, alias: str, as_json: bool) -> None:
-    """Label TEXTS (or the lines of standard input) with the champion."""
-    try:
-        rows = list(texts) or [line.rstrip("\n") for line in sys.stdin]
-        "".join(rows).encode()
-    except UnicodeError:
-        raise NoisefoldError("The text is not in the terminal's encoding.", "Give it as UTF-8.") from None
-    if not rows or not all(row.strip() for row in rows):
-        raise NoisefoldError("There is no text to predict, or one is empty.", 'For example: noisefold predict "…".')
-    from flows.terminal import predict_in_terminal
+def predict(
+    texts: tuple[str, ...],
+    model: str | None,
+    alias: str,
+    table: str | None,
+    column: str | None,
+    output: str | None,
+    kind: str | None,
+    encoding: str,
+    force: bool,
+    strict: bool,
+    lines: bool,
+    as_json: bool,
+) -> None:
+    """Label TEXTS, the lines of standard input, or the texts of a table, with the champion.
 
-    predict_in_terminal(rows, model, alias, as_json)
+    \b
+    noisefold predict "where is my parcel?"
+    noisefold predict --input mails.csv --column body --output answers.parquet
+
+    Tables are CSV, JSON Lines or Parquet, by their names, .gz and .zst included. All columns are carried along; label,
+    probability_<label>, reason and model are appended. A text that is missing or empty gets no answer, and the reason;
+    how many did is told on standard error.
+    """
+    from flows.predict import lines_in_terminal, table_in_terminal
+
+    if table is None:
+        for option, given in (("--column", column), ("--output", output), ("--format", kind)):
+            if given is not None:
+                raise NoisefoldError(f"{option} is about a table, and there is none.", "Name one with --input.")
+        lines_in_terminal(list(texts), model, alias, as_json=as_json, strict=strict, lines=lines)
+        return
+    if texts:
+        raise NoisefoldError("Both texts and --input are given.", "Give one of them.")
+    table_in_terminal(
+        table, output or "-", model, alias, column=column, kind=kind, encoding=encoding, force=force, strict=strict,
+        as_json=as_json,
+    )  # fmt: skip
 
 
 _unchecked = click.option("--unchecked", is_flag=True, help="Even if it does not serve as it was measured.")
@@ -177,7 +215,7 @@ _unchecked = click.option("--unchecked", is_flag=True, help="Even if it does not
 @_model
 @click.option("--limit", "-n", default=20, show_default=True, help="Newest moves to show; 0: all.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per move, the oldest first.")
-def history(model: str, limit: int, as_json: bool) -> None:
+def history(model: str | None, limit: int, as_json: bool) -> None:
     """Show who is champion, and every move of an alias: when, who, from, to, why."""
     from flows.terminal import history_in_terminal
 
@@ -189,7 +227,7 @@ def history(model: str, limit: int, as_json: bool) -> None:
 @_model
 @click.option("--why", required=True, help="For the ledger.")
 @_unchecked
-def promote(version: str, model: str, why: str, unchecked: bool) -> None:
+def promote(version: str, model: str | None, why: str, unchecked: bool) -> None:
     """Make VERSION (a number, or an alias such as challenger) champion, once it serves as it was measured."""
     from flows.terminal import release_in_terminal
 
@@ -200,7 +238,7 @@ def promote(version: str, model: str, why: str, unchecked: bool) -> None:
 @_model
 @click.option("--why", default="Rolled back by hand.", show_default=True, help="For the ledger.")
 @_unchecked
-def rollback(model: str, why: str, unchecked: bool) -> None:
+def rollback(model: str | None, why: str, unchecked: bool) -> None:
     """Make the previous champion champion again; safe to repeat.
 
     No retrain makes the version that goes champion again; `noisefold promote` can.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import shlex
@@ -145,36 +144,24 @@ def run_flow(load: Callable[[], Callable[[], R]], bars: StageBars, settings: Set
                 ) from error
 
 
-def predict_in_terminal(texts: list[str], model: str, alias: str, as_json: bool) -> None:
-    """Label texts with a registered version, through the same file that serves it."""
-    settings, console = Settings(), Console(highlight=False)
-    with writable_home(settings), quiet(False):
-        switches()
-        from tasks.predict import predict_texts, probabilities
+def chosen_model(settings: Settings, given: str | None) -> str:
+    """The model that a command is about; told on standard error where nobody named it."""
+    from tasks.registered import choose_model
 
-        frame, version = predict_texts(settings, model, alias, texts)
-    shares = probabilities(frame)
-    if as_json:
-        for text, label, row in zip(texts, frame["label"], shares.to_dict("records"), strict=True):
-            line = {"text": text, "label": label, "probabilities": {k: round(float(p), 6) for k, p in row.items()}}
-            console.out(printable_json(json.dumps(line, ensure_ascii=False)), highlight=False)
-        return
-    table = Table(title=safe(f"{model} version {version} ({alias})"), title_justify="left")
-    table.add_column("text")
-    table.add_column("label")
-    table.add_column("probability", justify="right")
-    for text, label, best in zip(texts, frame["label"], shares.max(axis=1), strict=True):
-        table.add_row(safe(text), safe(label), f"{best:.3f}")
-    console.print(table)
+    name, note = choose_model(settings, given)
+    if note:
+        Console(stderr=True, highlight=False).print(safe(note), soft_wrap=True)
+    return name
 
 
-def history_in_terminal(model: str, limit: int, as_json: bool) -> None:
+def history_in_terminal(model: str | None, limit: int, as_json: bool) -> None:
     """The aliases and their moves, the newest last."""
     settings, console = Settings(), Console(highlight=False)
     with document(as_json) as out, writable_home(settings), quiet(False):
         switches()
         from tasks.releases import history
 
+        model = chosen_model(settings, model)
         found = history(settings, model)
         moves = found.moves[-limit:] if limit > 0 else found.moves
         if as_json:
@@ -196,7 +183,7 @@ def history_in_terminal(model: str, limit: int, as_json: bool) -> None:
 
 
 def release_in_terminal(
-    action: Literal["promote", "rollback"], model: str, why: str, *, unchecked: bool, version: str = ""
+    action: Literal["promote", "rollback"], model: str | None, why: str, *, unchecked: bool, version: str = ""
 ) -> None:
     """Move the champion by hand and say what was done."""
     settings, console = Settings(), Console(highlight=False)
@@ -204,6 +191,7 @@ def release_in_terminal(
         switches()
         from tasks.releases import promote_version, rollback
 
+        model = chosen_model(settings, model)
         if action == "promote":
             done = promote_version(settings, model, version, why, checked=not unchecked)
         else:

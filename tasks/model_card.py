@@ -75,7 +75,7 @@ def model_card(
         "## Limits",
         "One label per text, from the classes above, also for a text that fits none of them. Measured on rows "
         "like those it was trained on; figures on other sources, times and languages may be far lower. A probability "
-        "is as good as the calibration error above. Empty texts are refused.",
+        "is as good as the calibration error above. An empty text gets no label.",
         "## Lineage",
         markdown_table(["what", "which"], sorted((k.removeprefix("noisefold."), v) for k, v in facts.items())),
     ]

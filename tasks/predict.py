@@ -1,63 +1,104 @@
-"""predict: texts through a registered version, by the very file that serves it."""
+"""predict: texts through a registered version, by the very file that serves it.
+
+A text that is blank or missing refuses its own row, and no other.
+"""
 
 from __future__ import annotations
 
-import re
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
 
 from data_contracts.errors import NoisefoldError
+from tasks.registered import find_version
 from tasks.serve_check import Unservable, fetch_version
 from tasks.settings import Settings
 from tasks.tracking import connect, quiet_mlflow
 
-if TYPE_CHECKING:
-    import pandas as pd
+BLANK = "the text is missing or empty"
+_PROBABILITY = "probability_"
 
 
-def predict_texts(settings: Settings, name: str, alias: str, texts: list[str]) -> tuple[pd.DataFrame, str]:
-    """Label and probabilities per text, and the version that gave them.
+@dataclass(frozen=True)
+class Answers:
+    """What a model says to N texts. A refused one has a reason, no label, and NaN in its row of `proba` (N, C)."""
+
+    labels: list[str | None]
+    proba: np.ndarray
+    reasons: list[str | None]
+
+    @property
+    def refused(self) -> list[int]:
+        return [row for row, reason in enumerate(self.reasons) if reason is not None]
+
+
+class Predictor:
+    """A version of a registered model, loaded."""
+
+    def __init__(self, model: Any, name: str, version: str) -> None:
+        self.name, self.version, self._model = name, version, model
+        columns = model.metadata.get_output_schema().input_names()
+        self.classes = [column.removeprefix(_PROBABILITY) for column in columns if column.startswith(_PROBABILITY)]
+
+    @property
+    def uri(self) -> str:
+        return f"models:/{self.name}/{self.version}"
+
+    def answer(self, texts: Sequence[str | None], reasons: Sequence[str | None] = ()) -> Answers:
+        """Label and probabilities of each text.
+
+        Args:
+            reasons: (N,) why a text is refused for what its table says of it; null where it is not.
+        """
+        found = [reason or (None if text and text.strip() else BLANK) for text, reason in _paired(texts, reasons)]
+        asked = [row for row, reason in enumerate(found) if reason is None]
+        labels: list[str | None] = [None] * len(texts)
+        proba = np.full((len(texts), len(self.classes)), np.nan)
+        if asked:
+            import pandas as pd
+
+            frame = self._model.predict(pd.DataFrame({"text": [texts[row] for row in asked]}))
+            for row, label in zip(asked, frame["label"].to_list(), strict=True):
+                labels[row] = label
+            proba[asked] = frame[[f"{_PROBABILITY}{label}" for label in self.classes]].to_numpy(np.float64)
+        return Answers(labels, proba, found)
+
+
+def _paired(texts: Sequence[str | None], reasons: Sequence[str | None]) -> Iterator[tuple[str | None, str | None]]:
+    return zip(texts, reasons or [None] * len(texts), strict=True)
+
+
+@contextmanager
+def load_predictor(settings: Settings, name: str, alias: str) -> Iterator[Predictor]:
+    """The version, ready to be asked inside the block.
 
     Args:
         alias: an alias such as champion, or a version number.
     Raises:
-        NoisefoldError: where the registry has no such model, alias or version.
+        NoisefoldError: the registry has no such model, alias or version; it cannot be loaded, or refuses a text.
     """
     client, _ = connect(settings)
-    import mlflow
-    import pandas as pd
+    found = find_version(client, name, alias)
+    import mlflow.pyfunc
     from mlflow.exceptions import MlflowException
 
-    try:
-        found = (
-            client.get_model_version(name, alias) if alias.isdigit() else client.get_model_version_by_alias(name, alias)
-        )
-    except MlflowException as error:
-        known = sorted(model.name for model in client.search_registered_models())
-        there = f"The registry has {', '.join(known)}." if known else "The registry is empty."
-        raise NoisefoldError(
-            f"There is no {alias} of a model named {name}. {there}",
-            "`noisefold retrain` makes one; --model and --version choose another.",
-        ) from error
-    with tempfile.TemporaryDirectory(prefix="noisefold-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="noisefold-") as scratch, quiet_mlflow():
         try:
             folder = fetch_version(client, name, str(found.version), Path(scratch))
-            with quiet_mlflow():
-                model = mlflow.pyfunc.load_model(str(folder))
-                return model.predict(pd.DataFrame({"text": texts})), str(found.version)
-        except (Unservable, ValueError) as error:  # BundleError is a ValueError
+            predictor = Predictor(mlflow.pyfunc.load_model(str(folder)), name, str(found.version))
+        except (Unservable, ValueError, AttributeError) as error:  # BundleError is a ValueError
             raise NoisefoldError(
                 f"{name} version {found.version} cannot be loaded: {error}.",
                 "`noisefold history` shows the others; --version chooses one.",
             ) from error
+        try:
+            yield predictor
         except MlflowException as error:
             if error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
             raise NoisefoldError(error.message.rstrip(".") + ".", "Mend the text.") from error
-
-
-def probabilities(frame: pd.DataFrame) -> pd.DataFrame:
-    """The probability columns alone, named by their labels."""
-    columns = [column for column in frame.columns if str(column).startswith("probability_")]
-    return frame[columns].rename(columns=lambda column: re.sub("^probability_", "", column))

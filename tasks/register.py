@@ -213,11 +213,12 @@ def check_model_folder(folder: Path) -> None:
 
 
 def signature(labels: tuple[str, ...]) -> ModelSignature:
-    """`text` in; `label` and a probability per class out."""
+    """`text` in; `label` and a probability per class out, null where there is no text to answer."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
-    outputs = [ColSpec("string", "label"), *(ColSpec("double", f"probability_{label}") for label in labels)]
+    outputs = [ColSpec("string", "label", required=False)]
+    outputs += [ColSpec("double", f"probability_{label}", required=False) for label in labels]
     return ModelSignature(inputs=Schema([ColSpec("string", "text")]), outputs=Schema(outputs))
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from data_contracts.errors import NoisefoldError
 from tasks.aliases import CHAMPION, PREVIOUS, Aliases, By, Move
-from tasks.serve_check import GONE, Unservable, check_served
+from tasks.registered import GONE, find_version, model_names, no_such_model
+from tasks.serve_check import Unservable, check_served
 from tasks.settings import Settings
 from tasks.tracking import connect, quiet_mlflow
 
@@ -113,28 +114,8 @@ def open_aliases(settings: Settings, name: str, by: By = "retrain") -> Aliases:
     except MlflowException as error:
         if error.error_code not in GONE:
             raise
-        known = sorted(model.name for model in client.search_registered_models())
-        there = f"The registry has {', '.join(known)}." if known else "The registry is empty."
-        raise NoisefoldError(f"There is no model named {name}. {there}", "--model chooses another.") from error
+        raise no_such_model(name, model_names(client)) from error
     return aliases
-
-
-def find_version(client: MlflowClient, name: str, version: str) -> Any:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        by_number = version.isdecimal() and version.isascii()
-        return (
-            client.get_model_version(name, version) if by_number else client.get_model_version_by_alias(name, version)
-        )
-    except MlflowException as error:
-        if error.error_code not in GONE:
-            raise
-        numbers = sorted(int(found.version) for found in client.search_model_versions(f"name = '{name}'"))
-        there = f"{', '.join(map(str, numbers[-10:]))}" if numbers else "none"
-        raise NoisefoldError(
-            f"{name} has no version {version}. Its newest versions: {there}.", "Give a number or an alias."
-        ) from error
 
 
 def must_serve(client: MlflowClient, found: Any, checked: bool) -> str:

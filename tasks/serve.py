@@ -5,6 +5,7 @@ the model's folder. It is run there, outside this repository, so it imports noth
 """
 
 # No `from __future__ import annotations`: MLflow reads the hints of `predict` as they are.
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,21 +28,28 @@ class TextClassifier(PythonModel):
     ) -> pd.DataFrame:
         """One row per text: `label`, and `probability_<label>` for every class.
 
+        A text that is missing or empty has none: its row is null (null in JSON, too), and the others are answered.
         Args:
             model_input: a frame with a column `text`, or a list of strings.
         Raises:
-            MlflowException: (a 400 when served) naming the first row whose text is missing or empty.
+            MlflowException: (a 400 when served) naming the first row that is something else than a text.
         """
-        texts = read_texts(model_input)
-        proba = self.bundle.predict_proba(texts)
-        labels = self.bundle.labels
-        columns: dict[str, Any] = {"label": [labels[index] for index in proba.argmax(axis=1)]}
-        columns |= {f"probability_{label}": proba[:, index] for index, label in enumerate(labels)}
-        return pd.DataFrame(columns)
+        texts, labels = read_texts(model_input), self.bundle.labels
+        asked = [row for row, text in enumerate(texts) if text is not None]
+        proba = self.bundle.predict_proba([text for text in texts if text is not None])
+        found = pd.DataFrame({f"probability_{label}": proba[:, index] for index, label in enumerate(labels)})
+        found.insert(0, "label", [labels[index] for index in proba.argmax(axis=1)])
+        if len(asked) == len(texts):
+            return found
+        # As objects: a column of numbers or strings would have NaN where no answer is, which JSON does not know.
+        rows: list[Any] = [[None] * found.shape[1]] * len(texts)
+        for row, answer in zip(asked, found.itertuples(index=False, name=None), strict=True):
+            rows[row] = answer
+        return pd.DataFrame(rows, columns=found.columns, dtype=object)
 
 
-def read_texts(model_input: Any) -> list[str]:
-    """The texts, each a string with something in it."""
+def read_texts(model_input: Any) -> list[str | None]:
+    """The texts; null where one is missing or has nothing in it."""
     if isinstance(model_input, pd.DataFrame):
         if "text" not in model_input.columns:
             found = (
@@ -54,13 +62,18 @@ def read_texts(model_input: Any) -> list[str]:
         raise MlflowException.invalid_parameter_value(
             f"A frame with a column text or a list of strings is needed: {kind}."
         )
-    texts = list(model_input)
-    for row, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
-            raise MlflowException.invalid_parameter_value(f"Row {row} (from 0): the text is missing or empty.")
-        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-            raise MlflowException.invalid_parameter_value(f"Row {row} (from 0): half of a surrogate pair in the text.")
-    return [str(text) for text in texts]
+    return [_read_text(text, row) for row, text in enumerate(model_input)]
+
+
+def _read_text(text: Any, row: int) -> str | None:
+    if pd.api.types.is_scalar(text) and pd.isna(text):
+        return None
+    if not isinstance(text, str):
+        raise MlflowException.invalid_parameter_value(f"Row {row} (from 0): a {type(text).__name__}, not a text.")
+    if not text.isascii():
+        # Half of a surrogate pair, which JSON can hold and no text: as the rows that the model was trained on are read.
+        text = re.sub("[\ud800-\udfff]", "\ufffd", text)
+    return str(text) if text.strip() else None
 
 
 set_model(TextClassifier())

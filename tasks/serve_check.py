@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from data_contracts.errors import RecipeError
 from data_contracts.yaml_text import read_yaml
+from tasks.registered import GONE
 from tasks.tracking import DIGEST, quiet_mlflow
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ ROWS = 200
 # Windows are batched otherwise than in the evaluation, and float32 sums differ with the batch's width.
 TOLERANCE = 1e-4
 SECONDS = 300
-# What MLflow answers when it is well and the files are not there.
-GONE = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE"}
 # What MLflow writes for a model from code (mlflow 3.17), with the names that `tasks.register` gives.
 _FLAVOR = {"loader_module": "mlflow.pyfunc.loaders.code_model", "model_code_path": "serve.py", "code": "code"}
 _ARTIFACTS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -58,6 +59,33 @@ def test_light_commands_import_nothing_heavy(command):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
+
+
+HEAVY = ("torch", "prefect", "pytorch_lightning", "matplotlib", "great_expectations", "sklearn", "mlflow.pyfunc")
+
+
+@pytest.mark.parametrize(
+    ("command", "needed"),
+    [
+        (["history", "--model", "noisefold-nobody"], []),
+        (["rollback", "--model", "noisefold-nobody"], []),
+        # Until there is a version to load: what that needs, its own code says.
+        (["predict", "--model", "noisefold-nobody", "a text"], []),
+    ],
+)
+def test_commands_load_no_more_than_they_are_asked_for(command, needed, tmp_path):
+    code = (
+        "import sys\nfrom flows.cli import main\n"
+        f"try:\n    main({command!r})\nexcept SystemExit as end:\n    assert end.code == 1, end.code\n"
+        f"heavy = set({HEAVY!r}) & set(sys.modules) - set({needed!r})\n"
+        "assert not heavy, heavy\nassert 'mlflow' in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, timeout=300,
+        env={**os.environ, "NOISEFOLD_HOME": str(tmp_path / "home")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "There is no model named noisefold-nobody" in " ".join(done.stderr.split())
 
 
 def test_prefect_reads_its_settings_after_they_are_made():

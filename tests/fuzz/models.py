@@ -311,7 +311,9 @@ class Serving:
                 raise
             return refused(error)
         assert list(found.columns) == ["label", "probability_a", "probability_b"]
-        proba = found[["probability_a", "probability_b"]].to_numpy()
+        answered = found["label"].notna()
+        assert found[~answered].isna().all(axis=None), "a row without a text has no answer at all"
+        proba = found.loc[answered, ["probability_a", "probability_b"]].to_numpy(np.float64)
         assert np.isfinite(proba).all() and np.allclose(proba.sum(axis=1), 1)
         return True
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import numpy as np
@@ -77,7 +78,7 @@ def test_model_folder_is_small_whole_and_free_of_pickles_and_local_paths(world: 
     registered = world.register(model, world.evaluate(model))
     folder = download(world, registered.model_uri, tmp_path)
     files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    served = ("__init__", "network", "encoders", "pretrained", "bundle")
+    served = ("__init__", "network", "encoders", "pretrained", "batching", "bundle")
     assert {f"code/lightning_modules/{name}.py" for name in served} <= files
     assert {"serve.py", "artifacts/bundle/model.safetensors", "artifacts/train_texts.npy"} <= files
     assert len(list((folder / "code").rglob("*.py"))) == len(served)
@@ -200,10 +201,7 @@ def test_example_texts_show_each_script_of_the_data(world: World) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (pd.DataFrame({"text": ["fine", None]}), r"Row 1 \(from 0\): the text is missing or empty"),
-        (pd.DataFrame({"text": ["fine", "  "]}), r"Row 1 \(from 0\)"),
-        (["fine", ""], r"Row 1 \(from 0\)"),
-        ([float("nan")], r"Row 0 \(from 0\)"),
+        (["fine", 5], r"Row 1 \(from 0\): a int, not a text"),
         (pd.DataFrame({"txt": ["a"]}), "column named text is needed; found: txt"),
         ("one bare string", "list of strings"),
     ],
@@ -214,6 +212,36 @@ def test_bad_input_is_refused_with_its_row(given: object, message: str) -> None:
     with pytest.raises(MlflowException, match=message) as caught:
         read_texts(given)
     assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pd.DataFrame({"text": ["great", None, "太差"]}),
+        pd.DataFrame({"text": ["great", "  \r\n", "太差"]}),
+        ["great", "", "太差"],
+        pd.Series(["great", float("nan"), "太差"], dtype=object),
+        pd.DataFrame({"text": pd.array(["great", pd.NA, "太差"], dtype="string")}),
+    ],
+)
+def test_a_text_that_is_missing_or_empty_refuses_its_own_row(world: World, given: Any) -> None:
+    from tasks.serve import TextClassifier
+
+    served = TextClassifier()
+    served.bundle = Bundle.load(world.store.open(world.model()) / "bundle")
+    plain, found = served.predict(None, ["great", "太差"]), served.predict(None, given)
+    assert found.iloc[1].to_list() == [None] * 4, "null, and no NaN, which JSON does not know"
+    whole = found.iloc[[0, 2]].reset_index(drop=True).infer_objects()
+    pd.testing.assert_frame_equal(whole.astype(plain.dtypes), plain, check_exact=False)
+    records = json.loads(json.dumps(found.to_dict("records"), allow_nan=False))
+    assert records[1]["label"] is None
+    assert served.predict(None, ["", None]).isna().all(axis=None)
+
+
+def test_half_a_surrogate_pair_is_read_as_in_training(world: World) -> None:
+    from tasks.serve import read_texts
+
+    assert read_texts(["good \ud83d"]) == ["good \ufffd"]
 
 
 def test_list_of_strings_is_as_good_as_a_frame(world: World) -> None:

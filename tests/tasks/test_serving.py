@@ -151,12 +151,16 @@ def answers(address: str) -> bool:
         return False
 
 
+def no_json(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
+
+
 def post(address: str, body: dict[str, Any]) -> tuple[int, Any]:
     data = json.dumps(body).encode()
     request = urllib.request.Request(f"{address}/invocations", data, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=30) as response:
-            return response.status, json.load(response)
+            return response.status, json.load(response, parse_constant=no_json)
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode()
@@ -170,10 +174,17 @@ def test_served_champion_answers_and_refuses_clearly(champion: tuple[World, str,
     table = {name: [row[name] for row in rows] for name in rows[0]}
     assert np.abs(probabilities(world, table) - expected).max() < 1e-6
     assert [row["label"] for row in rows] == ["positive", "negative", "没有意见", "positive"]
+    for nothing in ("", None, " \n"):
+        records = [{"text": TEXTS[0]}, {"text": nothing}, {"text": TEXTS[1]}]
+        status, answer = post(server, {"dataframe_records": records})
+        assert status == 200, answer
+        assert [row["label"] for row in answer["predictions"]] == ["positive", None, "negative"]
+        assert set(answer["predictions"][1].values()) == {None}, "null, not NaN"
+        assert answer["predictions"][2] == pytest.approx(rows[1], abs=1e-6)
+    status, answer = post(server, {"dataframe_records": [{"text": None}]})
+    assert (status, set(answer["predictions"][0].values())) == (200, {None})
     for body, message in (
         ({"dataframe_records": [{"txt": "a"}]}, "text"),
-        ({"dataframe_records": [{"text": "a"}, {"text": ""}]}, "Row 1 (from 0)"),
-        ({"dataframe_records": [{"text": "a"}, {"text": None}]}, "Row 1 (from 0)"),
         ({"nonsense": 1}, "inputs"),
     ):
         status, answer = post(server, body)
