@@ -9,6 +9,8 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from data_contracts.days import Days
+
 
 class File(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +50,7 @@ class RawCorpus(Artifact):
     fingerprint: str = Field(description="Digest of the source files as they were read.")
     splits: dict[str, int] = Field(description="Rows per split.")
     source_files: int
+    days: tuple[Days, ...] = Field((), description="That the files are named for, where a window chose them by these.")
 
 
 class ValidatedCorpus(Artifact):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from data_contracts.errors import RecipeError
-from data_contracts.section import texts_in, unwritable
+from data_contracts.section import Section, texts_in, unwritable
 from data_contracts.yaml_text import read_yaml
 
 Split = Literal["train", "valid", "test"]
@@ -107,6 +107,15 @@ class RowPolicy(Part):
     max_share: float = Field(0.05, ge=0, le=1, description="Largest share of all rows; above it the stage fails.")
 
 
+class WindowLimits(Section):
+    """What a window must find. No limit holds for a source without a window, or whose names tell no days."""
+
+    max_missing_days: int | None = Field(None, ge=0, description="Most days of the window without a file; null: any.")
+    max_age_days: int | None = Field(
+        14, ge=0, description="Most days from the newest file to the end of the window; null: any."
+    )
+
+
 class DataContract(Part):
     """What the rows of one data set promise. Broken rows are quarantined; past the limits the run stops."""
 
@@ -124,6 +133,9 @@ class DataContract(Part):
     leakage: RowPolicy = Field(
         default_factory=RowPolicy,
         description="A text that also stands in a later split (train < valid < test); the earlier side is dropped.",
+    )
+    window: WindowLimits = Field(
+        default_factory=WindowLimits, description="Days that a windowed source of dated files must have."
     )
     max_quarantine_share: float = Field(0.05, ge=0, le=1, description="Largest share of quarantined rows, all reasons.")
 

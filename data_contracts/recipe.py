@@ -34,7 +34,10 @@ class SampleSource(Section):
 
 
 class DataWindow(Section):
-    """The dates that fill `{start}` and `{end}` in a source URL (ISO format, both inclusive)."""
+    """The days whose files are read, both inclusive; they also fill `{start}` and `{end}` in a source URL (ISO format).
+
+    Days are told by the names of files and folders (`data_contracts.days`); a name that does not tell one is refused.
+    """
 
     start: date = Field(description="First day of the window.")
     end: date = Field(description="Last day of the window.")
@@ -47,7 +50,10 @@ class DataWindow(Section):
 
 
 class RollingWindow(Section):
-    """The last `days` days before the run's scheduled start, so a late or repeated run reads what it was due to."""
+    """The last `days` days before the day on which the run was due, so a late or repeated run reads what it was due to.
+
+    Which day that is, is told by the time zone of the schedule; in a terminal by the machine's.
+    """
 
     days: int = Field(gt=0, le=36_600, description="Days in the window; the last one is the day before the run.")
 
@@ -61,13 +67,13 @@ class FileSource(Section):
     kind: Literal["files"] = "files"
     url: str | dict[Split, str] = Field(
         description="One URL, or one per split ({train: …, test: …}). A relative path starts at the recipe's folder. "
-        "`{start}` and `{end}` are replaced by the window's dates; a folder of dated files (2026-01-31.csv) "
-        "is read for the days inside the window."
+        "With a window, dated files (2026-01-31.csv) and folders (date=2026-01-31) are read for its days; "
+        "`{start}` and `{end}` are replaced by its dates."
     )
     format: Literal["auto", "csv", "jsonl", "parquet"] = Field("auto", description="Read from the name when auto.")
     encoding: str = Field("utf-8", description="Text encoding of CSV and JSON Lines files.")
     window: DataWindow | RollingWindow | None = Field(
-        None, description="Dates of this run: {start, end}, or {days: 28} before its schedule; null: no dates."
+        None, description="Days to read: {start, end}, or {days: 28} before the run is due; null: every file."
     )
 
     @model_validator(mode="after")

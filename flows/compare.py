@@ -31,7 +31,7 @@ from data_contracts.comparison import Cell, Compared, Comparison  # noqa: E402
 from data_contracts.errors import NoisefoldError, RecipeError, TrainingError, told_of  # noqa: E402
 from data_contracts.recipe import Recipe  # noqa: E402
 from data_contracts.urls import redacted, shown_url  # noqa: E402
-from flows.retrain import due_day  # noqa: E402
+from flows.due import Due, due  # noqa: E402
 from flows.run import VERSIONS, Run  # noqa: E402
 from tasks.compare import Board, measure  # noqa: E402
 from tasks.comparison_table import as_json, as_markdown, read_table, write_table  # noqa: E402
@@ -72,9 +72,10 @@ def compare(
     command: str = "",
 ) -> ComparisonRun:
     """Run the cells of a grid (or those of `only` and `seeds`) that have not run, and write the table to `out`."""
-    comparison = comparison.on(due_day().date())
+    when = due()
+    comparison = comparison.on(when.day)
     cells = comparison.cells(only, seeds)
-    with Grid(comparison, out, command) as run:
+    with Grid(comparison, when, out, command) as run:
         recipe = comparison.recipe
         raw = run(ingest, recipe.source, recipe.contract, run.fingerprint, recipe.execution.batch_rows, run.store)
         corpus = run(validate, raw, recipe.contract, recipe.execution.batch_rows, run.store, run.tracker)
@@ -98,8 +99,8 @@ def compare(
 class Grid(Run):
     """A run with a table to fill: in MLflow a parent run, and under it a run for each cell."""
 
-    def __init__(self, comparison: Comparison, out: Path | None, command: str) -> None:
-        super().__init__(comparison.recipe)
+    def __init__(self, comparison: Comparison, due: Due, out: Path | None, command: str) -> None:
+        super().__init__(comparison.recipe, due)
         self.comparison, self.out = comparison, out
         self.board = Board(comparison, self.settings, command, read_table(out) if out is not None else None)
         self.state: State = "running"

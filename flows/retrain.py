@@ -9,16 +9,14 @@ Each line of the flow's body is one Prefect task, retryable on its own. A rerun 
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from flows.environment import switches
 
 switches()  # before Prefect and MLflow are imported: they read their settings then
 
 from prefect import flow  # noqa: E402
-from prefect.runtime import flow_run  # noqa: E402
 
 from data_contracts.recipe import Recipe  # noqa: E402
+from flows.due import due  # noqa: E402
 from flows.run import Retrained, Run  # noqa: E402
 from tasks.evaluate import evaluate  # noqa: E402
 from tasks.ingest import ingest  # noqa: E402
@@ -29,16 +27,12 @@ from tasks.train import train  # noqa: E402
 from tasks.validate import validate  # noqa: E402
 
 
-def due_day() -> datetime:
-    """When this run was due: a late or retried run reads the data window of its schedule, not of the clock."""
-    return flow_run.scheduled_start_time or datetime.now()
-
-
 @flow(name="retrain", description=__doc__, validate_parameters=True)
 def retrain(recipe: Recipe = Recipe()) -> Retrained:  # noqa: B008 - frozen, and Prefect shows it as the form's defaults
     """Retrain one text classifier after its recipe and decide whether it becomes champion."""
-    recipe = recipe.on(due_day().date())
-    with Run(recipe) as run:
+    when = due()  # a late or retried run reads the data window of its schedule, not of the clock
+    with Run(recipe.on(when.day), when) as run:
+        recipe = run.recipe
         # Data: what breaks the contract is set aside with its reason, or stops the run.
         raw = run(ingest, recipe.source, recipe.contract, run.fingerprint, recipe.execution.batch_rows, run.store)
         corpus = run(validate, raw, recipe.contract, recipe.execution.batch_rows, run.store, run.tracker)

@@ -34,13 +34,16 @@ from data_contracts.artifacts import (
     TrainedModel,
     ValidatedCorpus,
 )
+from data_contracts.days import WindowRead
 from data_contracts.errors import stop_signal, told_of
 from data_contracts.recipe import Recipe, TeacherConfig
 from data_contracts.urls import shown_url
+from flows.due import Due
 from flows.signals import dropped_are_sent_again
+from tasks.dated_files import hold
 from tasks.dead_runs import close_left
 from tasks.hard_limit import hard_limit
-from tasks.ingest import fingerprint
+from tasks.ingest import survey
 from tasks.lease import Held, Leases, Owner, this_process
 from tasks.progress import report as report_progress
 from tasks.progress import tell
@@ -89,13 +92,15 @@ class Retrained(BaseModel):
     flow_run_id: str
     seconds: float
     artifacts: dict[str, str]
+    due: str
+    window: WindowRead | None = None
 
 
 class Run:
     """Context of one flow run. Calling it carries out one stage; leaving it closes the MLflow run, however it ends."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe, self.settings = recipe, Settings()
+    def __init__(self, recipe: Recipe, due: Due) -> None:
+        self.recipe, self.due, self.settings = recipe, due, Settings()
         self.store = ArtifactStore(self.settings.artifacts_url, self.settings.work)
         self.ledger = self.settings.ledger
         self.stages: list[StageRecord] = []
@@ -118,18 +123,28 @@ class Run:
 
     def _begin(self) -> None:
         connect(self.settings)  # a server that does not answer ends the run before any work is done
-        self.fingerprint: str = self._attempt(_fingerprint)(self.recipe.source)
+        self.fingerprint: str
+        self.window: WindowRead | None
+        self.fingerprint, self.window = self._attempt(_fingerprint)(self.recipe.source)
+        days = self._hold_window(self.window) if self.window is not None else {}
         self.lineage = {
             "noisefold.flow_run_id": str(flow_run.id or ""),
             "noisefold.flow_run_name": str(flow_run.name or ""),
             "noisefold.git_commit": git_commit(),
         }
-        self.opened_by = {**self.lineage, OWNER: self.lease.lease.owner.model_dump_json()}
+        self.opened_by = {**self.lineage, **days, OWNER: self.lease.lease.owner.model_dump_json()}
         self.tracker: Tracker = self._open()
         self.lease.update(run_id=self.tracker.run_id)
         for line in self._attempt(_close_left)(self.tracker, self.lease.left):
             tell("lease", line)
         self.lease.update(left=())
+
+    def _hold_window(self, window: WindowRead) -> dict[str, str]:
+        """Say what of the window is there, and hold it to the contract; returns it as tags of the MLflow run."""
+        days = "; ".join(window.sentences())
+        tell("window", f"Due {self.due}. {days}.")
+        hold(window, self.recipe.contract.window)
+        return {"noisefold.due": str(self.due), "noisefold.window": days}
 
     def _take_lease(self) -> Held:
         """One retrain at a time of a recipe, and of a registered model."""
@@ -245,6 +260,8 @@ class Run:
             flow_run_id=str(flow_run.id or ""),
             seconds=round(time.monotonic() - self._started, 1),
             artifacts=self._artifacts,
+            due=str(self.due),
+            window=self.window,
         )
         self._tell_needs()
         text = as_markdown(result, self.tracker.run_url())
@@ -296,6 +313,7 @@ def as_markdown(result: Retrained, run_url: str) -> str:
         f"# {result.recipe}: {decision.outcome.replace('_', ' ')}",
         "",
         *[f"- {markdown(reason, 2000)}" for reason in decision.reasons],
+        *[f"- Due {markdown(result.due, 300)}, days read: {markdown(days, 2000)}." for days in days_read(result)],
         *[f"- **Warning:** {markdown(warning, 2000)}" for warning in result.warnings],
         "",
         f"Model `{result.model_uri}` · [MLflow run]({run_url})",
@@ -311,6 +329,11 @@ def as_markdown(result: Retrained, run_url: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def days_read(result: Retrained) -> tuple[str, ...]:
+    """What of its window the run has read, a sentence for each part of it; none without a window."""
+    return result.window.sentences() if result.window is not None else ()
+
+
 def headline(metrics: dict[str, Interval]) -> dict[str, Interval]:
     """The figures of the whole test split, without those of single classes."""
     names = ("accuracy", "macro_f1", "macro_precision", "macro_recall", "weighted_f1", "nll", "brier", "ece")
@@ -324,8 +347,8 @@ def _rows(result: Artifact | PromotionDecision) -> tuple[int, int]:
 
 
 @task(name="fingerprint", **STAGE)
-def _fingerprint(source: Any) -> str:
-    return fingerprint(source)
+def _fingerprint(source: Any) -> tuple[str, WindowRead | None]:
+    return survey(source)
 
 
 @task(name="find-teacher", **STAGE)

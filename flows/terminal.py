@@ -101,15 +101,14 @@ def finished_table(
     comparison: Comparison, settings: Settings, out: Path | None, command: str, *, verbose: bool
 ) -> Compared:
     """The table of what is finished; reads the store alone."""
-    from datetime import date
-
     with quiet(verbose):
         switches()
+        from flows.due import by_machine
         from tasks.compare import Board
         from tasks.comparison_table import read_table, write_table
 
         before = read_table(out) if out is not None else None
-        board = Board(comparison.on(date.today()), settings, command, before)
+        board = Board(comparison.on(by_machine().day), settings, command, before)
         board.read()
     if out is not None:
         write_table(board.table(), out)
@@ -297,7 +296,7 @@ def print_table(console: Console, compared: Compared) -> None:
 
 def print_summary(console: Console, result: Retrained, settings: Settings, seconds: float) -> None:
     """Stages, metrics with their intervals, what became champion and why, and how to look at it."""
-    from flows.run import headline
+    from flows.run import days_read, headline
 
     stages = Table(title=f"retrain {result.recipe}", title_justify="left", title_style="bold")
     for column in ("stage", "state", "rows in", "rows out", "seconds"):
@@ -307,6 +306,8 @@ def print_summary(console: Console, result: Retrained, settings: Settings, secon
         rows = (f"{count:,}" if count else "–" for count in (stage.rows_in, stage.rows_out))
         stages.add_row(stage.name, state, *rows, f"{stage.seconds:.1f}")
     console.print(stages)
+    for days in days_read(result):
+        console.print(f"days read: {safe(days)}", soft_wrap=True)
     metrics = Table(title=f"test split, {result.confidence:.0%} intervals", title_justify="left", title_style="bold")
     for column in ("metric", "value", "from", "to"):
         metrics.add_column(column, justify="left" if column == "metric" else "right")

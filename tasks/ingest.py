@@ -22,19 +22,21 @@ from prefect.client.schemas import State
 from data_contracts import sample
 from data_contracts.artifacts import RawCorpus
 from data_contracts.contract import SPLITS, DataContract, Split
+from data_contracts.days import WindowRead, merged
 from data_contracts.errors import SourceError
 from data_contracts.expectations import arrow_schema, raw_schema
 from data_contracts.recipe import FileSource, SampleSource, Source
 from data_contracts.table_batch import Batch
 from data_contracts.tables import read_batches
 from data_contracts.text import SPLIT_NAMES, draw_split
+from tasks.dated_files import window_read
 from tasks.parquet_parts import PartWriter
 from tasks.progress import report
 from tasks.readers import SourceFile, list_files
 from tasks.stage import STAGE, settle
 from tasks.store import ArtifactStore, Outcome, RowDigest, Workspace, digest_of
 
-VERSION = 1
+VERSION = 2
 
 
 def fingerprint(source: Source) -> str:
@@ -43,14 +45,21 @@ def fingerprint(source: Source) -> str:
     SHA-256 of each local file, ETag (or Last-Modified) and size of a remote one, the generator's own code with rows,
     seed and classes for the sample.
     """
+    return survey(source)[0]
+
+
+def survey(source: Source) -> tuple[str, WindowRead | None]:
+    """The fingerprint, and which days of its window the source holds (None without a window)."""
     if isinstance(source, SampleSource):
         generator = Path(sample.__file__).read_text(encoding="utf-8")
-        return digest_of("sample", generator, source.rows, source.seed, source.classes)
-    return _fingerprint(list_files(source))
+        return digest_of("sample", generator, source.rows, source.seed, source.classes), None
+    files = list_files(source)
+    return _fingerprint(files), window_read(source, files)
 
 
 def _fingerprint(files: list[SourceFile]) -> str:
-    return digest_of("files", [[file.name, file.split, file.version()] for file in files])
+    """A file named for another day is another file, whatever is in it; which window asked for it is no part of it."""
+    return digest_of("files", [[f.name, f.split, f.version(), *([str(f.days)] if f.days else [])] for f in files])
 
 
 def ingest_source(
@@ -98,6 +107,7 @@ def ingest_source(
             "fingerprint": fingerprint,
             "splits": splits,
             "source_files": len(files),
+            "days": merged(file.days for file in files if file.days is not None),
         }
 
     return store.once(RawCorpus, inputs=[fingerprint], config=shape, version=VERSION, build=build)

@@ -15,18 +15,18 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 from data_contracts.contract import Split
+from data_contracts.days import Days
 from data_contracts.errors import NoisefoldError, SourceError
-from data_contracts.recipe import DataWindow, FileSource
+from data_contracts.recipe import FileSource
 from data_contracts.tables import EXTENSIONS, Format, decompressed, name_parts
 from data_contracts.urls import redacted, resolve, shown_url
+from tasks.dated_files import Found, below, chosen, fixed_window, governed
 
-_DATE = re.compile(r"(?<!\d)(\d{4})-(\d{2})-(\d{2})(?!\d)")
 _SPECIAL = re.compile(r"[*?\[]")
 # What different file systems call the mark of a version, strongest first.
 _VERSION_KEYS = (
@@ -52,6 +52,7 @@ class SourceFile:
     format: Format
     compression: str | None
     split: Split | None
+    days: Days | None = None  # told by its name, where a window chose it by that
 
     @property
     def remote(self) -> bool:
@@ -98,46 +99,57 @@ def list_files(source: FileSource) -> list[SourceFile]:
     """The files of a source in reading order: by split as given, then by name.
 
     Raises:
-        SourceError: where a file is missing, a folder or glob holds none, or a name tells no format.
+        SourceError: where a file is missing, a folder or glob holds none, a name tells no format, or a window is set
+            and a name does not tell a day.
     """
     urls: dict[Split | None, str] = dict(source.url) if isinstance(source.url, dict) else {None: source.url}  # type: ignore[arg-type]
-    files: list[SourceFile] = []
-    for split, url in urls.items():
-        if source.window is not None:
-            days = {"{start}": source.window.start, "{end}": source.window.end}
-            for name, day in days.items():
-                url = url.replace(name, day.isoformat())
-        fs, paths = _expand(url, source)
-        files += [_describe(fs, path, split, source.format) for path in paths]
+    window = fixed_window(source)
+    found = {split: _expand(url, source) for split, url in urls.items()}
+    days = {split: chosen(one, window) for split, one in found.items()}
+    if window is not None:
+        governed(found, days)
+    files = [
+        replace(_describe(found[split].fs, path, split, source.format), days=told)
+        for split, paths in days.items()
+        for path, told in paths.items()
+    ]
     names = _short_names([file.name for file in files])
     return [replace(file, name=name) for file, name in zip(files, names, strict=True)]
 
 
-def _expand(url: str, source: FileSource) -> tuple[Any, list[str]]:
+def _expand(url: str, source: FileSource) -> Found:
+    window, placed = fixed_window(source), False
+    if window is not None:
+        filled = url.replace("{start}", str(window.first)).replace("{end}", str(window.last))
+        url, placed = filled, filled != url
     fs, path = _filesystem(url)
     shown = shown_url(url)
     with _reaching(path, shown):
         if _is_http(fs):  # no listing there, and `?` starts the query
-            return fs, [path]
+            return Found(fs, (path,), None, shown, placed)
         folder = fs.isdir(path)
         if not folder and (fs.exists(path) or not _SPECIAL.search(path)):
             if not fs.exists(path):
                 raise _missing(shown)
-            return fs, [path]
-        found = fs.ls(path, detail=False) if folder else fs.glob(path)
-        found = sorted(one for one in found if fs.isfile(one))
+            return Found(fs, (path,), None, shown, placed)
+        listed = fs.glob(path) if not folder else fs.ls(path, detail=False) if window is None else below(fs, path)
+        found = sorted(one for one in listed if fs.isfile(one))
     what = "folder" if folder else "glob"
+    base = path if folder else re.split(r"[^/]*[*?\[]", path)[0]
     if _is_local(fs):
-        base = path if folder else re.split(r"[^/]*[*?\[]", path)[0]
         _refuse_links_out(Path(base).resolve(), found, f"{what} {shown}")
     known = [one for one in found if _wanted(one, source.format)]
     if not known:
         there = f"; it holds {', '.join(PurePosixPath(one).name for one in found[:5])}" if found else ""
+        way = ""
+        if folder and (folders := sorted(PurePosixPath(one).name for one in set(listed) - set(found))):
+            there += f"{', and' if found else '; it holds'} the folders {', '.join(folders[:5])}"
+            way = f" Files in folders are named by a glob: {shown.rstrip('/')}/*/*."
         raise SourceError(
             f"{what} {shown}: no file of a known kind{there}.",
-            f"Known endings: {', '.join(EXTENSIONS)}, each also with .gz or .zst; or set source.format.",
+            f"Known endings: {', '.join(EXTENSIONS)}, each also with .gz or .zst; or set source.format.{way}",
         )
-    return fs, _in_window(known, source.window, f"{what} {shown}")
+    return Found(fs, tuple(known), base.rstrip("/"), f"{what} {shown}", placed)
 
 
 def _refuse_links_out(base: Path, found: list[str], what: str) -> None:
@@ -153,29 +165,6 @@ def _refuse_links_out(base: Path, found: list[str], what: str) -> None:
 def _wanted(path: str, format: str) -> bool:
     name = PurePosixPath(path).name
     return not name.startswith((".", "_")) and (format != "auto" or name_parts(name)[0] is not None)
-
-
-def _in_window(paths: list[str], window: DataWindow | None, what: str) -> list[str]:
-    """Where names hold dates, those whose days touch the window; files without a date then stand outside it."""
-    dated = {path: days for path in paths if (days := _days(PurePosixPath(path).name))}
-    if window is None or not dated:
-        return paths
-    inside = [path for path, days in dated.items() if min(days) <= window.end and max(days) >= window.start]
-    if not inside:
-        first, last = min(map(min, dated.values())), max(map(max, dated.values()))
-        raise SourceError(
-            f"{what}: no file of {window.start} to {window.end}, only files dated {first} to {last}.",
-            "Change source.window, or wait for the file of the day.",
-        )
-    return inside
-
-
-def _days(name: str) -> list[date]:
-    days = []
-    for year, month, day in _DATE.findall(name):
-        with contextlib.suppress(ValueError):
-            days.append(date(int(year), int(month), int(day)))
-    return days
 
 
 def _describe(fs: Any, path: str, split: Split | None, format: str) -> SourceFile:

@@ -47,7 +47,7 @@ from tasks.readable import markdown
 from tasks.stage import STAGE, settle
 from tasks.store import ArtifactStore, Outcome, RowDigest, Workspace
 from tasks.tracking import Tracker
-from tasks.validation_report import SAMPLES, Sample, render, summarise, violation
+from tasks.validation_report import SAMPLES, Sample, days_held, render, summarise, violation
 
 VERSION = 1
 BITS = {reason: 1 << position for position, reason in enumerate(REASONS)}
@@ -95,7 +95,7 @@ def validate_corpus(
         if kept + quarantined != raw.rows_out:
             raise RuntimeError(f"{raw.rows_out} rows came in, {kept} + {quarantined} went out")
         results = _judge_corpus(findings, contract, raw.rows_out)
-        summary = summarise(contract, findings, results, raw.rows_out)
+        summary = {**summarise(contract, findings, results, raw.rows_out), "days": days_held(raw.days)}
         _write_report(workspace.out, summary)
         if not all(result.success for result in results):
             failed.mkdir(parents=True)
@@ -116,7 +116,9 @@ def validate_corpus(
             "quarantined": {reason: findings.first[reason] for reason in REASONS if findings.first[reason]},
         }
 
-    return store.once(ValidatedCorpus, inputs=[raw.digest], config=contract, version=VERSION, build=build)
+    # The report names the days of the files: the same rows in files of other days have a report of their own.
+    inputs = [raw.digest, *map(str, raw.days)]
+    return store.once(ValidatedCorpus, inputs=inputs, config=contract, version=VERSION, build=build)
 
 
 # --- first pass: judge ------------------------------------------------------------------------------------------------
@@ -300,7 +302,12 @@ def validate(
             folder = store.open(corpus)
             for name in ("report.html", "report.json", "quarantine.parquet"):
                 tracker.log_file(folder / name, "validation")
-            tracker.log_dataset(contract.name, corpus.digest, corpus.uri, {"rows": corpus.rows_out, **corpus.splits})
+            profile = {
+                "rows": corpus.rows_out,
+                **corpus.splits,
+                **({"days": days} if (days := days_held(raw.days)) else {}),
+            }
+            tracker.log_dataset(contract.name, corpus.digest, corpus.uri, profile)
     tracker.log_metrics(
         {
             "rows/in": corpus.rows_in,

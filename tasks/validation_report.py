@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_contracts.contract import SPLITS, DataContract
+from data_contracts.days import Days, coverage, shown_spans
 from data_contracts.errors import ContractViolation, printable
 from data_contracts.expectations import REASONS, Result, shown_count, shown_share
 
@@ -99,6 +101,15 @@ def _quantiles(counts: np.ndarray) -> dict[str, int]:
     """Smallest number of characters that at least this share of the rows do not exceed."""
     below = np.cumsum(counts)
     return {name: int(np.searchsorted(below, max(1, q * below[-1]))) for name, q in QUANTILES.items()}
+
+
+def days_held(spans: Sequence[Days]) -> str | None:
+    """The days that the files are named for, and the gaps between them; None where names tell none."""
+    if not spans:
+        return None
+    found = coverage(Days(first=spans[0].first, last=spans[-1].last), spans)
+    missing = f"; none for {shown_spans(found.missing)}" if found.missing else ""
+    return f"{found.found} {'day' if found.found == 1 else 'days'}, {found.window}{missing}"
 
 
 def shown_value(result: Result) -> str:

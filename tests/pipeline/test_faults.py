@@ -237,6 +237,7 @@ def test_stage_that_hangs_is_ended_and_tried_again(here, tmp_path, monkeypatch):
 
     from data_contracts.artifacts import PromotionDecision
     from data_contracts.recipe import parse_recipe
+    from flows.due import by_machine
     from flows.run import Run
     from tasks.stage import STAGE, Interrupted
 
@@ -256,7 +257,7 @@ def test_stage_that_hangs_is_ended_and_tried_again(here, tmp_path, monkeypatch):
     @flow
     def one_stage(times: int, retries: int):
         recipe = parse_recipe(TINY, origin="test")
-        with Run(recipe) as run:
+        with Run(recipe, by_machine()) as run:
             limits = {"stage_timeout_seconds": 4.0, "retries": retries, "retry_delay_seconds": 0.0}
             run.recipe = recipe.model_copy(update={"execution": recipe.execution.model_copy(update=limits)})
             run(hangs, times)

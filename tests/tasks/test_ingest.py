@@ -199,11 +199,16 @@ def test_window_chooses_dated_files_and_fills_the_url(store: ArtifactStore, tmp_
         write(tmp_path / "in" / f"reviews-{day}.csv", f"text,label\n{day},a\n")
     write(tmp_path / "in" / "all.csv", "text,label\nall,a\n")
     window = {"start": "2026-01-31", "end": "2026-02-01"}
-    assert [row["text"] for row in read(store, tmp_path / "in", window=window)[1]] == ["2026-01-31", "2026-02-01"]
+    with pytest.raises(SourceError, match=r"a name does not tell one: all\.csv \(no date\)"):
+        read(store, tmp_path / "in", window=window)
+    assert len(read(store, tmp_path / "in")[1]) == 5
+    (tmp_path / "in" / "all.csv").unlink()
+    manifest, rows = read(store, tmp_path / "in", window=window)
+    assert [row["text"] for row in rows] == ["2026-01-31", "2026-02-01"]
+    assert [str(days) for days in manifest.days] == ["2026-01-31 to 2026-02-01"]
     assert [row["text"] for row in read(store, tmp_path / "in" / "reviews-{end}.csv", window=window)[1]] == [
         "2026-02-01"
     ]
-    assert len(read(store, tmp_path / "in")[1]) == 5
     late = {"start": "2027-01-01", "end": "2027-01-02"}
     files = FileSource(url=str(tmp_path / "in"), window=late)  # type: ignore[arg-type]
     with pytest.raises(SourceError, match="only files dated 2026-01-30 to 2026-02-02"):
