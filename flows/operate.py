@@ -21,7 +21,7 @@ from flows.terminal import check_prefect, quiet, safe, writable_home
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
-    from tasks.doctor import Line
+    from tasks.finding import Line
 
 _STYLE = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -133,7 +133,8 @@ def findings(settings: Settings, free_gigabytes: float) -> Iterator[Line]:
     mode = None
     with suppress(OSError):
         mode = embed(settings)  # before Prefect is imported: it reads its settings then
-    from tasks.doctor import Line, examine, examine_here
+    from tasks.doctor import examine, examine_here
+    from tasks.finding import Line
 
     yield from examine_here(settings, free_gigabytes=free_gigabytes)
     if mode is None:

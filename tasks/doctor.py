@@ -13,30 +13,20 @@ import tempfile
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, requires
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
-from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import (
-    FlowFilter,
-    FlowFilterName,
-    FlowRunFilter,
-    FlowRunFilterExpectedStartTime,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
-from prefect.client.schemas.objects import StateType, WorkerStatus
 from upath import UPath
 
 from data_contracts.urls import redacted, shown_url
 from tasks.aliases import CHAMPION, PREVIOUS
-from tasks.dead_runs import FLOWS, pages, prefect_client
+from tasks.dead_runs import pages, prefect_client
+from tasks.finding import Line
 from tasks.reconcile import reconcile
+from tasks.schedules import schedules
 from tasks.serve_check import Unservable, fetch_version
 from tasks.settings import Settings
 from tasks.store import ArtifactStore
@@ -45,20 +35,8 @@ from tasks.tracking import DIGEST, connect
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-State = Literal["ok", "warn", "fail"]
 ROOT = Path(__file__).resolve().parent.parent
 FREE_GIGABYTES = 5.0
-LATE_MINUTES = 10.0
-
-
-@dataclass(frozen=True)
-class Line:
-    """One finding. `remedy` says what to do where the state is not ok."""
-
-    check: str
-    state: State
-    what: str
-    remedy: str = ""
 
 
 def examine(settings: Settings, prefect: bool) -> Iterator[Line]:
@@ -244,56 +222,6 @@ def champions(settings: Settings) -> Iterator[Line]:
     if not broken:
         text = f"Fetched and found whole: {', '.join(whole)}." if whole else "There is no champion yet."
         yield Line("champions", "ok", text)
-
-
-def schedules() -> Iterator[Line]:
-    """Runs that are overdue, pools without a worker, and whether dead workers' runs get closed."""
-    ours = FlowFilter(name=FlowFilterName(any_=FLOWS))
-    with prefect_client() as client:
-        deployments = client.read_deployments(flow_filter=ours)
-        if not deployments:
-            yield Line("schedules", "ok", "Nothing is deployed on this server.")
-            return
-        names = {deployment.id: deployment.name for deployment in deployments}
-        late = _late(client, ours)
-        for run in late[:10]:
-            due = run.expected_start_time
-            text = (
-                f"{names.get(run.deployment_id, 'A run')} was due at {due:%Y-%m-%d %H:%M} UTC and is {run.state_name}."
-            )
-            pool = run.work_pool_name or "noisefold"
-            yield Line("schedules", "fail", text, f"Start a worker: prefect worker start --pool {pool}")
-        scheduled = [d for d in deployments if not d.paused and any(schedule.active for schedule in d.schedules)]
-        pools = sorted({d.work_pool_name for d in scheduled if d.work_pool_name})
-        idle = [pool for pool in pools if not _online(client, pool)]
-        for pool in idle:
-            text = f"The work pool {pool} has no worker online; its schedules will be late."
-            yield Line("schedules", "warn", text, f"Start one: prefect worker start --pool {pool}")
-        if not any(_closes_zombies(automation) for automation in client.read_automations()):
-            text = "No automation closes the runs of a worker that dies."
-            remedy = "prefect automation create --from-file prefect-automations.yaml"
-            yield Line("schedules", "warn", text, remedy)
-        if not late and not idle:
-            yield Line("schedules", "ok", f"{len(scheduled)} deployments are scheduled, and none is late.")
-
-
-def _late(client: SyncPrefectClient, ours: FlowFilter) -> list:
-    before = datetime.now(UTC) - timedelta(minutes=LATE_MINUTES)
-    overdue = FlowRunFilter(
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-        expected_start_time=FlowRunFilterExpectedStartTime(before_=before),
-    )
-    runs = client.read_flow_runs(flow_filter=ours, flow_run_filter=overdue, limit=200)
-    return sorted((run for run in runs if run.expected_start_time), key=lambda run: run.expected_start_time)
-
-
-def _online(client: SyncPrefectClient, pool: str) -> bool:
-    return any(worker.status == WorkerStatus.ONLINE for worker in client.read_workers_for_work_pool(pool))
-
-
-def _closes_zombies(automation: object) -> bool:
-    trigger = getattr(automation, "trigger", None)
-    return bool(getattr(automation, "enabled", False)) and "prefect.flow-run.heartbeat" in getattr(trigger, "after", ())
 
 
 def _fetch(client: MlflowClient, name: str, number: str, digest: str) -> None:

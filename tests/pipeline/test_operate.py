@@ -22,9 +22,10 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed, Failed, Running, Scheduled
 
 from tasks.dead_runs import FLOWS
-from tasks.doctor import Line, schedules
+from tasks.finding import Line
 from tasks.lease import Leases, Owner, this_process
 from tasks.reconcile import Reconciled, last_heartbeat, reconcile
+from tasks.schedules import schedules
 from tasks.settings import Settings
 from tasks.tracking import OWNER, RUN_KEY
 from tests.pipeline.conftest import (

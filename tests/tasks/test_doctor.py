@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.aliases import Aliases
-from tasks.doctor import Line, champions, disks, examine_here, folders, mlflow_store, versions
+from tasks.doctor import champions, disks, examine_here, folders, mlflow_store, versions
+from tasks.finding import Line
 from tasks.settings import Settings
 from tests.pipeline.conftest import REPOSITORY, clean_environment
 from tests.servers import free_port
