@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from data_contracts.contract import DataContract, Split, load_contract
 from data_contracts.errors import RecipeError
@@ -62,7 +62,7 @@ class RollingWindow(Section):
 
 
 class FileSource(Section):
-    """CSV, JSON Lines or Parquet, plain or compressed (.gz, .zst): a file, a folder or a glob at an fsspec URL."""
+    """CSV, JSON (lines or an array) or Parquet, plain or compressed: a file, a folder or a glob at an fsspec URL."""
 
     kind: Literal["files"] = "files"
     url: str | dict[Split, str] = Field(
@@ -70,11 +70,28 @@ class FileSource(Section):
         "With a window, dated files (2026-01-31.csv) and folders (date=2026-01-31) are read for its days; "
         "`{start}` and `{end}` are replaced by its dates."
     )
-    format: Literal["auto", "csv", "jsonl", "parquet"] = Field("auto", description="Read from the name when auto.")
-    encoding: str = Field("utf-8", description="Text encoding of CSV and JSON Lines files.")
+    format: Literal["auto", "csv", "jsonl", "json", "parquet"] = Field(
+        "auto", description="Read from the name when auto."
+    )
+    encoding: str = Field(
+        "utf-8", description="Text encoding of CSV and JSON files; a byte order mark, where there is one, decides."
+    )
+    separator: str | None = Field(
+        None,
+        description='What stands between the cells of a CSV file ("tab" for a tab); null: the comma, in .tsv and .tab '
+        "the tab, or, where that header lacks the contract's columns, the one of ; tab | whose header has them all.",
+    )
     window: DataWindow | RollingWindow | None = Field(
         None, description="Days to read: {start, end}, or {days: 28} before the run is due; null: every file."
     )
+
+    @field_validator("separator")
+    @classmethod
+    def _one_character(cls, value: str | None) -> str | None:
+        value = {"tab": "\t", "\\t": "\t"}.get(value or "", value)
+        if value is not None and (len(value) != 1 or value in '"\r\n\0'):
+            raise ValueError("one character is needed, other than a quote or a line end, or the word tab")
+        return value
 
     @model_validator(mode="after")
     def _window_where_named(self) -> FileSource:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -31,6 +31,17 @@ class Batch:
 
     columns: dict[str, pa.Array]
     rows: pa.Array
+    left_out: tuple[str, ...] = ()  # columns that no text can show (objects, lists, embeddings), where all were asked
+
+    def first(self, rows: int) -> Batch:
+        """At most so many rows of it."""
+        if len(self.rows) <= rows:
+            return self
+        return replace(
+            self,
+            columns={name: column.slice(0, rows) for name, column in self.columns.items()},
+            rows=self.rows.slice(0, rows),
+        )
 
 
 @dataclass

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -23,7 +23,8 @@ from data_contracts.contract import Split
 from data_contracts.days import Days
 from data_contracts.errors import NoisefoldError, SourceError
 from data_contracts.recipe import FileSource
-from data_contracts.tables import EXTENSIONS, Format, decompressed, name_parts
+from data_contracts.table_batch import Batch
+from data_contracts.tables import EXTENSIONS, Format, decompressed, name_parts, read_batches
 from data_contracts.urls import redacted, resolve, shown_url
 from tasks.dated_files import Found, below, chosen, fixed_window, governed
 
@@ -59,7 +60,7 @@ class SourceFile:
         return not _is_local(self.fs)
 
     @contextmanager
-    def open(self, scratch: Path) -> Iterator[IO[bytes]]:
+    def open(self, scratch: Path | None) -> Iterator[IO[bytes]]:
         """The uncompressed bytes; seekable for Parquet, for which a remote or compressed file is spooled to disk."""
         with contextlib.ExitStack() as stack, _reaching(self.path, self.name):
             # block_size=0: one streamed GET; fsspec's range requests fail on servers that do not know them.
@@ -93,6 +94,47 @@ class SourceFile:
                 while chunk := stream.read(1 << 20):
                     sha.update(chunk)
             return f"sha256={sha.hexdigest()}"
+
+
+def read_rows(
+    source: FileSource,
+    *,
+    columns: Sequence[str] | None = None,
+    text: str | None = None,
+    label: str | None = None,
+    batch_rows: int = 50_000,
+    max_rows_per_file: int | None = None,
+    scratch: Path | None = None,
+) -> Iterator[tuple[SourceFile, Batch]]:
+    """The rows of a source in reading order: what everything that looks at rows reads them through.
+
+    Args:
+        columns: the ones to read, all of which must be there; None reads every column that can be shown as text.
+        text: the one that must hold strings.
+        label: the one that holds the label.
+        max_rows_per_file: stop each file after so many rows.
+        scratch: where a remote or compressed file that must be seekable is put; None: the system's temporary folder.
+    Raises:
+        SourceError: naming file and row or column.
+    """
+    for file in list_files(source):
+        left = max_rows_per_file
+        with file.open(scratch) as stream:
+            batches = read_batches(
+                stream,
+                file.name,
+                format=file.format,
+                columns=columns,
+                text=text,
+                encoding=source.encoding,
+                batch_rows=batch_rows if left is None else min(batch_rows, left),
+            )
+            with contextlib.closing(batches):
+                for batch in batches:
+                    yield file, batch if left is None else batch.first(left)
+                    left = None if left is None else left - len(batch.rows)
+                    if left is not None and left <= 0:
+                        break
 
 
 def list_files(source: FileSource) -> list[SourceFile]:
