@@ -5,13 +5,15 @@ Pydantic only; the Arrow schema and the Great Expectations suites are derived in
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from data_contracts.errors import RecipeError
-from data_contracts.section import Section, texts_in, unwritable
+from data_contracts.labels import label_text
+from data_contracts.section import Section, text_fault, texts_in, unwritable
 from data_contracts.yaml_text import read_yaml
 
 Split = Literal["train", "valid", "test"]
@@ -22,11 +24,7 @@ SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 SPLIT_SALT = "noisefold-split-1"
 
 
-class Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
-
-
-class Columns(Part):
+class Columns(Section):
     """Which column of the source plays which role. A null role is filled in: id from file and row, split by hash."""
 
     id: str | None = Field(None, description="Column of unique row names; null: <file>#<row>.")
@@ -46,7 +44,7 @@ class Columns(Part):
         return self
 
 
-class TextLimits(Part):
+class TextLimits(Section):
     """Limits in characters (Unicode code points), so that they suit any language."""
 
     min_characters: int = Field(1, ge=0, description="Fewest characters after white space is stripped.")
@@ -55,16 +53,7 @@ class TextLimits(Part):
     allow_control_characters: bool = Field(True, description="Accept C0/C1 controls other than tab and line ends.")
 
 
-def _label_text(value: Any) -> Any:
-    """A label as ingest writes it: 1 and 1.0 are "1", true is "true"."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value) if isinstance(value, int | float) else value
-
-
-class Labels(Part):
+class Labels(Section):
     """Either the exact set of labels, or bounds on how many there are."""
 
     values: tuple[str, ...] | None = Field(None, description="Every allowed label; null: any, within the bounds.")
@@ -76,17 +65,28 @@ class Labels(Part):
     @field_validator("values", mode="before")
     @classmethod
     def _as_text(cls, value: Any) -> Any:
-        return [_label_text(v) for v in value] if isinstance(value, list | tuple) else value
+        """As the readers spell the labels of the rows."""
+        if not isinstance(value, list | tuple):
+            return value
+        return [label_text(one) if isinstance(one, str) else one for one in value]
 
     @field_validator("values")
     @classmethod
     def _two_at_least(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if value is not None and len(set(value)) < max(2, len(value)):
-            raise ValueError("needs two labels or more, each named once")
+        if value is None:
+            return value
+        twice = sorted(label for label, times in Counter(value).items() if times > 1)
+        if twice or len(value) < 2:
+            which = (
+                f" ({', '.join(map(repr, twice[:5]))} stands there twice, as the rows' labels are read)"
+                if twice
+                else ""
+            )
+            raise ValueError(f"needs two labels or more, each named once{which}")
         return value
 
 
-class SplitShares(Part):
+class SplitShares(Section):
     """How a split is drawn where the source gives none; train and test without valid: valid is drawn from train."""
 
     valid: float = Field(0.1, ge=0, lt=1, description="Share drawn for validation.")
@@ -100,7 +100,7 @@ class SplitShares(Part):
         return self
 
 
-class RowPolicy(Part):
+class RowPolicy(Section):
     """A fault of a row against the other rows: how often it may occur, and what is done with the rows."""
 
     action: Literal["quarantine", "keep"] = Field("quarantine", description="keep: count and report only.")
@@ -116,19 +116,38 @@ class WindowLimits(Section):
     )
 
 
-class DataContract(Part):
+class ConflictPolicy(Section):
+    """The same text with different labels in one split: somebody corrected one, or two people disagree."""
+
+    keep: Literal["latest", "earliest", "none", "all"] = Field(
+        "latest",
+        description="Whose label counts, in reading order (by split, then by file name): the latest row's, so that a "
+        "later file corrects an earlier one; the earliest's; none: all of them are quarantined; all: counted only.",
+    )
+    max_share: float = Field(0.05, ge=0, le=1, description="Largest share of all rows; above it the stage fails.")
+
+
+class DataContract(Section):
     """What the rows of one data set promise. Broken rows are quarantined; past the limits the run stops."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.\-]{0,79}$", description="Name of the data set.")
     version: int = Field(1, ge=1, description="Raise it when the meaning changes.")
     description: str = Field("", description="One sentence on what the rows are and where they come from.")
     columns: Columns = Field(default_factory=Columns)
+    select: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="Columns and the values that count, as {answer: [accept]}: a row with another value is left out "
+        "before anything is judged, and counted.",
+    )
     text: TextLimits = Field(default_factory=TextLimits)
     labels: Labels = Field(default_factory=Labels)
     splits: SplitShares = Field(default_factory=SplitShares)
     duplicates: RowPolicy = Field(
         default_factory=RowPolicy,
-        description="A text that stood earlier in the same split (normalised, same or other label).",
+        description="A text that stood earlier in the same split with the same label (normalised).",
+    )
+    conflicts: ConflictPolicy = Field(
+        default_factory=ConflictPolicy, description="A text that stands in the same split with another label."
     )
     leakage: RowPolicy = Field(
         default_factory=RowPolicy,
@@ -138,6 +157,25 @@ class DataContract(Part):
         default_factory=WindowLimits, description="Days that a windowed source of dated files must have."
     )
     max_quarantine_share: float = Field(0.05, ge=0, le=1, description="Largest share of quarantined rows, all reasons.")
+
+    @field_validator("select", mode="before")
+    @classmethod
+    def _as_the_rows_are_read(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        lists = {name: list(one) if isinstance(one, list | tuple) else [one] for name, one in value.items()}
+        return {
+            name: [(label_text(one) or "") if isinstance(one, str) else one for one in values]
+            for name, values in lists.items()
+        }
+
+    @field_validator("select")
+    @classmethod
+    def _selects_something(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name, values in value.items():
+            if not values:
+                raise ValueError(f"{name} names no value, so no row would be left")
+        return value
 
     @model_validator(mode="after")
     def _can_be_stored(self) -> DataContract:
@@ -171,7 +209,11 @@ def parse_contract(data: Any, *, origin: str) -> DataContract:
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, f['loc'])) or 'contract'}: "
-            + ("unknown key" if f["type"] == "extra_forbidden" else f["msg"].removeprefix("Value error, "))
+            + (
+                "unknown key"
+                if f["type"] == "extra_forbidden"
+                else text_fault(f) or f["msg"].removeprefix("Value error, ")
+            )
             for f in error.errors(include_url=False)
         )
         raise RecipeError(f"contract {origin}: {faults}.", "`noisefold recipe schema` lists every field.") from None

@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, fi
 from data_contracts.contract import DataContract, Split, load_contract
 from data_contracts.errors import RecipeError
 from data_contracts.model_config import LowRank, ModelConfig, PretrainedEncoder
-from data_contracts.section import Section, kind_is, texts_in, unwritable
+from data_contracts.section import Section, kind_is, text_fault, texts_in, unwritable
 from data_contracts.urls import HOW, credential_in, misplaced_variable, redacted
 from data_contracts.yaml_text import parse_yaml, read_yaml
 
@@ -456,6 +456,8 @@ def describe(error: ValidationError) -> str:
         shown = f" (got {redacted(repr(got))})" if short else ""
         if fault["type"] == "extra_forbidden":
             message = "unknown key"
+        if (what := text_fault(fault)) is not None:
+            message, shown = what, ""
         lines.append(f"{where}: {message}{shown}")
     return redacted("; ".join(lines)) + "."
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+
+from data_contracts.yaml_text import Written, as_written, plain
 
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -15,6 +18,60 @@ class Section(BaseModel):
     """Frozen, and an unknown key is an error: a typing mistake must not silently train another model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_as_written(cls, data: Any) -> Any:
+        """Where a text is meant, a number or boolean of a YAML file is what the person wrote: `010`, `1.10`, `true`."""
+        if not isinstance(data, dict):
+            return data
+        return {name: _fitting(value, _hopes(cls).get(name)) for name, value in data.items()}
+
+
+@cache
+def _hopes(section: type[BaseModel]) -> dict[str, str]:
+    """What each field of a section is made of: "text", "plain" values, or "parts" that look after themselves."""
+    found = {}
+    for name, field in section.model_fields.items():
+        kinds = list(_kinds(field.annotation))
+        parts = any(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in kinds)
+        found[name] = "parts" if parts or Any in kinds else "text" if str in kinds else "plain"
+    return found
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    inner = getattr(annotation, "__args__", None) or ()
+    if not inner:
+        yield annotation
+    for one in inner:
+        yield from _kinds(one)
+
+
+def _fitting(value: Any, hope: str | None) -> Any:
+    if hope == "text":
+        return {key: as_written(one) for key, one in value.items()} if isinstance(value, dict) else as_written(value)
+    if hope == "parts" and isinstance(value, Written):  # a contract's name, where there might be the contract
+        return value.written
+    return plain(value) if hope == "plain" else value
+
+
+def text_fault(fault: Any) -> str | None:
+    """What to say of a number, boolean or null that is given where a text is meant; None for any other fault.
+
+    YAML and JSON that other programs have read (as Prefect reads prefect.yaml) no longer tell `yes` from true and `010`
+    from 8, so such a value is never turned into a text.
+    """
+    value = fault.get("input")
+    if fault["type"] != "string_type" or not (value is None or isinstance(value, bool | int | float)):
+        return None
+    kind = (
+        "null"
+        if value is None
+        else f"the boolean {str(value).lower()}"
+        if isinstance(value, bool)
+        else f"the number {value}"
+    )
+    return f"{kind} where a text is meant; put it in quotes"
 
 
 def kind_is(default: Callable[[dict[str, Any]], str]) -> BeforeValidator:

@@ -1,7 +1,14 @@
-"""YAML from outside, read as plain data: no tags that build objects, no aliases that multiply, no key said twice."""
+"""YAML from outside, read as plain data: no tags that build objects, no aliases that multiply, no key said twice.
+
+What a person wrote stays what it is. PyYAML reads by YAML 1.1, where `yes` is true, `010` is 8, `1_0` is 10, `12:30` is
+750 and `2026-01-31` a date; here only what YAML 1.2 and everybody calls one is a boolean (`true`, `false`) or a number
+(decimal, without leading zeros), and both remember how they were written (`Written`), for where a text is meant: the
+label `1.10` is no 1.1. Keys are texts. Everything else is a text, which a field of numbers or booleans still reads.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +72,49 @@ def parse_yaml(text: str, origin: str) -> Any:
             loader.dispose()
 
 
+class Written:
+    """A number or boolean of a YAML text that remembers how it was written."""
+
+    written: str
+
+
+class WrittenInt(int, Written): ...
+
+
+class WrittenFloat(float, Written): ...
+
+
+class WrittenBool(int, Written):
+    """0 or 1, which every field of booleans takes: Python's own bool has no subclasses."""
+
+
+def as_written(value: Any) -> Any:
+    """Numbers and booleans of a YAML text as the texts that they were written as, in lists too; all else as it is."""
+    if isinstance(value, Written):
+        return value.written
+    return [as_written(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def plain(value: Any) -> Any:
+    """Python's own numbers and booleans in place of those that remember, however deep."""
+    match value:
+        case WrittenBool():
+            return bool(value)
+        case WrittenInt():
+            return int(value)
+        case WrittenFloat():
+            return float(value)
+        case list() | tuple():
+            return [plain(one) for one in value]
+        case dict():
+            return {key: plain(one) for key, one in value.items()}
+    return value
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with bounds, and with every fault of a value as a YAML error that has its place."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # its own are those of YAML 1.1
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -90,7 +138,7 @@ class _Loader(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: Any) -> MappingNode:
         node, seen = super().compose_mapping_node(anchor), set()
         for key, _ in node.value:
-            name = (key.tag, key.value) if isinstance(key, ScalarNode) else id(key)
+            name = key.value if isinstance(key, ScalarNode) else id(key)
             if name in seen:
                 raise _fault(f"the key {str(key.value)[:60]!r} stands twice in one mapping", key.start_mark)
             seen.add(name)
@@ -104,11 +152,47 @@ class _Loader(yaml.SafeLoader):
         # What PyYAML's converters raise at "!!timestamp x", 2026-13-45, 0x_ or an integer of 5,000 digits.
         except (ValueError, TypeError, AttributeError, OverflowError, LookupError) as error:
             raise _fault(f"not a value of its kind ({str(error)[:100]})", node.start_mark) from None
-        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
             raise _fault("a number of more than 64 bits", node.start_mark)
+        if isinstance(node, ScalarNode) and isinstance(value, bool | int | float):
+            value = _remembering(value, node.value)
         if isinstance(value, str) and ("\0" in value or any("\ud800" <= c <= "\udfff" for c in value)):
             raise _fault("a NUL, or half of a surrogate pair, in a text", node.start_mark)
         return value
+
+    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As PyYAML's, with the keys as they are written: `{1: …}` and `{yes: …}` name "1" and "yes"."""
+        for key, _ in node.value:
+            if (
+                isinstance(key, ScalarNode)
+                and key.tag.startswith("tag:yaml.org,2002:")
+                and not key.tag.endswith(":merge")
+            ):
+                key.tag = "tag:yaml.org,2002:str"
+        return super().construct_mapping(node, deep)
+
+
+def _remembering(value: bool | int | float, written: str) -> Any:
+    kind = WrittenBool if isinstance(value, bool) else WrittenInt if isinstance(value, int) else WrittenFloat
+    kept = kind(value)
+    kept.written = written
+    return kept
+
+
+# YAML 1.2's core schema, without its octal and hexadecimal numbers; and a number with leading zeros is a code.
+_KINDS = {
+    "bool": (r"true|false", "tf"),
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "int": (r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    "float": (
+        r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*([eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)|\.[0-9]+([eE][-+]?[0-9]+)?|\.(inf|Inf|INF))"
+        r"|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+    "merge": (r"<<", "<"),
+}
+for _kind, (_pattern, _first) in _KINDS.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
 
 
 def _expanded_size(root: Node) -> None:

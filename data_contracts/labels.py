@@ -1,0 +1,81 @@
+"""How a label is spelled: one canonical form, whatever the format it came in, and which labels look like slips.
+
+What is merged is what no one can mean as two labels: white space, invisible characters, Unicode composition, `1.0` for
+`1`, `True` for `true`. What somebody may mean (case, width, punctuation) is never merged, only pointed out.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_WHOLE = re.compile(r"(-?)(0|[1-9][0-9]*)\.0+")  # 1.0 as pandas writes an integer beside an empty cell
+_BOOLEANS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
+_NOTHING = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))  # zero-width space, word joiner, byte order mark
+_EDGES = "\u200c\u200d\u200e\u200f\u180e\u00ad"  # invisible; within a word some scripts need them
+_LONGEST = 1_000  # characters of a cell that may hold a list
+
+
+def label_text(written: str) -> str | None:
+    """The label that a cell holds, or None where it holds none."""
+    text = written
+    if not (text.isascii() and text.isprintable()):
+        text = unicodedata.normalize("NFC", text.translate(_NOTHING)).strip(_EDGES)
+    text = " ".join(text.split()).strip(_EDGES)
+    if not text:
+        return None
+    if (whole := _WHOLE.fullmatch(text)) is not None:
+        return "0" if whole[2] == "0" else whole[1] + whole[2]
+    return _BOOLEANS.get(text, text)
+
+
+def unlisted(text: str) -> Any:
+    """The value of a label cell that holds a list or an object as text, as exports write into CSV; else the text."""
+    cut = text.strip()
+    if len(cut) > _LONGEST or cut[:1] + cut[-1:] not in ("[]", "{}"):
+        return text
+    try:
+        value = json.loads(cut)
+    except (ValueError, RecursionError):
+        try:
+            value = ast.literal_eval(cut)  # ['billing']: how pandas writes a list
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return text
+    plain = isinstance(value, dict) or (isinstance(value, list) and all(isinstance(one, str | int) for one in value))
+    return value if plain else text
+
+
+def alike_key(label: str) -> str:
+    """What is left of a label without case, width, white space and punctuation; a number keeps its sign and point."""
+    folded = unicodedata.normalize("NFKC", label).casefold()
+    kept = []
+    for at, character in enumerate(folded):
+        before, after = folded[at - 1 : at], folded[at + 1 : at + 2]
+        kind = unicodedata.category(character)
+        in_number = after.isdigit() and (at == 0 or before.isdigit())
+        if kind[0] in "LNMS" or character in "#%&@*" or (in_number and kind[0] == "P"):
+            kept.append(character)
+    return "".join(kept) or folded
+
+
+def look_alikes(labels: Iterable[str]) -> list[tuple[str, ...]]:
+    """Groups of labels that differ by case, width, white space or punctuation alone, sorted."""
+    groups: dict[str, set[str]] = {}
+    for label in labels:
+        groups.setdefault(alike_key(label), set()).add(label)
+    return sorted(tuple(sorted(group)) for group in groups.values() if len(group) > 1)
+
+
+def nearest(label: str, known: Sequence[str]) -> str | None:
+    """The known label that an unknown one was probably meant to be; None where none is near."""
+    key = alike_key(label)
+    keys = {alike_key(one): one for one in reversed(known)}
+    if key in keys:
+        return keys[key]
+    near = difflib.get_close_matches(key[:100], list(keys), n=1, cutoff=0.75) if len(key) > 3 else []
+    return keys[near[0]] if near else None
