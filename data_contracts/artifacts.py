@@ -43,14 +43,29 @@ class Artifact(BaseModel):
         return files
 
 
+class Spelling(BaseModel):
+    """Labels that were read otherwise than they are written, as `1` for `1.0`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    written: str
+    read: str
+    rows: int
+
+
 class RawCorpus(Artifact):
-    """Parquet parts in source order: id, text, label, split, slices..., file, row (from 1, header not counted)."""
+    """Parquet parts in source order: id, text, label, split, slices..., fault, file, row (from 1, header not counted).
+
+    `fault` is the reason for which a text, label or split cell is none; null for nearly every row.
+    """
 
     stage: ClassVar[str] = "ingest"
     fingerprint: str = Field(description="Digest of the source files as they were read.")
     splits: dict[str, int] = Field(description="Rows per split.")
     source_files: int
     days: tuple[Days, ...] = Field((), description="That the files are named for, where a window chose them by these.")
+    told: tuple[str, ...] = Field((), description="Sentences on what was read otherwise than one may think.")
+    spelled: tuple[Spelling, ...] = Field((), description="Spellings of labels, by rows.")
+    left_out: dict[str, int] = Field({}, description="Rows that the contract does not select, by what speaks against.")
 
 
 class ValidatedCorpus(Artifact):
@@ -62,6 +77,10 @@ class ValidatedCorpus(Artifact):
     labels: tuple[str, ...] = Field(description="Sorted, or in the contract's order; the index is the class id.")
     splits: dict[str, int]
     quarantined: dict[str, int] = Field(description="Rows per first reason; sums to rows_in - rows_out.")
+    label_rows: dict[str, dict[str, int]] = Field({}, description="Kept rows per split and label.")
+    told: tuple[str, ...] = Field(
+        (), description="Sentences that a person should read: of spellings, ids, rows left out."
+    )
 
 
 class TokenDataset(Artifact):

@@ -28,9 +28,18 @@ from data_contracts.contract import SPLITS, DataContract
 if TYPE_CHECKING:
     import pandas as pd
 
-# Why a row may be refused, in the order in which a row's first reason is chosen. The last three are found against the
+# Reasons that ingest found as it read the cell, and gave in the column `fault`.
+CELL_REASONS = {
+    "not_text": "texts that are not text",
+    "several_labels": "rows with several labels",
+    "nested_label": "labels that are objects or marks of places in the text",
+    "unnamed_class": "class numbers that have no name in the file's metadata",
+    "unknown_split": "rows whose split is none",
+}
+# Why a row may be refused, in the order in which a row's first reason is chosen. The last four are found against the
 # other rows (tasks.validate); the others are expectations of the row suite.
 ROW_REASONS = {
+    **CELL_REASONS,
     "empty": "empty texts",
     "too_short": "texts that are too short",
     "over_long": "over-long texts",
@@ -41,6 +50,7 @@ ROW_REASONS = {
 REASONS = {
     **ROW_REASONS,
     "duplicate_id": "ids that stood before",
+    "relabelled": "texts that stand in their split with another label",
     "duplicate": "texts that stood before in their split",
     "leaked": "texts that also stand in a later split",
 }
@@ -55,7 +65,8 @@ def arrow_schema(contract: DataContract) -> pa.Schema:
 
 def raw_schema(contract: DataContract) -> pa.Schema:
     """The columns of a raw corpus: those of the contract, then where each row came from."""
-    return arrow_schema(contract).append(pa.field("file", pa.string())).append(pa.field("row", pa.int64()))
+    places = [pa.field("fault", pa.string()), pa.field("file", pa.string()), pa.field("row", pa.int64())]
+    return pa.schema([*arrow_schema(contract), *places])
 
 
 @dataclass(frozen=True)

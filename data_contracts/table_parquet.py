@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import IO
+from dataclasses import replace
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,18 +19,21 @@ from data_contracts.table_batch import (
     FREE_EXPANSION,
     MAX_CELL_CHARACTERS,
     MAX_EXPANSION,
+    UNNAMED_CLASS,
+    Ask,
     Batch,
     Place,
     bad_encoding,
     check_columns,
+    json_text,
     numbers,
     plain_text,
 )
 
+_MAX_NAMES = 1 << 20  # label names of one column
 
-def read_parquet(
-    stream: IO[bytes], place: Place, columns: Sequence[str] | None, text_column: str | None, batch_rows: int
-) -> Iterator[Batch]:
+
+def read_parquet(stream: IO[bytes], place: Place, ask: Ask) -> Iterator[Batch]:
     try:
         size = stream.seek(0, io.SEEK_END)
         if not size:
@@ -35,22 +41,21 @@ def read_parquet(
         stream.seek(0)
         with pq.ParquetFile(stream) as file:
             metadata, schema = file.metadata, file.schema_arrow
-        wanted = check_columns(place.file, schema.names, columns)
-        for name in wanted:
-            _check_type(schema.field(name).type, name, name == text_column, place)
+        wanted, left_out = _wanted(schema, place, ask)
+        names = {name: found for name in wanted if (found := _class_names(schema, name)) is not None}
         _check_expansion(_stated_bytes(metadata), size, place)
         text_bytes = 0
         with pq.ParquetFile(stream, metadata=metadata) as file:
             for group in range(metadata.num_row_groups):
-                fitting = _batch_rows(stream, metadata, group, wanted, schema, batch_rows, place)
+                fitting = _batch_rows(stream, metadata, group, wanted, schema, ask.batch_rows, place)
                 for batch in file.iter_batches(batch_size=fitting, row_groups=[group], columns=wanted):
                     rows = range(place.row + 1, place.row + 1 + batch.num_rows)
-                    columns_of_text = {name: _arrow_text(batch.column(name), rows, place) for name in wanted}
+                    found = _batch(batch, rows, names, ask, place)
                     place.row += batch.num_rows
-                    text_bytes += sum(column.nbytes for column in columns_of_text.values())
+                    text_bytes += sum(column.nbytes for column in found.columns.values())
                     _check_expansion(text_bytes, size, place)
                     if batch.num_rows:
-                        yield Batch(columns_of_text, numbers(rows))
+                        yield replace(found, left_out=left_out)
         if wanted and place.row != metadata.num_rows:
             what = f"its footer tells of {metadata.num_rows:,} rows, and it holds {place.row:,}"
             raise SourceError(f"{place.file}: {what}.", "Write or download the file again.")
@@ -61,6 +66,91 @@ def read_parquet(
     # What Arrow raises at a damaged footer depends on the byte: its own errors, and those of Python's conversions.
     except (pa.ArrowException, ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
         raise _damaged_parquet(place, error) from error
+
+
+def _wanted(schema: pa.Schema, place: Place, ask: Ask) -> tuple[list[str], tuple[str, ...]]:
+    """The columns to read, and those that no text can show, where all were asked for."""
+    wanted = check_columns(place.file, schema.names, ask.columns)
+    if ask.columns is None:
+        check_columns(place.file, schema.names, ask.roles)
+        shown = [name for name in wanted if name in ask.roles or _shows_text(schema.field(name).type)]
+        ints = [name for name in shown if _is_list(schema.field(name).type) and not _of_text(schema.field(name).type)]
+        shown = [name for name in shown if name not in ints or name in ask.roles or _class_names(schema, name)]
+        left_out = tuple(name for name in wanted if name not in shown)
+    else:
+        there = [name for name in ask.optional if name in schema.names and _shows_text(schema.field(name).type)]
+        shown, left_out = list(dict.fromkeys([*wanted, *there])), ()
+    for name in shown:
+        _check_type(schema.field(name).type, name, name == ask.text, name == ask.label, place)
+    return shown, left_out
+
+
+def _batch(batch: pa.RecordBatch, rows: range, names: dict[str, list[str]], ask: Ask, place: Place) -> Batch:
+    columns: dict[str, pa.Array] = {}
+    faults, told = None, Counter()
+    for name in batch.schema.names:
+        column = batch.column(name)
+        if name in names and name == ask.label and _means_numbers(ask.label_values, names[name]):
+            told[
+                "the labels are class numbers, as the contract names them, and not the names in the file's metadata"
+            ] += len(column)
+        elif name in names:
+            column, outside, unlabelled = _named(column, names[name])
+            if name == ask.label:
+                faults = outside
+                told["label names are taken from the file's own metadata"] += len(column)
+            if name == ask.label and unlabelled:
+                told["the class -1, by which Hugging Face's data sets mean no label, is a missing label"] += unlabelled
+        if _is_list(column.type) and ask.columns is None and name != ask.label:
+            column = pa.array([cell[0] if cell and len(cell) == 1 else None for cell in column.to_pylist()])
+        columns[name] = _arrow_text(column, rows, place)
+    return Batch(columns, numbers(rows), faults=faults, told=told)
+
+
+# --- label names in the metadata --------------------------------------------------------------------------------------
+
+
+def _class_names(schema: pa.Schema, column: str) -> list[str] | None:
+    """The names of a column's classes, as Hugging Face's datasets write them into a schema, or None."""
+    kind = schema.field(column).type
+    numbers_in = kind.value_type if _is_list(kind) else kind
+    if not pa.types.is_integer(numbers_in):
+        return None
+    try:
+        feature: Any = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][column]
+        while _is_list(kind) and not (isinstance(feature, dict) and feature.get("_type") == "ClassLabel"):
+            feature = feature[0] if isinstance(feature, list) else feature["feature"]
+        names = feature["names"] if feature["_type"] == "ClassLabel" else None
+    except (KeyError, IndexError, TypeError, ValueError, RecursionError):
+        return None
+    fits = isinstance(names, list) and 0 < len(names) <= _MAX_NAMES and all(isinstance(one, str) for one in names)
+    return [one.encode("utf-8", "replace").decode() for one in names] if fits else None
+
+
+def _means_numbers(values: Sequence[str] | None, names: list[str]) -> bool:
+    """Whether the labels that are known are these classes' numbers, and not their names."""
+    return values is not None and not set(values) & set(names) and all(one.isdecimal() for one in values)
+
+
+def _named(column: pa.Array, names: list[str]) -> tuple[pa.Array, pa.Array | None, int]:
+    """Class numbers as names, the faults of numbers without a name, and how many are -1, which means no label."""
+    if _is_list(column.type):
+        return _named_lists(column.to_pylist(), names)
+    number = column.cast(pa.int64(), safe=False)
+    unlabelled = pc.equal(number, -1)
+    named = pc.and_(pc.greater_equal(number, 0), pc.less(number, len(names)))
+    texts = pa.array(names, pa.string()).take(pc.if_else(named, number, None))
+    outside = pc.fill_null(pc.invert(pc.or_(named, unlabelled)), False)
+    texts = pc.if_else(outside, number.cast(pa.string()), texts)
+    faults = pc.if_else(outside, UNNAMED_CLASS, None).cast(pa.string()) if pc.any(outside).as_py() else None
+    return texts, faults, pc.sum(pc.fill_null(unlabelled, False).cast(pa.int64())).as_py() or 0
+
+
+def _named_lists(cells: list[list[int | None] | None], names: list[str]) -> tuple[pa.Array, pa.Array | None, int]:
+    known = dict(enumerate(names))
+    texts = [json_text([known.get(one, one) for one in cell]) if cell else None for cell in cells]  # type: ignore[arg-type]
+    outside = [UNNAMED_CLASS if cell and not set(cell) <= known.keys() else None for cell in cells]
+    return pa.array(texts, pa.string()), pa.array(outside, pa.string()) if any(outside) else None, 0
 
 
 def _stated_bytes(metadata: pq.FileMetaData) -> int:
@@ -113,21 +203,37 @@ def _damaged_parquet(place: Place, error: Exception) -> SourceError:
     return SourceError(f"{place.file}: {what} ({detail}).", "Write or download the file again.")
 
 
-def _check_type(kind: pa.DataType, column: str, must_be_text: bool, place: Place) -> None:
-    types = pa.types
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    text = _is_text(kind)
-    scalar = types.is_boolean(kind) or types.is_primitive(kind) or types.is_decimal(kind)
-    if text or (scalar and not must_be_text):
+def _check_type(kind: pa.DataType, column: str, must_be_text: bool, may_be_list: bool, place: Place) -> None:
+    if _is_text(kind) or (_shows_text(kind) and not must_be_text and (may_be_list or not _is_list(kind))):
         return
     expected = "text" if must_be_text else "text, numbers or booleans"
     what = f"column {column!r} is of type {kind}, expected {expected}"
     raise SourceError(f"{place.file}: {what}.", "Name another column in the contract, or mend the export.")
 
 
+def _is_list(kind: pa.DataType) -> bool:
+    types = pa.types
+    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+
+
+def _of_text(kind: pa.DataType) -> bool:
+    return _is_list(kind) and _is_text(kind.value_type)
+
+
+def _shows_text(kind: pa.DataType) -> bool:
+    """Whether a text can show a cell of this type: text, a number, a boolean, a time, or a list of texts or classes."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    if _is_list(kind):
+        return _is_text(kind.value_type) or types.is_integer(kind.value_type)
+    return _is_text(kind) or types.is_boolean(kind) or types.is_primitive(kind) or types.is_decimal(kind)
+
+
 def _is_text(kind: pa.DataType) -> bool:
     types = pa.types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
     return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_null(kind)
 
 
@@ -135,6 +241,9 @@ def _arrow_text(array: pa.Array, rows: range, place: Place) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     kind = array.type
+    if _is_list(kind):
+        cells = [json_text(cell) if cell else None for cell in array.to_pylist()]
+        array, kind = pa.array(cells, pa.string()), pa.string()
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return pa.array([None if v is None else plain_text(v) for v in array.to_pylist()], pa.string())
     array = array.cast(pa.string())

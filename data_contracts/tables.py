@@ -1,9 +1,9 @@
-"""CSV, JSON Lines and Parquet as Arrow batches of text columns, each row with its number in the file.
+"""CSV, JSON and Parquet as Arrow batches of text columns, each row with its number in the file.
 
 Works on an open binary stream and knows nothing of disks or networks. Memory is bounded by one batch. Every fault is a
 `SourceError` that names the file and the row or column; an error of the stream itself (a lost connection) passes
-through as it is. Lines, cells, columns and the expansion of compressed data are bounded (`table_batch`). Rows count
-from 1: records without the header in CSV, lines in JSON Lines.
+through as it is. Lines, cells, columns and the expansion of compressed data are bounded (`table_batch`,
+`table_packed`). Rows count from 1: records without the header in CSV, lines in JSON Lines, records in a JSON array.
 """
 
 from __future__ import annotations
@@ -11,34 +11,96 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import lzma
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import IO, Any, Literal
 
 from data_contracts.errors import SourceError
-from data_contracts.table_batch import FREE_EXPANSION, MAX_EXPANSION, Batch, Place, bad_encoding
+from data_contracts.table_batch import Ask, Batch, Place, bad_encoding, with_labels
+from data_contracts.table_csv import read_csv
+from data_contracts.table_encoding import MARK_BYTES, marked
+from data_contracts.table_json import read_json
+from data_contracts.table_packed import COMPRESSIONS
 from data_contracts.table_parquet import read_parquet
-from data_contracts.table_text import read_csv, read_jsonl
 
-Format = Literal["csv", "jsonl", "parquet"]
+Format = Literal["csv", "jsonl", "json", "parquet"]
 EXTENSIONS: dict[str, Format] = {
     ".csv": "csv",
+    ".tsv": "csv",
+    ".tab": "csv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "json",
     ".parquet": "parquet",
     ".pq": "parquet",
 }
+_TABBED = (".tsv", ".tab")
+_READERS: dict[str, Any] = {"csv": read_csv, "jsonl": read_json, "json": read_json, "parquet": read_parquet}
 _NO_ENCODINGS = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "mbcs", "oem"}
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
+
+_SHEET = "Save the sheet as CSV (UTF-8) from its program, or with pandas.read_excel(path).to_csv(out, index=False)."
+_UNPACK = "Unpack it; a folder of files is read as it is, and so is one file in .gz, .zst, .bz2, .xz or .zip."
+# What people have beside tables, and how to make a table of it.
+_OTHERS = {
+    (".xlsx", ".xls", ".xlsm", ".xlsb"): ("an Excel workbook", _SHEET),
+    (".ods", ".numbers"): ("a spreadsheet", _SHEET),
+    (".feather", ".arrow", ".ipc"): ("Arrow's own format", "Write Parquet: pandas.read_feather(path).to_parquet(out)."),
+    (".orc",): ("an ORC file", "Write Parquet: pandas.read_orc(path).to_parquet(out)."),
+    (".pkl", ".pickle", ".joblib"): (
+        "a pickle, which may run any code when it is opened",
+        "Write Parquet or CSV where it was made: frame.to_parquet(out).",
+    ),
+    (".dta", ".sav", ".sas7bdat", ".rds", ".rdata"): (
+        "a statistics program's own format",
+        "Export CSV (UTF-8) from it, or read it with pandas (read_stata, read_spss, read_sas) and write to_csv.",
+    ),
+    (".db", ".sqlite", ".sqlite3"): ("a database", "Export the query as CSV: sqlite3 -csv -header file 'select …'."),
+    (".npy", ".npz", ".h5", ".hdf5", ".tfrecord", ".avro"): ("no table of texts", "Write its rows as Parquet or CSV."),
+    (".xml",): ("XML", "Write its records as CSV or JSON Lines: pandas.read_xml(path).to_csv(out, index=False)."),
+    (".html", ".htm"): ("a web page", "Write its table as CSV: pandas.read_html(path)[0].to_csv(out, index=False)."),
+    (".txt", ".text", ".dat"): (
+        "plain text, whose columns the name does not tell",
+        "Where it is a table, name it .csv or .tsv, or set source.format: csv (and source.separator).",
+    ),
+    (".md", ".pdf", ".doc", ".docx", ".rtf"): ("a document", "Write its texts and labels as CSV or JSON Lines."),
+    (".conll", ".conllu", ".iob", ".bio"): ("words with a tag each", "Write one text and one label per row, as CSV."),
+    (".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar"): ("an archive", _UNPACK),
+}
 
 
 def name_parts(name: str) -> tuple[Format | None, str | None]:
     """Format and compression as the end of a file name tells them: `a.csv.gz` → ("csv", "gzip")."""
-    stem = name.lower()
-    compression = next((kind for end, kind in COMPRESSIONS.items() if stem.endswith(end)), None)
-    if compression:
-        stem = stem.rpartition(".")[0]
+    stem, compression = _stem(name)
     return next((kind for end, kind in EXTENSIONS.items() if stem.endswith(end)), None), compression
+
+
+def usual_separator(name: str) -> str:
+    """What stands between the cells of a CSV file of this name, where nothing else tells."""
+    return "\t" if _stem(name)[0].endswith(_TABBED) else ","
+
+
+def _stem(name: str) -> tuple[str, str | None]:
+    stem = name.lower()
+    end = next((end for end in COMPRESSIONS if stem.endswith(end)), None)
+    return (stem.removesuffix(end), COMPRESSIONS[end]) if end else (stem, None)
+
+
+def other_kind(name: str) -> tuple[str, str] | None:
+    """What a file of this name is and how to make a table of it, for kinds that are known and not read."""
+    stem = _stem(name)[0]
+    return next((told for ends, told in _OTHERS.items() if stem.endswith(ends)), None)
+
+
+def unknown_format(shown: str, name: str) -> SourceError:
+    """The error of a file whose name tells no format that is read."""
+    if (told := other_kind(name)) is not None:
+        return SourceError(f"{shown} is {told[0]}.", told[1])
+    return SourceError(
+        f"{shown}: the name does not tell the format.",
+        f"Known endings: {', '.join(EXTENSIONS)}, each also with {', '.join(COMPRESSIONS)}; or set source.format.",
+    )
 
 
 def read_batches(
@@ -48,134 +110,81 @@ def read_batches(
     format: Format,
     columns: Sequence[str] | None = None,
     text: str | None = None,
+    label: str | None = None,
     encoding: str = "utf-8",
+    separator: str | None = None,
+    usual: str | None = None,
+    optional: Sequence[str] = (),
+    label_values: Sequence[str] | None = None,
     batch_rows: int = 50_000,
 ) -> Iterator[Batch]:
     """Read an uncompressed stream (a seekable one for Parquet).
 
     Args:
         name: what to call the file in errors.
-        columns: the ones to read, all of which must be there; None reads every column.
+        columns: the ones to read, all of which must be there; None reads every column that a text can show.
         text: the one among them that must hold strings; others may hold numbers, which become decimal text.
+        label: the one that holds labels, which are given as `data_contracts.labels` spells them.
+        encoding: of CSV and JSON; a byte order mark, which is exact, comes before it.
+        separator: of CSV; None: `usual` (by the file's name, if that is None), or the one whose header fits.
+        optional: further columns, read where they are there.
+        label_values: the labels that are known: where they are class numbers, Parquet's names for these stay unused.
     """
     place = Place(name, encoding=encoding)
-    readers = {"csv": read_csv, "jsonl": read_jsonl, "parquet": read_parquet}
-    source = stream if format == "parquet" else _decoded(stream, place)
+    ask = Ask(
+        columns, text, label, optional, label_values, separator, usual or usual_separator(name), max(1, batch_rows)
+    )
     try:
-        yield from readers[format](source, place, columns, text, batch_rows)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        source = stream if format == "parquet" else _decoded(stream, place)
+        try:
+            for batch in _READERS[format](source, place, ask):
+                yield with_labels(batch, label)
+        finally:
+            if isinstance(source, io.TextIOWrapper):
+                source.detach()  # the stream is its opener's to close
+    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile) as error:
         what = f"the compressed data end early or are damaged after row {place.row} ({error})"
         raise SourceError(f"{name}: {what}.", "Write or download the file again.") from error
     except UnicodeError as error:  # of some codecs also the plain one, as at a missing byte order mark
         raise bad_encoding(place, place.row + 1) from error
-    finally:
-        if isinstance(source, io.TextIOWrapper):
-            source.detach()  # the stream is its opener's to close
 
 
 def _decoded(stream: IO[bytes], place: Place) -> io.TextIOWrapper:
+    codec = _codec(place)
+    head = b""
+    while len(head) < MARK_BYTES and (piece := stream.read(MARK_BYTES - len(head))):
+        head += piece
+    place.encoding = (mark := marked(head)) or place.encoding
+    # newline="\n" for JSON Lines and "" for csv would both keep U+0085 and U+2028 inside their line; "" suits csv.
+    whole = io.BufferedReader(_Again(head, stream), 1 << 18)
+    return io.TextIOWrapper(whole, encoding=mark or codec, errors="surrogateescape", newline="")
+
+
+def _codec(place: Place) -> str:
     try:
         info = codecs.lookup(place.encoding)
         # Python's codecs are more than text encodings: zlib, idna, or escapes that Python's own source uses.
         if not getattr(info, "_is_text_encoding", True) or info.name in _NO_ENCODINGS:
             raise LookupError
-        codec = info.name
     except (LookupError, ValueError):  # ValueError: a NUL in it
         raise SourceError(
             f"{place.file}: no text encoding is called {place.encoding!r}.",
             "Set source.encoding, for example to utf-8.",
         ) from None
-    codec = "utf-8-sig" if codec == "utf-8" else codec  # spreadsheets put a byte order mark first
-    # newline="\n" for JSON Lines and "" for csv would both keep U+0085 and U+2028 inside their line; "" suits csv.
-    return io.TextIOWrapper(stream, encoding=codec, errors="surrogateescape", newline="")
+    return info.name
 
 
-def decompressed(stream: IO[bytes], compression: str | None, name: str) -> IO[bytes]:
-    """The plain bytes of a gzip or zstd stream; one that ends early raises EOFError, also in zstd.
+class _Again(io.RawIOBase):
+    """A stream of which the first bytes were read already."""
 
-    Memory is bounded by a buffer, however far the data expand, and so is the expansion.
-    Raises:
-        SourceError: while it is read, where it expands as no text does; `name` is what the message calls it.
-    """
-    if compression is None:
-        return stream
-    counted = _Counted(stream)
-    if compression == "gzip":
-        plain: Any = gzip.GzipFile(fileobj=counted, mode="rb")  # type: ignore[arg-type]
-    else:
-        plain = _Chunks(_zstd_chunks(counted))
-    return io.BufferedReader(_Bounded(plain, counted, name), 1 << 18)
-
-
-class _Counted:
-    """A stream that counts the bytes it gave."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream, self.bytes = stream, 0
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
-        self.bytes += len(data)
-        return data
-
-
-class _Bounded(io.RawIOBase):
-    """What comes out of a decompressor, as long as it stands in a proportion to what went in."""
-
-    def __init__(self, plain: Any, compressed: _Counted, name: str) -> None:
-        self._plain, self._compressed, self._name, self._bytes = plain, compressed, name, 0
+    def __init__(self, head: bytes, stream: IO[bytes]) -> None:
+        self._head, self._stream = head, stream
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        count = self._plain.readinto(buffer)
-        self._bytes += count
-        if self._bytes > MAX_EXPANSION * self._compressed.bytes + FREE_EXPANSION:
-            raise SourceError(
-                f"{self._name}: its {self._compressed.bytes:,} bytes expand more than {MAX_EXPANSION} times.",
-                "No text does. If these are your data, give them uncompressed.",
-            )
-        return count
-
-
-class _Chunks(io.RawIOBase):
-    """A readable stream over an iterator of byte strings."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks, self._rest = chunks, b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._rest:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return 0
-            self._rest = chunk
-        taken = self._rest[: len(buffer)]
-        buffer[: len(taken)] = taken
-        self._rest = self._rest[len(taken) :]
-        return len(taken)
-
-
-def _zstd_chunks(stream: _Counted) -> Iterator[bytes]:
-    # zstandard's own stream_reader ends a truncated frame in silence, as if the data were complete.
-    import zstandard
-
-    decompressor, frame = zstandard.ZstdDecompressor(), None
-    # A block of 4 bytes may hold 128 KiB, and what is fed at once comes out at once: small pieces bound the memory.
-    while data := stream.read(1 << 8):
-        while data:
-            if frame is None:
-                frame = decompressor.decompressobj()
-            try:
-                yield frame.decompress(data)
-            except zstandard.ZstdError as error:
-                raise EOFError(str(error)) from error
-            data = b""
-            if frame.eof:
-                data, frame = frame.unused_data, None
-    if frame is not None:
-        raise EOFError("the last zstd frame is not complete")
+        data = self._head[: len(buffer)] or self._stream.read(len(buffer))
+        self._head = self._head[len(data) :]
+        buffer[: len(data)] = data
+        return len(data)

@@ -45,6 +45,11 @@ def text_hash(text: str) -> int:
     return int.from_bytes(blake2b(normalise(text).encode(), digest_size=8).digest(), "little")
 
 
+def hash64(text: str) -> int:
+    """64-bit BLAKE2b of the text as it is."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
 def draw_split(text: str, shares: SplitShares, drawn: Collection[Split] = ("valid", "test")) -> Split:
     """The split of a text, the same in every run and on every machine.
 

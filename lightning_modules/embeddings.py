@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from data_contracts.errors import NoisefoldError, RecipeError, TrainingError
-from data_contracts.tables import decompressed
+from data_contracts.table_packed import decompressed
 from lightning_modules.backbone import VECTORS, input_embeddings
 from lightning_modules.bundle import unknown_id
 

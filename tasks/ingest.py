@@ -1,8 +1,12 @@
 """ingest: the rows of a source, as they are, under the pipeline's own column names.
 
 Comes in: a source (the sample, files at any fsspec URL) and the contract's column map. Goes out: `RawCorpus`, Parquet
-parts with id, text, label, split, slices, file, row. Nothing is judged here beyond what makes a row unreadable; the
-contract's limits are `validate`'s. Rows stream in Arrow batches, so memory does not grow with the data.
+parts with id, text, label, split, slices, fault, file, row. Nothing is judged here beyond what makes a row unreadable
+(`fault`); the contract's limits are `validate`'s. Rows stream in Arrow batches, so memory does not grow with the data
+but for 12 bytes per row where ids come from several files.
+
+Labels get one spelling (`data_contracts.labels`), rows that the contract does not select are left out, and an id that
+stands in several files gets its file's name. All three are counted and told.
 
 Safe to repeat: the artifact's key is the fingerprint of the source and what shapes the rows, and a source that changes
 while it is read ends in an error, so a key never vouches for a mixture.
@@ -10,33 +14,40 @@ while it is read ends in an error, so a key never vouches for a mixture.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import shutil
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from prefect import task
 from prefect.client.schemas import State
 
 from data_contracts import sample
-from data_contracts.artifacts import RawCorpus
+from data_contracts.artifacts import RawCorpus, Spelling
 from data_contracts.contract import SPLITS, DataContract, Split
 from data_contracts.days import WindowRead, merged
 from data_contracts.errors import SourceError
-from data_contracts.expectations import arrow_schema, raw_schema
+from data_contracts.expectations import raw_schema
+from data_contracts.labels import label_text
 from data_contracts.recipe import FileSource, SampleSource, Source
-from data_contracts.table_batch import Batch
-from data_contracts.tables import read_batches
-from data_contracts.text import SPLIT_NAMES, draw_split
+from data_contracts.table_batch import MAX_SPELLINGS, Batch
+from data_contracts.text import SPLIT_NAMES, draw_split, hash64
 from tasks.dated_files import window_read
-from tasks.parquet_parts import PartWriter
-from tasks.progress import report
-from tasks.readers import SourceFile, list_files
+from tasks.parquet_parts import PartWriter, read_parts
+from tasks.progress import report, tell
+from tasks.readers import SourceFile, left_aside, list_files, read_rows
 from tasks.stage import STAGE, settle
 from tasks.store import ArtifactStore, Outcome, RowDigest, Workspace, digest_of
 
 VERSION = 2
+UNKNOWN_SPLIT = "unknown_split"
+_ANSWERS = {"accept", "reject", "ignore"}  # Prodigy's, in its column of that name
 
 
 def fingerprint(source: Source) -> str:
@@ -71,80 +82,171 @@ def ingest_source(
         SourceError: naming file and row or column, where the data cannot be read or change while they are read.
         OSError: where a server does not answer; a later attempt may succeed.
     """
-    columns, shares = contract.columns, contract.splits
+    columns, shares, values = contract.columns, contract.splits, contract.labels.values
     shape = {
-        "source": source.model_dump(mode="json", include={"kind", "format", "encoding"}),
+        "source": source.model_dump(mode="json", include={"kind", "format", "encoding", "separator"}),
         "columns": columns.model_dump(mode="json"),
+        "select": contract.model_dump(mode="json")["select"],
         "splits": {"valid": shares.valid, "test": shares.test},
+        # By these alone it is told whether class numbers or their names in a file's metadata are the labels.
+        "class_numbers": values if values and all(one.isdecimal() for one in values) else None,
     }
 
     def build(workspace: Workspace) -> dict[str, Any]:
-        files = _sample_files(source, workspace) if isinstance(source, SampleSource) else list_files(source)
-        digest, splits = RowDigest(arrow_schema(contract).names), dict.fromkeys(SPLITS, 0)
+        files = _sample_files(source, workspace) if isinstance(source, SampleSource) else source
+        digest, tally, splits = _new_digest(contract), Tally(), dict.fromkeys(SPLITS, 0)
+        ids = _Ids() if columns.id is not None else None
         report("ingest", 0)
         with (
             PartWriter(workspace.out, raw_schema(contract), batch_rows) as parts,
-            closing(_rows(files, source, contract, workspace.keep, batch_rows)) as tables,
+            closing(_rows(files, contract, tally, workspace.keep, batch_rows)) as tables,
         ):
             for table in tables:
                 parts.write(table)
                 digest.update(table)
-                for split in table.column("split").to_pylist():
-                    splits[split] += 1
+                for split, rows in zip(*table.column("split").value_counts().flatten(), strict=True):
+                    if split.as_py() in splits:
+                        splits[split.as_py()] += rows.as_py()
+                if ids is not None:
+                    ids.add(table)
                 report("ingest", parts.rows)
         if not parts.rows:
-            names = ", ".join(file.name for file in files[:3])
-            raise SourceError(f"{names}: no rows, a header at most.", "Check the export that writes it.")
-        if not isinstance(source, SampleSource) and _fingerprint(list_files(source)) != fingerprint:
+            raise _nothing_left(files, tally, contract)
+        there = list_files(files)
+        if not isinstance(source, SampleSource) and _fingerprint(there) != fingerprint:
             raise SourceError(
-                f"The source ({', '.join(file.name for file in files[:3])}) changed while it was read.",
+                f"The source ({_names(files)}) changed while it was read.",
                 "Run again when the export has finished; better, write a new file and rename it into place.",
             )
+        if ids is not None and (several := ids.in_several_files()) is not None:
+            digest = _put_file_before(several, workspace.out, contract, batch_rows, tally)
         return {
             "digest": digest.hexdigest(),
-            "rows_in": parts.rows,
+            "rows_in": parts.rows + tally.left_out.total(),
             "rows_out": parts.rows,
             "fingerprint": fingerprint,
             "splits": splits,
-            "source_files": len(files),
-            "days": merged(file.days for file in files if file.days is not None),
+            "source_files": len(there),
+            "days": merged(file.days for file in there if file.days is not None),
+            **tally.facts(),
         }
 
     return store.once(RawCorpus, inputs=[fingerprint], config=shape, version=VERSION, build=build)
 
 
-def _sample_files(source: SampleSource, workspace: Workspace) -> list[SourceFile]:
+def _new_digest(contract: DataContract) -> RowDigest:
+    """Of all columns, also file and row: which of two labels counts depends on where the rows stand."""
+    return RowDigest(raw_schema(contract).names)
+
+
+def _sample_files(source: SampleSource, workspace: Workspace) -> FileSource:
     path = workspace.keep / "sample.parquet"
     sample.write_sample(path, source.rows, source.seed, source.classes)
-    return list_files(FileSource(url=str(path)))
+    return FileSource(url=str(path))
+
+
+def _names(source: FileSource) -> str:
+    return ", ".join(file.name for file in list_files(source)[:3])
+
+
+def _nothing_left(source: FileSource, tally: Tally, contract: DataContract) -> SourceError:
+    if not tally.left_out:
+        return SourceError(f"{_names(source)}: no rows, a header at most.", "Check the export that writes it.")
+    wanted = "; ".join(f"{name}: {' or '.join(map(repr, values))}" for name, values in contract.select.items())
+    found = ", ".join(f"{what} in {rows:,} rows" for what, rows in tally.left_out.most_common(5))
+    return SourceError(
+        f"{_names(source)}: no row that the contract selects ({wanted}); there is {found}.",
+        "Change select in the contract.",
+    )
+
+
+@dataclass
+class Tally:
+    """What was read otherwise than it is written, or not at all."""
+
+    told: Counter[str] = field(default_factory=Counter)
+    spelled: Counter[tuple[str, str]] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def add(self, batch: Batch) -> None:
+        self.told += batch.told
+        for spelling, rows in batch.spelled.items():
+            if spelling in self.spelled or len(self.spelled) < MAX_SPELLINGS:
+                self.spelled[spelling] += rows
+
+    def leave_out(self, column: str, cells: list[str | None]) -> None:
+        for cell in cells:
+            what = f"{column} {(cell or '')[:60]!r}" if cell else f"no {column}"
+            self.left_out[what if what in self.left_out or len(self.left_out) < 20 else f"another {column}"] += 1
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "told": tuple(f"{what} ({rows:,} rows)" for what, rows in sorted(self.told.items())),
+            "spelled": tuple(
+                Spelling(written=written, read=read, rows=rows)
+                for (written, read), rows in sorted(self.spelled.items(), key=lambda item: (-item[1], item[0]))
+            ),
+            "left_out": dict(sorted(self.left_out.items())),
+        }
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
 
 
 def _rows(
-    files: Iterable[SourceFile], source: Source, contract: DataContract, scratch: Path, batch_rows: int
+    source: FileSource, contract: DataContract, tally: Tally, scratch: Path, batch_rows: int
 ) -> Iterator[pa.Table]:
     """All files, batch by batch, as tables of the raw schema."""
     columns = contract.columns
-    by_url = isinstance(source, FileSource) and isinstance(source.url, dict)
+    by_url = isinstance(source.url, dict)
     split_column = None if by_url else columns.split  # the URL's split is the more explicit one
     # A split that the source gives no URL for is drawn from its train rows.
-    drawn = tuple(split for split in ("valid", "test") if not (by_url and split in source.url))  # type: ignore[union-attr]
-    named = [columns.id, columns.text, columns.label, split_column, *columns.slices]
-    wanted = [name for name in named if name is not None]
-    encoding = source.encoding if isinstance(source, FileSource) else "utf-8"
-    for file in files:
-        with file.open(scratch) as stream:
-            batches = read_batches(
-                stream,
-                file.name,
-                format=file.format,
-                columns=wanted,
-                text=columns.text,
-                encoding=encoding,
-                batch_rows=batch_rows,
-            )
-            with closing(batches):
-                for batch in batches:
-                    yield _raw_table(batch, file, contract, split_column, drawn)
+    drawn = tuple(split for split in ("valid", "test") if not (by_url and split in source.url))
+    named = [columns.id, columns.text, columns.label, split_column, *columns.slices, *contract.select]
+    batches = read_rows(
+        source,
+        columns=list(dict.fromkeys(name for name in named if name is not None)),
+        text=columns.text,
+        label=columns.label,
+        batch_rows=batch_rows,
+        scratch=scratch,
+        optional=() if "answer" in contract.select else ("answer",),
+        label_values=contract.labels.values,
+    )
+    with closing(batches):
+        for file, batch in batches:
+            _refuse_rejected(batch, file, contract)
+            tally.add(batch)
+            if (
+                table := _selected(_raw_table(batch, file, contract, split_column, drawn), batch, contract, tally)
+            ).num_rows:
+                yield table
+
+
+def _refuse_rejected(batch: Batch, file: SourceFile, contract: DataContract) -> None:
+    """Prodigy keeps the label of what the annotator rejected, so such a row says the opposite of what it seems to."""
+    if "answer" not in batch.columns or "answer" in contract.select:
+        return
+    answers = set(batch.columns["answer"].unique().to_pylist())
+    if answers <= _ANSWERS and answers & {"reject", "ignore"}:
+        answer = min(answers - {"accept"})
+        row = batch.rows[batch.columns["answer"].to_pylist().index(answer)]
+        raise SourceError(
+            f"{file.name}, row {row}: the answer is {answer!r}, as Prodigy writes it of a row whose label the annotator "
+            "did not accept.",
+            "Set select: {answer: [accept]} in the contract, or name all the answers that count there.",
+        )
+
+
+def _selected(table: pa.Table, batch: Batch, contract: DataContract, tally: Tally) -> pa.Table:
+    """The rows that the contract selects; the others are counted by the first column that speaks against them."""
+    chosen = np.ones(table.num_rows, bool)
+    for name, values in contract.select.items():
+        cells = [label_text(cell) if cell else None for cell in batch.columns[name].to_pylist()]
+        fits = np.array([(cell or "") in values for cell in cells], bool)
+        tally.leave_out(name, [cells[at] for at in np.flatnonzero(chosen & ~fits)])
+        chosen &= fits
+    return table if chosen.all() else table.filter(pa.array(chosen))
 
 
 def _raw_table(
@@ -152,12 +254,20 @@ def _raw_table(
 ) -> pa.Table:
     columns, rows = contract.columns, batch.rows.to_pylist()
     ids = batch.columns[columns.id].to_pylist() if columns.id else [None] * len(rows)
+    splits, strange = _splits(batch, file, contract, split_column, drawn)
+    faults = batch.faults
+    if strange:
+        given = faults.to_pylist() if faults is not None else [None] * len(rows)
+        faults = pa.array(
+            [one or (UNKNOWN_SPLIT if at in strange else None) for at, one in enumerate(given)], pa.string()
+        )
     values = {
         "id": [f"{file.name}#{row}" if one is None else one for one, row in zip(ids, rows, strict=True)],
         "text": batch.columns[columns.text],
         "label": batch.columns[columns.label],
-        "split": _splits(batch, file, contract, split_column, drawn),
+        "split": splits,
         **{name: batch.columns[name] for name in columns.slices},
+        "fault": pa.nulls(len(rows), pa.string()) if faults is None else faults,
         "file": [file.name] * len(rows),
         "row": batch.rows,
     }
@@ -168,33 +278,85 @@ def _raw_table(
 
 def _splits(
     batch: Batch, file: SourceFile, contract: DataContract, split_column: str | None, drawn: tuple[Split, ...]
-) -> list[Split]:
-    """Given by the URL (only train gives rows away to splits without a URL), by the row, or drawn."""
-    rows = batch.rows.to_pylist()
-    given: list[Split | None] = [file.split] * len(rows)
+) -> tuple[list[str], set[int]]:
+    """Given by the URL (only train gives rows away to splits without a URL), by the row, or drawn.
+
+    Returns:
+        The split of each row, and the positions of rows whose split column names none; there it stands as written.
+    """
+    rows = len(batch.rows)
+    given: list[str | None] = [file.split] * rows
+    strange: set[int] = set()
     if file.split == "train" and drawn:
-        given = [None] * len(rows)
+        given = [None] * rows
     elif split_column:
-        given = _given_splits(batch.columns[split_column].to_pylist(), rows, split_column, file.name)
+        cells = batch.columns[split_column].to_pylist()
+        known = {cell: _split_named(cell) for cell in dict.fromkeys(cells)}
+        given = [known[cell] for cell in cells]
+        strange = {
+            at for at, cell in enumerate(cells) if known[cell] == cell and cell not in SPLITS and cell is not None
+        }
     if None not in given:
-        return given  # type: ignore[return-value]
+        return given, strange  # type: ignore[return-value]
     texts = batch.columns[contract.columns.text].to_pylist()
-    return [split or draw_split(text or "", contract.splits, drawn) for split, text in zip(given, texts, strict=True)]
+    splits = [split or draw_split(text or "", contract.splits, drawn) for split, text in zip(given, texts, strict=True)]
+    return splits, strange
 
 
-def _given_splits(values: list[str | None], rows: list[int], column: str, file: str) -> list[Split | None]:
-    """train, valid or test in any of their usual spellings; null where the split is to be drawn."""
-    known: dict[str | None, Split | None] = {None: None}
-    for value, row in zip(values, rows, strict=True):
-        if value not in known:
-            split = SPLIT_NAMES.get((value or "").strip().casefold())
-            if split is None and (value or "").strip():
-                raise SourceError(
-                    f"{file}, row {row}: column {column!r} holds {value!r}, which is no split.",
-                    f"Use one of {', '.join(SPLIT_NAMES)}, or set columns.split to null to have splits drawn.",
-                )
-            known[value] = split
-    return [known[value] for value in values]
+def _split_named(cell: str | None) -> str | None:
+    """train, valid or test in any of their usual spellings; null where it is to be drawn; else the cell itself."""
+    name = label_text(cell or "")
+    return None if name is None else SPLIT_NAMES.get(name.casefold(), cell)
+
+
+# --- ids --------------------------------------------------------------------------------------------------------------
+
+
+class _Ids:
+    """Where each id stands, in 12 bytes per row: a hash of it, and the number of its file."""
+
+    def __init__(self) -> None:
+        self._hashes: list[np.ndarray] = []
+        self._files: list[np.ndarray] = []
+        self._numbers: dict[str, int] = {}
+
+    def add(self, table: pa.Table) -> None:
+        self._hashes.append(np.array([hash64(one) for one in table.column("id").to_pylist()], np.uint64))
+        names = table.column("file").to_pylist()
+        numbers = [self._numbers.setdefault(name, len(self._numbers)) for name in names]
+        self._files.append(np.array(numbers, np.int32))
+
+    def in_several_files(self) -> np.ndarray | None:
+        """Whether the id of each row stands in more than one file; None where none does."""
+        if len(self._numbers) < 2:
+            return None
+        hashes, files = np.concatenate(self._hashes), np.concatenate(self._files)
+        order = np.lexsort((files, hashes))
+        same = hashes[order][1:] == hashes[order][:-1]
+        elsewhere = hashes[order][1:][same & (files[order][1:] != files[order][:-1])]
+        several = np.isin(hashes, elsewhere)
+        return several if several.any() else None
+
+
+def _put_file_before(
+    several: np.ndarray, folder: Path, contract: DataContract, batch_rows: int, tally: Tally
+) -> RowDigest:
+    """Write the parts again, with `<file>:<id>` in the place of ids that stand in several files."""
+    plain, start, digest = folder.with_name(folder.name + "-ids"), 0, _new_digest(contract)
+    shutil.rmtree(plain, ignore_errors=True)
+    shutil.move(folder, plain)
+    with PartWriter(folder, raw_schema(contract), batch_rows) as parts:
+        for table in read_parts(plain, batch_rows):
+            chosen = pa.array(several[start : start + table.num_rows])
+            named = pc.binary_join_element_wise(table.column("file"), table.column("id"), ":")
+            ids = pc.if_else(chosen, named, table.column("id"))
+            table = table.set_column(table.schema.get_field_index("id"), "id", ids)
+            parts.write(table)
+            digest.update(table)
+            start += table.num_rows
+    shutil.rmtree(plain)
+    tally.told["ids that stand in several files are called <file>:<id>"] += int(several.sum())
+    return digest
 
 
 @task(name="ingest", **STAGE)
@@ -202,4 +364,7 @@ def ingest(
     source: Source, contract: DataContract, source_fingerprint: str, batch_rows: int, store: ArtifactStore
 ) -> RawCorpus | State[RawCorpus]:
     """Read the source into Parquet under the pipeline's own column names. Safe to repeat."""
-    return settle(ingest_source(source, contract, source_fingerprint, store, batch_rows=batch_rows))
+    outcome = ingest_source(source, contract, source_fingerprint, store, batch_rows=batch_rows)
+    if isinstance(source, FileSource) and (aside := left_aside(source)):
+        tell("ingest", f"Left aside: {', '.join(aside[:5])}{' …' if len(aside) > 5 else ''}.")
+    return settle(outcome)

@@ -12,6 +12,8 @@ import os
 import re
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,7 +26,8 @@ from data_contracts.days import Days
 from data_contracts.errors import NoisefoldError, SourceError
 from data_contracts.recipe import FileSource
 from data_contracts.table_batch import Batch
-from data_contracts.tables import EXTENSIONS, Format, decompressed, name_parts, read_batches
+from data_contracts.table_packed import decompressed, unzipped
+from data_contracts.tables import Format, name_parts, other_kind, read_batches, unknown_format, usual_separator
 from data_contracts.urls import redacted, resolve, shown_url
 from tasks.dated_files import Found, below, chosen, fixed_window, governed
 
@@ -44,13 +47,22 @@ _VERSION_KEYS = (
 
 
 @dataclass(frozen=True)
+class Opened:
+    """The plain bytes of a file, what they are, and what stands between the cells where that is CSV."""
+
+    stream: IO[bytes]
+    format: Format
+    separator: str
+
+
+@dataclass(frozen=True)
 class SourceFile:
     """One file of a source. `name` is how rows and errors call it: the shortest ending of its path that is unique."""
 
     fs: Any
     path: str
     name: str
-    format: Format
+    format: Format | None  # None: of a zip, which the file in it tells
     compression: str | None
     split: Split | None
     days: Days | None = None  # told by its name, where a window chose it by that
@@ -60,24 +72,27 @@ class SourceFile:
         return not _is_local(self.fs)
 
     @contextmanager
-    def open(self, scratch: Path | None) -> Iterator[IO[bytes]]:
+    def open(self, scratch: Path | None) -> Iterator[Opened]:
         """The uncompressed bytes; seekable for Parquet, for which a remote or compressed file is spooled to disk."""
         with contextlib.ExitStack() as stack, _reaching(self.path, self.name):
             # block_size=0: one streamed GET; fsspec's range requests fail on servers that do not know them.
             options = {"block_size": 0} if _is_http(self.fs) else {}
-            stream: IO[bytes] = decompressed(
-                stack.enter_context(self.fs.open(self.path, "rb", **options)), self.compression, self.name
-            )
-            if self.format == "parquet" and (self.remote or self.compression):
-                spool = stack.enter_context(tempfile.TemporaryFile(dir=scratch))
-                try:
-                    shutil.copyfileobj(stream, spool, 1 << 20)
-                except EOFError as error:
-                    raise SourceError(
-                        f"{self.name}: the compressed data end early ({error}).", "Write or download the file again."
-                    ) from error
-                stream = spool
-            yield stream
+            stream: IO[bytes] = stack.enter_context(self.fs.open(self.path, "rb", **options))
+            name, format, compression = self.name, self.format, self.compression
+            if compression == "zip":
+                stream = _spooled(stream, self.name, scratch, stack) if self.remote else stream
+                inner, stream = stack.enter_context(
+                    unzipped(stream, self.name, lambda one: name_parts(one)[0] is not None)
+                )
+                by_name, compression = name_parts(inner)
+                format = format or by_name
+                if format is None or compression == "zip":
+                    raise unknown_format(f"{self.name}: {inner}", inner)
+                name = inner if by_name else name
+            stream = decompressed(stream, compression, self.name)
+            if format == "parquet" and (self.remote or self.compression):
+                stream = _spooled(stream, self.name, scratch, stack)
+            yield Opened(stream, format, usual_separator(name))  # type: ignore[arg-type]
 
     def version(self) -> str:
         """SHA-256 of a local file's bytes; of a remote one what its server says of its version and size."""
@@ -105,28 +120,37 @@ def read_rows(
     batch_rows: int = 50_000,
     max_rows_per_file: int | None = None,
     scratch: Path | None = None,
+    optional: Sequence[str] = (),
+    label_values: Sequence[str] | None = None,
 ) -> Iterator[tuple[SourceFile, Batch]]:
     """The rows of a source in reading order: what everything that looks at rows reads them through.
 
     Args:
         columns: the ones to read, all of which must be there; None reads every column that can be shown as text.
         text: the one that must hold strings.
-        label: the one that holds the label.
+        label: the one that holds the label, which is given as `data_contracts.labels` spells it.
         max_rows_per_file: stop each file after so many rows.
         scratch: where a remote or compressed file that must be seekable is put; None: the system's temporary folder.
+        optional: further columns, read where they are there.
+        label_values: the labels that are known (`data_contracts.tables.read_batches`).
     Raises:
         SourceError: naming file and row or column.
     """
     for file in list_files(source):
         left = max_rows_per_file
-        with file.open(scratch) as stream:
+        with file.open(scratch) as opened:
             batches = read_batches(
-                stream,
+                opened.stream,
                 file.name,
-                format=file.format,
+                format=opened.format,
                 columns=columns,
                 text=text,
+                label=label,
                 encoding=source.encoding,
+                separator=source.separator,
+                usual=opened.separator,
+                optional=optional,
+                label_values=label_values,
                 batch_rows=batch_rows if left is None else min(batch_rows, left),
             )
             with contextlib.closing(batches):
@@ -135,6 +159,18 @@ def read_rows(
                     left = None if left is None else left - len(batch.rows)
                     if left is not None and left <= 0:
                         break
+
+
+def _spooled(stream: IO[bytes], name: str, scratch: Path | None, stack: contextlib.ExitStack) -> IO[bytes]:
+    spool: IO[bytes] = stack.enter_context(tempfile.TemporaryFile(dir=scratch))  # noqa: SIM115
+    try:
+        shutil.copyfileobj(stream, spool, 1 << 20)
+    except (EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise SourceError(
+            f"{name}: the compressed data end early or are damaged ({error}).", "Write or download the file again."
+        ) from error
+    spool.seek(0)
+    return spool
 
 
 def list_files(source: FileSource) -> list[SourceFile]:
@@ -180,18 +216,47 @@ def _expand(url: str, source: FileSource) -> Found:
     base = path if folder else re.split(r"[^/]*[*?\[]", path)[0]
     if _is_local(fs):
         _refuse_links_out(Path(base).resolve(), found, f"{what} {shown}")
+    _refuse_saved_data_sets(found, f"{what} {shown}")
     known = [one for one in found if _wanted(one, source.format)]
     if not known:
         there = f"; it holds {', '.join(PurePosixPath(one).name for one in found[:5])}" if found else ""
-        way = ""
+        others = [told for one in found if (told := other_kind(PurePosixPath(one).name)) is not None]
+        remedy = unknown_format("", "").remedy
         if folder and (folders := sorted(PurePosixPath(one).name for one in set(listed) - set(found))):
             there += f"{', and' if found else '; it holds'} the folders {', '.join(folders[:5])}"
-            way = f" Files in folders are named by a glob: {shown.rstrip('/')}/*/*."
-        raise SourceError(
-            f"{what} {shown}: no file of a known kind{there}.",
-            f"Known endings: {', '.join(EXTENSIONS)}, each also with .gz or .zst; or set source.format.{way}",
-        )
+            remedy += f" Files in folders are named by a glob: {shown.rstrip('/')}/*/*."
+        raise SourceError(f"{what} {shown}: no file of a known kind{there}.", others[0][1] if others else remedy)
     return Found(fs, tuple(known), base.rstrip("/"), f"{what} {shown}", placed)
+
+
+def _refuse_saved_data_sets(found: list[str], what: str) -> None:
+    """A folder of Hugging Face's datasets holds JSON that is no data, and Arrow files that are."""
+    names = {PurePosixPath(one).name for one in found}
+    if "dataset_dict.json" in names or {"state.json", "dataset_info.json"} <= names:
+        raise SourceError(
+            f"{what} is a data set that Hugging Face's datasets saved (save_to_disk), in Arrow's own format.",
+            "Write a Parquet file of each split: datasets.load_from_disk(path)['train'].to_parquet('train.parquet').",
+        )
+
+
+def left_aside(source: FileSource) -> list[str]:
+    """Files of the source's folders and globs that may hold rows and are not read, each with what it is."""
+    found: list[str] = []
+    for url in [source.url] if isinstance(source.url, str) else source.url.values():
+        fs, path = _filesystem(url)
+        if _is_http(fs) or source.format != "auto":
+            continue
+        with _reaching(path, shown_url(url)):
+            there = fs.ls(path, detail=False) if fs.isdir(path) else fs.glob(path) if _SPECIAL.search(path) else []
+        for one in sorted(there):
+            name = PurePosixPath(one).name
+            if name.startswith((".", "_")):
+                continue
+            if name_parts(name)[0] is not None:
+                found += [f"{name} (a folder)"] if _is_local(fs) and fs.isdir(one) else []
+            elif (kind := other_kind(name)) is not None:
+                found.append(f"{name} ({kind[0]})")
+    return found
 
 
 def _refuse_links_out(base: Path, found: list[str], what: str) -> None:
@@ -206,18 +271,17 @@ def _refuse_links_out(base: Path, found: list[str], what: str) -> None:
 
 def _wanted(path: str, format: str) -> bool:
     name = PurePosixPath(path).name
-    return not name.startswith((".", "_")) and (format != "auto" or name_parts(name)[0] is not None)
+    kind, compression = name_parts(name)
+    known = format != "auto" or kind is not None or compression == "zip"
+    return known and not name.startswith((".", "_")) and name != "dataset_infos.json"  # Hugging Face's, beside the data
 
 
 def _describe(fs: Any, path: str, split: Split | None, format: str) -> SourceFile:
     plain = unquote(urlsplit(path).path) if _is_http(fs) else path
     by_name, compression = name_parts(plain)
     kind = by_name if format == "auto" else format
-    if kind is None:
-        raise SourceError(
-            f"{shown_url(path)}: the name does not tell the format.",
-            f"Known endings: {', '.join(EXTENSIONS)}, each also with .gz or .zst; or set source.format.",
-        )
+    if kind is None and compression != "zip":
+        raise unknown_format(shown_url(path), plain)
     return SourceFile(fs, path, plain, kind, compression, split)  # type: ignore[arg-type]
 
 
