@@ -158,6 +158,10 @@ def row_suite(contract: DataContract) -> Suite:
 
     between, not_null = expect.ExpectColumnValuesToBeBetween, expect.ExpectColumnValuesToNotBeNull
     rows = [
+        row(f"cell_{reason}", reason, f"no {words}", "none", between, column=reason, max_value=0)
+        for reason, words in CELL_REASONS.items()
+    ]
+    rows += [
         row("text_not_empty", "empty", "every text holds something", "not null, not blank", not_null, column="visible"),
         row(
             "text_min_characters", "too_short", "no text is too short", f"at least {limits.min_characters} characters",
@@ -208,6 +212,9 @@ def row_frame(table: pa.Table) -> pd.DataFrame:
         "broken": pc.count_substring(text, "\ufffd"),
         "controls": pc.count_substring_regex(text, CONTROL_CHARACTERS),
     }
+    if "fault" in table.schema.names:
+        fault = table.column("fault")
+        columns |= {reason: pc.fill_null(pc.equal(fault, reason), False).cast(pa.int8()) for reason in CELL_REASONS}
     frame = pa.table(columns).to_pandas()
     # object, not pandas' own string type: its null is NaN in one version and NA in another.
     frame["label"] = pd.Series(table.column("label").to_pylist(), dtype=object)
@@ -230,6 +237,7 @@ def corpus_suite(contract: DataContract) -> Suite:
     add("quarantine_share", "quarantined rows, all reasons", high=contract.max_quarantine_share)
     for reason in (*ROW_REASONS, "duplicate_id"):
         add(f"{reason}_share", REASONS[reason], high=contract.max_quarantine_share)
+    add("relabelled_share", REASONS["relabelled"], high=contract.conflicts.max_share)
     add("duplicate_share", REASONS["duplicate"], high=contract.duplicates.max_share)
     add("leaked_share", REASONS["leaked"], high=contract.leakage.max_share)
     for split in SPLITS:

@@ -29,7 +29,8 @@ from data_contracts.contract import (
 )
 from data_contracts.errors import SourceError
 from data_contracts.table_batch import MAX_CELL_CHARACTERS
-from data_contracts.tables import decompressed, name_parts, read_batches
+from data_contracts.table_packed import decompressed
+from data_contracts.tables import name_parts, read_batches
 from data_contracts.text import SPLIT_NAMES, draw_split, text_hash
 from data_contracts.urls import redacted, resolve, shown_url
 

@@ -20,6 +20,7 @@ _NAMES = {
     "euc_jis_2004": "euc-jp", "euc_jisx0213": "euc-jp", "euc_jp": "euc-jp", "cp949": "euc-kr", "euc_kr": "euc-kr",
     "gbk": "gb18030", "gb2312": "gb18030", "big5hkscs": "big5", "cp950": "big5",
 }  # fmt: skip
+_USUAL = {*_NAMES.values(), "gb18030", "big5", "koi8_r", "iso8859_2", "tis_620", "cp874"}
 _SAMPLE = 1 << 16
 
 
@@ -43,16 +44,24 @@ def likely_encodings(undecoded: str, encoding: str) -> str:
         return "UTF-16 without a byte order mark (utf-16-le or utf-16-be)"
     from charset_normalizer import from_bytes
 
-    readings: dict[str, list[str]] = {}  # what the text then says, and the encodings in which it says so
+    found: dict[str, str] = {}  # name → what the text then says
     for match in from_bytes(data):
-        name = _NAMES.get(match.encoding, match.encoding)
+        says = str(match)
+        # Of those in which it says the same, the one that most programs write.
+        name = "windows-1252" if _reads(data, "cp1252") == says else _NAMES.get(match.encoding, match.encoding)
         if not name.startswith("utf"):
-            readings.setdefault(_excerpt(str(match)), []).append(name)
-    # Of those in which it says the same, the one that most programs write.
-    found = {"windows-1252" if "windows-1252" in names else names[0]: says for says, names in readings.items()}
+            found.setdefault(name, _excerpt(says))
+    found = {name: says for name, says in found.items() if name in _USUAL} or found
     # Syllables of Japanese in what another reading takes for rare characters of Korean or Chinese.
     names = sorted(found, key=lambda name: name in ("shift_jis", "euc-jp") and _has_kana(found[name]), reverse=True)
     return " or ".join(f"{name} ({found[name]!r})" for name in names[:3])
+
+
+def _reads(data: bytes, encoding: str) -> str | None:
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        return None
 
 
 def _excerpt(text: str) -> str:

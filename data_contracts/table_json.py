@@ -116,7 +116,8 @@ def _records(text: io.TextIOWrapper, place: Place) -> Iterator[Record]:
             record = _record(line, place)
         except SourceError:
             # An object that is written over several lines, or several of them: read by its braces and not by line ends.
-            if opened or not line.lstrip(_SPACE).startswith("{") or (rest := _complete(line, source)) is None:
+            broken = opened or _decodes(line) or BAD_BYTES.search(line) or not line.lstrip(_SPACE).startswith("{")
+            if broken or (rest := _complete(line, source)) is None:
                 raise
             place.row = 0
             yield from _elements(rest, text, place, array=False)

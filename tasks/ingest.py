@@ -232,8 +232,7 @@ def _refuse_rejected(batch: Batch, file: SourceFile, contract: DataContract) -> 
         answer = min(answers - {"accept"})
         row = batch.rows[batch.columns["answer"].to_pylist().index(answer)]
         raise SourceError(
-            f"{file.name}, row {row}: the answer is {answer!r}, as Prodigy writes it of a row whose label the annotator "
-            "did not accept.",
+            f"{file.name}, row {row}: the answer is {answer!r}, as Prodigy writes it where a label was not accepted.",
             "Set select: {answer: [accept]} in the contract, or name all the answers that count there.",
         )
 

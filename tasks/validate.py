@@ -4,9 +4,9 @@ Comes in: `RawCorpus`. Goes out: `ValidatedCorpus` with `corpus/part-*.parquet`,
 `report.html`. Past the contract's limits it raises `ContractViolation` and leaves report and quarantine in the work
 folder, for the person who has to look.
 
-Two passes over the Parquet parts. The first runs the row suite on each batch and notes 19 bytes per row (hash of the
-text, hash of the id, split, reasons), from which repeats and leaks follow; the second writes. Only those 19 bytes grow
-with the data. Safe to repeat: everything is a function of the rows and the contract.
+Two passes over the Parquet parts. The first runs the row suite on each batch and notes 27 bytes per row (hashes of the
+text, the label and the id, split, reasons), from which repeats, corrections and leaks follow; the second writes. Only
+those 27 bytes grow with the data. Safe to repeat: everything is a function of the rows and the contract.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import json
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -40,22 +39,35 @@ from data_contracts.expectations import (
     row_frame,
     row_suite,
 )
-from data_contracts.text import text_hash
+from data_contracts.text import hash64, text_hash
 from tasks.parquet_parts import PartWriter, read_parts
-from tasks.progress import report
+from tasks.progress import report, tell
 from tasks.readable import markdown
 from tasks.stage import STAGE, settle
-from tasks.store import ArtifactStore, Outcome, RowDigest, Workspace
+from tasks.store import ArtifactStore, Outcome, RowDigest, Workspace, digest_of
 from tasks.tracking import Tracker
-from tasks.validation_report import SAMPLES, Sample, days_held, render, summarise, violation
+from tasks.validation_report import (
+    SAMPLES,
+    Sample,
+    days_held,
+    render,
+    sentences,
+    shown_cell,
+    summarise,
+    violation,
+)
 
-VERSION = 1
+VERSION = 2
 BITS = {reason: 1 << position for position, reason in enumerate(REASONS)}
+_LABEL_FAULTS = sum(BITS[reason] for reason in ("several_labels", "nested_label", "unnamed_class"))
+MAX_TRACED = 100_000  # relabelled rows of which it is said which row counts instead
+MAX_TOLD = 8  # sentences in the terminal; the report has all
+MAX_UNKNOWN = 1_000  # unknown labels that are counted one by one
 QUARANTINE_SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("id", "file")]
     + [("row", pa.int64())]
     + [(name, pa.string()) for name in ("split", "label", "text", "reason")]
-    + [("reasons", pa.list_(pa.string()))]
+    + [("reasons", pa.list_(pa.string())), ("counts_instead", pa.string())]
 )
 
 
@@ -68,6 +80,8 @@ class Findings:
     found: Counter[str] = field(default_factory=Counter)  # rows per reason, kept ones too; a row may count in several
     first: Counter[str] = field(default_factory=Counter)  # quarantined rows per first reason
     samples: dict[str, list[Sample]] = field(default_factory=dict)
+    instead: dict[int, int] = field(default_factory=dict)  # position of a relabelled row → of the row that counts
+    unknown: Counter[str] = field(default_factory=Counter)  # quarantined rows per label that the contract does not know
     labels: dict[str, Counter[str]] = field(default_factory=lambda: {split: Counter() for split in SPLITS})
     lengths: dict[str, np.ndarray] = field(default_factory=dict)  # rows by number of characters, per split
 
@@ -95,7 +109,8 @@ def validate_corpus(
         if kept + quarantined != raw.rows_out:
             raise RuntimeError(f"{raw.rows_out} rows came in, {kept} + {quarantined} went out")
         results = _judge_corpus(findings, contract, raw.rows_out)
-        summary = {**summarise(contract, findings, results, raw.rows_out), "days": days_held(raw.days)}
+        told = sentences(raw, contract, findings)
+        summary = {**summarise(contract, findings, results, raw.rows_out, told), "days": days_held(raw.days)}
         _write_report(workspace.out, summary)
         if not all(result.success for result in results):
             failed.mkdir(parents=True)
@@ -114,10 +129,13 @@ def validate_corpus(
             "labels": tuple(labels),
             "splits": findings.kept,
             "quarantined": {reason: findings.first[reason] for reason in REASONS if findings.first[reason]},
+            "label_rows": {split: dict(sorted(findings.labels[split].items())) for split in SPLITS},
+            "told": told,
         }
 
-    # The report names the days of the files: the same rows in files of other days have a report of their own.
-    inputs = [raw.digest, *map(str, raw.days)]
+    # What ingest has to tell is told here, and the days of the files; the rows alone have neither.
+    told_before = digest_of(raw.told, [one.model_dump() for one in raw.spelled], raw.left_out, list(map(str, raw.days)))
+    inputs = [raw.digest, told_before]
     return store.once(ValidatedCorpus, inputs=inputs, config=contract, version=VERSION, build=build)
 
 
@@ -128,24 +146,29 @@ def _judge_rows(folder: Path, raw: RawCorpus, contract: DataContract, batch_rows
     rows, suite = raw.rows_out, row_suite(contract)
     findings = Findings(np.zeros(rows, np.uint16))
     findings.row_checks = {expectation.name: 0 for expectation in suite.expectations}
-    texts, ids, splits = np.zeros(rows, np.uint64), np.zeros(rows, np.uint64), np.zeros(rows, np.int8)
-    start = 0
+    texts, labels, ids = (np.zeros(rows, np.uint64) for _ in range(3))
+    splits = np.zeros(rows, np.int8)
+    start, numbers = 0, {split: number for number, split in enumerate(SPLITS)}
     for table in read_parts(folder, batch_rows):
         _check_schema(table.schema, contract)
         reasons = findings.reasons[start : start + table.num_rows]
         for result in suite.run(row_frame(table)):
             findings.row_checks[result.expectation.name] += len(result.positions)
             reasons[list(result.positions)] |= BITS[result.expectation.reason or ""]
+        reasons[(reasons & _LABEL_FAULTS) != 0] &= ~np.uint16(BITS["bad_label"])  # said already, and better
         stop = start + table.num_rows
         good = (reasons == 0).tolist()
         texts[start:stop] = [text_hash(t) if g else 0 for t, g in zip(table["text"].to_pylist(), good, strict=True)]
-        ids[start:stop] = [_hash64(one) for one in table["id"].to_pylist()]
-        splits[start:stop] = [SPLITS.index(split) for split in table["split"].to_pylist()]
+        ids[start:stop] = [hash64(one) for one in table["id"].to_pylist()]
+        cells = table["label"].to_pylist()
+        hashes = {label: hash64(label or "") for label in dict.fromkeys(cells)}
+        labels[start:stop] = [hashes[label] for label in cells]
+        splits[start:stop] = [numbers.get(split, 0) for split in table["split"].to_pylist()]
         start = stop
         report("validate", start / 2, rows)
     for reason in ROW_REASONS:
         findings.found[reason] = int(np.count_nonzero(findings.reasons & BITS[reason]))
-    _judge_against_others(findings, contract, texts, ids, splits)
+    _judge_against_others(findings, contract, texts, labels, ids, splits)
     return findings
 
 
@@ -162,27 +185,70 @@ def _check_schema(schema: pa.Schema, contract: DataContract) -> None:
 
 
 def _judge_against_others(
-    findings: Findings, contract: DataContract, texts: np.ndarray, ids: np.ndarray, splits: np.ndarray
+    findings: Findings,
+    contract: DataContract,
+    texts: np.ndarray,
+    labels: np.ndarray,
+    ids: np.ndarray,
+    splits: np.ndarray,
 ) -> None:
-    """Repeated ids, repeated texts and leaks, among the rows that have no fault of their own."""
+    """Repeated ids, other labels of the same text, repeated texts and leaks, among the rows without a fault so far."""
     repeated = _note(findings, "duplicate_id", _later_of_equals(ids, np.flatnonzero(findings.reasons == 0)))
     findings.reasons[repeated] |= BITS["duplicate_id"]
     good = np.flatnonzero(findings.reasons == 0)
+    relabelled = _note(findings, "relabelled", _relabelled(findings, contract, texts, labels, splits, good))
+    if contract.conflicts.keep == "none":  # such a text stands nowhere any more, so it leaks nothing
+        good = np.setdiff1d(good, relabelled)
     # Sorted by text, then split, then position: np.lexsort is stable and takes its last key first.
     order = good[np.lexsort((splits[good], texts[good]))]
     same_text = texts[order][1:] == texts[order][:-1]
-    duplicate = order[1:][same_text & (splits[order][1:] == splits[order][:-1])]
     # The last row of each run of equal texts stands in the latest split that has the text.
     ends = np.append(np.flatnonzero(~same_text), len(order) - 1) if len(order) else np.zeros(0, int)
     latest = np.repeat(splits[order][ends], np.diff(ends, prepend=-1))
     leaked = order[splits[order] < latest]
+    if contract.conflicts.keep != "all":
+        findings.reasons[relabelled] |= BITS["relabelled"]
+        good = np.setdiff1d(good, relabelled)
+    order = good[np.lexsort((labels[good], splits[good], texts[good]))]
+    same = np.ones(max(0, len(order) - 1), bool)
+    for values in (texts, splits, labels):
+        same &= values[order][1:] == values[order][:-1]
     for reason, positions, policy in (
-        ("duplicate", duplicate, contract.duplicates),
+        ("duplicate", order[1:][same], contract.duplicates),
         ("leaked", leaked, contract.leakage),
     ):
         _note(findings, reason, positions)
         if policy.action == "quarantine":
             findings.reasons[positions] |= BITS[reason]
+
+
+def _relabelled(
+    findings: Findings,
+    contract: DataContract,
+    texts: np.ndarray,
+    labels: np.ndarray,
+    splits: np.ndarray,
+    good: np.ndarray,
+) -> np.ndarray:
+    """Rows whose text has another label that counts in their split, by the contract's section `conflicts`."""
+    if not len(good):
+        return good
+    keep = contract.conflicts.keep
+    order = good[np.lexsort((splits[good], texts[good]))]
+    new = np.append(True, (texts[order][1:] != texts[order][:-1]) | (splits[order][1:] != splits[order][:-1]))
+    group, starts = np.cumsum(new) - 1, np.flatnonzero(new)
+    ends = np.append(starts[1:], len(order)) - 1
+    label = labels[order]
+    disputed = np.logical_or.reduceat(label != label[starts][group], starts)[group]
+    if keep == "none":
+        return order[disputed]
+    winning = label == label[starts if keep == "earliest" else ends][group]
+    lost = disputed & ~winning
+    # The first row of the label that counts: later ones are repeats of it.
+    first = np.minimum.reduceat(np.where(winning, order, len(texts)), starts)[group]
+    if keep != "all":
+        findings.instead = dict(zip(order[lost][:MAX_TRACED].tolist(), first[lost][:MAX_TRACED].tolist(), strict=True))
+    return order[lost]
 
 
 def _note(findings: Findings, reason: str, positions: np.ndarray) -> np.ndarray:
@@ -195,10 +261,6 @@ def _later_of_equals(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return order[1:][values[order][1:] == values[order][:-1]]
 
 
-def _hash64(text: str) -> int:
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
-
-
 # --- second pass: write -----------------------------------------------------------------------------------------------
 
 
@@ -208,6 +270,8 @@ def _write_rows(
     """Kept rows into parts, the others into the quarantine; counts of both on the way."""
     schema = arrow_schema(contract)
     digest, start = RowDigest(schema.names), 0
+    places = _places(folder, sorted(set(findings.instead.values())), batch_rows)
+    instead = {lost: places[counts] for lost, counts in findings.instead.items()}
     findings.lengths = {split: np.zeros(contract.text.max_characters + 1, np.int64) for split in SPLITS}
     with (
         PartWriter(out / "corpus", schema, batch_rows) as parts,
@@ -222,10 +286,26 @@ def _write_rows(
                 _count(kept, findings)
             if kept.num_rows < table.num_rows:
                 bad = np.flatnonzero(reasons)
-                quarantine.write_table(_quarantine(table.take(pa.array(bad)), reasons[bad], findings))
+                taken = table.take(pa.array(bad))
+                counting = [instead.get(start + at) for at in bad.tolist()]
+                taken = taken.append_column("counts_instead", pa.array(counting, pa.string()))
+                quarantine.write_table(_quarantine(taken, reasons[bad], findings, contract))
             start += table.num_rows
             report("validate", (raw.rows_out + start) / 2, raw.rows_out)
     return digest
+
+
+def _places(folder: Path, positions: list[int], batch_rows: int) -> dict[int, str]:
+    """What rows are called: file, row and label of each position."""
+    found: dict[int, str] = {}
+    start, wanted = 0, np.array(positions, np.int64)
+    for table in read_parts(folder, batch_rows, ["file", "row", "label"]) if positions else ():
+        inside = wanted[(wanted >= start) & (wanted < start + table.num_rows)]
+        rows = table.take(pa.array(inside - start)).to_pylist()
+        for position, row in zip(inside.tolist(), rows, strict=True):
+            found[position] = f"{row['file']} row {row['row']}, label {shown_cell(row['label'])}"
+        start += table.num_rows
+    return found
 
 
 def _count(kept: pa.Table, findings: Findings) -> None:
@@ -237,14 +317,17 @@ def _count(kept: pa.Table, findings: Findings) -> None:
         findings.lengths[split] += np.bincount(lengths[chosen], minlength=len(findings.lengths[split]))
 
 
-def _quarantine(table: pa.Table, reasons: np.ndarray, findings: Findings) -> pa.Table:
+def _quarantine(table: pa.Table, reasons: np.ndarray, findings: Findings, contract: DataContract) -> pa.Table:
     names = {bits: [reason for reason, bit in BITS.items() if bits & bit] for bits in np.unique(reasons).tolist()}
     of_rows = [names[bits] for bits in reasons.tolist()]
     findings.first.update(of_row[0] for of_row in of_rows)
     for reason in REASONS:
         samples = findings.samples.setdefault(reason, [])
         wanted = np.flatnonzero(reasons & BITS[reason])[: SAMPLES - len(samples)]
-        samples += [Sample.of(reason, row) for row in table.take(pa.array(wanted, pa.int64())).to_pylist()]
+        samples += [Sample.of(reason, row, contract) for row in table.take(pa.array(wanted, pa.int64())).to_pylist()]
+    for label in table.filter(pa.array((reasons & BITS["bad_label"]) != 0))["label"].to_pylist():
+        if label is not None and (label in findings.unknown or len(findings.unknown) < MAX_UNKNOWN):
+            findings.unknown[label] += 1
     table = table.append_column("reason", pa.array([of_row[0] for of_row in of_rows], pa.string()))
     table = table.append_column("reasons", pa.array(of_rows, pa.list_(pa.string())))
     return table.select(QUARANTINE_SCHEMA.names).cast(QUARANTINE_SCHEMA)
@@ -316,9 +399,12 @@ def validate(
             **{f"rows/{split}": rows for split, rows in corpus.splits.items()},
         }
     )
+    for sentence in corpus.told[:MAX_TOLD]:
+        tell("validate", sentence)
     reasons = "\n".join(f"| {reason} | {rows:,} |" for reason, rows in corpus.quarantined.items() if rows)
     table = f"\n\n| quarantined for | rows |\n|---|--:|\n{reasons}" if reasons else ""
-    publish(f"# {contract.name}: {corpus.rows_out:,} of {corpus.rows_in:,} rows kept{table}", tracker)
+    notes = "\n\n" + "\n".join(f"- {markdown(one, 1000)}" for one in corpus.told) if corpus.told else ""
+    publish(f"# {contract.name}: {corpus.rows_out:,} of {corpus.rows_in:,} rows kept{table}{notes}", tracker)
     return settle(outcome)
 
 

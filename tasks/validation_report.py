@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,15 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_contracts.artifacts import RawCorpus
 from data_contracts.contract import SPLITS, DataContract
 from data_contracts.days import Days, coverage, shown_spans
 from data_contracts.errors import ContractViolation, printable
 from data_contracts.expectations import REASONS, Result, shown_count, shown_share
+from data_contracts.labels import look_alikes, nearest
 
 if TYPE_CHECKING:
     from tasks.validate import Findings
 
 SAMPLES = 5  # rows shown per reason
+SHOWN_SPELLINGS = 5  # of labels, in sentences
+MAX_SENTENCES = 40
 SHOWN_LABELS = 100  # a column mapped to the wrong role may have a label per row
 QUANTILES = {"shortest": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "longest": 1.0}
 
@@ -33,12 +38,32 @@ class Sample:
     value: str
 
     @classmethod
-    def of(cls, reason: str, row: dict[str, Any]) -> Sample:
-        column = {"bad_label": "label", "duplicate_id": "id"}.get(reason, "text")
-        return cls(row["file"], row["row"], column, shown_cell(row[column]))
+    def of(cls, reason: str, row: dict[str, Any], contract: DataContract) -> Sample:
+        column = _CELLS.get(reason, "text")
+        value = shown_cell(row[column])
+        if reason == "bad_label":
+            value += _meant(row["label"], contract)
+        if reason == "relabelled":
+            value += f" of text {shown_cell(row['text'], 40)}"
+            value += f" (what counts: {row['counts_instead']})" if row["counts_instead"] else ""
+        return cls(row["file"], row["row"], column, value)
 
     def __str__(self) -> str:
         return f"{self.file} row {self.row}, {self.column} {self.value}"
+
+
+_CELLS = {"bad_label": "label", "several_labels": "label", "nested_label": "label", "unnamed_class": "label",
+          "relabelled": "label", "duplicate_id": "id", "unknown_split": "split"}  # fmt: skip
+_ADVICE = {
+    "duplicate_id": "where the column does not name rows, set columns.id: null",
+    "relabelled": "whose label counts is set by conflicts.keep",
+    "unknown_split": "train, valid and test are known in their usual spellings; null: drawn",
+}
+
+
+def _meant(label: str | None, contract: DataContract) -> str:
+    near = nearest(label, contract.labels.values) if label and contract.labels.values else None
+    return f" (did you mean {shown_cell(near)}?)" if near is not None else ""
 
 
 def shown_cell(value: str | None, length: int = 60) -> str:
@@ -52,9 +77,32 @@ def shown_cell(value: str | None, length: int = 60) -> str:
     return f"'{plain}'" + (f"… ({len(value):,} characters)" if len(value) > length else "")
 
 
-def summarise(contract: DataContract, findings: Findings, results: list[Result], rows: int) -> dict[str, Any]:
+def sentences(raw: RawCorpus, contract: DataContract, findings: Findings) -> tuple[str, ...]:
+    """What a person should know of how the rows were read: nothing ambiguous is decided in silence."""
+    told = [f"{one[0].upper()}{one[1:]}." for one in raw.told]
+    told += [
+        f"{one.rows:,} labels read as {shown_cell(one.read)} were written {shown_cell(one.written)}."
+        for one in raw.spelled[:SHOWN_SPELLINGS]
+    ]
+    if rest := raw.spelled[SHOWN_SPELLINGS:]:
+        told.append(f"{sum(one.rows for one in rest):,} more labels were written in {len(rest):,} other ways.")
+    told += [f"{rows:,} rows left out, as the contract selects: {what}." for what, rows in raw.left_out.items()]
+    rows = sum(findings.labels.values(), Counter())
+    for group in look_alikes(rows)[:SHOWN_SPELLINGS]:
+        named = ", ".join(f"{shown_cell(label)} ({rows[label]:,} rows)" for label in group[:10])
+        told.append(f"Labels that differ in writing alone: {named}. If they are one, mend the source.")
+    for label, count in sorted(findings.unknown.items(), key=lambda item: (-item[1], item[0])):
+        if (meant := _meant(label, contract)) and len(told) < MAX_SENTENCES:
+            told.append(f"{count:,} rows have the unknown label {shown_cell(label)}{meant}.")
+    return tuple(told)
+
+
+def summarise(
+    contract: DataContract, findings: Findings, results: list[Result], rows: int, told: tuple[str, ...]
+) -> dict[str, Any]:
     """Everything that the report shows, as plain JSON (also `report.json`)."""
     return {
+        "told": list(told),
         "contract": {"name": contract.name, "version": contract.version, "description": contract.description},
         "passed": all(result.success for result in results),
         "rows_in": rows,
@@ -145,12 +193,21 @@ def violation(contract: DataContract, findings: Findings, results: list[Result],
             # All reasons together are explained by the commonest one.
             because = f" mostly {REASONS[reason]}," if expectation.name != f"{reason}_share" else ""
             line += f";{because} e.g. " + "; ".join(str(cell) for cell in cells[:3])
+        if expectation.name == f"{reason}_share" and (advice := _advice(reason, contract)):
+            line += f"; {advice}"
         lines.append(f"\n  - {line}")
     return ContractViolation(
         f"The data break contract {contract.name} (version {contract.version}), "
         f"{len(failed)} of {len(results)} expectations failed:{''.join(lines)}\n",
         f"Mend the source or change the contract's limits. Report and quarantined rows: {folder / 'report.html'}",
     )
+
+
+def _advice(reason: str | None, contract: DataContract) -> str:
+    if reason == "bad_label" and contract.labels.values is not None:
+        values = contract.labels.values
+        return f"the contract has {', '.join(map(shown_cell, values[:10]))}{', …' if len(values) > 10 else ''}"
+    return _ADVICE.get(reason or "", "")
 
 
 def _explaining(name: str, findings: Findings) -> str | None:

@@ -10,6 +10,7 @@ import pytest
 
 from data_contracts.contract import DataContract, parse_contract
 from data_contracts.expectations import (
+    CELL_REASONS,
     REASONS,
     ROW_REASONS,
     Suite,
@@ -47,10 +48,9 @@ def corpus() -> Suite:
     return corpus_suite(contract())
 
 
-def table(cells: list[tuple[str | None, str | None]]) -> pa.Table:
-    return pa.table(
-        {"text": pa.array([t for t, _ in cells], pa.string()), "label": pa.array([la for _, la in cells], pa.string())}
-    )
+def table(cells: list[tuple[str | None, str | None]], fault: str | None = None) -> pa.Table:
+    columns = {"text": [t for t, _ in cells], "label": [la for _, la in cells], "fault": [fault] * len(cells)}
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
 def broken(cells: list[tuple[str | None, str | None]]) -> dict[str, tuple[int, ...]]:
@@ -81,6 +81,12 @@ def test_bad_row_fails_for_its_reason_alone(text: str | None, label: str | None,
     assert next(e.reason for e in rows().expectations if e.name == name) == reason
 
 
+@pytest.mark.parametrize("reason", CELL_REASONS)
+def test_a_cell_that_was_none_fails_for_what_the_reader_found(reason: str) -> None:
+    found = [r for r in rows().run(row_frame(table(GOOD, reason))) if not r.success]
+    assert [(r.expectation.reason, r.positions) for r in found] == [(reason, (0, 1, 2, 3))]
+
+
 def test_length_counts_code_points_not_bytes() -> None:
     assert broken([("好" * 40, "good"), ("😀" * 40, "good")]) == {}
 
@@ -107,6 +113,7 @@ def test_limits_that_the_contract_leaves_open_have_no_expectation() -> None:
     free = parse_contract({"name": "free", "text": {"allow_replacement_character": True}}, origin="test")
     assert {e.name for e in row_suite(free).expectations} == {
         "text_not_empty", "text_min_characters", "text_max_characters", "label_not_null",
+        *(f"cell_{reason}" for reason in CELL_REASONS),
     }  # fmt: skip
 
 
@@ -157,5 +164,5 @@ def test_aggregate_without_value_is_refused() -> None:
 def test_schemas_follow_the_contract() -> None:
     sliced = parse_contract({"name": "x", "columns": {"slices": ["language"]}}, origin="test")
     assert arrow_schema(sliced).names == ["id", "text", "label", "split", "language"]
-    assert raw_schema(sliced).names == ["id", "text", "label", "split", "language", "file", "row"]
+    assert raw_schema(sliced).names == ["id", "text", "label", "split", "language", "fault", "file", "row"]
     assert raw_schema(sliced).field("row").type == pa.int64()

@@ -18,7 +18,8 @@ import zstandard
 from data_contracts.contract import parse_contract
 from data_contracts.errors import SourceError, TrainingError
 from data_contracts.infer import infer_contract, to_yaml
-from data_contracts.tables import decompressed, read_batches
+from data_contracts.table_packed import decompressed
+from data_contracts.tables import read_batches
 from data_contracts.yaml_text import parse_yaml
 from lightning_modules.embeddings import load_vectors
 from tests.fuzz.target import Target, joined, refused

@@ -18,12 +18,13 @@ import torch
 import zstandard
 from safetensors.torch import save
 
-from data_contracts import table_parquet, table_text, tables
+from data_contracts import table_batch, table_csv, table_json, table_packed, table_parquet
 from data_contracts.artifacts import RawCorpus
 from data_contracts.errors import NoisefoldError, RecipeError, SourceError
 from data_contracts.infer import infer_contract
 from data_contracts.recipe import FileSource, load_recipe
-from data_contracts.tables import decompressed, name_parts, read_batches
+from data_contracts.table_packed import decompressed
+from data_contracts.tables import name_parts, read_batches
 from lightning_modules.bundle import Bundle, BundleError, save_bundle
 from lightning_modules.embeddings import load_vectors
 from lightning_modules.network import build_network
@@ -355,10 +356,11 @@ def bomb(folder: Path, name: str, piece: bytes) -> Path:
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every bound of the readers a sixteenth or less of what it is, so that a bomb past it can be small."""
-    for module in (tables, table_parquet):
+    for module in (table_packed, table_parquet):
         monkeypatch.setattr(module, "FREE_EXPANSION", 1 << 22)
-    monkeypatch.setattr(table_text, "MAX_LINE_CHARACTERS", 1 << 20)
-    monkeypatch.setattr(table_text, "MAX_CELL_CHARACTERS", 1 << 19)
+    for module in (table_csv, table_json):
+        monkeypatch.setattr(module, "MAX_LINE_CHARACTERS", 1 << 20)
+    monkeypatch.setattr(table_csv, "MAX_CELL_CHARACTERS", 1 << 19)
 
 
 @pytest.mark.parametrize("name", ["zeros.csv.gz", "zeros.jsonl.gz", "zeros.csv.zst", "zeros.parquet.gz"])
@@ -382,8 +384,10 @@ def test_a_bomb_of_short_rows_is_refused_for_its_expansion(tmp_path: Path, narro
 
 def test_the_bounds_are_what_the_documents_say() -> None:
     """The tests above lower them; what a user meets is this."""
-    assert (table_text.MAX_LINE_CHARACTERS, table_text.MAX_CELL_CHARACTERS) == (1 << 25, 1 << 24)
-    assert (tables.MAX_EXPANSION, tables.FREE_EXPANSION, table_parquet.FREE_EXPANSION) == (200, 1 << 26, 1 << 26)
+    assert (table_batch.MAX_LINE_CHARACTERS, table_batch.MAX_CELL_CHARACTERS) == (1 << 25, 1 << 24)
+    assert (table_batch.MAX_EXPANSION, table_batch.FREE_EXPANSION) == (200, 1 << 26)
+    assert {table_csv.MAX_LINE_CHARACTERS, table_json.MAX_LINE_CHARACTERS} == {table_batch.MAX_LINE_CHARACTERS}
+    assert {table_packed.FREE_EXPANSION, table_parquet.FREE_EXPANSION} == {table_batch.FREE_EXPANSION}
 
 
 def test_a_bomb_of_word_vectors_is_refused(tmp_path: Path) -> None:

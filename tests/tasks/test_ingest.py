@@ -145,8 +145,8 @@ def test_columns_are_mapped_and_slices_carried(store: ArtifactStore, tmp_path: P
     by = contract(id="n", text="body", label="mark", split="part", slices=["lang"])
     rows = read(store, path, by)[1]
     assert [list(row.values()) for row in rows] == [
-        ["7", "hello", "1", "valid", "en", "x.csv", 1],
-        ["x.csv#2", "bye", None, "test", None, "x.csv", 2],
+        ["7", "hello", "1", "valid", "en", None, "x.csv", 1],
+        ["x.csv#2", "bye", None, "test", None, None, "x.csv", 2],
     ]
 
 
@@ -328,14 +328,17 @@ FAULTS: dict[str, tuple[str, bytes | str, str]] = {
     "bad UTF-8 in jsonl": ("x.jsonl", b'\n{"text": "\xe9", "label": "b"}', "x.jsonl, row 2: the bytes are not utf-8"),
     "bad JSON": ("x.jsonl", '{"text": "a", "label": "b"}\n\n{"text": ', "x.jsonl, row 3: not valid JSON"),
     "deep JSON": ("x.jsonl", "[" * 100_000, "x.jsonl, row 1: not valid JSON"),
-    "JSON array": ("x.jsonl", '[{"text": "a"}]', "x.jsonl, row 1: a JSON array, not an object"),
-    "nested JSON": ("x.jsonl", '{"text": "a", "label": ["b"]}', "x.jsonl, row 1: column 'label' holds a JSON array"),
-    "number as text": ("x.jsonl", '{"text": 5, "label": "b"}', "column 'text' holds a JSON number, expected a string"),
+    "no label in an array": ("x.json", '[{"text": "a"}]', "x.json: no column 'label'. It has 'text'."),
+    "array of arrays": ("x.json", '[["text", "label"]]', "x.json, row 1: a JSON array, not an object"),
+    "open array": ("x.json", '[{"text": "a", "label": "b"}', "x.json, row 1: the JSON array is not closed"),
+    "array without commas": ("x.json", '[{"text": "a", "label": "b"} {}]', "row 1: no comma behind its record"),
+    "words behind an array": ("x.json", '[{"text": "a", "label": "b"}] x', "something stands behind the JSON array"),
+    "bad UTF-8 in an array": ("x.json", b'[{"text": "\xe9", "label": "b"}]', "x.json, row 1: the bytes are not utf-8"),
     "no Parquet": ("x.parquet", "text,label\na,b\n", "x.parquet: not a Parquet file, or a damaged one"),
     "truncated Parquet": ("x.parquet", encoded(ROWS, "parquet")[:-20], "x.parquet: not a Parquet file, or a damaged"),
     "no gzip": ("x.csv.gz", "text,label\na,b\n", "x.csv.gz: the compressed data end early or are damaged"),
     "no zstd": ("x.csv.zst", "text,label\na,b\n", "x.csv.zst: the compressed data end early or are damaged"),
-    "unknown ending": ("x.doc", "text", "x.doc: the name does not tell the format"),
+    "unknown ending": ("x.odd", "text", "x.odd: the name does not tell the format"),
 }  # fmt: skip
 
 
@@ -375,9 +378,10 @@ def test_unknown_encoding_is_named(store: ArtifactStore, tmp_path: Path) -> None
     assert "'utf-9'" in fault(store, write(tmp_path / "x.csv", "text,label\na,b\n"), encoding="utf-9")
 
 
-def test_unknown_split_is_named(store: ArtifactStore, tmp_path: Path) -> None:
-    path = write(tmp_path / "x.csv", "text,label,split\na,b,train\nc,d,holdout\n")
-    assert fault(store, path, contract(split="split")).startswith("x.csv, row 2: column 'split' holds 'holdout'")
+def test_a_row_of_an_unknown_split_is_a_fault_of_that_row(store: ArtifactStore, tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", "text,label,split\na,b,\u3000Train \nc,d,holdout\n")
+    rows = read(store, path, contract(split="split"))[1]
+    assert [(row["split"], row["fault"]) for row in rows] == [("train", None), ("holdout", "unknown_split")]
 
 
 def test_change_while_reading_is_noticed(store: ArtifactStore, tmp_path: Path) -> None:

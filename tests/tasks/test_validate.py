@@ -42,6 +42,7 @@ def store(tmp_path: Path) -> ArtifactStore:
 def contract(**parts: Any) -> DataContract:
     wide = {
         "splits": {"min_rows": 1}, "duplicates": {"max_share": 1}, "leakage": {"max_share": 1},
+        "conflicts": {"max_share": 1},
         "max_quarantine_share": 1, "labels": {"values": ["a", "b"], "max_share": 1},
     }  # fmt: skip
     return parse_contract({"name": "t", **wide, **parts}, origin="test")
@@ -51,13 +52,19 @@ def raw_corpus(store: ArtifactStore, rows: Iterable[Row], by: DataContract, ids:
     rows = list(rows)
     columns = list(zip(*rows, strict=True))
     numbers = range(1, len(rows) + 1)
-    arrays = [ids or [f"x.csv#{n}" for n in numbers], *columns, ["x.csv"] * len(rows), list(numbers)]
+    arrays = [
+        ids or [f"x.csv#{n}" for n in numbers],
+        *columns,
+        [None] * len(rows),
+        ["x.csv"] * len(rows),
+        list(numbers),
+    ]
     schema = raw_schema(by)
     table = pa.Table.from_arrays([pa.array(a, f.type) for a, f in zip(arrays, schema, strict=True)], schema=schema)
 
     def build(workspace: Any) -> dict[str, Any]:
         pq.write_table(table, workspace.out / "part-00000.parquet")
-        digest = RowDigest(["id", "text", "label", "split"])
+        digest = RowDigest(schema.names)
         digest.update(table)
         counts = {split: sum(row[2] == split for row in rows) for split in SPLITS}
         return {
@@ -129,12 +136,12 @@ def test_a_row_carries_all_its_reasons(store: ArtifactStore) -> None:
 def test_of_duplicates_the_later_goes_and_of_leaks_the_earlier_split(store: ArtifactStore) -> None:
     rows: list[Row] = [
         *good(30),
-        ("Same  text", "a", "test"),  # 31, stays: the latest split
-        ("same text", "b", "train"),  # 32 leaks
+        ("Same  text", "b", "test"),  # 31, stays: the latest split
+        ("same text", "a", "train"),  # 32 leaks, whatever its label
         ("SAME TEXT", "a", "valid"),  # 33 leaks
         ("ｓａｍｅ text", "a", "train"),  # 34 repeats 32 and leaks
         ("other", "a", "valid"),  # 35 stays
-        ("other ", "b", "valid"),  # 36 repeats
+        ("other ", "a", "valid"),  # 36 repeats
         ("broken", "z", "test"),  # 37 has a fault of its own, so 38 leaks nothing
         ("broken", "a", "train"),  # 38 stays
     ]
