@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 _WHOLE = re.compile(r"(-?)(0|[1-9][0-9]*)\.0+")  # 1.0 as pandas writes an integer beside an empty cell
+_NUMBER = re.compile(r"(-?)([0-9]+)(\.[0-9]+)?")
 _BOOLEANS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 _NOTHING = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))  # zero-width space, word joiner, byte order mark
 _EDGES = "\u200c\u200d\u200e\u200f\u180e\u00ad"  # invisible; within a word some scripts need them
@@ -53,6 +54,8 @@ def unlisted(text: str) -> Any:
 def alike_key(label: str) -> str:
     """What is left of a label without case, width, white space and punctuation; a number keeps its sign and point."""
     folded = unicodedata.normalize("NFKC", label).casefold()
+    if (number := _NUMBER.fullmatch(folded)) is not None:  # a spreadsheet makes 7 of 007, and 1.1 of 1.10
+        return number[1] + (number[2].lstrip("0") or "0") + (number[3] or "").rstrip("0").rstrip(".")
     kept = []
     for at, character in enumerate(folded):
         before, after = folded[at - 1 : at], folded[at + 1 : at + 2]

@@ -145,7 +145,7 @@ def _look_at_separators(header: list[str], others: dict[str, list[str]]) -> tupl
     """A hint and a remedy for a header that lacks the wanted columns, where it may be a matter of the separator."""
     likely = {one: found for one, found in others.items() if len(found) > len(header)}
     if not likely:
-        return "", ""
+        return "", _NAME_IT if len(header) == 1 else ""
     separator, found = max(likely.items(), key=lambda item: len(item[1]))
     return (
         f" Its header has {SEPARATORS[separator]}, by which its columns are {shown_names(found)}.",
@@ -160,6 +160,9 @@ def _uneven(place: Place, record: list[str], header: list[str], line: int, separ
         return place.error(what, f"The header has {' and '.join(others)}: set source.separator.")
     cells = "commas" if separator == "," else SEPARATORS.get(separator, repr(separator))
     return place.error(what, f"Quote cells that hold {cells}, quotes or line breaks (RFC 4180).")
+
+
+_NAME_IT = "Name the column in the contract, under columns; or what separates the cells, in source.separator."
 
 
 class _csv_faults:

@@ -12,7 +12,18 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-MARK_BYTES = 4
+MARK_BYTES = 8  # of a mark or of a kind
+# What a file is whatever its name says, by its first bytes.
+_KINDS = {
+    b"PK\x03\x04": "a zip file (or an Excel workbook, which is one)",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"\x1f\x8b": "a gzip file",
+    b"(\xb5/\xfd": "a zstd file",
+    b"BZh91AY&": "a bzip2 file",
+    b"\xfd7zXZ\0": "an xz file",
+    b"PAR1\x15": "a Parquet file",
+    b"%PDF": "a PDF",
+}
 _NAMES = {
     "cp1252": "windows-1252", "cp1251": "windows-1251", "cp1250": "windows-1250", "cp1253": "windows-1253",
     "cp1254": "windows-1254", "cp1255": "windows-1255", "cp1256": "windows-1256", "cp1257": "windows-1257",
@@ -27,6 +38,11 @@ _SAMPLE = 1 << 16
 def marked(head: bytes) -> str | None:
     """The codec that the first bytes of a file name; it takes the mark away."""
     return next((codec for mark, codec in _MARKS if head.startswith(mark)), None)
+
+
+def kind_of(head: bytes) -> str | None:
+    """What the first bytes of a file say that it is, where it is no text."""
+    return next((kind for mark, kind in _KINDS.items() if head.startswith(mark)), None)
 
 
 def likely_encodings(undecoded: str, encoding: str) -> str:
@@ -52,6 +68,9 @@ def likely_encodings(undecoded: str, encoding: str) -> str:
         if not name.startswith("utf"):
             found.setdefault(name, _excerpt(says))
     found = {name: says for name, says in found.items() if name in _USUAL} or found
+    # One byte per letter, and all of them Latin: by far most such files are the West's, whatever the letters say.
+    if (west := _reads(data, "cp1252")) is not None and found and _is_latin(next(iter(found.values()))):
+        found = {"windows-1252": _excerpt(west), **found}
     # Syllables of Japanese in what another reading takes for rare characters of Korean or Chinese.
     names = sorted(found, key=lambda name: name in ("shift_jis", "euc-jp") and _has_kana(found[name]), reverse=True)
     return " or ".join(f"{name} ({found[name]!r})" for name in names[:3])
@@ -68,6 +87,10 @@ def _excerpt(text: str) -> str:
     """The first few words that are not ASCII."""
     start = next((at for at, c in enumerate(text) if not c.isascii()), 0)
     return " ".join(text[max(0, start - 8) : start + 12].split())
+
+
+def _is_latin(text: str) -> bool:
+    return all(c < "\u0250" for c in text)
 
 
 def _has_kana(text: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -105,7 +105,7 @@ def _records(text: io.TextIOWrapper, place: Place) -> Iterator[Record]:
     if not head:
         raise place.error("the file is empty", "Check the export that writes it.")
     if head.lstrip(_SPACE).startswith("["):
-        yield from _elements(head, text, place, array=True)
+        yield from _elements(head, text.read, place, array=True)
         return
     source, opened = _lines_after(head, text, place), False
     for line in source:
@@ -120,7 +120,7 @@ def _records(text: io.TextIOWrapper, place: Place) -> Iterator[Record]:
             if broken or (rest := _complete(line, source)) is None:
                 raise
             place.row = 0
-            yield from _elements(rest, text, place, array=False)
+            yield from _elements(rest, _reading(source), place, array=False)
             return
         opened = True
         yield place.row, record, len(line)
@@ -128,7 +128,7 @@ def _records(text: io.TextIOWrapper, place: Place) -> Iterator[Record]:
 
 def _lines_after(head: str, text: io.TextIOWrapper, place: Place) -> Iterator[str]:
     *whole, rest = head.split("\n")
-    yield from whole
+    yield from (f"{line}\n" for line in whole)
     rest += text.readline(MAX_LINE_CHARACTERS)
     if len(rest) >= MAX_LINE_CHARACTERS:
         row = place.row + 1
@@ -143,15 +143,28 @@ def _complete(line: str, source: Iterator[str]) -> str | None:
     parts, size, tried = [line], len(line), 0
     for more in source:
         parts.append(more)
-        size += len(more) + 1
+        size += len(more)
         if size > MAX_LINE_CHARACTERS:
             return None
         if more.lstrip(_SPACE)[:1] in "}]" and size > 2 * tried:
-            tried, joined = size, "\n".join(part.rstrip("\n") for part in parts)
+            tried, joined = size, "".join(parts)
             if _decodes(joined):
-                return joined + "\n"
-    joined = "\n".join(part.rstrip("\n") for part in parts)
+                return joined
+    joined = "".join(parts)
     return joined if _decodes(joined) else None
+
+
+def _reading(source: Iterator[str]) -> Callable[[int], str]:
+    """What is left of the lines, read by characters: at least as many as asked for, or all there are."""
+
+    def read(characters: int) -> str:
+        parts: list[str] = []
+        while characters > 0 and (line := next(source, "")):
+            parts.append(line)
+            characters -= len(line)
+        return "".join(parts)
+
+    return read
 
 
 def _decodes(text: str) -> bool:
@@ -162,14 +175,14 @@ def _decodes(text: str) -> bool:
     return True
 
 
-def _elements(buffer: str, text: io.TextIOWrapper, place: Place, *, array: bool) -> Iterator[Record]:
+def _elements(buffer: str, read: Callable[[int], str], place: Place, *, array: bool) -> Iterator[Record]:
     """The records of an array, or of values one after the other; rows count from 1."""
     decoder, at, ended = json.JSONDecoder(), 0, False
 
     def more() -> bool:
         """Read as much again as is held; False at the end."""
         nonlocal buffer, at, ended
-        piece = text.read(max(_CHUNK, len(buffer) - at))
+        piece = read(max(_CHUNK, len(buffer) - at))
         buffer, at, ended = buffer[at:] + piece, 0, not piece
         return not ended
 

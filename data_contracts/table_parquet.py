@@ -123,8 +123,13 @@ def _class_names(schema: pa.Schema, column: str) -> list[str] | None:
         names = feature["names"] if feature["_type"] == "ClassLabel" else None
     except (KeyError, IndexError, TypeError, ValueError, RecursionError):
         return None
-    fits = isinstance(names, list) and 0 < len(names) <= _MAX_NAMES and all(isinstance(one, str) for one in names)
-    return [one.encode("utf-8", "replace").decode() for one in names] if fits else None
+    if (
+        not isinstance(names, list)
+        or not 0 < len(names) <= _MAX_NAMES
+        or not all(isinstance(one, str) for one in names)
+    ):
+        return None
+    return [one.encode("utf-8", "replace").decode() for one in names]
 
 
 def _means_numbers(values: Sequence[str] | None, names: list[str]) -> bool:

@@ -20,7 +20,7 @@ from typing import IO, Any, Literal
 from data_contracts.errors import SourceError
 from data_contracts.table_batch import Ask, Batch, Place, bad_encoding, with_labels
 from data_contracts.table_csv import read_csv
-from data_contracts.table_encoding import MARK_BYTES, marked
+from data_contracts.table_encoding import MARK_BYTES, kind_of, marked
 from data_contracts.table_json import read_json
 from data_contracts.table_packed import COMPRESSIONS
 from data_contracts.table_parquet import read_parquet
@@ -154,6 +154,8 @@ def _decoded(stream: IO[bytes], place: Place) -> io.TextIOWrapper:
     head = b""
     while len(head) < MARK_BYTES and (piece := stream.read(MARK_BYTES - len(head))):
         head += piece
+    if (kind := kind_of(head)) is not None:
+        raise place.error(f"it is {kind}, and no text", "Give it the ending of what it is, or export the rows as CSV.")
     place.encoding = (mark := marked(head)) or place.encoding
     # newline="\n" for JSON Lines and "" for csv would both keep U+0085 and U+2028 inside their line; "" suits csv.
     whole = io.BufferedReader(_Again(head, stream), 1 << 18)

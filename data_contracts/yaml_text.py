@@ -114,7 +114,7 @@ def plain(value: Any) -> Any:
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with bounds, and with every fault of a value as a YAML error that has its place."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # its own are those of YAML 1.1
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # pyright: ignore  (PyYAML's own are those of YAML 1.1)
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

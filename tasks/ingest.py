@@ -181,7 +181,7 @@ class Tally:
 
     def facts(self) -> dict[str, Any]:
         return {
-            "told": tuple(f"{what} ({rows:,} rows)" for what, rows in sorted(self.told.items())),
+            "told": tuple(f"{what} ({rows:,} row{'s'[: rows != 1]})" for what, rows in sorted(self.told.items())),
             "spelled": tuple(
                 Spelling(written=written, read=read, rows=rows)
                 for (written, read), rows in sorted(self.spelled.items(), key=lambda item: (-item[1], item[0]))

@@ -85,7 +85,9 @@ def sentences(raw: RawCorpus, contract: DataContract, findings: Findings) -> tup
         for one in raw.spelled[:SHOWN_SPELLINGS]
     ]
     if rest := raw.spelled[SHOWN_SPELLINGS:]:
-        told.append(f"{sum(one.rows for one in rest):,} more labels were written in {len(rest):,} other ways.")
+        told.append(
+            f"{sum(one.rows for one in rest):,} labels more were written otherwise than read ({len(rest):,} spellings)."
+        )
     told += [f"{rows:,} rows left out, as the contract selects: {what}." for what, rows in raw.left_out.items()]
     rows = sum(findings.labels.values(), Counter())
     for group in look_alikes(rows)[:SHOWN_SPELLINGS]:
