@@ -99,6 +99,7 @@ _COARSE = {
     "year_name": rf"(?<!\d)(?P<y>\d{{4}}){_GAP}{_NAME}",
 }
 _PATTERNS = {kind: re.compile(text, re.ASCII | re.IGNORECASE) for kind, text in {**_FULL, **_COARSE}.items()}
+_NUMBER = re.compile(r"\d+", re.ASCII)
 # After a date: 0300, 03:00:00, T030000Z, 03-00-00.123+08:00.
 _TIME = re.compile(
     r"(?P<lead>T|[T_\-. ])(?P<h>\d{2})(?P<in>[:.\-_h]?)(?P<m>\d{2})"
@@ -151,9 +152,11 @@ def _tokens(text: str) -> list[_Token]:
     while (found := _first(text, position)) is not None:
         kind, match = found
         token = _read(kind, match)
-        position = match.end("rest") if kind in ("year_month", "six") and match["rest"] else match.end()
-        if token is None:
+        if token is None:  # a mere number; a date may begin right after it
+            number = _NUMBER.match(text, match.start())
+            position = number.end() if number else match.end()
             continue
+        position = token.end
         if token.grain == "day":
             position = _after_time(text, token)
         tokens.append(replace(token, end=position))
@@ -515,7 +518,9 @@ def _without(span: Days, taken: Sequence[Days]) -> Iterator[Days]:
     """The parts of a span that none of the others (in order, apart) hold."""
     first = span.first
     for other in taken:
-        if first < other.first <= span.last:
+        if other.first > span.last:
+            break
+        if first < other.first:
             yield Days(first=first, last=other.first - _ONE)
         first = max(first, other.last + _ONE)
     if first <= span.last:
