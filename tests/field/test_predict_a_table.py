@@ -6,6 +6,9 @@ import csv
 import gzip
 import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +28,8 @@ if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
     from tests.tasks.mlflow_fixtures import World
 
 pytest_plugins = ["tests.tasks.mlflow_fixtures"]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 GOOD, BAD, PLAIN = "great lovely fast", "太差了，不推荐", "parcel arrived monday"
 LABELS = ("negative", "positive", "没有意见")
@@ -270,3 +275,22 @@ def test_a_summary_for_scripts(shop: Shop) -> None:
     done = shop.predict("--input", table, "--output", shop.folder / "out.csv", "--json")
     told: dict[str, Any] = json.loads(done.stdout)
     assert (told["rows"], told["refused"], told["model"]) == (4, 2, f"models:/{shop.name}/1")
+
+
+def test_predict_loads_what_the_model_needs_and_no_more(shop: Shop, world: World) -> None:
+    """What trains and what orchestrates costs seconds to load, and the code that answers is the version's own."""
+    code = (
+        "import sys\nfrom flows.cli import main\n"
+        f"try:\n    main(['predict', '--model', {shop.name!r}, '--json', {GOOD!r}])\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'prefect', 'pytorch_lightning', 'matplotlib', 'great_expectations'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "print(sys.modules['lightning_modules.bundle'].__file__, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, timeout=300,
+        env={**os.environ, "NOISEFOLD_HOME": str(world.settings.home)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["label"] == "positive"
+    assert not Path(done.stderr.split()[-1]).is_relative_to(REPOSITORY)
