@@ -174,7 +174,13 @@ class TrainingConfig(Section):
     """How the weights are found. Starting values: AdamW, 5 % warm-up, linear decay, clip 1.0."""
 
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of initial weights, batch order and noise.")
-    max_epochs: int = Field(6, ge=1, le=10_000, description="Passes over the train split.")
+    max_epochs: int = Field(
+        8,
+        ge=1,
+        le=10_000,
+        description="Passes over the train split. Six ended before some seeds had learnt the bundled sample (93.7 to "
+        "95.0 points of accuracy over seeds and last bits); eight have 94.7 to 94.9.",
+    )
     batch_size: int = Field(64, ge=1, le=65_536, description="Windows per batch.")
     accumulate_grad_batches: int = Field(1, ge=1, le=4096, description="Batches per optimizer step.")
     learning_rate: float = Field(5e-3, gt=0, le=10, description="Peak learning rate of AdamW.")
