@@ -284,6 +284,7 @@ _COMMENTS = {
     "splits": "Shares of the splits that the source does not give; fewest rows that each split must keep.",
     "duplicates": "A text that stood before in the same split. keep: count only.",
     "leakage": "A train or valid text that also stands in a later split; the earlier row goes.",
+    "window": "For dated files and a window in the recipe: days without a file, days since the newest; null: no limit.",
     "max_quarantine_share": "Above this share of refused rows the run stops.",
 }
 
