@@ -174,7 +174,7 @@ def unzipped(stream: IO[bytes], name: str, knows: Callable[[str], bool]) -> Iter
 
 
 def _only_member(members: Sequence[zipfile.ZipInfo], name: str, knows: Callable[[str], bool]) -> zipfile.ZipInfo:
-    files = [one for one in members if not one.is_dir() and not _hidden(one.filename)]
+    files = [one for one in members if one.filename and not one.is_dir() and not _hidden(one.filename)]
     data = [one for one in files if knows(one.filename)] or files
     if len(data) != 1:
         there = ", ".join(one.filename[:100] for one in data[:5]) + (" …" if len(data) > 5 else "")

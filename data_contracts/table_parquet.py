@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ from data_contracts.table_batch import (
     FREE_EXPANSION,
     MAX_CELL_CHARACTERS,
     MAX_EXPANSION,
+    SEVERAL_LABELS,
     UNNAMED_CLASS,
     Ask,
     Batch,
@@ -26,11 +28,15 @@ from data_contracts.table_batch import (
     bad_encoding,
     check_columns,
     json_text,
+    merged,
     numbers,
     plain_text,
 )
 
 _MAX_NAMES = 1 << 20  # label names of one column
+_NAMES = "label names are taken from the file's own metadata"
+_NUMBERS = "the labels are class numbers, as the contract names them, and not the names in the file's metadata"
+_NO_LABEL = "the class -1, by which Hugging Face's data sets mean no label, is a missing label"
 
 
 def read_parquet(stream: IO[bytes], place: Place, ask: Ask) -> Iterator[Batch]:
@@ -45,7 +51,8 @@ def read_parquet(stream: IO[bytes], place: Place, ask: Ask) -> Iterator[Batch]:
         names = {name: found for name in wanted if (found := _class_names(schema, name)) is not None}
         _check_expansion(_stated_bytes(metadata), size, place)
         text_bytes = 0
-        with pq.ParquetFile(stream, metadata=metadata) as file:
+        lists = _paths(metadata, [name for name in wanted if _is_list(schema.field(name).type)])
+        with pq.ParquetFile(stream, metadata=metadata, read_dictionary=lists) as file:
             for group in range(metadata.num_row_groups):
                 fitting = _batch_rows(stream, metadata, group, wanted, schema, ask.batch_rows, place)
                 for batch in file.iter_batches(batch_size=fitting, row_groups=[group], columns=wanted):
@@ -74,8 +81,6 @@ def _wanted(schema: pa.Schema, place: Place, ask: Ask) -> tuple[list[str], tuple
     if ask.columns is None:
         check_columns(place.file, schema.names, ask.roles)
         shown = [name for name in wanted if name in ask.roles or _shows_text(schema.field(name).type)]
-        ints = [name for name in shown if _is_list(schema.field(name).type) and not _of_text(schema.field(name).type)]
-        shown = [name for name in shown if name not in ints or name in ask.roles or _class_names(schema, name)]
         left_out = tuple(name for name in wanted if name not in shown)
     else:
         there = [name for name in ask.optional if name in schema.names and _shows_text(schema.field(name).type)]
@@ -89,22 +94,38 @@ def _batch(batch: pa.RecordBatch, rows: range, names: dict[str, list[str]], ask:
     columns: dict[str, pa.Array] = {}
     faults, told = None, Counter()
     for name in batch.schema.names:
-        column = batch.column(name)
+        column, several = batch.column(name), None
+        if _is_list(column.type):
+            column, several = _unpacked(column)
         if name in names and name == ask.label and _means_numbers(ask.label_values, names[name]):
-            told[
-                "the labels are class numbers, as the contract names them, and not the names in the file's metadata"
-            ] += len(column)
+            told[_NUMBERS] += len(column)
         elif name in names:
             column, outside, unlabelled = _named(column, names[name])
             if name == ask.label:
                 faults = outside
-                told["label names are taken from the file's own metadata"] += len(column)
-            if name == ask.label and unlabelled:
-                told["the class -1, by which Hugging Face's data sets mean no label, is a missing label"] += unlabelled
-        if _is_list(column.type) and ask.columns is None and name != ask.label:
-            column = pa.array([cell[0] if cell and len(cell) == 1 else None for cell in column.to_pylist()])
+                told[_NAMES] += len(column)
+                told += Counter({_NO_LABEL: unlabelled})
         columns[name] = _arrow_text(column, rows, place)
+        if several is not None:
+            columns[name] = pc.coalesce(several, columns[name])
+            faults = merged(pc.if_else(pc.is_valid(several), SEVERAL_LABELS, None).cast(pa.string()), faults)
     return Batch(columns, numbers(rows), faults=faults, told=told)
+
+
+def _unpacked(column: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+    """The one value of each list, and the beginnings of the lists that hold several, as text."""
+    first = pc.list_slice(column, 0, 1)
+    places = np.full(len(column), -1)
+    places[pc.list_parent_indices(first).to_numpy()] = np.arange(pc.sum(pc.list_value_length(first)).as_py() or 0)
+    values = pc.list_flatten(first).take(pa.array(places, mask=places < 0))
+    several = pc.fill_null(pc.greater(pc.list_value_length(column), 1), False)
+    if not pc.any(several).as_py():
+        return values, None
+    at = np.flatnonzero(several.to_numpy(zero_copy_only=False))
+    shown: list[str | None] = [None] * len(column)
+    for place, cells in zip(at.tolist(), pc.list_slice(column.take(pa.array(at)), 0, 9).to_pylist(), strict=True):
+        shown[place] = json_text([cell[:100] if isinstance(cell, str) else cell for cell in cells])
+    return values, pa.array(shown, pa.string())
 
 
 # --- label names in the metadata --------------------------------------------------------------------------------------
@@ -139,8 +160,6 @@ def _means_numbers(values: Sequence[str] | None, names: list[str]) -> bool:
 
 def _named(column: pa.Array, names: list[str]) -> tuple[pa.Array, pa.Array | None, int]:
     """Class numbers as names, the faults of numbers without a name, and how many are -1, which means no label."""
-    if _is_list(column.type):
-        return _named_lists(column.to_pylist(), names)
     number = column.cast(pa.int64(), safe=False)
     unlabelled = pc.equal(number, -1)
     named = pc.and_(pc.greater_equal(number, 0), pc.less(number, len(names)))
@@ -149,13 +168,6 @@ def _named(column: pa.Array, names: list[str]) -> tuple[pa.Array, pa.Array | Non
     texts = pc.if_else(outside, number.cast(pa.string()), texts)
     faults = pc.if_else(outside, UNNAMED_CLASS, None).cast(pa.string()) if pc.any(outside).as_py() else None
     return texts, faults, pc.sum(pc.fill_null(unlabelled, False).cast(pa.int64())).as_py() or 0
-
-
-def _named_lists(cells: list[list[int | None] | None], names: list[str]) -> tuple[pa.Array, pa.Array | None, int]:
-    known = dict(enumerate(names))
-    texts = [json_text([known.get(one, one) for one in cell]) if cell else None for cell in cells]  # type: ignore[arg-type]
-    outside = [UNNAMED_CLASS if cell and not set(cell) <= known.keys() else None for cell in cells]
-    return pa.array(texts, pa.string()), pa.array(outside, pa.string()) if any(outside) else None, 0
 
 
 def _stated_bytes(metadata: pq.FileMetaData) -> int:
@@ -188,11 +200,13 @@ def _batch_rows(
 
     The first row alone, with its dictionary left as it is, shows how long the longest such text is.
     """
-    texts = [name for name in wanted if _is_text(schema.field(name).type)]
+    kinds = {name: schema.field(name).type for name in wanted}
+    texts = [name for name, kind in kinds.items() if _is_text(kind) or (_is_list(kind) and _is_text(kind.value_type))]
     longest = 1
-    with pq.ParquetFile(stream, metadata=metadata, read_dictionary=texts) as file:
+    with pq.ParquetFile(stream, metadata=metadata, read_dictionary=_paths(metadata, texts)) as file:
         for batch in file.iter_batches(batch_size=1, row_groups=[group], columns=texts):
             for column in batch.columns:
+                column = column.values if _is_list(column.type) else column
                 values = column.dictionary if pa.types.is_dictionary(column.type) else column
                 if _is_text(values.type) and not pa.types.is_null(values.type):
                     longest = max(longest, pc.max(pc.binary_length(values)).as_py() or 0)
@@ -202,6 +216,12 @@ def _batch_rows(
     return max(1, min(most, 4 * BATCH_CHARACTERS // longest))
 
 
+def _paths(metadata: pq.FileMetaData, columns: Sequence[str]) -> list[str]:
+    """What the leaves of columns are called in the file: a list's values are "label.list.element"."""
+    paths = [metadata.schema.column(at).path for at in range(len(metadata.schema))]
+    return [path for path in paths if path.partition(".")[0] in columns or path in columns]
+
+
 def _damaged_parquet(place: Place, error: Exception) -> SourceError:
     what = "not a Parquet file, or a damaged one" if not place.row else f"damaged after row {place.row}"
     detail = (str(error).splitlines() or [type(error).__name__])[0][:300].rstrip(".")
@@ -209,7 +229,8 @@ def _damaged_parquet(place: Place, error: Exception) -> SourceError:
 
 
 def _check_type(kind: pa.DataType, column: str, must_be_text: bool, may_be_list: bool, place: Place) -> None:
-    if _is_text(kind) or (_shows_text(kind) and not must_be_text and (may_be_list or not _is_list(kind))):
+    of_labels = may_be_list and _is_list(kind) and (_is_text(kind.value_type) or pa.types.is_integer(kind.value_type))
+    if _is_text(kind) or of_labels or (_shows_text(kind) and not must_be_text):
         return
     expected = "text" if must_be_text else "text, numbers or booleans"
     what = f"column {column!r} is of type {kind}, expected {expected}"
@@ -221,17 +242,11 @@ def _is_list(kind: pa.DataType) -> bool:
     return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
 
 
-def _of_text(kind: pa.DataType) -> bool:
-    return _is_list(kind) and _is_text(kind.value_type)
-
-
 def _shows_text(kind: pa.DataType) -> bool:
-    """Whether a text can show a cell of this type: text, a number, a boolean, a time, or a list of texts or classes."""
+    """Whether a text can show a cell of this type: text, a number, a boolean, a time."""
     types = pa.types
     if types.is_dictionary(kind):
         kind = kind.value_type
-    if _is_list(kind):
-        return _is_text(kind.value_type) or types.is_integer(kind.value_type)
     return _is_text(kind) or types.is_boolean(kind) or types.is_primitive(kind) or types.is_decimal(kind)
 
 
@@ -246,9 +261,6 @@ def _arrow_text(array: pa.Array, rows: range, place: Place) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     kind = array.type
-    if _is_list(kind):
-        cells = [json_text(cell) if cell else None for cell in array.to_pylist()]
-        array, kind = pa.array(cells, pa.string()), pa.string()
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return pa.array([None if v is None else plain_text(v) for v in array.to_pylist()], pa.string())
     array = array.cast(pa.string())

@@ -162,13 +162,11 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
         """As PyYAML's, with the keys as they are written: `{1: …}` and `{yes: …}` name "1" and "yes"."""
-        for key, _ in node.value:
-            if (
-                isinstance(key, ScalarNode)
-                and key.tag.startswith("tag:yaml.org,2002:")
-                and not key.tag.endswith(":merge")
-            ):
-                key.tag = "tag:yaml.org,2002:str"
+        if isinstance(node, MappingNode):
+            self.flatten_mapping(node)  # what is merged into it has keys, too
+            for key, _ in node.value:
+                if isinstance(key, ScalarNode) and key.tag.startswith("tag:yaml.org,2002:"):
+                    key.tag = "tag:yaml.org,2002:str"
         return super().construct_mapping(node, deep)
 
 

@@ -17,7 +17,7 @@ from data_contracts.comparison import load_comparison
 from data_contracts.contract import DataContract, parse_contract
 from data_contracts.errors import RecipeError
 from data_contracts.recipe import Recipe, merge, parse_recipe, parse_set
-from data_contracts.yaml_text import parse_yaml
+from data_contracts.yaml_text import WrittenBool, WrittenFloat, WrittenInt, parse_yaml
 from tests.fuzz.tables import Written
 from tests.fuzz.target import Target, joined, refused
 
@@ -210,6 +210,8 @@ YAML = [
     b"a: &a [1, 2]\nb: *a\nc: {<<: {d: 1}, e: null}\nf: |\n  text\n  more\ng: >-\n  folded\n",
     b'{"name": "a", "contract": {"name": "x"}, "model": {"encoder": {"kind": "tanh"}}}',
     "name: 'it''s'\ndescription: \"好 \\u00e9 \\x41\"\n? [a, b]\n: 1\nwhen: 2026-01-01 10:00:00\n".encode(),
+    b"name: 010\nlabels: {values: [yes, on, 010, 1.10, 1e3, true, ~, 12:30]}\ncolumns: {text: 1, label: no}\n"
+    b"select: {answer: accept}\nconflicts: {keep: none}\n",
     b"---\na: !!str 5\nb: !!binary aGVsbG8=\nc: !!set {a, b}\nd: !!omap [a: 1]\ne: 0x1F\nf: 1_000\ng: 190:20:30\n...\n",
 ]
 YAML_WORDS = joined(
@@ -220,7 +222,7 @@ YAML_WORDS = joined(
      "9" * 400, "[" * 60, "{a: " * 50],
     b"\xff", b"\xc3",
 )  # fmt: skip
-PLAIN = (str, int, float, bool, type(None), bytes, date, datetime)
+PLAIN = (str, int, float, bool, type(None), bytes, date, datetime, WrittenInt, WrittenFloat, WrittenBool)
 
 
 def yaml(data: bytes) -> bool:

@@ -1,10 +1,13 @@
-"""Rows from outside: CSV, JSON Lines, Parquet, plain and compressed; word vectors; another program's predictions."""
+"""Rows from outside: CSV, JSON, Parquet, plain and compressed; word vectors; another program's predictions."""
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
+import zipfile
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -18,8 +21,8 @@ import zstandard
 from data_contracts.contract import parse_contract
 from data_contracts.errors import SourceError, TrainingError
 from data_contracts.infer import infer_contract, to_yaml
-from data_contracts.table_packed import decompressed
-from data_contracts.tables import read_batches
+from data_contracts.table_packed import decompressed, unzipped
+from data_contracts.tables import name_parts, read_batches
 from data_contracts.yaml_text import parse_yaml
 from lightning_modules.embeddings import load_vectors
 from tests.fuzz.target import Target, joined, refused
@@ -34,6 +37,9 @@ CSV = [
     "text,label\n好,yes\n".encode("gb18030"),
     b"label,text\n" + b"".join(b"%d,some text number %d\n" % (i % 3, i) for i in range(60)),
     b"text\n\n\nonly one column\n",
+    b"text;label\r\na good one;yes\r\nbad;no\r\n",
+    b"text\tlabel\na good one\tyes\nbad\t1.0\n",
+    b"\xef\xbb\xbfsep=|\ntext|label\na|['yes']\nb|{\"choices\": [\"x\", \"y\"]}\n",
 ]  # fmt: skip
 JSONL = [
     b'{"text": "a good one", "label": "yes"}\n{"text": "bad", "label": "no"}\n',
@@ -41,6 +47,10 @@ JSONL = [
     '{"text": "好\\ud83d\\ude00 \\ud83d", "label": "yes", "id": 1e400}\n'.encode(),
     b'{"text": "x", "label": NaN}\r\n{"text": "y", "label": -0.0}\r\n',
     b"".join(b'{"text": "number %d", "label": %d}\n' % (i, i % 3) for i in range(60)),
+    b'[{"text": "a", "label": ["yes"]}, {"text": 5, "label": ["yes", "no"]},\n {"text": null, "label": {"x": 1}}]',
+    b'{\n  "text": "a",\n  "label": "yes"\n}\n{\n  "text": "b",\n  "label": {"choices": ["no"]}\n}\n',
+    b'{"text": {"0": "a", "1": "b"}, "label": {"0": "yes", "1": "no"}}',
+    b'[{"id": 1, "data": {"text": "a"}, "annotations": [{"result": []}]}]',
 ]
 BROKEN = (b"\xff\xfe", b"\xfe\xff\x00", b"\x80", b"\xe5\xa5")
 CSV_WORDS = joined(
@@ -58,19 +68,24 @@ ENCODINGS = (*["utf-8"] * 15, "utf-16", "gb18030", "latin-1", "utf-8-sig", "utf-
 
 def read(data: bytes, kind: Any, compression: str | None = None) -> bool:
     """How the file is read follows from its bytes, so that a case is one byte string."""
-    encoding = ENCODINGS[len(data) % len(ENCODINGS)] if kind != "parquet" else "utf-8"
-    columns = (None, ["text", "label"])[len(data) % 2]
     name = "a/b.csv"
     try:
-        stream = decompressed(io.BytesIO(data), compression, name)
-        rows = list(
-            read_batches(
-                stream, name, format=kind, columns=columns, text="text" if columns else None,
-                encoding=encoding, batch_rows=1 + len(data) % 7,
-            )
-        )  # fmt: skip
+        return _rows_hold(decompressed(io.BytesIO(data), compression, name), data, kind, name)
     except SourceError as error:
         return refused(error)
+
+
+def _rows_hold(stream: Any, data: bytes, kind: Any, name: str) -> bool:
+    encoding = ENCODINGS[len(data) % len(ENCODINGS)] if kind != "parquet" else "utf-8"
+    columns = (None, ["text", "label"])[len(data) % 2]
+    roles = {"text": "text", "label": "label"} if columns else {}
+    rows = list(
+        read_batches(
+            stream, name, format=kind, columns=columns, **roles, encoding=encoding, batch_rows=1 + len(data) % 7,
+            separator=(None, None, ";")[len(data) % 3], optional=("answer",),
+            label_values=(None, ("0", "1"))[len(data) % 2],
+        )
+    )  # fmt: skip
     last = 0
     for batch in rows:
         numbers = batch.rows.to_pylist()
@@ -79,7 +94,36 @@ def read(data: bytes, kind: Any, compression: str | None = None) -> bool:
         for column in batch.columns.values():
             assert column.type == pa.string() and len(column) == len(numbers)
             column.validate(full=True)  # UTF-8 throughout
+        assert batch.faults is None or (batch.faults.type == pa.string() and len(batch.faults) == len(numbers))
     return True
+
+
+def zipped(data: bytes) -> bool:
+    try:
+        with unzipped(io.BytesIO(data), "a.zip", lambda inner: name_parts(inner)[0] is not None) as (_, stream):
+            return _rows_hold(stream, data, "csv", "a.zip")
+    except SourceError as error:
+        return refused(error)
+
+
+def _zips() -> list[bytes]:
+    seeds = []
+    for files, method in (
+        ({"mails.csv": CSV[0]}, zipfile.ZIP_DEFLATED),
+        ({"mails.csv": CSV[1] * 40, "__MACOSX/._mails.csv": b"x", "README.md": b"hello"}, zipfile.ZIP_DEFLATED),
+        ({"a.csv": CSV[0], "b.csv": CSV[0]}, zipfile.ZIP_STORED),
+        ({"a.csv": CSV[0]}, zipfile.ZIP_LZMA),
+        ({}, zipfile.ZIP_STORED),
+    ):
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w", method) as archive:
+            for name, content in files.items():
+                archive.writestr(zipfile.ZipInfo(name), content, method)
+        seeds.append(stream.getvalue())
+    return seeds
+
+
+ZIP_WORDS = (b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07", b"\xff\xff\xff\xff", b"\0" * 9)
 
 
 def parquet(table: pa.Table, **options: Any) -> bytes:
@@ -91,6 +135,8 @@ def parquet(table: pa.Table, **options: Any) -> bytes:
 def _parquet_seeds() -> list[bytes]:
     texts, labels = (list(column) for column in zip(*ROWS, strict=True))
     plain = pa.table({"text": texts, "label": labels})
+    classes = {"info": {"features": {"label": {"names": ["yes", "no"], "_type": "ClassLabel"}}}}
+    named = pa.table({"text": ["a", "b", "c", "d"], "label": [0, 1, -1, 7]})
     numbers = pa.table({"text": ["a", None, "c"], "label": [1, 2, None], "more": [0.5, float("nan"), None]})
     others = pa.table(
         {
@@ -114,6 +160,7 @@ def _parquet_seeds() -> list[bytes]:
         parquet(others.select(["text", "label"]), use_dictionary=["label"]),
         parquet(others, compression="none", column_encoding={"text": "DELTA_BYTE_ARRAY"}, use_dictionary=False),
         parquet(plain.replace_schema_metadata({"noisefold": "x" * 40})),
+        parquet(named.replace_schema_metadata({"huggingface": json.dumps(classes)}), compression="none"),
     ]
 
 
@@ -121,17 +168,37 @@ PARQUET_WORDS = (b"PAR1", b"PARE", b"\x15\x00", b"\x19\x2c", b"\x00" * 8, b"\xff
 
 
 def compressed(data: bytes) -> bool:
-    return read(data, "csv", "zstd" if data[:2] == b"(\xb5" or len(data) % 3 == 0 else "gzip")
+    by_mark = {b"(\xb5": "zstd", b"BZ": "bzip2", b"\xfd7": "xz", b"\x1f\x8b": "gzip"}
+    return read(data, "csv", by_mark.get(data[:2], ("zstd", "gzip", "bzip2", "xz")[len(data) % 4]))
 
 
 def _compressed_seeds() -> list[bytes]:
     seeds = [gzip.compress(data, mtime=0) for data in CSV[:4]] + [zstandard.compress(data) for data in CSV[:4]]
     many = b"text,label\n" + b"the same text,yes\n" * 3000
     frames = zstandard.compress(CSV[0]) + zstandard.compress(b"more,no\n")
-    return [*seeds, gzip.compress(many, mtime=0), zstandard.compress(many), frames, gzip.compress(CSV[0]) * 2]
+    others = [pack(data) for pack in (bz2.compress, lzma.compress) for data in (CSV[0], CSV[1] * 30, CSV[0] + CSV[2])]
+    return [
+        *seeds,
+        *others,
+        bz2.compress(CSV[0]) * 2,
+        lzma.compress(CSV[0]) + bytes(4) + lzma.compress(b"x,y\n"),
+        gzip.compress(many, mtime=0),
+        zstandard.compress(many),
+        frames,
+        gzip.compress(CSV[0]) * 2,
+    ]
 
 
-COMPRESSED_WORDS = (b"\x1f\x8b\x08\x00", b"(\xb5/\xfd", b"\x50\x2a\x4d\x18", b"\0" * 9, b"\xff" * 9, b"\x03\x00")
+COMPRESSED_WORDS = (
+    b"\x1f\x8b\x08\x00",
+    b"(\xb5/\xfd",
+    b"\x50\x2a\x4d\x18",
+    b"\0" * 9,
+    b"\xff" * 9,
+    b"\x03\x00",
+    b"BZh9",
+    b"\xfd7zXZ\0",
+)
 
 
 def files(folder: Path) -> list[Target]:
@@ -202,11 +269,12 @@ def _predictions() -> list[bytes]:
 
 TABLES = [
     Target("csv", "CSV in nine encodings", 22, lambda data: read(data, "csv"), seeds=CSV, tokens=CSV_WORDS),
-    Target("jsonl", "JSON Lines", 20, lambda data: read(data, "jsonl"), seeds=JSONL, tokens=JSON_WORDS),
+    Target("jsonl", "JSON Lines and arrays", 20, lambda data: read(data, "jsonl"), seeds=JSONL, tokens=JSON_WORDS),
     Target(
         "parquet", "Parquet", 18, lambda data: read(data, "parquet"), seeds=_parquet_seeds(), tokens=PARQUET_WORDS
     ),
     Target(
-        "compressed", "gzip and zstd", 4, compressed, seeds=_compressed_seeds(), tokens=COMPRESSED_WORDS,
+        "compressed", "gzip, zstd, bzip2 and xz", 4, compressed, seeds=_compressed_seeds(), tokens=COMPRESSED_WORDS,
     ),
+    Target("zip", "one file in a zip", 2, zipped, seeds=_zips(), tokens=ZIP_WORDS),
 ]  # fmt: skip
