@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from lightning_modules.batching import cut
 
-PART_BYTES = 1 << 25  # of a part before compression
-BATCH_BYTES = 1 << 24  # of the rows that a stage holds at a time
+PART_BYTES = 1 << 24  # of a part before compression
+BATCH_BYTES = 1 << 23  # of the rows that a stage holds at a time
 
 
 class PartWriter:
