@@ -23,6 +23,7 @@ class Artifact(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     stage: ClassVar[str]
+    counted: ClassVar[tuple[str, str]] = ("rows", "rows")  # what rows_in and rows_out count, where a person reads them
 
     key: str = Field(description="Digest of (input digests, recipe section, stage version).")
     uri: str = Field(description="Folder of the files, a URL or a path.")
@@ -78,15 +79,13 @@ class ValidatedCorpus(Artifact):
     splits: dict[str, int]
     quarantined: dict[str, int] = Field(description="Rows per first reason; sums to rows_in - rows_out.")
     label_rows: dict[str, dict[str, int]] = Field({}, description="Kept rows per split and label.")
-    told: tuple[str, ...] = Field(
-        (), description="Sentences that a person should read: of spellings, ids, rows left out."
-    )
 
 
 class TokenDataset(Artifact):
     """`train|valid|test.parquet` (id, window, input_ids, length, label), `tokenizer.json`, `train_texts.npy`."""
 
     stage: ClassVar[str] = "tokenize"
+    counted: ClassVar[tuple[str, str]] = ("rows", "windows")
     labels: tuple[str, ...]
     splits: dict[str, int] = Field(description="Documents per split.")
     windows: dict[str, int] = Field(description="Token rows per split.")
@@ -109,6 +108,7 @@ class Lessons(Artifact):
     """
 
     stage: ClassVar[str] = "teach"
+    counted: ClassVar[tuple[str, str]] = ("rows", "texts")
     labels: tuple[str, ...] = Field(description="The class of each place in log_proba.")
     teacher: str = Field(description="Content digest of the teacher's bundle.")
     agreement: float = Field(description="Share of the train rows that the teacher labels as they are.")
@@ -120,11 +120,12 @@ class TrainedModel(Artifact):
     """`bundle/` (see lightning_modules.bundle), `metrics.jsonl`, `history.json`."""
 
     stage: ClassVar[str] = "train"
+    counted: ClassVar[tuple[str, str]] = ("windows", "windows")
     run_id: str = Field(description="MLflow run that trained it.")
     best_epoch: int
     epochs: int
     steps: int
-    best_macro_f1: float = Field(description="On the valid split.")
+    best_macro_f1: float = Field(description="On the valid split, over its documents.")
     parameters: int = Field(description="After folding.")
     warm_started_from: str | None = None
     taught_by: str | None = Field(None, description="Content digest of the teacher's bundle.")
@@ -142,9 +143,16 @@ class EvaluationReport(Artifact):
     """`predictions.parquet` (test), `report.json`, tables and plots."""
 
     stage: ClassVar[str] = "evaluate"
-    metrics: dict[str, Interval] = Field(description="test/<name> at temperature 1, or as registered.")
-    temperature: float = Field(description="Fitted on valid; applied only where the recipe says so.")
+    metrics: dict[str, Interval] = Field(
+        description="test/<name> at temperature 1, or as registered. A class without a test row has no test/f1/<label>."
+    )
+    temperature: float = Field(description="Fitted on valid; applied only where the recipe says so. 1: see the next.")
+    temperature_why_not: str | None = Field(None, description="Why none could be fitted, as half a sentence.")
     temperature_applied: bool
+    without_rows: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="Per split, the labels that have no row there; a split that has all is absent.",
+    )
 
 
 class Measurement(Artifact):
@@ -171,12 +179,14 @@ class Check(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     what: str
-    value: float
+    value: float | None = Field(description="null: nothing is known of it, so it does not hold.")
     kind: Literal["floor", "ceiling"]
     bound: float
     passed: bool
 
     def sentence(self) -> str:
+        if self.value is None:
+            return f"{self.what} is unknown, so the {self.kind} of {self.bound:g} is not shown to hold."
         how = {
             ("floor", True): "meets",
             ("floor", False): "is below",
@@ -199,6 +209,9 @@ class PromotionDecision(BaseModel):
     rows_compared: int = 0
     rows_left_out: int = 0
     difference: Interval | None = Field(None, description="Challenger's macro-F1 minus the champion's.")
+    over_majority: Interval | None = Field(
+        None, description="A first champion's macro-F1 minus that of always answering the commonest train label."
+    )
     accuracy_difference: float | None = Field(None, description="Challenger's accuracy minus the champion's.")
     mcnemar_p: float | None = Field(None, description="McNemar's exact test of equal accuracy (1947), two-sided.")
     checks: tuple[Check, ...] = ()

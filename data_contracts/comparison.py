@@ -264,6 +264,9 @@ class Compared(Section):
     command: str
     corpus: str | None = Field(None, description="Content digest of the validated rows; null before they are read.")
     test_rows: int
+    unmeasured: tuple[str, ...] | None = Field(
+        None, description="Labels without a test row, of which no figure says anything; null: none."
+    )
     baseline: str
     confidence: float
     bootstrap_samples: int
@@ -314,6 +317,7 @@ class Compared(Section):
             update={
                 "corpus": before.corpus,
                 "test_rows": before.test_rows,
+                "unmeasured": before.unmeasured,
                 "rows": tuple(kept.get(row.variant, row) for row in self.rows),
                 "cells": (
                     *(

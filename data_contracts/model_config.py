@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -107,14 +107,6 @@ class WideFeatures(Section):
         description="AdamW's epsilon for the table. At 1e-8 a rare n-gram moves as far in a step as a frequent one; at "
         "1e-4, about the size of their gradients, it moves less, and the table wants a larger learning_rate.",
     )
-
-    def keyed(self) -> dict[str, Any]:
-        """This section for a cache key: without what came later and has its default, so earlier trainings stand."""
-        later = {"share", "learning_rate", "epsilon"}
-        fields = type(self).model_fields
-        return self.model_dump(
-            mode="json", exclude={name for name in later if getattr(self, name) == fields[name].default}
-        )
 
 
 # --- reparameterizations ----------------------------------------------------------------------------------------------
@@ -306,14 +298,14 @@ class ModelConfig(Section):
         if isinstance(encoder, PretrainedEncoder):
             if isinstance(self.reparameterization, Sparse):
                 raise ValueError("sparse is for models from scratch: a pretrained encoder keeps the sizes it has")
-            for name in ("embedding_bias", "embedding_vectors"):
-                if getattr(self, name):
-                    raise ValueError(f"{name} is for models from scratch: a pretrained encoder has its own embedding")
+            idle = {name for name in ("embedding_bias", "embedding_vectors") if getattr(self, name)}
+            idle |= self.stated() & {"embedding_dim", "embedding_std"}
+            if idle:
+                which = f"{', '.join(sorted(idle))} {'is' if len(idle) == 1 else 'are'}"
+                raise ValueError(
+                    f"{which} for models from scratch: a pretrained encoder has its own embedding. "
+                    "Leave out what is named here, or choose an encoder without a path"
+                )
             if self.ngrams:
                 raise ValueError("ngrams is for models from scratch: beside a pretrained encoder, n-grams go in wide")
         return self
-
-    def keyed(self) -> dict[str, Any]:
-        """This section for a cache key: without what came later and is off, so that what was trained before stands."""
-        section = self.model_dump(mode="json")
-        return {**section, "wide": self.wide.keyed()} if self.wide else section

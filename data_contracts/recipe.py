@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, fi
 from data_contracts.contract import DataContract, Split, load_contract
 from data_contracts.errors import RecipeError
 from data_contracts.model_config import LowRank, ModelConfig, PretrainedEncoder
-from data_contracts.section import Section, kind_is, text_fault, texts_in, unwritable
+from data_contracts.section import UNKEYED, Section, kind_is, text_fault, texts_in, unwritable
 from data_contracts.urls import HOW, credential_in, misplaced_variable, redacted
 from data_contracts.yaml_text import parse_yaml, read_yaml
 
@@ -197,9 +197,11 @@ class TrainingConfig(Section):
         "keeps another epoch, with better probabilities and fewer right labels.",
     )
     patience: int = Field(3, ge=1, description="Epochs in which the monitored metric gets no better before it stops.")
-    class_weights: Literal["none", "balanced"] = Field("none", description="balanced: n / (classes * n_class).")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: n / (classes * n_class), counted in windows, of which the loss is a mean."
+    )
     warm_start: Literal["never", "champion"] = Field("never", description="champion: start from its weights.")
-    checkpoint_every_steps: int = Field(
+    checkpoint_every_steps: Annotated[int, UNKEYED] = Field(
         100,
         ge=1,
         description="Steps between two resume checkpoints; more for one over 16 MiB, so that saving within an epoch "
@@ -217,10 +219,6 @@ class TrainingConfig(Section):
         "times faster on two idle cores, and several times slower where other work holds them.",
     )
 
-    def keyed(self) -> dict[str, Any]:
-        """This section for a cache key: without what came later and is off, so that what was trained before stands."""
-        return self.model_dump(mode="json", exclude={"monitor"} if self.monitor is None else set())
-
 
 class TeacherConfig(Section):
     """A registered model to learn from: its probabilities stand beside the labels of the train rows, and alone on texts
@@ -233,6 +231,12 @@ class TeacherConfig(Section):
         0.5, gt=0, le=1, description="Weight of its probabilities on the train rows; the labels have the rest."
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the texts that are made up; training.seed leaves them.")
+
+    @model_validator(mode="after")
+    def _nothing_is_idle(self) -> TeacherConfig:
+        if not self.variants and "seed" in self.stated():
+            raise ValueError("seed is of the texts that are made up, and variants is 0: leave one of the two out")
+        return self
 
 
 class EvaluationConfig(Section):
@@ -253,8 +257,16 @@ class RegistryConfig(Section):
 
 
 class PromotionConfig(Section):
-    """When a challenger becomes champion: the lower bound of (its macro-F1 - the champion's) is above -margin."""
+    """When a challenger becomes champion: the lower bound of (its macro-F1 - the champion's) is above -margin.
 
+    A first champion is compared with a constant answer, see beat_majority.
+    """
+
+    beat_majority: bool = Field(
+        True,
+        description="A first champion has to do better than always answering the commonest label of the train split: "
+        "the lower bound of (its macro-F1 - that of the constant answer) is above 0. false: the floors alone decide.",
+    )
     margin: float = Field(0.01, ge=0, le=1, description="Loss of macro-F1 that is still accepted.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the paired interval (two-sided).")
     bootstrap_samples: int = Field(2000, ge=50, le=100_000, description="Paired resamples of the test rows.")
@@ -276,6 +288,23 @@ class PromotionConfig(Section):
         gt=0,
         description="Ceiling of the CPU time per text in the process that serves test rows.",
     )
+
+    @model_validator(mode="after")
+    def _nothing_is_idle(self) -> PromotionConfig:
+        idle = sorted(self.stated() & {"slices", "min_slice_rows"})
+        if idle and not self.min_slice_accuracy:
+            raise ValueError(
+                f"{' and '.join(idle)}: for min_slice_accuracy to look at, and there is no such floor. "
+                "Set it, or leave out what is named here"
+            )
+        if self.min_slice_accuracy and not self.slices:
+            raise ValueError("min_slice_accuracy is a floor on slices, and slices is empty: name some, or leave it out")
+        return self
+
+    def bounds(self) -> dict[str, float]:
+        """The floors and ceilings that are set, by field."""
+        names = [name for name in type(self).model_fields if name.startswith(("min_", "max_"))]
+        return {name: value for name in names if name != "min_slice_rows" and (value := getattr(self, name))}
 
 
 class ExecutionConfig(Section):
@@ -333,7 +362,7 @@ class Recipe(Section):
     evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig())
     registry: RegistryConfig = Field(default_factory=lambda: RegistryConfig())
     promotion: PromotionConfig = Field(default_factory=lambda: PromotionConfig())
-    execution: ExecutionConfig = Field(default_factory=lambda: ExecutionConfig())
+    execution: Annotated[ExecutionConfig, UNKEYED] = Field(default_factory=lambda: ExecutionConfig())
 
     @model_validator(mode="before")
     @classmethod
@@ -379,11 +408,6 @@ class Recipe(Section):
             return self
         source = self.source.model_copy(update={"window": self.source.window.at(day)})
         return self.model_copy(update={"source": source})
-
-    def keyed(self, exclude: set[str]) -> dict[str, Any]:
-        """This recipe for the identity of a run: without what came later and is off, so that earlier runs are found."""
-        content = self.model_dump(mode="json", exclude=exclude | ({"teacher"} if self.teacher is None else set()))
-        return {**content, "model": self.model.keyed()}
 
     @property
     def model_name(self) -> str:

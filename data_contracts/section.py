@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from typing import Any
 
@@ -12,6 +12,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 from data_contracts.yaml_text import Written, as_written, plain
 
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+
+
+class _Unkeyed:
+    """The type of UNKEYED."""
+
+
+UNKEYED = _Unkeyed()
+"""Marks, within `Annotated`, a field that shapes nothing of what comes out, so that no key and no identity has it."""
 
 
 class Section(BaseModel):
@@ -26,6 +34,37 @@ class Section(BaseModel):
         if not isinstance(data, dict):
             return data
         return {name: _fitting(value, _hopes(cls).get(name)) for name, value in data.items()}
+
+    def keyed(self, exclude: Collection[str] = ()) -> dict[str, Any]:
+        """This section for a cache key or an identity: all that shapes what comes out, and nothing else."""
+        return self.model_dump(mode="json", exclude={**_unkeyed(self), **dict.fromkeys(exclude, True)})
+
+    def stated(self) -> set[str]:
+        """The fields that somebody set.
+
+        A section that states every field is one that was written by a program (`recipe.yaml` of a run, the form in
+        Prefect's UI): of it, those that differ from their default.
+        """
+        fields = type(self).model_fields
+        if self.model_fields_set < fields.keys():
+            return set(self.model_fields_set)
+        return {
+            name
+            for name, field in fields.items()
+            if getattr(self, name) != field.get_default(call_default_factory=True)
+        }
+
+
+def _unkeyed(section: Section) -> dict[str, Any]:
+    """The marked fields of a section and of those within it, as pydantic's `exclude`."""
+    found: dict[str, Any] = {}
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if any(mark is UNKEYED for mark in field.metadata):
+            found[name] = True
+        elif isinstance(value, Section) and (inner := _unkeyed(value)):
+            found[name] = inner
+    return found
 
 
 @cache

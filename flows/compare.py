@@ -179,7 +179,7 @@ class Grid(Run):
 
     def _open(self) -> Tracker:
         grid = self.comparison.model_dump(mode="json", exclude={"recipe", "predictions"})
-        recipe = self.recipe.keyed({"execution", "source"})
+        recipe = self.recipe.keyed({"source"})
         self.run_key = digest_of("compare", grid, recipe, self.fingerprint, VERSIONS)
         return self._attempt(_open_grid)(self.settings, self.comparison, self.run_key, self.opened_by)
 

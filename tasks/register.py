@@ -240,7 +240,7 @@ def lineage_tags(
         "bundle_digest": model.digest,
         "trained_in_run": model.run_id,
         "recipe": recipe.name,
-        "recipe_digest": digest_of(recipe.keyed({"execution"})),
+        "recipe_digest": digest_of(recipe.keyed()),
         **lineage,
     }
     return {key if key.startswith("noisefold.") else f"noisefold.{key}": str(v)[:_TAG_LIMIT] for key, v in tags.items()}

@@ -194,7 +194,7 @@ def open_tracker(
     from lightning_modules.backbone import by_content, tokenizer_by_content
 
     # Fingerprint and content stand for source, backbone and tokenizer: a run is the same wherever they are mounted.
-    sections = recipe.keyed({"execution", "source"})
+    sections = recipe.keyed({"source"})
     sections |= {"model": by_content(recipe.model), "tokenizer": tokenizer_by_content(recipe.tokenizer)}
     run_key = digest_of("run", sections, fingerprint, dict(versions))
     tracker = open_run(

@@ -135,3 +135,52 @@ def test_describe_never_shows_a_long_value():
     with pytest.raises(ValidationError) as caught:
         Recipe.model_validate({"name": "X" * 500})
     assert "X" * 100 not in describe(caught.value)
+
+
+BACKBONE = {"encoder": {"path": "models/x"}}
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"model": {**BACKBONE, "embedding_dim": 32}}, "model: embedding_dim is for models from scratch"),
+        (
+            {"model": {**BACKBONE, "embedding_dim": 64}},
+            "model: embedding_dim is for models from scratch",
+        ),  # the default
+        ({"model": {**BACKBONE, "embedding_std": 0.02, "embedding_dim": 8}}, "embedding_dim, embedding_std are for"),
+        ({"model": {**BACKBONE, "embedding_vectors": "v.txt"}}, "embedding_vectors is for models from scratch"),
+        ({"promotion": {"slices": ["length"]}}, "promotion: slices: for min_slice_accuracy to look at"),
+        ({"promotion": {"min_slice_rows": 5, "min_slice_accuracy": 0}}, "min_slice_rows: for min_slice_accuracy"),
+        ({"promotion": {"min_slice_accuracy": 0.5, "slices": []}}, "slices is empty"),
+        ({"teacher": {"model": "m", "variants": 0, "seed": 3}}, "teacher: seed is of the texts that are made up"),
+    ],
+)
+def test_field_that_nothing_would_look_at_is_refused(sections, message, tmp_path):
+    with pytest.raises(RecipeError, match=message):
+        parse(**sections)
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump({"name": "r"}))
+    dotted = {f"{section}.{field}": value for section, fields in sections.items() for field, value in fields.items()}
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(tmp_path / "r.yaml", dotted)
+
+
+@pytest.mark.parametrize("sections", [{"model": BACKBONE}, {}, {"teacher": {"model": "m", "variants": 0}}])
+def test_recipe_that_a_program_wrote_in_full_reads_as_it_was(sections):
+    """recipe.yaml of a run, or Prefect's form: every field is stated, and nobody has asked for the defaults."""
+    recipe = parse(**sections)
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+    changed = recipe.model_dump(mode="json")
+    changed["promotion"]["slices"] = ["length"]
+    with pytest.raises(RecipeError, match="slices: for min_slice_accuracy"):
+        parse_recipe(changed, origin="recipe.yaml")
+
+
+def test_what_shapes_nothing_is_in_no_key():
+    recipe = parse(training={"checkpoint_every_steps": 7}, execution={"retries": 5})
+    assert recipe.keyed() == Recipe().keyed()
+    assert recipe.training.keyed() == Recipe().training.keyed()
+    assert recipe.model_dump()["training"]["checkpoint_every_steps"] == 7, "it is still the recipe's"
+    for field, value in {"threads": 2, "accelerator": "cpu", "precision": "bf16-mixed", "seed": 1}.items():
+        assert parse(training={field: value}).training.keyed() != recipe.training.keyed(), f"{field} shapes bits"
+    assert "source" not in recipe.keyed({"source"})

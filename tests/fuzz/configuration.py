@@ -143,7 +143,7 @@ RECIPES: list[dict[str, Any]] = [
     {
         "contract": SMALL,
         "model": {"encoder": {"kind": "transformer"}, "wide": {}, "ngrams": {}, "reparameterization": {"noise": {}}},
-        "promotion": {"slices": ["label"], "min_accuracy": 0.5},
+        "promotion": {"slices": ["label"], "min_slice_accuracy": 0.5},
     },
 ]
 RECIPE_FIELDS = fields_of(Recipe)
