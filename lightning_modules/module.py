@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from data_contracts.model_config import Reparameterization, Sparse, WideFeatures, variational
 from data_contracts.recipe import TrainingConfig
 from lightning_modules.network import TextNetwork
-from lightning_modules.objectives.classify import Classification
+from lightning_modules.objectives.classify import Classification, Validation
 from lightning_modules.reparameterizations import is_noise, kl, mix, redraw, set_mode
 from lightning_modules.reparameterizations.seeds import seed_generators
 from lightning_modules.reparameterizations.sparse import kept_share, settle
@@ -52,7 +52,7 @@ class TextModule(pl.LightningModule):
         self.gradient_norm = torch.zeros(())  # of the last step, before clipping
         self.learning_rate = 0.0  # of the last step
         self.validation: dict[str, float] = {}
-        self._outputs: list[tuple[Tensor, Tensor]] = []
+        self._found: Validation | None = None
         self._drawn_for: int | None = None
 
     @property
@@ -107,15 +107,17 @@ class TextModule(pl.LightningModule):
 
     def on_validation_start(self) -> None:
         set_mode(self.network, "mean")
-        self._outputs.clear()
+        self._found = self.objective.validation(self.trainer.val_dataloaders.table.num_documents)  # pyright: ignore
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        logits = self.network(batch["input_ids"], batch["lengths"])
-        self._outputs.append((logits.float().cpu(), batch["labels"].cpu()))
+        assert self._found is not None
+        self._found.add(self.network(batch["input_ids"], batch["lengths"]), batch)
 
     def on_validation_epoch_end(self) -> None:
-        logits, labels = (torch.cat(parts) for parts in zip(*self._outputs, strict=True))
-        found = self.objective.metrics(logits, labels)
+        """`val/accuracy`, `val/macro_f1` and `val/nll` count documents, as the evaluation of the test split does, so
+        that the epoch is kept which serves best; `val/loss` is the objective, a mean over windows plus its KL term."""
+        assert self._found is not None
+        found, self._found = self._found.metrics(), None
         if self.noise is not None:
             found["loss"] += self.beta / self.terms * float(kl(self.network))
         if self.pruning_steps:

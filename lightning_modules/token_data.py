@@ -25,27 +25,36 @@ POOL_BATCHES = 50  # batches sorted by length together: enough to pad little, fe
 
 
 class TokenTable:
-    """One split in memory: all ids in one flat buffer (4 bytes per token), with the start and length of each row."""
+    """One split in memory: all ids in one flat buffer (4 bytes per token), with the start and length of each row.
+
+    A row is a window; `documents` numbers, from 0, the document that each is of.
+    """
 
     def __init__(self, path: Path, columns: tuple[str, str] = ("input_ids", "label")) -> None:
         ids, target = columns
-        table = pq.read_table(path, columns=list(columns))
+        table = pq.read_table(path, columns=[*columns, "window"])
         chunks = [chunk.flatten().to_numpy() for chunk in table[ids].chunks]
         lengths = [np.diff(chunk.offsets.to_numpy()) for chunk in table[ids].chunks]
         self.ids = np.concatenate(chunks or [np.empty(0, np.int32)])
         self.lengths = np.concatenate(lengths or [np.empty(0, np.int32)]).astype(np.int64)
         self.labels = table[target].to_numpy().astype(np.int64)
         self.starts = np.cumsum(self.lengths) - self.lengths
+        # Windows of a document stand together and count from 0.
+        self.documents = np.cumsum(table["window"].to_numpy() == 0) - 1
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def num_documents(self) -> int:
+        return int(self.documents[-1]) + 1 if len(self) else 0
 
     def digest(self) -> int:
         """Checksum of the rows in their order: a checkpoint belongs to one table."""
         return zlib.crc32(self.labels, zlib.crc32(self.lengths, zlib.crc32(np.ascontiguousarray(self.ids))))
 
     def batch(self, rows: np.ndarray) -> Batch:
-        """Rows as input_ids (B, T), lengths (B), labels (B); padding is id 0, which the network does not read."""
+        """Rows as input_ids (B, T), lengths (B), labels (B), documents (B); padding is id 0, which no network reads."""
         lengths = self.lengths[rows]
         position = np.arange(lengths.max())
         inside = position < lengths[:, None]
@@ -56,6 +65,7 @@ class TokenTable:
             "input_ids": torch.from_numpy(ids),
             "lengths": torch.from_numpy(lengths),
             "labels": torch.from_numpy(self.labels[rows]),
+            "documents": torch.from_numpy(self.documents[rows]),
         }
 
 
@@ -73,6 +83,7 @@ class TaughtTable(TokenTable):
     def __init__(self, path: Path, lessons: Path, encode: Encode, *, num_classes: int, weight: float) -> None:
         super().__init__(path)
         ids, lengths, targets = [self.ids], [self.lengths], []
+        documents, known = [self.documents], self.num_documents
         names, own = [], []  # of the rows themselves
         with pq.ParquetFile(lessons) as file:
             for batch in file.iter_batches(batch_size=10_000):
@@ -84,10 +95,13 @@ class TaughtTable(TokenTable):
                 lengths.append(np.fromiter(map(len, windows), np.int64, len(windows)))
                 ids.append(np.fromiter(chain.from_iterable(windows), np.int32, int(lengths[-1].sum())))
                 targets.append(proba[made_up][document])
+                documents.append(known + document)
+                known += int(made_up.sum())
         place = pc.index_in(pq.read_table(path, columns=["id"])["id"], value_set=pa.chunked_array(names))
         taught = np.concatenate(own)[place.to_numpy()]
         labelled = np.eye(num_classes, dtype=np.float32)[self.labels]
         self.ids, self.lengths = np.concatenate(ids), np.concatenate(lengths)
+        self.documents = np.concatenate(documents)
         self.targets = np.concatenate([weight * taught + (1 - weight) * labelled, *targets]).astype(np.float32)
         self.labels = self.targets.argmax(axis=1)
         self.starts = np.cumsum(self.lengths) - self.lengths

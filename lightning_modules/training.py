@@ -62,6 +62,7 @@ QUIET = (
 class FitResult:
     """What came out; `history` has one entry per epoch: epoch, step and the validation metrics."""
 
+    windows: int  # that an epoch goes through
     best_epoch: int
     epochs: int
     steps: int
@@ -179,6 +180,7 @@ def fit(
     shutil.copyfile(log.path, out / "metrics.jsonl")
     (out / "history.json").write_text(json.dumps(best.history, indent=2))
     return FitResult(
+        windows=len(data.trained_on),
         best_epoch=best.best_epoch,
         epochs=len(best.history),
         steps=best.steps,
@@ -283,7 +285,7 @@ def _identity(
         {"train": data.trained_on.digest(), "valid": data.table("valid").digest()},
         [vocab_size, max_length, list(labels), hashlib.sha256(tokenizer_json).hexdigest(), start],
         by_content(model),
-        {key: value for key, value in training.keyed().items() if key not in ("checkpoint_every_steps", "warm_start")},
+        {key: value for key, value in training.keyed().items() if key != "warm_start"},  # `start` says what it was
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

@@ -32,7 +32,7 @@ from tasks.threads import environment
 from tasks.tracking import Tracker
 from tasks.training_process import own_packages_first
 
-VERSION = 1
+VERSION = 2
 _USER_ERROR = 3  # exit status of the child for a fault that no further attempt mends
 _TERMINATED = 128 + signal.SIGTERM  # its exit status once it has saved a checkpoint on SIGTERM
 STOP_SECONDS = 10  # for that checkpoint
@@ -83,8 +83,6 @@ def train_model(
             "The train split has one label only.", "A classifier needs two or more; check the contract."
         )
 
-    rows = tokens.windows["train"] + (lessons.rows_out - lessons.rows_in if lessons else 0)
-
     def build(workspace: Workspace) -> dict[str, Any]:
         spec = {
             "tokens": str(store.open(tokens)),
@@ -108,8 +106,8 @@ def train_model(
         forwarder.deliver()  # what is left; a server that is still away fails this attempt, and nothing is lost
         return {
             "digest": result["bundle_digest"],
-            "rows_in": rows,
-            "rows_out": rows,
+            "rows_in": result["windows"],
+            "rows_out": result["windows"],
             "run_id": tracker.run_id,
             "best_epoch": result["best_epoch"],
             "epochs": result["epochs"],
@@ -264,7 +262,7 @@ class Forwarder:
         """Send every complete line that the server has not seen."""
         with self._lock:
             points, offset = self._read()
-            for key in {point["key"] for point in points} - self._asked:
+            for key in sorted({point["key"] for point in points} - self._asked):
                 history = self.tracker.client.get_metric_history(self.tracker.run_id, key)
                 self._seen[key] = max((metric.step for metric in history), default=-1)
                 self._asked.add(key)

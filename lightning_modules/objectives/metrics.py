@@ -24,15 +24,27 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _CHUNK = 4_000_000  # drawn row numbers held at once: 32 MB
 _LOG_TEMPERATURE = (-3.0, 3.0)  # T between 0.05 and 20; beyond that the model, not its temperature, is at fault
+_AT_BOUND = 0.01  # of log T: how near to an end of the search its optimum counts as the end itself
+_FLAT = 1e-9  # nats of the mean NLL that are rounding
+FEWEST_ROWS = 30  # to fit a temperature on: with fewer, a single row decides it
 
 
 @dataclass(frozen=True)
 class Scores:
-    """`overall` by name (accuracy, macro_f1, nll, ...); `per_class` holds C intervals for precision, recall and f1."""
+    """`overall` by name (accuracy, macro_f1, nll, ...); `per_class` holds C intervals for precision, recall and f1, and
+    None for a class without a row, of which nothing is known."""
 
     overall: dict[str, Interval]
-    per_class: dict[str, list[Interval]]
+    per_class: dict[str, list[Interval | None]]
     support: Ints
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """What `fit_temperature` found; where it found none, `value` is 1 and `why_not` says why, as half a sentence."""
+
+    value: float
+    why_not: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,7 @@ class Reliability:
 
 
 def figures(labels: NDArray, log_proba: NDArray, *, bins: int = 15) -> dict[str, float]:
-    """The overall figures without intervals."""
+    """The overall figures of `score` without intervals, for test and validation alike."""
     evidence = _evidence(labels, log_proba, bins)
     overall, _ = _figures(np.asarray(evidence.sum(axis=0)), log_proba.shape[1])
     return {name: float(values[0]) for name, values in overall.items()}
@@ -58,7 +70,9 @@ def score(
     """All figures with percentile bootstrap intervals (Efron 1979); the same seed gives the same bits.
 
     - accuracy; precision, recall and F1 per class (0/0 = 0), weighted by support, and macro: the mean over the classes
-      that occur among the labels, so that a class without a test row neither helps nor harms;
+      that occur among the labels. Of a class without a row nothing is known, so it is no part of the value, and the
+      interval of a macro figure reaches from what it would be with 0 for all such classes to what it would be with 1
+      (the bounds of Manski 1990, "Nonparametric Bounds on Treatment Effects");
     - nll: mean of -log p(label), in nats;
     - brier: mean of sum_c (p_c - [c = label])^2, between 0 and 2 (Brier 1950);
     - ece: sum_b n_b / N |accuracy_b - confidence_b| over equal-width bins of the top probability (Guo 2017,
@@ -72,14 +86,20 @@ def score(
     evidence = _evidence(labels, log_proba, bins)
     value, value_per_class = _figures(np.asarray(evidence.sum(axis=0)), classes)
     drawn, drawn_per_class = _figures(_resample(evidence, samples, seed), classes)
+    support = np.bincount(labels, minlength=classes)
+    measured = np.count_nonzero(support) / classes
     overall = {name: _interval(float(value[name][0]), drawn[name], confidence) for name in value}
+    if measured < 1:
+        macro = {name: interval for name, interval in overall.items() if name.startswith("macro_")}
+        overall |= {name: _whatever_the_rest(interval, measured) for name, interval in macro.items()}
     per_class = {
         name: [
-            _interval(float(v), drawn_per_class[name][:, c], confidence) for c, v in enumerate(value_per_class[name][0])
+            _interval(float(v), drawn_per_class[name][:, c], confidence) if support[c] else None
+            for c, v in enumerate(value_per_class[name][0])
         ]
         for name in value_per_class
     }
-    return Scores(overall, per_class, np.bincount(labels, minlength=classes))
+    return Scores(overall, per_class, support)
 
 
 def paired_macro_f1_difference(
@@ -112,6 +132,16 @@ def paired_macro_f1_difference(
 
     value = difference(np.asarray(evidence.sum(axis=0)).reshape(1, -1))
     return _interval(float(value[0]), difference(_resample(evidence, samples, seed)), confidence)
+
+
+def macro_f1(labels: NDArray, predicted: NDArray) -> float:
+    """The macro-F1 of `score`, of class numbers (N,) alone."""
+    classes = int(max(labels.max(), predicted.max())) + 1
+    support, said, hits = (
+        np.bincount(v, minlength=classes).astype(np.float64)[None]
+        for v in (labels, predicted, labels[labels == predicted])
+    )
+    return float(_macro(_f1(hits, said, support), support)[0])
 
 
 def resampled(labels: NDArray, log_proba: NDArray, *, samples: int, seed: int = 0, bins: int = 15) -> dict[str, Floats]:
@@ -153,13 +183,33 @@ def ece_floor(log_proba: NDArray, *, bins: int = 15, draws: int = 200, seed: int
     return float(np.concatenate(gaps).mean())
 
 
-def fit_temperature(log_proba: NDArray, labels: NDArray) -> float:
-    """argmin_T of the mean NLL of softmax(log p / T) (Guo 2017, section 4.2); one number, so accuracy stays."""
+def fit_temperature(log_proba: NDArray, labels: NDArray) -> Temperature:
+    """argmin_T of the mean NLL of softmax(log p / T) (Guo 2017, section 4.2); one number, so accuracy stays.
+
+    There may be no such T: where every row is right the NLL falls without end as T falls, and each answer would be
+    given with probability 1. So it is looked for where the rows can tell it, and never taken from an end of the search.
+    """
 
     def nll(log_temperature: float) -> float:
         return -float(_of_label(apply_temperature(log_proba, float(np.exp(log_temperature))), labels).mean())
 
-    return float(np.exp(minimize_scalar(nll, bounds=_LOG_TEMPERATURE, method="bounded").x))
+    rows = len(labels)
+    if rows < FEWEST_ROWS:
+        return Temperature(1.0, f"{rows:,} rows are too few to fit one on (at least {FEWEST_ROWS})")
+    if len(np.unique(labels)) < 2:
+        return Temperature(1.0, "the rows are all of one class")
+    if (np.argmax(log_proba, axis=1) == labels).all():
+        return Temperature(
+            1.0, f"the model has all {rows:,} rows right, so the likelihood rises without end as it falls"
+        )
+    best = float(minimize_scalar(nll, bounds=_LOG_TEMPERATURE, method="bounded").x)
+    low, high = _LOG_TEMPERATURE
+    if nll(low) - nll(best) < _FLAT and nll(high) - nll(best) < _FLAT:
+        return Temperature(1.0, "the likelihood is the same at every temperature")
+    if not low + _AT_BOUND < best < high - _AT_BOUND:
+        end = np.exp(low if best < 0 else high)
+        return Temperature(1.0, f"the best one lies at or beyond {end:.3g}, the end of the search")
+    return Temperature(float(np.exp(best)))
 
 
 def apply_temperature(log_proba: NDArray, temperature: float) -> Floats:
@@ -240,11 +290,16 @@ def _counts(rows: int, samples: int, seed: int) -> Iterator[Floats]:
         yield np.bincount(drawn.ravel(), minlength=size * rows).reshape(size, rows).astype(np.float64)
 
 
+def _whatever_the_rest(mean: Interval, measured: float) -> Interval:
+    """Bounds of a mean over all classes: the share `measured` of them has this mean, the rest anything from 0 to 1."""
+    return Interval(value=mean.value, low=measured * mean.low, high=1 - measured * (1 - mean.high))
+
+
 def _interval(value: float, drawn: Floats, confidence: float) -> Interval:
-    """Percentile interval. A class without rows has value 0 and an interval that says nothing: 0 to 1."""
+    """Percentile interval over the resamples that hold the class; where none does, one that says nothing: 0 to 1."""
     drawn = drawn[~np.isnan(drawn)]
-    if np.isnan(value) or not len(drawn):
-        return Interval(value=0.0, low=0.0, high=1.0)
+    if not len(drawn):
+        return Interval(value=value, low=0.0, high=1.0)
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(value=value, low=float(low), high=float(high))
 

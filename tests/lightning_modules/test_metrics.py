@@ -39,7 +39,8 @@ def test_figures_equal_those_of_scikit_learn(rows: int, classes: int) -> None:
         assert overall[name] == pytest.approx(value, abs=1e-9), name
     per_class = sk.precision_recall_fscore_support(labels, predicted, labels=everything, zero_division=0)
     for name, values in zip(("precision", "recall", "f1"), per_class, strict=False):
-        assert [i.value for i in ours.per_class[name]] == pytest.approx(list(np.where(per_class[3] > 0, values, 0)))
+        found = [None if interval is None else interval.value for interval in ours.per_class[name]]
+        assert found == pytest.approx([v if rows else None for v, rows in zip(values, per_class[3], strict=True)])
     assert list(ours.support) == list(per_class[3])
     assert (
         m.confusion_matrix(labels, predicted, classes) == sk.confusion_matrix(labels, predicted, labels=everything)
@@ -120,21 +121,73 @@ def test_temperature_is_found_again_and_keeps_the_ranking() -> None:
     log_proba = log_softmax(2 * rng.normal(size=(20_000, 3)), axis=1)
     labels = (rng.random(20_000)[:, None] > np.exp(log_proba).cumsum(axis=1)).sum(axis=1).clip(0, 2)  # calibrated
     for factor in (0.4, 1.0, 3.0):
-        over_confident = log_softmax(log_proba * factor, axis=1)
-        assert m.fit_temperature(over_confident, labels) == pytest.approx(factor, rel=0.05)
+        found = m.fit_temperature(log_softmax(log_proba * factor, axis=1), labels)  # over-confident
+        assert found.value == pytest.approx(factor, rel=0.05)
+        assert found.why_not is None
     cooled = m.apply_temperature(log_proba, 2.5)
     assert np.allclose(np.exp(cooled).sum(axis=1), 1)
     assert (cooled.argmax(axis=1) == log_proba.argmax(axis=1)).all()
     assert np.allclose(m.apply_temperature(log_proba, 1.0), log_proba)
 
 
-def test_a_class_without_rows_has_an_interval_that_says_nothing() -> None:
+def nearly_right(rows: int, wrong: int, margin: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Two classes in turns, each row right by `margin` logits but the first `wrong` ones, which are as far off."""
+    labels = np.arange(rows) % 2
+    says = np.where(np.arange(rows) < wrong, 1 - labels, labels)
+    return log_softmax(margin * np.eye(2)[says], axis=1), labels
+
+
+@pytest.mark.parametrize(
+    ("rows", "wrong", "margin", "why"),
+    [
+        (200, 0, 1.0, "all 200 rows right"),
+        (200, 200, 1.0, "at or beyond 20.1"),
+        (200, 1, 0.01, "at or beyond 0.0498"),
+        (29, 3, 1.0, "too few"),
+        (200, 40, 0.0, "the same at every temperature"),
+    ],
+)
+def test_temperature_that_the_rows_cannot_tell_is_none(rows: int, wrong: int, margin: float, why: str) -> None:
+    log_proba, labels = nearly_right(rows, wrong, margin)
+    found = m.fit_temperature(log_proba, labels)
+    assert found.value == 1.0
+    assert found.why_not is not None and why in found.why_not
+
+
+def test_temperature_needs_rows_of_two_classes() -> None:
+    log_proba, labels = nearly_right(200, 40)
+    assert m.fit_temperature(log_proba, labels).value == pytest.approx(1 / np.log(4), rel=1e-3), "p = 0.8"
+    assert m.fit_temperature(log_proba, np.zeros_like(labels)) == m.Temperature(1.0, "the rows are all of one class")
+
+
+def test_of_a_class_without_rows_nothing_is_known() -> None:
     labels, log_proba = simulated(100, 2, seed=0)
-    wide = np.column_stack([log_proba, np.full(100, -30.0)])
-    scores = m.score(labels, wide, samples=100)
-    nothing = scores.per_class["f1"][2]
-    assert (nothing.value, nothing.low, nothing.high) == (0, 0, 1)
+    wide = np.column_stack([log_proba, np.full((100, 2), -30.0)])
+    plain, scores = m.score(labels, log_proba, samples=100), m.score(labels, wide, samples=100)
+    for name in ("precision", "recall", "f1"):
+        assert scores.per_class[name][2:] == [None, None]
+        assert scores.per_class[name][:2] == plain.per_class[name]
+        measured, found = plain.overall[f"macro_{name}"], scores.overall[f"macro_{name}"]
+        assert found.value == pytest.approx(measured.value), "the mean over the classes that were measured"
+        assert found.low == pytest.approx(measured.low / 2), "as if the other two of four had 0"
+        assert found.high == pytest.approx(measured.high / 2 + 0.5), "as if they had 1"
     assert scores.overall["macro_f1"].value == pytest.approx(sk.f1_score(labels, log_proba.argmax(1), average="macro"))
+    for name in ("accuracy", "weighted_f1"):
+        assert scores.overall[name] == plain.overall[name], "they count rows"
+
+
+def test_all_right_on_one_of_two_classes_is_not_all_right() -> None:
+    labels = np.zeros(50, np.int64)
+    found = m.score(labels, np.log(np.tile([0.9, 0.1], (50, 1))), samples=50).overall["macro_f1"]
+    assert (found.value, found.low, found.high) == (1.0, 0.5, 1.0)
+
+
+def test_macro_f1_is_the_mean_over_the_classes_that_occur() -> None:
+    labels, says = np.array([0, 0, 1]), np.array([0, 2, 1])
+    log_proba = np.log(np.full((3, 3), 0.1) + 0.7 * np.eye(3)[says])
+    assert m.macro_f1(labels, says) == pytest.approx(5 / 6)
+    assert m.figures(labels, log_proba)["macro_f1"] == pytest.approx(5 / 6)
+    assert m.score(labels, log_proba, samples=50).overall["macro_f1"].value == pytest.approx(5 / 6)
 
 
 def test_thousand_resamples_of_ten_thousand_rows_take_seconds() -> None:

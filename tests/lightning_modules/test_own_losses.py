@@ -140,10 +140,3 @@ def test_what_ships_is_the_sum_of_parts_that_can_each_tell_the_classes_apart(
 def test_a_share_leaves_something_to_both(share: float) -> None:
     with pytest.raises(ValidationError, match=r"wide\.share"):
         ModelConfig.model_validate({"wide": {"share": share}})
-
-
-def test_what_was_trained_without_a_share_stands() -> None:
-    """The keys of stored trainings are digests of this: what came later and is off must not change them."""
-    assert "share" not in ModelConfig.model_validate({"wide": {}}).keyed()["wide"]
-    assert ModelConfig.model_validate({"wide": {"share": 0.5}}).keyed()["wide"]["share"] == 0.5
-    assert ModelConfig().keyed()["wide"] is None

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from sklearn.metrics import f1_score
 
 from data_contracts.errors import TrainingError
 from data_contracts.recipe import ModelConfig, TrainingConfig
@@ -600,6 +601,33 @@ def test_balanced_weights_count_every_class_the_same() -> None:
     assert float(objective.loss(logits, {"labels": labels})) == pytest.approx(float(expected))
     plain = Classification.from_counts([6, 3, 0], "none")
     assert float(plain.loss(logits, {"labels": labels})) == pytest.approx(float(each.mean()))
-    metrics = plain.metrics(torch.eye(3)[[0, 1, 1, 0]], torch.tensor([0, 1, 0, 0]))
-    assert metrics["accuracy"] == pytest.approx(0.75)
-    assert metrics["macro_f1"] == pytest.approx((0.8 + 2 / 3) / 2), "over the classes that occur"
+
+
+def test_validation_gathers_windows_to_documents_in_any_order() -> None:
+    """Four documents of 1, 3, 1 and 2 windows; each says what the mean of its windows' probabilities says."""
+    torch.manual_seed(0)
+    documents, of_document = torch.tensor([0, 1, 1, 1, 2, 3, 3]), torch.tensor([0, 0, 1, 0])
+    logits, objective = 3 * torch.randn(7, 3), Classification(3, [0.5, 2.0, 0.0])
+    found = []
+    for order in (torch.arange(7), torch.tensor([6, 2, 0, 4, 3, 5, 1])):
+        gathered = objective.validation(4)
+        for rows in order.split(3):
+            gathered.add(logits[rows], {"labels": of_document[documents[rows]], "documents": documents[rows]})
+        found.append(gathered.metrics())
+    proba = torch.stack([logits[documents == d].double().softmax(-1).mean(0) for d in range(4)])
+    says = proba.argmax(-1)
+    expected = {
+        "accuracy": float((says == of_document).double().mean()),
+        "nll": float(-proba[torch.arange(4), of_document].log().mean()),
+        "macro_f1": f1_score(of_document, says, labels=[0, 1], average="macro", zero_division=0),
+        "loss": float(objective.loss(logits, {"labels": of_document[documents]})),  # over the windows
+    }
+    for one in found:
+        assert one == pytest.approx(expected, rel=1e-6)
+
+
+def test_validation_has_the_macro_f1_of_the_test_split() -> None:
+    """The mean over the classes that occur among the labels: class 2 is said, and is nobody's."""
+    gathered = Classification(3).validation(3)
+    gathered.add(torch.eye(3)[[0, 2, 1]], {"labels": torch.tensor([0, 0, 1]), "documents": torch.arange(3)})
+    assert gathered.metrics()["macro_f1"] == pytest.approx(5 / 6)
