@@ -71,7 +71,17 @@ class StageRecord(BaseModel):
     state: Literal["ran", "cached", "retried"]
     rows_in: int
     rows_out: int
+    counted: tuple[str, str] = ("rows", "rows")  # what rows_in and rows_out are a number of
     seconds: float
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """Both counts for a column of rows: where something else was counted, its name stands beside the number."""
+        first, last = (
+            f"{count:,}{'' if what == 'rows' else f' {what}'}" if count else "–"
+            for count, what in zip((self.rows_in, self.rows_out), self.counted, strict=True)
+        )
+        return first, last
 
 
 class Retrained(BaseModel):
@@ -81,11 +91,11 @@ class Retrained(BaseModel):
     recipe: str
     stages: tuple[StageRecord, ...]
     metrics: dict[str, Interval]
+    warnings: tuple[str, ...] = ()
     confidence: float
     model_uri: str
     parameters: int
     decision: PromotionDecision
-    warnings: tuple[str, ...] = ()
     experiment_id: str
     run_id: str
     tracking_uri: str
@@ -195,14 +205,17 @@ class Run:
         )
         rows_in, rows_out = _rows(result)
         seconds = round(time.monotonic() - started, 1)
-        self.stages.append(StageRecord(name=name, state=how, rows_in=rows_in, rows_out=rows_out, seconds=seconds))
+        counted = result.counted if isinstance(result, Artifact) else ("rows", "rows")
+        record = StageRecord(name=name, state=how, rows_in=rows_in, rows_out=rows_out, counted=counted, seconds=seconds)
+        self.stages.append(record)
         if isinstance(result, Artifact):
             self.warnings += result.warnings
         if isinstance(result, Artifact) and not isinstance(result, RegisteredModel):
             self._tell_need(result, arguments)
         if isinstance(result, Artifact) and result.files:
             self._artifacts[name] = result.uri
-        get_run_logger().info("%s %s: %d rows in, %d out, %.1f s", name, how, rows_in, rows_out, seconds)
+        told = (name, how, rows_in, counted[0], rows_out, counted[1], seconds)
+        get_run_logger().info("%s %s: %d %s in, %d %s out, %.1f s", *told)
         report_progress(name, 1, 1, state=how)
         return result
 
@@ -320,7 +333,7 @@ def as_markdown(result: Retrained, run_url: str) -> str:
         "",
         "| stage | state | rows in | rows out | seconds |",
         "|---|---|--:|--:|--:|",
-        *[f"| {s.name} | {s.state} | {s.rows_in:,} | {s.rows_out:,} | {s.seconds:.1f} |" for s in result.stages],
+        *[f"| {s.name} | {s.state} | {' | '.join(s.shown)} | {s.seconds:.1f} |" for s in result.stages],
         "",
         "| metric | value | interval |",
         "|---|--:|---|",

@@ -303,8 +303,7 @@ def print_summary(console: Console, result: Retrained, settings: Settings, secon
         stages.add_column(column, justify="left" if column in ("stage", "state") else "right")
     for stage in result.stages:
         state = f"[{_STYLE[stage.state]}]{stage.state}[/]"
-        rows = (f"{count:,}" if count else "–" for count in (stage.rows_in, stage.rows_out))
-        stages.add_row(stage.name, state, *rows, f"{stage.seconds:.1f}")
+        stages.add_row(stage.name, state, *stage.shown, f"{stage.seconds:.1f}")
     console.print(stages)
     for days in days_read(result):
         console.print(f"days read: {safe(days)}", soft_wrap=True)
@@ -314,6 +313,8 @@ def print_summary(console: Console, result: Retrained, settings: Settings, secon
     for name, figure in headline(result.metrics).items():
         metrics.add_row(name, f"{figure.value:.4f}", f"{figure.low:.4f}", f"{figure.high:.4f}")
     console.print(metrics)
+    for warning in result.warnings:
+        console.print(f"[bold yellow]note[/] {safe(warning)}", soft_wrap=True)
 
     decision = result.decision
     verdict = {"promoted": "[bold green]champion[/]", "already_champion": "[bold cyan]champion already[/]"}

@@ -118,7 +118,8 @@ def read_predictions(path: str | Path) -> Predictions:
             raise ValueError("its labels are no list of distinct texts")
         facts = Facts.model_validate_json(described.get(FACTS, b"{}"))
         ids = table["id"].cast(pa.string()).to_pylist()
-        rows = table["log_proba"].combine_chunks().cast(pa.list_(pa.float64()))
+        # 64-bit offsets: rows times labels may be more than 2^31.
+        rows = table["log_proba"].cast(pa.large_list(pa.float64())).combine_chunks()
     except FileNotFoundError:
         raise SourceError(f"{path}: no such file.", "Correct the path under predictions.") from None
     except (pa.ArrowException, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
@@ -155,7 +156,12 @@ class TestRows:
         table = read_test(corpus, store, ["id", "label"])
         number = {name: index for index, name in enumerate(corpus.labels)}
         labels = np.array([number[label] for label in table["label"].to_pylist()], np.int64)
-        return cls(table["id"].combine_chunks().cast(pa.string()), labels, corpus.labels, corpus.digest)
+        return cls(table["id"].cast(pa.large_string()).combine_chunks(), labels, corpus.labels, corpus.digest)
+
+    def unmeasured(self) -> tuple[str, ...]:
+        """The labels that no row has."""
+        counts = np.bincount(self.labels, minlength=len(self.names))
+        return tuple(name for name, rows in zip(self.names, counts, strict=True) if not rows)
 
     def align(self, predictions: Predictions, origin: str) -> np.ndarray:
         """Log-probabilities (N, C) in the order of these rows and classes.
@@ -166,7 +172,7 @@ class TestRows:
         _same(origin, "labels", predictions.labels, self.names)
         if len(set(predictions.ids)) < len(predictions.ids):
             raise SourceError(f"{origin}: an id stands twice.", _REWRITE)
-        places = pc.index_in(self.ids, value_set=pa.array(predictions.ids, pa.string()))
+        places = pc.index_in(self.ids, value_set=pa.array(predictions.ids, self.ids.type))
         if places.null_count or len(predictions.ids) != len(self.ids):
             _same(origin, "ids", predictions.ids, self.ids.to_pylist())
         columns = [predictions.labels.index(name) for name in self.names]
@@ -400,6 +406,7 @@ class Board:
             command=self.command,
             corpus=self.test.digest if self.test else None,
             test_rows=len(self.test.labels) if self.test else 0,
+            unmeasured=self.test.unmeasured() or None if self.test else None,
             baseline=self.comparison.baseline,
             confidence=self.comparison.confidence,
             bootstrap_samples=self.comparison.bootstrap_samples,

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from data_contracts.artifacts import Interval
 from data_contracts.comparison import Compared, Row, Spread
-from tasks.readable import code, markdown
+from tasks.readable import code, listed, markdown
 from tasks.store import write_durably
 
 HEADER = (
@@ -77,7 +77,7 @@ def as_markdown(table: Compared) -> str:
 
 
 def remarks(table: Compared) -> list[str]:
-    """What has not run, what failed and why, and what other programs chose."""
+    """What was not measured, what has not run, what failed and why, and what other programs chose."""
     waiting: dict[str, list[str]] = {row.variant: [] for row in table.rows}
     failed = []
     for cell in table.cells:
@@ -93,7 +93,13 @@ def remarks(table: Compared) -> list[str]:
         ]
     )
     chosen = [f"{markdown(r.variant)}: {markdown(r.facts.chosen)}." for r in table.rows if r.facts.chosen]
-    return [*([f"Not run: {runs}."] if runs else []), *failed, *chosen]
+    unknown = []
+    if table.unmeasured:
+        names = markdown(listed(table.unmeasured))
+        unknown.append(
+            f"No test row has the label {names}: nothing is known of it, macro-F1 is the mean over the others."
+        )
+    return [*unknown, *([f"Not run: {runs}."] if runs else []), *failed, *chosen]
 
 
 def write_table(table: Compared, out: Path) -> None:

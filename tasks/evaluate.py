@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,15 @@ from lightning_modules.batching import cut
 from lightning_modules.bundle import Bundle
 from lightning_modules.objectives import metrics as m
 from tasks.evaluation_plots import draw_confusion_matrix, draw_per_class_f1, draw_reliability
+from tasks.label_rows import labels_without_rows, missing_labels
+from tasks.parquet_parts import take_rows
 from tasks.progress import report
 from tasks.readable import markdown, markdown_table, with_interval, write_csv
 from tasks.stage import STAGE, settle
 from tasks.store import ArtifactStore, Outcome, RowDigest, Workspace, digest_of
 from tasks.tracking import Tracker
 
-VERSION = 1
+VERSION = 2
 SEED = 0  # of the resamples: the same rows give the same intervals in every run
 _DOCUMENTS, _TOKENS = 2048, 1 << 20  # scored at a time, at most
 _BOUNDED_CLASSES = 50  # with more classes, MLflow gets their F1 without bounds; the report has them all
@@ -49,8 +51,8 @@ def evaluate_model(
 ) -> Outcome[EvaluationReport]:
     """Measure the model on the test split, as it will be registered.
 
-    A temperature is fitted on the valid split in any case and both sets of figures are reported; those under their
-    plain names carry it only where the recipe says so.
+    A temperature is fitted on the valid split in any case, if the rows can tell one, and both sets of figures are
+    reported; those under their plain names carry it only where the recipe says so.
 
     Effects: report, tables, plots and predictions below the store's key. Safe to repeat.
     Raises:
@@ -64,7 +66,8 @@ def evaluate_model(
         valid = score_split(bundle, folder / "valid.parquet", 0, sum(tokens.splits[s] for s in ("valid", "test")))
         test = score_split(bundle, folder / "test.parquet", len(valid.ids), len(valid.ids) + tokens.splits["test"])
         temperature = m.fit_temperature(valid.log_proba, valid.labels)
-        return write_report(test, temperature, tokens.labels, store.open(corpus), config, workspace.out)
+        without = labels_without_rows(folder, tokens.labels)
+        return write_report(test, temperature, tokens.labels, without, store.open(corpus), config, workspace.out)
 
     return store.once(
         EvaluationReport,
@@ -80,7 +83,8 @@ def log_evaluation(evaluation: EvaluationReport, store: ArtifactStore, tracker: 
 
     Safe to repeat: the same values and files under the same names.
     """
-    values: dict[str, float] = {"evaluation/temperature": evaluation.temperature}
+    fitted = evaluation.temperature_why_not is None
+    values: dict[str, float] = {"evaluation/temperature": evaluation.temperature} if fitted else {}
     many = sum(name.startswith("test/f1/") for name in evaluation.metrics) > _BOUNDED_CLASSES
     for name, interval in evaluation.metrics.items():
         values[name] = interval.value
@@ -110,30 +114,43 @@ def score_split(bundle: Bundle, path: Path, done: int = 0, total: int | None = N
         input_ids = table["input_ids"].slice(windows.start, windows.stop - windows.start).to_pylist()
         parts.append(bundle.log_proba_of_windows(input_ids, document[windows] - first))
         report("evaluate", done + last + 1, total)
-    heads = table.select(["id", "label"]).take(starts)
+    heads = table.select(["id", "label"]).filter(pa.array(table["window"].to_numpy() == 0))
     return Scored(heads["id"].to_pylist(), heads["label"].to_numpy().astype(np.int64), np.concatenate(parts))
 
 
 def write_report(
-    test: Scored, temperature: float, labels: Sequence[str], corpus: Path, config: EvaluationConfig, out: Path
+    test: Scored,
+    temperature: m.Temperature,
+    labels: Sequence[str],
+    without: dict[str, tuple[str, ...]],
+    corpus: Path,
+    config: EvaluationConfig,
+    out: Path,
 ) -> dict[str, Any]:
     """Everything that is measured, below `out`; returns the manifest's facts."""
-    plain, scaled = test.log_proba, m.apply_temperature(test.log_proba, temperature)
-    served, other = (scaled, plain) if config.temperature else (plain, scaled)
+    applied, fitted = config.temperature and temperature.why_not is None, temperature.why_not is None
+    plain, scaled = test.log_proba, m.apply_temperature(test.log_proba, temperature.value)
+    served, other = (scaled, plain) if applied else (plain, scaled)
     options = {
         "samples": config.bootstrap_samples,
         "confidence": config.confidence,
         "seed": SEED,
         "bins": config.ece_bins,
     }
-    scores, others = (m.score(test.labels, log_proba, **options) for log_proba in (served, other))
+    scores = m.score(test.labels, served, **options)
+    others = m.score(test.labels, other, **options) if fitted else None
     predictions = prediction_table(test, served, labels, read_rows(corpus, test.ids))
     pq.write_table(predictions, out / "predictions.parquet", compression="zstd")
     confusion = m.confusion_matrix(test.labels, served.argmax(axis=1), len(labels))
-    other_name = "uncalibrated" if config.temperature else "calibrated"
+    other_name = "uncalibrated" if applied else "calibrated"
     metrics = {f"test/{name}": interval for name, interval in scores.overall.items()}
-    metrics |= {f"test/{other_name}/{name}": others.overall[name] for name in ("nll", "brier", "ece")}
-    metrics |= dict(zip(class_metric_names("test/f1/", labels), scores.per_class["f1"], strict=True))
+    if others is not None:
+        metrics |= {f"test/{other_name}/{name}": others.overall[name] for name in ("nll", "brier", "ece")}
+    by_class = zip(class_metric_names("test/f1/", labels), scores.per_class["f1"], strict=True)
+    metrics |= {name: interval for name, interval in by_class if interval is not None}
+    warnings = missing_labels(without, len(labels))
+    if config.temperature and temperature.why_not:
+        warnings.append(f"No temperature is applied, though the recipe asks for one: {temperature.why_not}.")
 
     errors = confident_errors(predictions, config.worst_errors)
     content = {
@@ -141,16 +158,23 @@ def write_report(
         "labels": list(labels),
         "confidence": config.confidence,
         "bootstrap_samples": config.bootstrap_samples,
-        "temperature": {"fitted": temperature, "applied": config.temperature, "fitted_on": "valid"},
+        "temperature": {
+            "fitted": temperature.value if fitted else None,
+            "why_not": temperature.why_not,
+            "applied": applied,
+            "fitted_on": "valid",
+        },
+        "warnings": warnings,
+        "without_rows": without,
         "metrics": _plain(scores.overall),
-        f"metrics_{other_name}": _plain(others.overall),
+        **({f"metrics_{other_name}": _plain(others.overall)} if others else {}),
         "per_class": per_class_rows(labels, scores),
         "worst_classes": [labels[c] for c in worst_classes(scores)],
         "confusion_matrix": confusion.tolist(),
         "confident_errors": errors,
     }
     (out / "report.json").write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-    (out / "report.md").write_text(report_page(content, scores, others, other_name), encoding="utf-8")
+    (out / "report.md").write_text(report_page(content, scores, others), encoding="utf-8")
     write_tables(content, out)
     draw_confusion_matrix(confusion, labels, out / "confusion_matrix.png")
     table = m.reliability(test.labels, served, bins=config.ece_bins)
@@ -159,12 +183,15 @@ def write_report(
     rows = RowDigest(["id", "label", "predicted"])
     rows.update(predictions)
     return {
-        "digest": digest_of(rows.hexdigest(), {name: i.model_dump() for name, i in metrics.items()}, temperature),
+        "digest": digest_of(rows.hexdigest(), {name: i.model_dump() for name, i in metrics.items()}, temperature.value),
         "rows_in": len(test.ids),
         "rows_out": predictions.num_rows,
         "metrics": metrics,
-        "temperature": temperature,
-        "temperature_applied": config.temperature,
+        "temperature": temperature.value,
+        "temperature_why_not": temperature.why_not,
+        "temperature_applied": applied,
+        "without_rows": without,
+        "warnings": tuple(warnings),
     }
 
 
@@ -174,7 +201,7 @@ def read_rows(corpus: Path, ids: Sequence[str]) -> pa.Table:
     places = pc.index_in(pa.array(ids, table["id"].type), value_set=table["id"])
     if places.null_count:
         raise ValueError(f"{places.null_count} test rows of the tokens are not in the corpus they were made from")
-    return table.take(places).drop_columns(["split"])
+    return take_rows(table, places.to_numpy()).drop_columns(["split"])
 
 
 def prediction_table(test: Scored, log_proba: np.ndarray, labels: Sequence[str], rows: pa.Table) -> pa.Table:
@@ -198,16 +225,18 @@ def prediction_table(test: Scored, log_proba: np.ndarray, labels: Sequence[str],
 
 def confident_errors(predictions: pa.Table, count: int) -> list[dict[str, Any]]:
     """The errors that the model was surest of: mislabelled rows and blind spots gather here."""
-    wrong = predictions.filter(pc.invert(predictions["correct"])).sort_by(
-        [("confidence", "descending"), ("id", "ascending")]
+    heads = predictions.select(["id", "confidence", "correct"]).append_column(
+        "place", pa.array(np.arange(predictions.num_rows))
     )
-    return wrong.slice(0, count).select(["id", "label", "predicted", "confidence", "text"]).to_pylist()
+    wrong = heads.filter(pc.invert(heads["correct"])).sort_by([("confidence", "descending"), ("id", "ascending")])
+    few = take_rows(predictions, wrong["place"].slice(0, count).to_numpy())
+    return few.select(["id", "label", "predicted", "confidence", "text"]).to_pylist()
 
 
 def worst_classes(scores: m.Scores, count: int = 5) -> list[int]:
     """Classes that have test rows, by F1 upwards."""
-    held = np.flatnonzero(scores.support)
-    return sorted(held.tolist(), key=lambda c: scores.per_class["f1"][c].value)[:count]
+    held = {c: interval.value for c, interval in enumerate(scores.per_class["f1"]) if interval is not None}
+    return sorted(held, key=held.__getitem__)[:count]
 
 
 def per_class_rows(labels: Sequence[str], scores: m.Scores) -> list[dict[str, Any]]:
@@ -230,7 +259,7 @@ def write_tables(content: dict[str, Any], out: Path) -> None:
     labels, names = content["labels"], ("precision", "recall", "f1")
     header = ["label", "rows", *(f"{n}{bound}" for n in names for bound in ("", "_low", "_high"))]
     rows = (
-        [r["label"], r["rows"], *(r[n][b] for n in names for b in ("value", "low", "high"))]
+        [r["label"], r["rows"], *(r[n] and r[n][b] for n in names for b in ("value", "low", "high"))]
         for r in content["per_class"]
     )
     write_csv(out / "per_class.csv", header, rows)
@@ -240,15 +269,25 @@ def write_tables(content: dict[str, Any], out: Path) -> None:
     write_csv(out / "errors.csv", columns, ([error[c] for c in columns] for error in content["confident_errors"]))
 
 
-def report_page(content: dict[str, Any], scores: m.Scores, others: m.Scores, other_name: str) -> str:
+def report_page(content: dict[str, Any], scores: m.Scores, others: m.Scores | None) -> str:
     """The report as one page of Markdown."""
     temperature, share = content["temperature"], f"{content['confidence']:.0%}"
-    served, other = ("at temperature 1", f"at the fitted temperature {temperature['fitted']:.3f}")
-    if temperature["applied"]:
-        served, other = other, served
-    figures = [(n, with_interval(i), with_interval(others.overall[n])) for n, i in scores.overall.items()]
+    served, other, beside = "at temperature 1", "", f"no other could be fitted ({temperature['why_not']})"
+    if others is not None:
+        other, beside = f"at the fitted temperature {temperature['fitted']:.3f}", ""
+        served, other = (other, served) if temperature["applied"] else (served, other)
+        beside = f"the column on the right shows it {other}"
+    header = ["figure", f"{served} (registered)", *([other] if others else [])]
+    figures = [
+        (n, with_interval(i), *([with_interval(others.overall[n])] if others else []))
+        for n, i in scores.overall.items()
+    ]
     classes = [
-        (row["label"], row["rows"], *(with_interval(Interval(**row[n])) for n in ("precision", "recall", "f1")))
+        (
+            row["label"],
+            row["rows"],
+            *(with_interval(row[n] and Interval(**row[n])) for n in ("precision", "recall", "f1")),
+        )
         for row in content["per_class"]
     ]
     errors = [
@@ -256,9 +295,10 @@ def report_page(content: dict[str, Any], scores: m.Scores, others: m.Scores, oth
     ]
     parts = [
         "# Evaluation",
+        *(f"**Note.** {markdown(warning, 2000)}" for warning in content["warnings"]),
         f"{content['rows']:,} test rows. Intervals: {share} percentile bootstrap, {content['bootstrap_samples']:,} "
-        f"resamples of the rows. The model is registered {served}; the column on the right shows it {other}.",
-        markdown_table(["figure", f"{served} (registered)", other], figures),
+        f"resamples of the rows. The model is registered {served}; {markdown(beside)}.",
+        markdown_table(header, figures),
         "![](reliability_diagram.png)",
         "## Classes",
         f"Worst first: {', '.join(markdown(label) for label in content['worst_classes'])}.",
@@ -271,8 +311,8 @@ def report_page(content: dict[str, Any], scores: m.Scores, others: m.Scores, oth
     return "\n\n".join(parts) + "\n"
 
 
-def _plain(intervals: dict[str, Interval]) -> dict[str, Any]:
-    return {name: interval.model_dump() for name, interval in intervals.items()}
+def _plain(intervals: Mapping[str, Interval | None]) -> dict[str, Any]:
+    return {name: interval and interval.model_dump() for name, interval in intervals.items()}
 
 
 @task(name="evaluate", **STAGE)

@@ -97,11 +97,11 @@ def draw_reliability(table: Reliability, ece: Interval, path: Path) -> None:
 
 
 def draw_per_class_f1(
-    f1: Sequence[Interval], support: np.ndarray, labels: Sequence[str], confidence: float, path: Path
+    by_class: Sequence[Interval | None], support: np.ndarray, labels: Sequence[str], confidence: float, path: Path
 ) -> None:
-    """F1 of each class with its interval, worst at the top; classes without a test row are left out."""
-    held = np.flatnonzero(support).tolist()
-    shown = sorted(held, key=lambda c: f1[c].value)[:_MOST_CLASSES]
+    """F1 of each class with its interval, worst at the top; classes without a test row (None) are left out."""
+    f1 = {c: interval for c, interval in enumerate(by_class) if interval is not None}
+    shown = sorted(f1, key=lambda c: f1[c].value)[:_MOST_CLASSES]
     figure, axes = _figure(7, 1.5 + 0.32 * max(3, len(shown)))
     places = np.arange(len(shown))
     axes.hlines(places, [f1[c].low for c in shown], [f1[c].high for c in shown], color=BLUE, linewidth=2.5, alpha=0.45)
@@ -134,7 +134,7 @@ def draw_per_class_f1(
     _title(
         axes,
         "F1 by class",
-        _subtitle(len(shown), len(held), f"{confidence:.0%} bootstrap intervals", "with the lowest F1"),
+        _subtitle(len(shown), len(f1), f"{confidence:.0%} bootstrap intervals", "with the lowest F1"),
     )
     _save(figure, path)
 

@@ -1,6 +1,7 @@
 """The bounds that a version has to keep to go live: floors and ceilings of the recipe's section `promotion`.
 
 Every bound is checked, and every one that does not hold is told; one that the recipe does not set is not looked at.
+What cannot be measured does not hold: the F1 of a class without a test row.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ def check_bounds(
             for name, interval in metrics.items()
             if name.startswith(prefix)
         ]
+        checks += [
+            _floor(f"F1 of class {label}, which has no test row,", None, config.min_class_f1)
+            for label in evaluation.without_rows.get("test", ())
+        ]
     if config.min_slice_accuracy:
         checks += slice_checks(predictions, config)
     if served is not None and config.max_megabytes is not None:
@@ -58,13 +63,25 @@ def check_bounds(
 
 def slice_checks(predictions: pa.Table, config: PromotionConfig) -> Iterator[Check]:
     """Accuracy of each value of each slice column that has rows enough for the figure to mean something."""
+    for what, accuracy, rows in _slices(predictions, config):
+        if rows >= config.min_slice_rows:
+            yield _floor(f"Accuracy where {what} ({rows:,} rows):", accuracy, config.min_slice_accuracy)
+
+
+def small_slices(predictions: pa.Table, config: PromotionConfig) -> list[str]:
+    """The slices that decide nothing, as "language is fr (12 rows)"; none where no floor looks at slices."""
+    if not config.min_slice_accuracy:
+        return []
+    return [f"{what} ({rows:,} rows)" for what, _, rows in _slices(predictions, config) if rows < config.min_slice_rows]
+
+
+def _slices(predictions: pa.Table, config: PromotionConfig) -> Iterator[tuple[str, float, int]]:
+    """Each slice in words, its accuracy and its rows."""
     for column in config.slices:
         found = pa.table({"value": slice_values(predictions, column), "correct": predictions["correct"]})
         groups = found.group_by("value").aggregate([("correct", "mean"), ("correct", "count")]).sort_by("value")
         for value, accuracy, rows in zip(*(groups[name].to_pylist() for name in groups.column_names), strict=True):
-            if rows >= config.min_slice_rows:
-                what = f"Accuracy where {column} is {'missing' if value is None else value} ({rows:,} rows):"
-                yield _floor(what, accuracy, config.min_slice_accuracy)
+            yield f"{column} is {'missing' if value is None else value}", accuracy, rows
 
 
 def slice_values(predictions: pa.Table, column: str) -> pa.ChunkedArray:
@@ -95,8 +112,8 @@ def _bands() -> Iterator[tuple[int, int | None]]:
     yield _LENGTHS[-1], None
 
 
-def _floor(what: str, value: float, bound: float) -> Check:
-    return Check(what=what, value=value, kind="floor", bound=bound, passed=value >= bound)
+def _floor(what: str, value: float | None, bound: float) -> Check:
+    return Check(what=what, value=value, kind="floor", bound=bound, passed=value is not None and value >= bound)
 
 
 def _ceiling(what: str, value: float, bound: float) -> Check:

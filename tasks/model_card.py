@@ -37,11 +37,14 @@ def model_card(
     splits = ", ".join(f"{count:,} {split}" for split, count in corpus.splits.items())
     labels = ", ".join(f"**{markdown(label)}**" for label in tokens.labels[:_MOST_LABELS])
     more = f" and {len(tokens.labels) - _MOST_LABELS} more" if len(tokens.labels) > _MOST_LABELS else ""
-    temperature = (
-        f"Its logits are divided by {evaluation.temperature:.3f}, a temperature fitted on the valid split."
-        if evaluation.temperature_applied
-        else f"No temperature is applied; the one fitted on the valid split would be {evaluation.temperature:.3f}."
-    )
+    if evaluation.temperature_why_not:
+        temperature = f"No temperature is applied; none could be fitted: {markdown(evaluation.temperature_why_not)}."
+    elif evaluation.temperature_applied:
+        temperature = (
+            f"Its logits are divided by {evaluation.temperature:.3f}, a temperature fitted on the valid split."
+        )
+    else:
+        temperature = f"No temperature is applied; the one fitted on valid would be {evaluation.temperature:.3f}."
     figures = [
         (shown, with_interval(evaluation.metrics[f"test/{name}"]))
         for name, shown in _NAMES.items()
@@ -68,6 +71,7 @@ def model_card(
         "probabilities are averaged.",
         markdown_table(["example"], [(shorten(text, 160),) for text in texts]),
         f"## Figures on {evaluation.rows_out:,} test rows",
+        *(f"**Note.** {markdown(warning, 2000)}" for warning in evaluation.warnings),
         f"With {percent} bootstrap intervals over the test rows. They say nothing about another seed or other data.",
         markdown_table(["figure", f"value ({percent} interval)"], figures),
         "Weakest classes by F1:",

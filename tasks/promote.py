@@ -1,21 +1,28 @@
 """promote: does the new version become champion? A result with its reasons, never an exception.
 
 The rule: on rows that neither model was trained on, the lower bound of the paired bootstrap interval of (challenger's
-macro-F1 - champion's) lies above -margin, and the floors hold. A first champion needs the floors only. A version that
-was rolled back waits for a person. What passes is first fetched from the registry and served by a fresh process, where
-it has to answer as it did when it was measured.
+macro-F1 - champion's) lies above -margin, and the floors hold. Where there is no champion, a constant answer takes its
+place: the lower bound of (macro-F1 - that of always answering the commonest label of the train split) lies above 0. A
+version that was rolled back waits for a person. What passes is first fetched from the registry and served by a fresh
+process, where it has to answer as it did when it was measured.
+
+# Note [judged as served]
+Each model is judged by the one label that it gives to whoever asks it: the argmax over all its labels. Where the label
+set changed, the rows are those of the shared labels, and any other answer to such a row is wrong, be it a label that is
+new or one that is gone. An argmax among the shared labels alone would be an answer that nobody is ever given.
 
 # Note [a champion that cannot be scored]
 Where the champion's files are gone or unreadable there is nothing to compare with, and the challenger is not promoted:
 whatever serves the champion now may still hold it, and a silent swap would hide the loss. The reason says what to do:
-restore the files, or take the alias away, after which the floors alone decide. A registry that does not answer is
-another matter: that error is raised, and a later attempt may find it well.
+restore the files, or take the alias away, after which the rule for a first champion decides. A registry that does not
+answer is another matter: that error is raised, and a later attempt may find it well.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +37,7 @@ from prefect.artifacts import create_markdown_artifact
 from data_contracts.artifacts import (
     Check,
     EvaluationReport,
+    Interval,
     Lessons,
     PromotionDecision,
     RegisteredModel,
@@ -40,11 +48,12 @@ from data_contracts.artifacts import (
 from data_contracts.errors import NoisefoldError
 from data_contracts.recipe import PromotionConfig, Recipe
 from lightning_modules.bundle import Bundle
-from lightning_modules.objectives.metrics import paired_macro_f1_difference
+from lightning_modules.objectives.metrics import macro_f1, paired_macro_f1_difference
 from tasks.aliases import CHAMPION, Aliases
-from tasks.gate import check_bounds, sentences
+from tasks.gate import check_bounds, sentences, small_slices
+from tasks.label_rows import label_counts, missing_labels
 from tasks.progress import report
-from tasks.readable import markdown, markdown_table
+from tasks.readable import listed, markdown, markdown_table
 from tasks.serve_check import Unservable, check_served, fetch_version
 from tasks.stage import STAGE
 from tasks.store import ArtifactStore
@@ -153,71 +162,161 @@ def judge(
     checks = check_bounds(evaluation, predictions, served, recipe.promotion)
     broken, kept = sentences(checks)
     failed, held = failed + broken, kept + held
+    if small := small_slices(predictions, recipe.promotion):
+        held.append(
+            f"Slices of fewer than {recipe.promotion.min_slice_rows:,} rows decide nothing (promotion.min_slice_rows): "
+            f"{listed(small)}."
+        )
+    unknown = missing_labels(evaluation.without_rows, len(tokens.labels))
     evidence: dict[str, Any] = {"checks": tuple(checks)}
+    trained = seen_texts(store, tokens, lessons)
     if champion_version is None:
-        return Verdict(not failed, failed or ["There is no champion yet, so the floors decide.", *held], evidence)
+        compared = first_champion(predictions, commonest_label(store, tokens), trained, recipe)
+        return _together(failed, compared, held, unknown, evidence)
     with tempfile.TemporaryDirectory(prefix="noisefold-") as scratch:
         try:
             champion = fetch_champion(registered.name, champion_version, tracker, Path(scratch))
         except Unservable as error:
             text = (
                 f"The champion (version {champion_version}) cannot be scored: {error}. Restore its files, or take "
-                "the alias away so that the floors alone decide."
+                "the alias away so that the rule for a first champion decides."
             )
-            return Verdict(False, [text, *failed], evidence)
-        trained = seen_texts(store, tokens, lessons)
+            return Verdict(False, [text, *failed, *unknown], evidence)
         compared = compare(predictions, champion, tokens.labels, trained, recipe)
-    reasons = failed + compared.reasons if failed or not compared.passed else compared.reasons + held
-    return Verdict(compared.passed and not failed, reasons, evidence | compared.evidence)
+    return _together(failed, compared, held, unknown, evidence)
+
+
+def _together(
+    failed: list[str], compared: Verdict, held: list[str], unknown: list[str], evidence: dict[str, Any]
+) -> Verdict:
+    """What does not hold first, then the comparison; what holds is told where nothing fails, what is unknown always."""
+    passed = compared.passed and not failed
+    reasons = [*failed, *compared.reasons, *(held if passed else []), *unknown]
+    return Verdict(passed, reasons, evidence | compared.evidence)
+
+
+def commonest_label(store: ArtifactStore, tokens: TokenDataset) -> str:
+    """The label of most documents of the train split; of several the first in the order of the labels."""
+    return tokens.labels[int(label_counts(store.open(tokens), "train", len(tokens.labels)).argmax())]
+
+
+def first_champion(predictions: pa.Table, majority: str, trained: np.ndarray, recipe: Recipe) -> Verdict:
+    """Whether a version does better than a constant answer, on its test rows without those that it was trained on."""
+    config = recipe.promotion
+    bounds = ", ".join(f"{name} {value:g}" for name, value in config.bounds().items())
+    floors = f"floors: {bounds or 'none set'}"
+    if not config.beat_majority:
+        why = f"No version is champion, so the floors decide ({floors}; promotion.beat_majority is off)."
+        return Verdict(True, [why], {})
+    reasons = [f"No version is champion, so it has to beat a constant answer, and the floors decide ({floors})."]
+    seen = np.isin(text_hashes(predictions["text"].to_pylist()), trained)
+    rows = predictions.select(["label", "predicted"]).filter(pa.array(~seen)).to_pydict()
+    reasons += _left_out(int(seen.sum()))
+    count = len(rows["label"])
+    evidence: dict[str, Any] = {"rows_compared": count, "rows_left_out": int(seen.sum())}
+    if too_few := _too_few(count, recipe):
+        return Verdict(False, [*reasons, too_few], evidence)
+    which = "the commonest label of the train split"
+    if majority not in rows["label"]:  # always wrong, so there is nothing in beating it
+        majority, which = Counter(rows["label"]).most_common(1)[0][0], "the commonest label among them"
+    number = {name: place for place, name in enumerate(dict.fromkeys([*rows["label"], *rows["predicted"], majority]))}
+    true, says = (np.array([number[name] for name in rows[column]]) for column in ("label", "predicted"))
+    constant = np.full(count, number[majority])
+    found = _paired(true, says, constant, config)
+    passed = found.low > 0
+    reasons.append(
+        f"Macro-F1 {macro_f1(true, says):.4f} less {macro_f1(true, constant):.4f}, that of always answering {majority} "
+        f"({which}), on {count:,} rows: {found.value:+.4f} ({config.confidence:.0%} interval {found.low:+.4f} to "
+        f"{found.high:+.4f}); the lower bound is {'above' if passed else 'not above'} 0."
+    )
+    if len(set(rows["predicted"])) == 1:
+        passed = False
+        reasons.append(f"It answers all of them with {rows['predicted'][0]}, so it is a constant answer itself.")
+    if not passed:
+        reasons.append("promotion.beat_majority: false lets the floors alone decide on a first champion.")
+    return Verdict(passed, reasons, {**evidence, "over_majority": found})
+
+
+def _paired(true: np.ndarray, one: np.ndarray, other: np.ndarray, config: PromotionConfig) -> Interval:
+    options = {"samples": config.bootstrap_samples, "confidence": config.confidence}
+    return paired_macro_f1_difference(true, one, other, **options, seed=SEED)
+
+
+def _left_out(seen: int) -> list[str]:
+    return [f"{seen:,} test rows that a model was trained on are left out."] if seen else []
+
+
+def _too_few(rows: int, recipe: Recipe) -> str | None:
+    fewest = recipe.contract.splits.min_rows
+    if rows >= fewest:
+        return None
+    return f"{rows:,} rows are left to compare; the contract asks for {fewest:,} (splits.min_rows)."
 
 
 def compare(
     predictions: pa.Table, champion: Champion, labels: tuple[str, ...], trained: np.ndarray, recipe: Recipe
 ) -> Verdict:
-    """Champion and challenger on the same rows: unseen by both in training, and of labels that both know."""
+    """Champion and challenger on the same rows: unseen by both in training, and of labels that both know.
+
+    See Note [judged as served].
+    """
     config, reasons = recipe.promotion, []
     shared = [label for label in labels if label in champion.bundle.labels]
-    ours, theirs = ([list(names).index(label) for label in shared] for names in (labels, champion.bundle.labels))
-    if len(shared) < len(labels) or len(shared) < len(champion.bundle.labels):
-        added = sorted(set(labels) - set(shared))
-        dropped = sorted(set(champion.bundle.labels) - set(shared))
-        reasons.append(
-            f"The label set changed (new: {', '.join(added) or 'none'}; gone: {', '.join(dropped) or 'none'}), "
-            f"so the {len(shared)} shared labels are compared."
-        )
     texts, names = predictions["text"].to_pylist(), predictions["label"].to_pylist()
     known = {label: index for index, label in enumerate(shared)}
     hashes = text_hashes(texts)
     seen = np.isin(hashes, trained) | np.isin(hashes, champion.train_texts)
-    rows = np.flatnonzero(~seen & np.array([name in known for name in names], dtype=bool))
+    of_shared = np.array([name in known for name in names], dtype=bool)
+    rows = np.flatnonzero(~seen & of_shared)
     evidence: dict[str, Any] = {"rows_compared": len(rows), "rows_left_out": len(texts) - len(rows)}
-    if seen.any():
-        reasons.append(f"{int(seen.sum()):,} test rows that a model was trained on are left out.")
+    changed = len(shared) < len(labels) or len(shared) < len(champion.bundle.labels)
+    if changed:
+        added = sorted(set(labels) - set(shared))
+        dropped = sorted(set(champion.bundle.labels) - set(shared))
+        others = int((~of_shared).sum())
+        reasons.append(
+            f"The label set changed (new: {', '.join(added) or 'none'}; gone: {', '.join(dropped) or 'none'}), "
+            f"so rows of the {len(shared)} shared labels are compared"
+            f"{f', and {others:,} of new labels are not' if others else ''}."
+        )
+    reasons += _left_out(int(seen.sum()))
     if len(shared) < 2:
-        return Verdict(False, [*reasons, "Fewer than two labels are shared, so nothing can be compared."], evidence)
-    fewest = recipe.contract.splits.min_rows
-    if len(rows) < fewest:
-        text = f"{len(rows):,} rows are left to compare; the contract asks for {fewest:,} (splits.min_rows)."
+        text = (
+            "Fewer than two labels are shared, so nothing can be compared. `noisefold promote` makes it champion by "
+            "hand; without the alias champion the rule for a first champion decides."
+        )
         return Verdict(False, [*reasons, text], evidence)
+    if too_few := _too_few(len(rows), recipe):
+        return Verdict(False, [*reasons, too_few], evidence)
 
+    # Any label that is not shared is one and the same wrong answer: number len(shared).
     true = np.array([known[names[row]] for row in rows])
-    # Among the shared labels only: a model is not blamed for a class that the other does not know.
-    proba = np.stack(predictions["probabilities"].combine_chunks().to_numpy(zero_copy_only=False)[rows])
-    challenger_says = proba[:, ours].argmax(axis=1)
-    champion_says = score_texts(champion.bundle, [texts[row] for row in rows])[:, theirs].argmax(axis=1)
-    difference = paired_macro_f1_difference(
-        true, challenger_says, champion_says, samples=config.bootstrap_samples, confidence=config.confidence, seed=SEED
-    )
+    predicted = predictions["predicted"].to_pylist()
+    challenger_says = np.array([known.get(predicted[row], len(shared)) for row in rows])
+    answers = served_labels(champion.bundle, [texts[row] for row in rows])
+    champion_says = np.array([known.get(label, len(shared)) for label in answers])
+    if changed:
+        beside = [int((says == len(shared)).sum()) for says in (challenger_says, champion_says)]
+        reasons.append(
+            f"A label that is not shared is the answer of the challenger to {beside[0]:,} of them, of version "
+            f"{champion.version} to {beside[1]:,}; as served, that is wrong."
+        )
+    if absent := [label for label, index in known.items() if index not in true]:
+        reasons.append(f"No compared row has the label {listed(absent)}, so the comparison says nothing of it.")
+    difference = _paired(true, challenger_says, champion_says, config)
     passed = difference.low > -config.margin
     accuracy, p, alone = mcnemar(true == challenger_says, true == champion_says)
+    right = [f"{float((says == true).mean()):.4f}" for says in (challenger_says, champion_says)]
     reasons.append(
-        f"Accuracy less that of version {champion.version}: {accuracy:+.4f}; {alone[0]:,} rows only the challenger has "
-        f"right, {alone[1]:,} only the champion (McNemar's exact test: p = {p:.3g}; for information)."
+        f"Accuracy {right[0]} less {right[1]}, that of version {champion.version}: {accuracy:+.4f}; {alone[0]:,} rows "
+        f"only the challenger has right, {alone[1]:,} only the champion (McNemar's exact test: p = {p:.3g}; for "
+        "information)."
     )
     reasons.append(
-        f"Macro-F1 less that of version {champion.version}, on {len(rows):,} shared rows: {difference.value:+.4f} "
-        f"({config.confidence:.0%} interval {difference.low:+.4f} to {difference.high:+.4f}); the lower bound is "
-        f"{'above' if passed else 'not above'} -{config.margin:g}."
+        f"Macro-F1 {macro_f1(true, challenger_says):.4f} less {macro_f1(true, champion_says):.4f}, that of version "
+        f"{champion.version}, on {len(rows):,} shared rows: {difference.value:+.4f} ({config.confidence:.0%} interval "
+        f"{difference.low:+.4f} to {difference.high:+.4f}); the lower bound is {'above' if passed else 'not above'} "
+        f"-{config.margin:g}."
     )
     return Verdict(
         passed, reasons, {**evidence, "difference": difference, "accuracy_difference": accuracy, "mcnemar_p": p}
@@ -238,12 +337,14 @@ def mcnemar(one: np.ndarray, other: np.ndarray) -> tuple[float, float, tuple[int
     return float(one.mean() - other.mean()), p, alone
 
 
-def score_texts(bundle: Bundle, texts: list[str]) -> np.ndarray:
-    parts = []
+def served_labels(bundle: Bundle, texts: list[str]) -> list[str]:
+    """The label that serving gives to each text, see `tasks.serve`."""
+    found: list[str] = []
     for first in range(0, len(texts), _TEXTS):
-        parts.append(bundle.predict_proba(texts[first : first + _TEXTS]))
+        best = bundle.predict_proba(texts[first : first + _TEXTS]).argmax(axis=1)
+        found += [bundle.labels[index] for index in best]
         report("promote", min(first + _TEXTS, len(texts)), len(texts))
-    return np.concatenate(parts)
+    return found
 
 
 def fetch_champion(name: str, version: str, tracker: Tracker, folder: Path) -> Champion:
@@ -288,6 +389,10 @@ def log_decision(
         value, low, high = decision.difference.value, decision.difference.low, decision.difference.high
         name = "promotion/macro_f1_difference"
         tracker.log_metrics({name: value, f"{name}_low": low, f"{name}_high": high})
+    if decision.over_majority is not None:
+        found = decision.over_majority
+        name = "promotion/macro_f1_over_majority"
+        tracker.log_metrics({name: found.value, f"{name}_low": found.low, f"{name}_high": found.high})
     if decision.accuracy_difference is not None and decision.mcnemar_p is not None:
         found = {"accuracy_difference": decision.accuracy_difference, "mcnemar_p": decision.mcnemar_p}
         tracker.log_metrics({f"promotion/{name}": value for name, value in found.items()})
@@ -305,7 +410,10 @@ def decision_page(decision: PromotionDecision) -> str:
         ("rows compared", f"{decision.rows_compared:,}"),
         ("rows left out", f"{decision.rows_left_out:,}"),
     ]
-    bounds = [(c.what, f"{c.value:.4f}", has_to_be(c), "yes" if c.passed else "NO") for c in decision.checks]
+    bounds = [
+        (c.what, "–" if c.value is None else f"{c.value:.4f}", has_to_be(c), "yes" if c.passed else "NO")
+        for c in decision.checks
+    ]
     word = {"promoted": "Promoted", "not_promoted": "Not promoted", "already_champion": "Champion already"}
     parts = [
         f"# {word[decision.outcome]}: {markdown(decision.name)} version {decision.version}",

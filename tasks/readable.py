@@ -54,6 +54,15 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def with_interval(value: Interval, digits: int = 3) -> str:
-    """0.912 (0.898 to 0.925)"""
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """a, b and c; of many the first ones and how many more there are."""
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most:,} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def with_interval(value: Interval | None, digits: int = 3) -> str:
+    """0.912 (0.898 to 0.925); a dash for what is not known."""
+    if value is None:
+        return "–"
     return f"{value.value:.{digits}f} ({value.low:.{digits}f} to {value.high:.{digits}f})"

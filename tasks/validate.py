@@ -130,7 +130,7 @@ def validate_corpus(
             "splits": findings.kept,
             "quarantined": {reason: findings.first[reason] for reason in REASONS if findings.first[reason]},
             "label_rows": {split: dict(sorted(findings.labels[split].items())) for split in SPLITS},
-            "told": told,
+            "warnings": tuple(told),
         }
 
     # What ingest has to tell is told here, and the days of the files; the rows alone have neither.
@@ -399,11 +399,11 @@ def validate(
             **{f"rows/{split}": rows for split, rows in corpus.splits.items()},
         }
     )
-    for sentence in corpus.told[:MAX_TOLD]:
+    for sentence in corpus.warnings[:MAX_TOLD]:
         tell("validate", sentence)
     reasons = "\n".join(f"| {reason} | {rows:,} |" for reason, rows in corpus.quarantined.items() if rows)
     table = f"\n\n| quarantined for | rows |\n|---|--:|\n{reasons}" if reasons else ""
-    notes = "\n\n" + "\n".join(f"- {markdown(one, 1000)}" for one in corpus.told) if corpus.told else ""
+    notes = "\n\n" + "\n".join(f"- {markdown(one, 1000)}" for one in corpus.warnings) if corpus.warnings else ""
     publish(f"# {contract.name}: {corpus.rows_out:,} of {corpus.rows_in:,} rows kept{table}{notes}", tracker)
     return settle(outcome)
 

@@ -12,22 +12,33 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow.artifacts
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from mlflow.exceptions import MlflowException
 
 from data_contracts.artifacts import EvaluationReport, Interval, PromotionDecision, TrainedModel
 from data_contracts.errors import RecipeError
-from data_contracts.recipe import PromotionConfig
+from data_contracts.recipe import PromotionConfig, WordTokenizer
 from data_contracts.text import text_hash
 from lightning_modules.bundle import Bundle, save_bundle
 from tasks import promote
 from tasks.aliases import append_line
-from tasks.gate import slice_checks
-from tasks.promote import Champion, compare, mcnemar, promote_model
+from tasks.gate import check_bounds, slice_checks
+from tasks.promote import (
+    Champion,
+    commonest_label,
+    compare,
+    decision_page,
+    first_champion,
+    mcnemar,
+    promote_model,
+)
 from tasks.readable import markdown
 from tasks.serve_check import Served
+from tasks.tokenize import tokenize_corpus
 from tests.tasks.registry import gone_after
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
@@ -73,26 +84,102 @@ def lines(ledger: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ledger.read_text().splitlines()]
 
 
-def test_first_champion_needs_the_floors_only(world: World, ledger: Path) -> None:
+def test_first_champion_beats_the_commonest_label(world: World, ledger: Path) -> None:
     decision = run(world, world.model(), ledger)
     assert (decision.promoted, decision.outcome, decision.champion_before) == (True, "promoted", None)
     assert decision.difference is None
+    assert decision.over_majority is not None
+    assert decision.over_majority.low > 0.4
+    assert decision.rows_compared == world.tokens.splits["test"]
+    told = decision.reasons[1]
+    assert re.search(r"always answering \w+ \(the commonest label of the train split\), on \d+ rows", told), told
+    assert "floors: none set" in decision.reasons[0]
     assert aliases(world) == {"champion": "1"}
     (line,) = lines(ledger)
     assert (line["alias"], line["from"], line["to"], line["model"]) == ("champion", None, "1", world.recipe.model_name)
     assert line["who"]
     assert line["when"].endswith("+00:00")
-    assert "no champion yet" in line["why"]
+    assert "No version is champion" in line["why"]
+    assert "above 0" in line["why"]
 
 
 def test_first_model_below_the_floors_names_every_one(world: World, ledger: Path) -> None:
     strict = world.with_recipe(promotion={"min_accuracy": 0.999, "min_macro_f1": 0.998})
     decision = run(strict, world.model(), ledger)
     assert decision.outcome == "not_promoted"
-    assert len(decision.reasons) == 2
     assert "accuracy" in decision.reasons[0]
     assert "0.998" in decision.reasons[1]
+    assert "floors: min_accuracy 0.999, min_macro_f1 0.998" in decision.reasons[2]
     assert aliases(strict) == {"challenger": "1"}
+
+
+def test_constant_answer_becomes_no_champion_unless_the_recipe_says_so(world: World, ledger: Path) -> None:
+    """Every row gets the same label: no floor is set, and no floor has to be."""
+    constant = world.model(quality=0.0)
+    decision = run(world, constant, ledger)
+    assert decision.outcome == "not_promoted"
+    assert decision.over_majority is not None and decision.over_majority.low <= 0
+    told = " ".join(decision.reasons)
+    assert "the lower bound is not above 0" in told and "floors: none set" in told
+    assert "promotion.beat_majority: false" in told
+    assert aliases(world) == {"challenger": "1"}
+    lenient = world.with_recipe(promotion={"beat_majority": False, "min_accuracy": 0.1})
+    decision = run(lenient, constant, ledger)
+    assert decision.promoted
+    assert "floors: min_accuracy 0.1" in decision.reasons[0]
+
+
+def test_commonest_label_is_counted_in_documents(world: World, store) -> None:
+    """Two long texts of one label are many windows, and still two documents."""
+    from tests.tasks.mlflow_fixtures import make_corpus  # a plugin by now
+
+    long, short = "great lovely fast pretty " * 40, "awful item"
+    rows = [(long, "positive")] * 2 + [(short, "negative")] * 3
+    columns = {
+        "id": [str(number) for number in range(15)],
+        "text": [f"{text} {number}" for number, (text, _) in enumerate(rows * 3)],
+        "label": [label for _, label in rows * 3],
+        "split": ["train"] * 5 + ["valid"] * 5 + ["test"] * 5,
+        "language": ["en"] * 15,
+    }
+    config = WordTokenizer(vocab_size=200, min_frequency=1, max_length=16, overlap=4)
+    tokens = tokenize_corpus(make_corpus(store, pa.table(columns), "long"), config, store).manifest
+    assert tokens.windows["train"] > 20
+    assert commonest_label(store, tokens) == "negative"
+
+
+def test_first_champion_is_not_judged_on_what_it_was_trained_on(world: World) -> None:
+    table = predictions(world)
+    seen = np.array(sorted(map(text_hash, table["text"].to_pylist()[:3])), dtype=np.uint64)
+    verdict = first_champion(table, "positive", seen, world.recipe)
+    assert verdict.passed
+    assert (verdict.evidence["rows_left_out"], verdict.evidence["rows_compared"]) == (3, table.num_rows - 3)
+    assert "3 test rows that a model was trained on are left out" in verdict.reasons[1]
+    few = first_champion(table.slice(0, 10), "positive", np.zeros(0, np.uint64), world.recipe)
+    assert not few.passed
+    assert "10 rows are left to compare; the contract asks for 20" in few.reasons[-1]
+
+
+def test_constant_answer_is_none_though_it_beats_another(world: World) -> None:
+    """The labels have changed places since the train split: always answering the one of today proves nothing."""
+    table = pa.table({"text": [f"t{n}" for n in range(50)], "label": ["x", *["y"] * 4] * 10, "predicted": ["y"] * 50})
+    verdict = first_champion(table, "x", np.zeros(0, np.uint64), world.recipe)
+    assert verdict.evidence["over_majority"].low > 0
+    assert not verdict.passed
+    assert "It answers all of them with y, so it is a constant answer itself." in verdict.reasons
+    absent = first_champion(table, "z", np.zeros(0, np.uint64), world.recipe)
+    assert "always answering y (the commonest label among them)" in absent.reasons[1]
+    assert absent.evidence["over_majority"] == Interval(value=0, low=0, high=0)
+
+
+def test_three_rows_prove_nothing(world: World) -> None:
+    """All right, and still: a third of the resamples hold one class only, where the constant answer is right too."""
+    contract = {"name": "toy", "labels": {"values": list(world.tokens.labels)}, "splits": {"min_rows": 1}}
+    table = pa.table({"text": ["a", "b", "c"], "label": ["x", "x", "y"], "predicted": ["x", "x", "y"]})
+    verdict = first_champion(table, "x", np.zeros(0, np.uint64), world.with_recipe(contract=contract).recipe)
+    assert not verdict.passed
+    assert verdict.evidence["over_majority"].value > 0.5
+    assert verdict.evidence["over_majority"].low == 0
 
 
 def test_equal_model_is_promoted_and_the_old_champion_kept_as_previous(world: World, ledger: Path) -> None:
@@ -108,6 +195,15 @@ def test_equal_model_is_promoted_and_the_old_champion_kept_as_previous(world: Wo
         ("previous", None, "1"),
         ("champion", "1", "2"),
     ]
+
+
+def test_without_the_alias_a_version_is_judged_as_a_first_champion(world: World, ledger: Path) -> None:
+    run(world, world.model(), ledger)
+    world.tracker.client.delete_registered_model_alias(world.recipe.model_name, "champion")
+    constant = run(world, world.model(quality=0.0), ledger)
+    assert constant.outcome == "not_promoted" and constant.champion_before is None
+    good = run(world, world.model(nudge=0.5), ledger)
+    assert good.promoted and good.over_majority is not None
 
 
 def test_worse_model_stays_challenger_until_a_better_one_comes(world: World, ledger: Path) -> None:
@@ -127,7 +223,7 @@ def test_worse_model_stays_challenger_until_a_better_one_comes(world: World, led
 
 
 def test_floors_hold_a_better_model_back(world: World, ledger: Path) -> None:
-    run(world, world.model(quality=0.0), ledger)
+    run(world.with_recipe(promotion={"beat_majority": False}), world.model(quality=0.0), ledger)
     strict = world.with_recipe(promotion={"min_accuracy": 0.9999})
     decision = run(strict, world.model(), ledger)
     assert decision.outcome == "not_promoted"
@@ -188,7 +284,7 @@ def test_every_bound_that_does_not_hold_is_told_at_once(world: World, ledger: Pa
         assert what in told, what
     assert "Size in MB 1.5000 is above the ceiling of 1." in told
     assert "CPU milliseconds per text 0.5000 is above the ceiling of 0.25." in told
-    assert len(decision.reasons) == len(decision.checks) and not any(check.passed for check in decision.checks)
+    assert all(check.sentence() in decision.reasons and not check.passed for check in decision.checks)
     folder = Path(world.tracker.client.download_artifacts(strict.tracker.run_id, "promotion", str(tmp_path)))
     page = (folder / "promotion.md").read_text()
     assert page.count("| NO |") == len(decision.checks)
@@ -226,6 +322,32 @@ def test_slices_are_counted_as_pandas_counts_them_and_small_ones_decide_nothing(
     assert len(found) < sum(rows[name].nunique() for name in names.values()), "one slice is small"
 
 
+def test_slices_too_small_to_decide_are_told(world: World, ledger: Path) -> None:
+    """Otherwise a floor that looks at nothing would look as if it held."""
+    kind = world.with_recipe(promotion={"min_slice_accuracy": 0.5, "slices": ["label"], "min_slice_rows": 10_000})
+    decision = run(kind, world.model(), ledger)
+    assert decision.promoted and not decision.checks
+    told = next(reason for reason in decision.reasons if "decide nothing" in reason)
+    assert "fewer than 10,000 rows" in told
+    assert all(f"label is {label} (" in told for label in world.tokens.labels)
+
+
+def test_class_without_a_test_row_meets_no_floor(world: World) -> None:
+    report = world.evaluate(world.model()).model_copy(update={"without_rows": {"test": ("退款", "b|c")}})
+    checks = check_bounds(report, predictions(world), None, PromotionConfig(min_class_f1=0.1))
+    unknown = [check for check in checks if check.value is None]
+    assert [check.passed for check in unknown] == [False, False]
+    assert unknown[0].sentence() == (
+        "F1 of class 退款, which has no test row, is unknown, so the floor of 0.1 is not shown to hold."
+    )
+    assert all(check.passed for check in checks if check.value is not None)
+    decision = PromotionDecision(
+        promoted=False, outcome="not_promoted", reasons=(), name="m", version="1", checks=tuple(checks)
+    )
+    assert "| – | ≥ 0.1 | NO |" in decision_page(decision)
+    json.loads(decision.model_dump_json(), parse_constant=pytest.fail)
+
+
 def test_without_a_column_of_languages_the_script_tells_them_apart(world: World) -> None:
     table = predictions(world).drop_columns(["language"])
     config = PromotionConfig(min_slice_accuracy=0.9, slices=("language",), min_slice_rows=10)
@@ -236,7 +358,7 @@ def test_without_a_column_of_languages_the_script_tells_them_apart(world: World)
 
 def test_slice_that_the_contract_does_not_carry_is_refused_before_the_night(world: World) -> None:
     with pytest.raises(RecipeError, match=r"promotion\.slices: langauge is none of label, language, length"):
-        world.with_recipe(promotion={"slices": ["langauge"]})
+        world.with_recipe(promotion={"slices": ["langauge"], "min_slice_accuracy": 0.5})
 
 
 @pytest.mark.parametrize(("only_one", "only_other"), [(0, 0), (3, 3), (1, 9), (12, 2)])
@@ -350,10 +472,89 @@ def test_changed_label_set_compares_the_shared_labels(world: World, tmp_path: Pa
     table = predictions(world)
     verdict = compare(table, champion_of(world, tmp_path, theirs), ours, np.zeros(0, np.uint64), world.recipe)
     names = table["label"].to_pylist()
-    assert verdict.evidence["rows_compared"] == sum(name in ours[1:] for name in names)
+    compared = [row for row in table.to_pylist() if row["label"] in ours[1:]]
+    assert verdict.evidence["rows_compared"] == len(compared)
     assert f"new: {ours[0]}; gone: something else" in verdict.reasons[0]
+    assert f"and {names.count(ours[0])} of new labels are not" in verdict.reasons[0]
+    beside = sum(row["predicted"] == ours[0] for row in compared)
+    assert beside, "some are taken for the label that is not shared"
+    assert f"of the challenger to {beside} of them, of version 7 to {beside}" in verdict.reasons[1]
     assert verdict.passed, "the same network under both names"
     assert verdict.evidence["difference"].value == 0
+
+
+def answered(labels: list[str], predicted: list[str]) -> pa.Table:
+    """Test rows, and what the challenger answered to them."""
+    return pa.table({"text": [f"row {n}" for n in range(len(labels))], "label": labels, "predicted": predicted})
+
+
+def says(monkeypatch: pytest.MonkeyPatch, answers: list[str]) -> None:
+    """What the champion answers where it is served."""
+    monkeypatch.setattr(promote, "served_labels", lambda bundle, texts: [answers[int(t.split()[1])] for t in texts])
+
+
+def test_answer_outside_the_shared_labels_is_wrong(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new label takes over the rows of an old one: whoever is served gets a worse answer, and no gain beside it."""
+    labels = ["账单", "配送"] * 20 + ["理财"] * 10
+    table = answered(labels, ["理财", "配送"] * 20 + ["理财"] * 10)
+    says(monkeypatch, ["账单", "配送"] * 20 + ["账单"] * 10)
+    champion = champion_of(world, tmp_path, ("账单", "配送", "其他"))
+    verdict = compare(table, champion, ("理财", "账单", "配送"), np.zeros(0, np.uint64), world.recipe)
+    assert not verdict.passed
+    assert verdict.evidence["rows_compared"] == 40
+    assert verdict.evidence["difference"] == Interval(value=-0.5, low=-0.5, high=-0.5)
+    assert verdict.evidence["accuracy_difference"] == -0.5
+    told = " ".join(verdict.reasons)
+    assert "0 rows only the challenger has right, 20 only the champion" in told
+    assert "of the challenger to 20 of them, of version 7 to 0" in told
+
+
+def test_label_that_is_gone_counts_against_the_champion(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other way round: what the champion calls by a label that is gone is wrong under the labels of today."""
+    labels = ["a", "b"] * 20
+    table = answered(labels, labels)
+    says(monkeypatch, ["old", "b"] * 20)
+    champion = champion_of(world, tmp_path, ("a", "old", "b"))
+    verdict = compare(table, champion, ("b", "a"), np.zeros(0, np.uint64), world.recipe)
+    assert verdict.passed
+    assert verdict.evidence["difference"].value == 0.5
+    assert "gone: old" in verdict.reasons[0]
+
+
+def test_shared_label_without_a_compared_row_is_named(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = ["a", "b"] * 20
+    says(monkeypatch, labels)
+    champion = champion_of(world, tmp_path, ("a", "b", "rare"))
+    verdict = compare(answered(labels, labels), champion, ("a", "b", "rare"), np.zeros(0, np.uint64), world.recipe)
+    assert "No compared row has the label rare, so the comparison says nothing of it." in verdict.reasons
+
+
+def test_champion_is_asked_as_serving_asks_it(world: World, tmp_path: Path) -> None:
+    """The label of the pyfunc model, ties included: equal probabilities are the first label of its own order."""
+    from mlflow.pyfunc.model import PythonModelContext
+
+    from tasks.serve import TextClassifier
+
+    bundle = champion_of(world, tmp_path, (world.tokens.labels[2], *world.tokens.labels[:2])).bundle
+    texts = predictions(world)["text"].to_pylist()
+    for weights in (1.0, 0.0):
+        with torch.no_grad():
+            bundle.network.decoder.weight.mul_(weights)
+            bundle.network.decoder.bias.mul_(weights)
+        serving = TextClassifier()
+        serving.bundle = bundle
+        context = PythonModelContext({}, {})
+        assert (
+            promote.served_labels(bundle, texts)
+            == serving.predict(context, pd.DataFrame({"text": texts}))["label"].tolist()
+        )
+    assert set(promote.served_labels(bundle, texts)) == {world.tokens.labels[2]}
 
 
 def test_label_order_does_not_matter(world: World, tmp_path: Path) -> None:
@@ -369,6 +570,7 @@ def test_without_shared_labels_nothing_can_be_compared(world: World, tmp_path: P
     verdict = compare(predictions(world), champion, world.tokens.labels, np.zeros(0, np.uint64), world.recipe)
     assert not verdict.passed
     assert "Fewer than two labels" in verdict.reasons[-1]
+    assert "noisefold promote" in verdict.reasons[-1], "the way out"
 
 
 @pytest.mark.parametrize(("low", "passed"), [(-0.0101, False), (-0.01, False), (-0.0099, True), (0.2, True)])

@@ -1,0 +1,58 @@
+"""`evaluation.temperature: true`, and every valid row is right: no text may be given a label with probability 1."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pytest
+
+from data_contracts.recipe import WordTokenizer
+from lightning_modules.bundle import Bundle
+from tasks.register import stage_bundle
+from tasks.tokenize import tokenize_corpus
+
+if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
+    from tests.tasks.mlflow_fixtures import World
+
+pytest_plugins = ["tests.tasks.mlflow_fixtures"]
+
+
+def mails(rows: int) -> pa.Table:
+    kinds = [("配送", "包裹 没有 送到"), ("billing", "the bill is wrong")]
+    return pa.table(
+        {
+            "id": [str(number) for number in range(rows)],
+            "text": [f"{kinds[number % 2][1]} {number}" for number in range(rows)],
+            "label": [kinds[number % 2][0] for number in range(rows)],
+            "split": [("train", "valid", "test")[number // 2 % 3] for number in range(rows)],
+            "language": ["en"] * rows,
+        }
+    )
+
+
+@pytest.mark.parametrize(("rows", "why"), [(240, "has all 80 rows right"), (60, "20 rows are too few")])
+def test_a_temperature_that_is_not_to_be_had_is_not_applied(world: World, rows: int, why: str, tmp_path) -> None:
+    from tests.tasks.mlflow_fixtures import make_corpus
+
+    corpus = make_corpus(world.store, mails(rows), f"mails-{rows}")
+    config = WordTokenizer(vocab_size=60, min_frequency=4, max_length=16, overlap=4)
+    tokens = tokenize_corpus(corpus, config, world.store).manifest
+    here = replace(world, corpus=corpus, tokens=tokens)
+    model = here.model()
+    asked, not_asked = here.evaluate(model, temperature=True), here.evaluate(model)
+    assert (asked.temperature, asked.temperature_applied) == (1.0, False)
+    assert why in str(asked.temperature_why_not)
+    assert why in asked.warnings[0], "in the summaries, since the recipe asks for one"
+    assert not_asked.warnings == () and not_asked.temperature_why_not == asked.temperature_why_not
+    assert asked.metrics == not_asked.metrics, "as measured without"
+    assert not any("calibrated" in name for name in asked.metrics)
+    stage_bundle(model, asked, here.store, tmp_path / "served")
+    served = Bundle.load(tmp_path / "served")
+    assert served.temperature == 1.0
+    assert served.predict_proba(["hello world"]).max() < 0.99
+    page = (here.store.open(asked) / "report.md").read_text(encoding="utf-8")
+    assert "registered at temperature 1" in page and why in page
+    registered = here.register(model, asked)
+    assert why in here.tracker.client.get_model_version(registered.name, registered.version).description
