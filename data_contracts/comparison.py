@@ -172,7 +172,9 @@ def load_comparison(path: str | Path, overrides: dict[str, Any], find: Callable[
     try:
         return Comparison.model_validate(data)
     except ValidationError as error:
-        raise RecipeError(f"{path}: {describe(error)}", "data_contracts/comparison.py describes the file.") from None
+        raise RecipeError(
+            f"{path}: {describe(error, Comparison)}", "data_contracts/comparison.py describes the file."
+        ) from None
 
 
 def _overlaid(recipe: Recipe, overrides: dict[str, Any], origin: str) -> Recipe:

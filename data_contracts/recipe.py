@@ -8,16 +8,26 @@ credentials only (`tasks.settings`). Where a default was measured, the field say
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from data_contracts import recipe_faults
 from data_contracts.contract import DataContract, Split, load_contract
 from data_contracts.errors import RecipeError
 from data_contracts.model_config import LowRank, ModelConfig, PretrainedEncoder
-from data_contracts.section import UNKEYED, Section, kind_is, text_fault, texts_in, unwritable
+from data_contracts.section import UNKEYED, Section, kind_is, texts_in, unwritable
 from data_contracts.urls import HOW, credential_in, misplaced_variable, redacted
 from data_contracts.yaml_text import parse_yaml, read_yaml
 
@@ -103,9 +113,17 @@ class FileSource(Section):
         return self
 
 
+SOURCES = "Write source: {url: mails.csv} for rows of your own, or source: {kind: sample} for the bundled sample."
+
+
+def _kind_of_source(value: dict[str, Any]) -> str:
+    """The sample where a field of it is named; nothing, or what is unknown to both, is never taken for the sample."""
+    return "sample" if value and set(value) <= SampleSource.model_fields.keys() else "files"
+
+
 Source = Annotated[
     Annotated[SampleSource | FileSource, Field(discriminator="kind")],
-    kind_is(lambda value: "files" if "url" in value else "sample"),
+    kind_is(_kind_of_source),
 ]
 
 
@@ -392,6 +410,18 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _says_what_it_reads(self) -> Recipe:
+        """`Recipe()` is the sample, whole; one that says something says where its rows come from, and what they are."""
+        if self.model_fields_set and "source" not in self.model_fields_set:
+            raise ValueError(f"source is missing, which says where the rows come from. {SOURCES}")
+        if isinstance(self.source, FileSource) and "contract" not in self.model_fields_set:
+            raise ValueError(
+                "contract is missing, which says what the source's rows are: `noisefold contract infer FILE -o "
+                "contract.yaml` drafts one, and `contract: contract.yaml` names it"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _holds_no_secret(self) -> Recipe:
         for field, text in texts_in(self.model_dump()):
             if (what := unwritable(text)) is not None:
@@ -421,13 +451,20 @@ class Recipe(Section):
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def parse_recipe(data: Any, *, origin: str, base: Path | None = None) -> Recipe:
+def parse_recipe(
+    data: Any,
+    *,
+    origin: str,
+    base: Path | None = None,
+    line: Callable[[tuple[Any, ...]], int | None] = lambda loc: None,
+) -> Recipe:
     """Validate a mapping as a recipe; every fault is named by its field.
 
     Args:
         data: the parsed YAML or JSON.
         origin: what to call it in an error ("nightly.yaml", "deployment sample").
         base: folder from which relative paths in it start.
+        line: in which a field stands, where that is known.
     Raises:
         RecipeError: with one line per fault.
     """
@@ -435,16 +472,29 @@ def parse_recipe(data: Any, *, origin: str, base: Path | None = None) -> Recipe:
         raise RecipeError(
             f"{origin}: expected a mapping of sections, found {type(data).__name__}.", "See `noisefold recipe show`."
         )
+    if "source" not in data:
+        told = _no_source(data)
+        raise RecipeError(f"{origin}: {told}{'' if told.endswith('?') else '.'}", SOURCES)
     try:
         data = rebase(data, base) if base else data
         return Recipe.model_validate(data, context={"base": base})
     except ValidationError as error:
-        raise RecipeError(f"{origin}: {describe(error)}", "`noisefold recipe schema` lists every field.") from None
+        faults = recipe_faults.describe(error, Recipe, line)
+        raise RecipeError(f"{origin}: {faults}", "`noisefold recipe schema` lists every field.") from None
+
+
+def _no_source(data: dict[str, Any]) -> str:
+    """A recipe that does not say what it reads, and which of its keys seem to."""
+    unknown = [key for key in data if key not in Recipe.model_fields]
+    hints = "".join(f"; {key}{recipe_faults.meant((key,), Recipe).replace(';', ':')}" for key in unknown[:5])
+    return f"source is missing, which says where the rows come from{hints}"
 
 
 def load_recipe(path: str | Path, overrides: dict[str, Any] | None = None) -> Recipe:
     """Read a recipe from YAML or JSON (safe loader: tags that would build objects are refused)."""
-    return parse_recipe(merge(read_yaml(path), overrides or {}), origin=str(path), base=Path(path).resolve().parent)
+    data = merge(read_yaml(path), overrides or {})
+    line = recipe_faults.line_in(path)
+    return parse_recipe(data, origin=str(path), base=Path(path).resolve().parent, line=line)
 
 
 def merge(data: Any, overrides: dict[str, Any]) -> Any:
@@ -475,37 +525,9 @@ def parse_set(text: str) -> tuple[str, Any]:
         return key.strip(), value
 
 
-def describe(error: ValidationError) -> str:
+def describe(error: ValidationError, root: type[BaseModel] | None = None) -> str:
     """pydantic's faults as `field: what is wrong (got …)`, one after the other."""
-    lines = []
-    for fault in error.errors(include_url=False):
-        where = ".".join(str(part) for part in fault["loc"] if not _is_union_tag(part, fault["loc"])) or "recipe"
-        message = fault["msg"].removeprefix("Value error, ")
-        got = fault.get("input")
-        short = isinstance(got, (str, int, float, bool)) and len(repr(got)) < 80
-        shown = f" (got {redacted(repr(got))})" if short else ""
-        if fault["type"] == "extra_forbidden":
-            message = "unknown key"
-        if (what := text_fault(fault)) is not None:
-            message, shown = what, ""
-        lines.append(f"{where}: {message}{shown}")
-    return redacted("; ".join(lines)) + "."
-
-
-def _descendants(section: type[Section]) -> list[type[Section]]:
-    return [d for child in section.__subclasses__() for d in (child, *_descendants(child))]
-
-
-_UNIONS = {"source", "tokenizer", "encoder", "reparameterization", "noise"}
-
-
-def _is_union_tag(part: Any, loc: tuple[Any, ...]) -> bool:
-    """pydantic puts the chosen kind of a union into the path, where a reader expects a field."""
-    position = loc.index(part)
-    return position > 0 and loc[position - 1] in _UNIONS and part in _KINDS
-
-
-_KINDS = {c.model_fields["kind"].default for c in _descendants(Section) if "kind" in c.model_fields}
+    return recipe_faults.describe(error, root or Recipe, lambda loc: None)
 
 
 def rebase(data: dict[str, Any], base: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Suggest a recipe for a file: what our comparisons found, applied to what its rows look like, with a reason for each.
+"""Suggest a recipe for some rows: what our comparisons found, applied to what they look like, with a reason for each.
 
 The figures behind the choices stand in `docs/method.md` and `benchmarks/results/`.
 """
@@ -6,7 +6,6 @@ The figures behind the choices stand in `docs/method.md` and `benchmarks/results
 from __future__ import annotations
 
 import json
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,10 +18,11 @@ import yaml
 
 from data_contracts.contract import DataContract
 from data_contracts.errors import RecipeError
-from data_contracts.infer import read_file
+from data_contracts.infer import Draft, comment, comments, contract_yaml
 from data_contracts.recipe import parse_recipe
+from data_contracts.rows import Rows
 from data_contracts.text import UNSPACED, UNSPACED_SCRIPTS
-from data_contracts.urls import shown_url
+from data_contracts.yaml_text import parse_yaml
 
 _TOKEN = re.compile(rf"[^\W{UNSPACED_SCRIPTS}]+|{UNSPACED}|\w|[^\w\s]")
 _HAN = re.compile(UNSPACED)
@@ -97,45 +97,46 @@ PLAIN = Choice(
 )
 
 
-def profile(url: str, contract: DataContract) -> Profile:
-    """Read the rows (as many as `infer` looks at) and count.
+def profile(rows: Rows, contract: DataContract) -> Profile:
+    """Count what the contract would keep of the rows: texts that are not blank, under a label that it knows.
 
     Raises:
-        SourceError: where the file cannot be read.
-        RecipeError: where it lacks the contract's columns.
+        RecipeError: where the rows hold fewer than two of its labels.
     """
     texts: list[str] = []
     labels: Counter[str] = Counter()
-    for batch in read_file(url):
-        for role, name in (("text", contract.columns.text), ("label", contract.columns.label)):
-            if name not in batch.columns:
-                raise RecipeError(
-                    f"{shown_url(url)} has no column {name!r}, which contract {contract.name} names as its {role} "
-                    f"(it has {', '.join(batch.columns)}).",
-                    "Give the contract of this file with --contract, or leave it out to have one drafted.",
-                )
-        for text, label in zip(
-            batch.columns[contract.columns.text].to_pylist(),
-            batch.columns[contract.columns.label].to_pylist(),
-            strict=True,
-        ):
-            if text and text.strip() and label is not None:
-                texts.append(text)
-                labels[str(label)] += 1
+    known = contract.labels.values
+    for text, label in zip(rows.columns[contract.columns.text], rows.columns[contract.columns.label], strict=True):
+        if text and text.strip() and label is not None and (known is None or label in known):
+            texts.append(text)
+            labels[label] += 1
     if len(labels) < 2:
-        raise RecipeError(f"{shown_url(url)} holds {len(labels)} label(s).", "A classifier needs two or more.")
+        raise RecipeError(
+            f"The rows hold {len(labels)} of the labels of contract {contract.name}.", "A classifier needs two or more."
+        )
     found = [_TOKEN.findall(text) for text in texts]
     lengths = sorted(map(len, found))
     han = sum(sum(bool(_HAN.match(token)) for token in tokens) for tokens in found)
     return Profile(
         rows=len(texts),
-        classes=len(labels),
-        rarest=min(labels.values()),
+        classes=len(known or labels),
+        rarest=min(labels[label] for label in known or labels),
         median_tokens=lengths[len(lengths) // 2],
         long_tokens=round(quantiles(lengths, n=20)[-1]) if len(lengths) > 1 else lengths[0],
         han_share=han / max(1, sum(lengths)),
         texts=tuple(texts[:: max(1, len(texts) // PROBED)][:PROBED]),
     )
+
+
+def check_columns(rows: Rows, contract: DataContract) -> None:
+    """Refuse rows that lack the columns of a contract."""
+    for role, name in (("text", contract.columns.text), ("label", contract.columns.label)):
+        if name not in rows.columns:
+            raise RecipeError(
+                f"The rows have no column {name!r}, which contract {contract.name} names as its {role} "
+                f"(they have {', '.join(rows.columns)}).",
+                "Give the contract of these rows with --contract, or leave it out to have one drafted.",
+            )
 
 
 def suggest(seen: Profile, backbone: str | None = None, folder: str | None = None) -> list[Choice]:
@@ -336,31 +337,35 @@ def vector_size(backbone: str) -> int:
         ) from None
 
 
-def recipe_yaml(name: str, url: str, contract: DataContract, seen: Profile, choices: Sequence[Choice]) -> str:
-    """The recipe as a person would write it, each choice under its reason; it is checked before it is returned."""
+def recipe_yaml(source: dict[str, Any], draft: Draft, seen: Profile, choices: Sequence[Choice]) -> str:
+    """The recipe as a person would write it, each choice under its reason; it is checked before it is returned.
+
+    Args:
+        source: the fields of the recipe's source.
+        draft: of the contract.
+    """
     head = (
-        f"# Suggested for {seen.rows:,} texts in {seen.classes} classes (the rarest has {seen.rarest}), "
-        f"half of them up to {seen.median_tokens} tokens long."
+        f"Suggested for {seen.rows:,} texts in {seen.classes} classes (the rarest has {seen.rarest:,}), half of them "
+        f"up to {seen.median_tokens} tokens long."
     )
-    drafted = contract.model_dump(mode="json", exclude_defaults=True)
-    parts = [f"{head}\nname: {name}\n", _section({"source": {"kind": "files", "url": url}})]
-    parts.append(
-        "# Drafted from the rows; read it through.\n" + _section({"contract": {"name": contract.name, **drafted}})
-    )
+    name = draft.contract.name
+    parts = [f"{comments(draft, [head])}\nname: {name}\n", _section({"source": {"kind": "files", **source}})]
+    contract = contract_yaml(draft, {}, only_own=True)
+    parts.append("# Drafted from the rows; read it through.\ncontract:\n" + _indented(contract))
     sections: dict[str, dict[str, Any]] = {}
     reasons: dict[str, list[str]] = {}
     for choice in choices:
         sections.setdefault(choice.section, {}).update(choice.fields)
         reasons.setdefault(choice.section, []).append(choice.reason)
     for section, fields in sections.items():
-        parts.append("".join(map(_comment, reasons[section])) + _section({section: fields}))
+        parts.append("".join(map(comment, reasons[section])) + _section({section: fields}))
     text = "\n".join(parts)
-    parse_recipe(yaml.safe_load(text), origin="the suggested recipe")
+    parse_recipe(parse_yaml(text, "the suggested recipe"), origin="the suggested recipe")
     return text
 
 
-def _comment(text: str) -> str:
-    return textwrap.fill(text, 110, initial_indent="# ", subsequent_indent="#   ", break_long_words=False) + "\n"
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" if line else "" for line in text.split("\n"))
 
 
 def _section(content: dict[str, Any]) -> str:

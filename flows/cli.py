@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -340,36 +340,56 @@ def show(recipe: str, overrides: tuple[str, ...]) -> None:
 @recipe_group.command()
 @click.argument("recipe", default="sample", metavar="[NAME|FILE]")
 @_set
-def check(recipe: str, overrides: tuple[str, ...]) -> None:
-    """Say whether the recipe is valid; name every field that is not."""
+@click.option("--no-data", is_flag=True, help="Look at the recipe alone, and not at its source.")
+def check(recipe: str, overrides: tuple[str, ...], no_data: bool) -> None:
+    """Say whether a retrain would start well: every field of the recipe, and the first rows of its source.
+
+    The source is opened, and its first 10,000 rows are judged by the contract.
+    """
     parsed = find_recipe(recipe, overrides)
     click.echo(
         f"{printable(recipe)}: valid. Recipe {parsed.name}, model {parsed.model_name}, experiment {parsed.experiment}."
     )
+    if parsed.source.kind == "files" and not no_data:
+        from flows.drafts import check_in_terminal
+
+        check_in_terminal(parsed)
+
+
+def _rows(command: Callable[..., None]) -> Callable[..., None]:
+    """The rows that a command looks at, and how they are read."""
+    for option in reversed(
+        (
+            click.argument("files", nargs=-1, metavar="FILE|FOLDER|GLOB|URL"),
+            click.option("--train", metavar="FILE", help="Rows of the train split, in place of FILE."),
+            click.option("--valid", metavar="FILE", help="Rows of the valid split; left out, it is drawn from train."),
+            click.option("--test", metavar="FILE", help="Rows of the test split; left out, it is drawn from train."),
+            click.option("--text", metavar="COLUMN", help="Column of the text."),
+            click.option("--label", metavar="COLUMN", help="Column of the label."),
+            click.option("--id", metavar="COLUMN", help="Column of unique row names."),
+            click.option("--split", metavar="COLUMN", help="Column of train, valid and test."),
+            click.option("--encoding", help="Of CSV and JSON files, such as gb18030; otherwise found by their bytes."),
+            click.option(
+                "--separator", help="Of CSV cells: comma, semicolon, tab, bar or a character; otherwise found."
+            ),
+            click.option("--format", "format_", help="csv, jsonl, json or parquet; otherwise told by the name."),
+            click.option("--name", help="Name of the data set; otherwise the file's or folder's."),
+        )
+    ):
+        command = option(command)
+    return command
 
 
 @recipe_group.command()
-@click.argument("file")
+@_rows
 @click.option("--contract", "contract_file", help="Contract of these rows; otherwise one is drafted.")
 @click.option("--backbone", help="Folder of a pretrained model, if one is at hand.")
 @click.option("--output", "-o", type=click.Path(dir_okay=False), help="Write here instead of to the terminal.")
-def suggest(file: str, contract_file: str | None, backbone: str | None, output: str | None) -> None:
-    """Write a recipe for the rows of FILE, with a sentence of why for each choice."""
-    from data_contracts import suggest as suggestions
-    from data_contracts.contract import load_contract
-    from data_contracts.infer import infer_contract
+def suggest(contract_file: str | None, backbone: str | None, output: str | None, **asked: Any) -> None:
+    """Write a recipe for the rows of a file, a folder or a glob, with a sentence of why for each choice."""
+    from flows.drafts import suggest_in_terminal
 
-    contract = load_contract(contract_file) if contract_file else infer_contract(file)
-    seen = suggestions.profile(file, contract)
-    folder = Path(output).resolve().parent if output else Path.cwd()
-    choices = suggestions.suggest(seen, backbone and _from_folder(backbone, folder), backbone)
-    text = suggestions.recipe_yaml(contract.name, _from_folder(file, folder), contract, seen, choices)
-    write_new(text, output, "Read it through, then: noisefold retrain {output}")
-
-
-def _from_folder(path: str, folder: Path) -> str:
-    """A recipe's relative paths start at its own folder."""
-    return path if "://" in path else os.path.relpath(path, folder)
+    suggest_in_terminal(asked, contract_file, backbone, output)
 
 
 @recipe_group.command()
@@ -386,28 +406,13 @@ def contract_group() -> None:
 
 
 @contract_group.command()
-@click.argument("file")
-@click.option("--name", help="Name of the contract; otherwise the file's.")
+@_rows
 @click.option("--output", "-o", type=click.Path(dir_okay=False), help="Write here instead of to the terminal.")
-def infer(file: str, name: str | None, output: str | None) -> None:
-    """Draft a contract from the rows of FILE: CSV, JSON Lines or Parquet, a path or a URL."""
-    from data_contracts.infer import infer_contract, to_yaml
+def infer(output: str | None, **asked: Any) -> None:
+    """Draft a contract from the rows of a file, a folder or a glob: CSV, JSON Lines or Parquet, a path or a URL."""
+    from flows.drafts import infer_in_terminal
 
-    write_new(
-        to_yaml(infer_contract(file, name)), output, "Read it through, then name it as `contract:` in your recipe."
-    )
-
-
-def write_new(text: str, output: str | None, next_step: str) -> None:
-    """To the terminal, or to a file that is not there yet."""
-    if output is None:
-        click.echo(printable(text) if sys.stdout.isatty() else text, nl=False)
-        return
-    path = Path(output)
-    if path.exists():
-        raise NoisefoldError(f"{output} is there already.", "Choose another name, or remove it first.")
-    path.write_text(text, encoding="utf-8")
-    click.echo(f"Wrote {output}. {next_step.format(output=output)}")
+    infer_in_terminal(asked, output)
 
 
 def find_recipe(name_or_file: str, overrides: tuple[str, ...], base: Path = Path()) -> Recipe:
@@ -415,7 +420,13 @@ def find_recipe(name_or_file: str, overrides: tuple[str, ...], base: Path = Path
     from data_contracts.recipe import load_recipe, merge, parse_recipe, parse_set, read_yaml
 
     changes = dict(parse_set(text) for text in overrides)
-    if name_or_file.endswith((".yaml", ".yml", ".json")) or "/" in name_or_file:
+    is_file = name_or_file.endswith((".yaml", ".yml", ".json"))
+    if not is_file and (base / name_or_file).suffix and (base / name_or_file).exists():
+        raise RecipeError(
+            f"{name_or_file} is no recipe: a recipe is a file that ends in .yaml.",
+            f"For rows, `noisefold recipe suggest {shlex.quote(name_or_file)} -o FILE.yaml` writes one.",
+        )
+    if is_file or "/" in name_or_file:
         return load_recipe(base / name_or_file, changes)
     # Beside the command first: a team keeps its own prefect.yaml; the bundled one serves everywhere else.
     file = next((p for p in (Path("prefect.yaml"), BUNDLED_DEPLOYMENTS) if p.is_file()), None)

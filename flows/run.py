@@ -45,6 +45,7 @@ from tasks.dead_runs import close_left
 from tasks.hard_limit import hard_limit
 from tasks.ingest import survey
 from tasks.lease import Held, Leases, Owner, this_process
+from tasks.model_owner import refuse_other_data
 from tasks.progress import report as report_progress
 from tasks.progress import tell
 from tasks.promote import champion_bundle
@@ -132,7 +133,7 @@ class Run:
         return self
 
     def _begin(self) -> None:
-        connect(self.settings)  # a server that does not answer ends the run before any work is done
+        self.client, _ = connect(self.settings)  # a server that does not answer ends the run before any work is done
         self.fingerprint: str
         self.window: WindowRead | None
         self.fingerprint, self.window = self._attempt(_fingerprint)(self.recipe.source)
@@ -168,6 +169,7 @@ class Run:
         return Leases(self.settings.root).take(work, holds, owner, wait, lambda text: tell("lease", text))
 
     def _open(self) -> Tracker:
+        self._attempt(_refuse_other_data)(self.client, self.recipe)
         return self._attempt(_open_run)(self.settings, self.recipe, self.fingerprint, self.opened_by, VERSIONS)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -372,6 +374,11 @@ def _find_teacher(config: TeacherConfig, tracker: Tracker, fetched: Path) -> Tea
 @task(name="close-dead-runs", **STAGE)
 def _close_left(tracker: Tracker, left: tuple[Owner, ...]) -> list[str]:
     return close_left(left, tracker.client, tracker.run_id)
+
+
+@task(name="check-model", **STAGE)
+def _refuse_other_data(client: Any, recipe: Recipe) -> None:
+    refuse_other_data(client, recipe)
 
 
 @task(name="open-run", **STAGE)

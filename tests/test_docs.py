@@ -54,6 +54,8 @@ def test_every_test_that_vouches_for_a_promise_is_there() -> None:
 def test_the_examples_of_the_readme_are_valid(block: str) -> None:
     content = yaml.safe_load(block)
     if "variants" in content:
-        Comparison.model_validate({**content, "recipe": parse_recipe({"name": "mails"}, origin="README")})
+        Comparison.model_validate(
+            {**content, "recipe": parse_recipe({"name": "mails", "source": {"kind": "sample"}}, origin="README")}
+        )
     else:
         parse_recipe({**content, "contract": "sample"}, origin="README")

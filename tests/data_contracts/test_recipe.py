@@ -11,9 +11,11 @@ import yaml
 from data_contracts.errors import RecipeError
 from data_contracts.recipe import FileSource, Recipe, describe, load_recipe, merge, parse_recipe, parse_set
 
+SAMPLE = {"kind": "sample"}
+
 
 def parse(**sections):
-    return parse_recipe(sections, origin="test.yaml")
+    return parse_recipe({"source": SAMPLE, **sections}, origin="test.yaml")
 
 
 def test_defaults_are_complete_and_survive_a_round_trip():
@@ -39,7 +41,7 @@ def test_every_field_has_a_sentence():
     [
         ({"training": {"max_epoch": 3}}, "training.max_epoch: unknown key"),
         ({"trainning": {}}, "trainning: unknown key"),
-        ({"tokenizer": {"kind": "word", "vocab_size": 1}}, "tokenizer.vocab_size: .*greater than or equal to 16"),
+        ({"tokenizer": {"kind": "word", "vocab_size": 1}}, "tokenizer.vocab_size: must be at least 16 .got 1"),
         ({"tokenizer": {"kind": "bpe", "vocab_size": 200}}, "tokenizer.vocab_size: .*260"),
         ({"tokenizer": {"kind": "word", "max_length": 16, "overlap": 12}}, "overlap .12. is more than half"),
         ({"tokenizer": {"kind": "sentencepiece"}}, "tokenizer: .*sentencepiece"),
@@ -48,7 +50,7 @@ def test_every_field_has_a_sentence():
             {"model": {"reparameterization": {"kind": "multiplicative_noise", "initial_alpha": 2}}},
             r"initial_alpha \(2.0\) is above max_alpha",
         ),
-        ({"source": {"kind": "files", "url": "d/{start}.csv"}}, "`window` must give both dates"),
+        ({"source": {"kind": "files", "url": "d/{start}.csv"}, "contract": "sample"}, "`window` must give both dates"),
         ({"source": {"kind": "files", "url": " "}}, "no URL is given"),
         (
             {"source": {"kind": "files", "url": "d", "window": {"start": "2026-02-01", "end": "2026-01-01"}}},
@@ -98,7 +100,8 @@ def test_paths_start_at_the_recipe_wherever_the_command_runs(tmp_path, monkeypat
 
 @pytest.mark.parametrize("url", ["https://example.org/a.csv", "/abs/a.csv", "memory://a/b.csv"])
 def test_urls_and_absolute_paths_stay(url):
-    recipe = parse_recipe({"source": {"kind": "files", "url": url}}, origin="x", base=Path("/somewhere"))
+    source = {"kind": "files", "url": url}
+    recipe = parse_recipe({"source": source, "contract": "sample"}, origin="x", base=Path("/somewhere"))
     assert recipe.source.url == url  # type: ignore[union-attr]
 
 

@@ -31,7 +31,9 @@ def test_help_names_every_command():
 def test_show_prints_a_recipe_that_reads_back_as_itself(tmp_path):
     file = tmp_path / "r.yaml"
     file.write_text(run("recipe", "show", "sample", "--set", "training.max_epochs=2").output)
-    assert find_recipe(str(file), ()) == Recipe.model_validate({"training": {"max_epochs": 2}})
+    assert find_recipe(str(file), ()) == Recipe.model_validate(
+        {"source": {"kind": "sample"}, "training": {"max_epochs": 2}}
+    )
 
 
 @pytest.mark.parametrize("name", ["sample", "weekly"])
@@ -43,7 +45,9 @@ def test_deployments_are_recipes_by_name_from_any_folder(name, tmp_path, monkeyp
 def test_a_prefect_yaml_beside_the_command_comes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "prefect.yaml").write_text(
-        yaml.safe_dump({"deployments": [{"name": "mine", "parameters": {"recipe": {"name": "mine"}}}]})
+        yaml.safe_dump(
+            {"deployments": [{"name": "mine", "parameters": {"recipe": {"name": "mine", "source": {"rows": 400}}}}]}
+        )
     )
     assert find_recipe("mine", ()).name == "mine"
     done = run("recipe", "check", "nobody")
@@ -86,7 +90,7 @@ def test_contract_infer_drafts_a_contract_that_reads_back(tmp_path):
     (tmp_path / "mails.csv").write_text("body,verdict\n" + rows)
     done = run("contract", "infer", str(tmp_path / "mails.csv"), "-o", str(tmp_path / "mails.yaml"))
     assert done.exit_code == 0, done.output
-    (tmp_path / "r.yaml").write_text("contract: mails.yaml\n")
+    (tmp_path / "r.yaml").write_text("source: {url: mails.csv}\ncontract: mails.yaml\n")
     contract = find_recipe(str(tmp_path / "r.yaml"), ()).contract
     assert (contract.columns.text, contract.columns.label) == ("body", "verdict")
     assert set(contract.labels.values or ()) == {"yes", "no"}

@@ -133,7 +133,7 @@ CONTRACT = {
 CONTRACT_FIELDS = fields_of(DataContract)
 SMALL = {"name": "x"}
 RECIPES: list[dict[str, Any]] = [
-    {"name": "mails", "contract": SMALL},
+    {"name": "mails", "contract": SMALL, "source": {"kind": "sample"}},
     {"name": "mails", "contract": CONTRACT, "source": {"url": "mails.csv"}, "tokenizer": {"vocab_size": 500}},
     {
         "contract": SMALL,
@@ -142,6 +142,7 @@ RECIPES: list[dict[str, Any]] = [
     },
     {
         "contract": SMALL,
+        "source": {"rows": 400},
         "model": {"encoder": {"kind": "transformer"}, "wide": {}, "ngrams": {}, "reparameterization": {"noise": {}}},
         "promotion": {"slices": ["label"], "min_slice_accuracy": 0.5},
     },

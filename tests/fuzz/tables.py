@@ -20,10 +20,11 @@ import zstandard
 
 from data_contracts.contract import parse_contract
 from data_contracts.errors import SourceError, TrainingError
-from data_contracts.infer import infer_contract, to_yaml
+from data_contracts.infer import to_yaml
 from data_contracts.table_packed import decompressed, unzipped
 from data_contracts.tables import name_parts, read_batches
 from data_contracts.yaml_text import parse_yaml
+from flows.drafts import draft_from
 from lightning_modules.embeddings import load_vectors
 from tests.fuzz.target import Target, joined, refused
 
@@ -208,10 +209,11 @@ def files(folder: Path) -> list[Target]:
 
     def infer(data: bytes) -> bool:
         try:
-            contract = infer_contract(str(place))
+            *_, draft = draft_from({"files": [str(place)]})
         except SourceError as error:
             return refused(error)
-        assert parse_contract(parse_yaml(to_yaml(contract), "draft"), origin="draft") == contract, "draft reads back"
+        read = parse_contract(parse_yaml(to_yaml(draft), "draft"), origin="draft")
+        assert read == draft.contract, "draft reads back"
         return True
 
     def load(data: bytes) -> bool:

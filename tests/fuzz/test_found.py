@@ -18,14 +18,16 @@ from data_contracts.artifacts import RawCorpus
 from data_contracts.comparison import Comparison
 from data_contracts.contract import parse_contract
 from data_contracts.errors import RecipeError, SourceError
-from data_contracts.infer import infer_contract
 from data_contracts.recipe import merge, parse_recipe, parse_set
 from data_contracts.tables import read_batches
 from data_contracts.urls import redacted, shown_url
+from flows.drafts import draft_from
 from lightning_modules.bundle import Bundle, BundleError, load_tokenizer, surrounding_ids
 from tasks.readable import code, markdown
 from tests.fuzz.models import MlflowException, write_bundle
 from tests.security.test_no_pickle import seal, sha256
+
+SAMPLE = {"kind": "sample"}
 
 
 def test_an_error_s_text_can_always_be_written() -> None:
@@ -49,15 +51,20 @@ def test_a_contract_or_recipe_that_no_database_takes_is_refused(field: str, text
     with pytest.raises(RecipeError, match=f"{field} holds (a NUL|half)"):
         parse_contract(merge({"name": "x"}, {field: value}), origin="test")
     with pytest.raises(RecipeError, match=f"{field} holds (a NUL|half)"):
-        parse_recipe({"contract": merge({"name": "x"}, {field: value})}, origin="test")
+        parse_recipe({"source": SAMPLE, "contract": merge({"name": "x"}, {field: value})}, origin="test")
     with pytest.raises(RecipeError, match=r"tokenizer\.path holds (a NUL|half)"):
-        parse_recipe({"tokenizer": {"path": text}}, origin="test")
+        parse_recipe({"source": SAMPLE, "tokenizer": {"path": text}}, origin="test")
 
 
 @pytest.mark.parametrize("seed", [-1, 2**31, 314937236514])
 def test_a_grid_s_seed_that_no_training_takes_is_refused_with_the_grid(seed: int) -> None:
     """It was taken, and failed when its cell's turn came."""
-    grid = {"name": "g", "recipe": {"contract": {"name": "x"}}, "variants": {"a": {}}, "baseline": "a"}
+    grid = {
+        "name": "g",
+        "recipe": {"source": SAMPLE, "contract": {"name": "x"}},
+        "variants": {"a": {}},
+        "baseline": "a",
+    }
     assert Comparison.model_validate({**grid, "seeds": [0, 2**31 - 1]}).cells()
     with pytest.raises(ValueError, match="whole number from 0"):
         Comparison.model_validate({**grid, "seeds": [0, seed]})
@@ -169,4 +176,4 @@ def test_a_draft_that_could_not_be_read_back_is_refused(tmp_path: Path, rows: st
     body = "".join(f"a text of some length {i},{('yes', 'n' + chr(0) + 'o')[i % 2]}\n" for i in range(60))
     (tmp_path / "a.csv").write_text(rows + body)
     with pytest.raises(SourceError, match="NUL"):
-        infer_contract(str(tmp_path / "a.csv"))
+        draft_from({"files": [str(tmp_path / "a.csv")]})

@@ -21,10 +21,10 @@ from safetensors.torch import save
 from data_contracts import table_batch, table_csv, table_json, table_packed, table_parquet
 from data_contracts.artifacts import RawCorpus
 from data_contracts.errors import NoisefoldError, RecipeError, SourceError
-from data_contracts.infer import infer_contract
 from data_contracts.recipe import FileSource, load_recipe
 from data_contracts.table_packed import decompressed
 from data_contracts.tables import name_parts, read_batches
+from flows.drafts import draft_from
 from lightning_modules.bundle import Bundle, BundleError, save_bundle
 from lightning_modules.embeddings import load_vectors
 from lightning_modules.network import build_network
@@ -259,9 +259,9 @@ YAMLS = {
     "control characters": ("name: \x01", "not allowed"),
     "several documents": ("name: a\n---\nname: b", "another document"),
     "too large": ("# " + "x" * 600_000, "larger than"),
-    "not finite": ("training: {learning_rate: .inf}", "training.learning_rate"),
+    "not finite": ("source: {rows: 400}\ntraining: {learning_rate: .inf}", "training.learning_rate"),
     "a limit that would fill the memory": (
-        "contract: {name: x, text: {max_characters: 1000000000000}}",
+        "source: {rows: 400}\ncontract: {name: x, text: {max_characters: 1000000000000}}",
         "contract.text.max_characters",
     ),
 }
@@ -274,7 +274,7 @@ def test_a_recipe_that_cannot_be_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load_recipe(tmp_path / "r.yaml")
     if not name.startswith(("not finite", "a limit")):
-        (tmp_path / "uses.yaml").write_text("contract: r.yaml\n")
+        (tmp_path / "uses.yaml").write_text("source: {kind: sample}\ncontract: r.yaml\n")
         with pytest.raises(RecipeError, match=message):
             load_recipe(tmp_path / "uses.yaml")
 
@@ -284,7 +284,7 @@ def test_a_contract_s_name_leads_nowhere(tmp_path: Path, value: str) -> None:
     from data_contracts.recipe import parse_recipe
 
     with pytest.raises(RecipeError):
-        parse_recipe({"contract": value}, origin="test", base=tmp_path)
+        parse_recipe({"source": {"kind": "sample"}, "contract": value}, origin="test", base=tmp_path)
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
@@ -368,7 +368,7 @@ def test_a_bomb_of_zeros_is_refused_in_little_memory(tmp_path: Path, narrow: Non
     file = bomb(tmp_path, name, bytes(1 << 20))
     assert file.stat().st_size < BOMB // 500
     with peak_memory() as peak, pytest.raises(SourceError, match=name):
-        infer_contract(str(file))
+        draft_from({"files": [str(file)]})
     assert peak.megabytes < 24, "it was expanded as a whole"
 
 

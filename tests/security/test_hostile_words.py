@@ -287,5 +287,5 @@ def test_a_name_that_is_used_in_paths_is_one_word(field: str, name: str) -> None
         section, _, key = field.partition(".")
         data = {section: {key: name}} if key else {section: name}
     with pytest.raises(RecipeError) as fault:
-        parse_recipe(data, origin="test")
+        parse_recipe({"source": {"kind": "sample"}, **data}, origin="test")
     assert field.split(".")[-1] in str(fault.value) or "name" in str(fault.value)

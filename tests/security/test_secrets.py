@@ -258,7 +258,9 @@ def test_a_credential_in_a_url_is_seen_and_not_shown(url: str, what: str) -> Non
             secret in shown for secret in ("pw", "p/w", "p#w", "secret", "u:p", "abc", "token", "sig", "api")
         )
     with pytest.raises(RecipeError) as fault:
-        parse_recipe({"contract": {"name": "x", "description": f"see {url}"}}, origin="test")
+        parse_recipe(
+            {"source": {"kind": "sample"}, "contract": {"name": "x", "description": f"see {url}"}}, origin="test"
+        )
     assert url not in str(fault.value)
 
 
@@ -293,7 +295,7 @@ def test_variables_are_put_in_where_the_file_is_opened(monkeypatch) -> None:
     for wrong in ("https://${HOST}/a", "https://host/${DAY}.csv", "/data/${X}.csv", "https://h:${PORT}/a"):
         assert misplaced_variable(wrong)
         with pytest.raises(RecipeError, match=r"source\.url may name a variable"):
-            parse_recipe({"source": {"url": wrong}}, origin="test")
+            parse_recipe({"source": {"url": wrong}, "contract": "sample"}, origin="test")
 
 
 def test_overrides_and_pydantic_s_own_words_show_no_secret() -> None:
@@ -305,7 +307,10 @@ def test_overrides_and_pydantic_s_own_words_show_no_secret() -> None:
     with pytest.raises(RecipeError) as fault:
         parse_set(f"Training={secret}")
     with pytest.raises(RecipeError) as second:
-        parse_recipe({"name": secret[:79], "training": {"max_epochs": secret}}, origin="test")
+        parse_recipe(
+            {"name": secret[:79], "source": {"path": secret}, "training": {"max_epochs": secret, secret[:40]: 1}},
+            origin="test",
+        )
     with pytest.raises(ValidationError) as third:
         Recipe.model_validate({"source": {"url": secret}, "training": {"max_epochs": secret}})
     for told in (fault, second, third):

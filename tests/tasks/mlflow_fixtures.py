@@ -119,7 +119,11 @@ def world(mlflow_settings: Settings, artifacts: tuple) -> World:
 
 
 def make_recipe(name: str, **sections: Any) -> Recipe:
-    data = {"name": name, "tokenizer": {"kind": "word", "vocab_size": 200, "max_length": 16, "overlap": 4}}
+    data = {
+        "name": name,
+        "source": {"kind": "sample"},
+        "tokenizer": {"kind": "word", "vocab_size": 200, "max_length": 16, "overlap": 4},
+    }
     return parse_recipe({**data, **sections}, origin="test")
 
 

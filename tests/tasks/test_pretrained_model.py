@@ -81,6 +81,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_recipe(name: str, folder: Path) -> Recipe:
     data = {
         "name": name,
+        "source": {"kind": "sample"},
         "tokenizer": {"max_length": 24, "overlap": 4},
         "model": {"encoder": {"path": str(folder)}, "reparameterization": {"kind": "none"}},
         "training": {"max_epochs": 2, "learning_rate": 0.003, "batch_size": 16},

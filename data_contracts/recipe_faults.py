@@ -1,0 +1,193 @@
+"""What is wrong with a recipe, in a person's words: the field, what is expected there, and what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Union
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from data_contracts.section import text_fault
+from data_contracts.urls import redacted
+
+# What other programs call our fields, by the last word of what was written.
+_MEANT = {
+    "source.url": (
+        "path", "paths", "file", "files", "filename", "folder", "directory", "dir", "glob", "uri", "location", "data",
+        "dataset", "data_path", "input", "url", "data_files", "csv", "parquet",
+    ),
+    "source.url.train": ("train", "train_file", "train_path", "training_data", "train_data"),
+    "source.url.valid": ("valid", "validation", "val", "dev", "valid_file", "validation_file", "eval_file"),
+    "source.url.test": ("test", "test_file", "test_path", "test_data"),
+    "source.separator": ("delimiter", "sep"),
+    "source.encoding": ("charset", "codec"),
+    "source.format": ("type", "file_type", "file_format"),
+    "contract.columns.text": ("text", "text_column", "text_field", "text_col"),
+    "contract.columns.label": ("label", "label_column", "label_field", "target", "label_col"),
+    "contract.columns.id": ("id", "id_column"),
+    "contract.labels.values": ("labels", "classes", "categories"),
+    "contract.splits": ("split", "splits"),
+    "training.max_epochs": ("epochs", "num_epochs", "n_epochs", "num_train_epochs"),
+    "training.learning_rate": ("lr",),
+    "training.batch_size": ("batch", "bs", "per_device_train_batch_size"),
+    "training.accelerator": ("device", "gpu", "cuda"),
+    "training.seed": ("seed", "random_state"),
+    "training.patience": ("early_stopping", "early_stopping_patience"),
+    "model.encoder.path": ("backbone", "pretrained", "model_name_or_path", "checkpoint"),
+    "registry.model_name": ("model_name", "registered_model"),
+    "registry.experiment": ("experiment", "experiment_name"),
+}  # fmt: skip
+_BY_NAME = {name: field for field, names in _MEANT.items() for name in names}
+
+
+def describe(error: ValidationError, root: type[BaseModel], line: Callable[[tuple[Any, ...]], int | None]) -> str:
+    """pydantic's faults as `field: what is wrong (got …)`, one after the other.
+
+    Args:
+        root: the model that was validated.
+        line: of a file, in which the field at such a place stands; null where that is not known.
+    """
+    kinds = _kinds(root)
+    faults = []
+    for fault in error.errors(include_url=False):
+        loc = tuple(part for at, part in enumerate(fault["loc"]) if not _is_kind(at, fault["loc"], kinds))
+        where = ".".join(map(str, loc)) or root.__name__.lower()
+        got = fault.get("input")
+        short = isinstance(got, (str, int, float, bool)) and len(repr(got)) < 80
+        shown = f" (got {redacted(repr(got))})" if short else ""
+        if (message := text_fault(fault)) is not None:
+            shown = ""
+        elif fault["type"] == "extra_forbidden":
+            message, shown = f"unknown key{meant(loc, root)}", ""
+        else:
+            message = _said(fault, where)
+        at = line(loc)
+        faults.append(f"{where}{f' (line {at})' if at else ''}: {message}{shown}")
+    told = redacted("; ".join(faults))
+    return told if told.endswith("?") else f"{told}."
+
+
+def _said(fault: Any, where: str) -> str:
+    """pydantic's message in our words."""
+    context, kind = fault.get("ctx") or {}, fault["type"]
+    if where == "source" and isinstance(fault.get("input"), str):
+        return "a source is a section, and a path stands in its url: source: {url: …}"
+    said = {
+        "missing": "is missing",
+        "int_parsing": "a whole number is expected",
+        "int_type": "a whole number is expected",
+        "int_from_float": "a whole number is expected",
+        "float_parsing": "a number is expected",
+        "float_type": "a number is expected",
+        "finite_number": "a finite number is expected",
+        "bool_parsing": "true or false is expected",
+        "bool_type": "true or false is expected",
+        "string_type": "a text is expected",
+        "dict_type": "a mapping of fields is expected",
+        "model_type": "a section, that is a mapping of fields, is expected",
+        "model_attributes_type": "a section, that is a mapping of fields, is expected",
+        "tuple_type": "a list is expected",
+        "list_type": "a list is expected",
+        "date_from_datetime_parsing": "a date is expected, as 2026-01-31",
+        "date_parsing": "a date is expected, as 2026-01-31",
+        "date_type": "a date is expected, as 2026-01-31",
+        "greater_than_equal": f"must be at least {context.get('ge')}",
+        "greater_than": f"must be above {context.get('gt')}",
+        "less_than_equal": f"must be at most {context.get('le')}",
+        "less_than": f"must be below {context.get('lt')}",
+        "literal_error": f"is none of {context.get('expected')}",
+        "union_tag_invalid": f"there is no kind {context.get('tag')!r}; there are {context.get('expected_tags')}",
+        "union_tag_not_found": "which kind is meant? Say so with kind",
+    }.get(kind)
+    if kind == "string_pattern_mismatch":
+        lower = str(context.get("pattern", "")).startswith("^[a-z0-9]")
+        allowed = "lower-case letters, digits, . _ and -" if lower else "letters, digits, spaces, . _ and -"
+        return f"a name is made of {allowed}"
+    return said or fault["msg"].removeprefix("Value error, ")
+
+
+# --- what was meant ---------------------------------------------------------------------------------------------------
+
+
+def meant(loc: tuple[Any, ...], root: type[BaseModel]) -> str:
+    """`; did you mean training.max_epochs?` for a key that there is not, or nothing."""
+    name = str(loc[-1]).casefold()
+    section = str(loc[0]) if len(loc) > 1 else ""
+    fields = dict.fromkeys(fields_of(root))
+    own = [field for field in fields if field.rpartition(".")[0] == ".".join(map(str, loc[:-1]))]
+    near = difflib.get_close_matches(name, [field.rpartition(".")[2] for field in own], n=1, cutoff=0.75)
+    if near and name not in _BY_NAME:
+        return f"; did you mean {next(field for field in own if field.rpartition('.')[2] == near[0])}?"
+    if (known := _BY_NAME.get(name)) is not None and (section in ("", known.partition(".")[0]) or known in fields):
+        return f"; did you mean {known}?"
+    by_name: dict[str, list[str]] = {}
+    for field in fields:
+        by_name.setdefault(field.rpartition(".")[2], []).append(field)
+    near = difflib.get_close_matches(name, by_name, n=1, cutoff=0.75)
+    return f"; did you mean {' or '.join(by_name[near[0]][:3])}?" if near else ""
+
+
+def fields_of(model: type[BaseModel], before: str = "") -> Iterator[str]:
+    """The dotted names of all fields, those of every kind of a section too."""
+    for name, field in model.model_fields.items():
+        if name != "kind":
+            yield before + name
+        for part in _models(field.annotation):
+            yield from fields_of(part, f"{before}{name}.")
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif typing.get_origin(annotation) in (Union, types.UnionType, typing.Annotated):
+        for part in typing.get_args(annotation):
+            yield from _models(part)
+
+
+def _kinds(root: type[BaseModel]) -> dict[str, set[Any]]:
+    """The kinds of each union, by the name of its field."""
+    found: dict[str, set[Any]] = {}
+    for name, field in root.model_fields.items():
+        for part in _models(field.annotation):
+            if "kind" in part.model_fields:
+                found.setdefault(name, set()).add(part.model_fields["kind"].default)
+            for inner, kinds in _kinds(part).items():
+                found.setdefault(inner, set()).update(kinds)
+    return found
+
+
+def _is_kind(at: int, loc: tuple[Any, ...], kinds: dict[str, set[Any]]) -> bool:
+    """pydantic puts the chosen kind of a union into the path, where a reader expects a field."""
+    return at > 0 and loc[at] in kinds.get(loc[at - 1], ())
+
+
+# --- where it stands --------------------------------------------------------------------------------------------------
+
+
+def line_in(path: str | Path) -> Callable[[tuple[Any, ...]], int | None]:
+    """Where the fields of a YAML file stand, by its lines; the file was read before and is small."""
+
+    def line(loc: tuple[Any, ...]) -> int | None:
+        try:
+            node = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        except (OSError, ValueError, yaml.YAMLError):
+            return None
+        found = None
+        for part in loc:
+            if isinstance(node, yaml.MappingNode):
+                pair = next((pair for pair in node.value if pair[0].value == str(part)), None)
+            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+                pair = (node.value[part], node.value[part])
+            else:
+                pair = None
+            if pair is None:
+                break
+            found, node = pair[0].start_mark.line + 1, pair[1]
+        return found
+
+    return line
