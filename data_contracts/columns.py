@@ -46,12 +46,13 @@ _WORDS: dict[Role, tuple[str, ...]] = {
     "text": (
         "text", "texts", "sentence", "review", "reviews", "comment", "comments", "body", "content", "contents",
         "document", "doc", "message", "messages", "utterance", "query", "question", "tweet", "post", "article",
+        "msg", "txt", "nachricht", "kommentar", "texto", "mensaje", "texte", "commentaire", "testo", "opinion",
         "description", "summary", "abstract", "title", "headline", "subject",
     ),
     "label": (
         "label", "labels", "class", "category", "categories", "target", "sentiment", "topic", "intent", "verdict",
         "rating", "stars", "score", "polarity", "emotion", "tag", "type", "choice", "y", "annotation", "genre", "gold",
-        "stance",
+        "stance", "kind", "kategorie", "klasse", "categoria", "categoría", "catégorie", "etiqueta", "étiquette",
     ),
     "id": ("id", "uid", "uuid", "guid", "key", "pk", "nr", "no", "number", "index", "ref", "identifier"),
     "split": ("split", "fold", "subset", "partition", "set"),
@@ -125,6 +126,14 @@ class Column:
         return None
 
     @cached_property
+    def of_words(self) -> bool:
+        """Whether half of the cells at least hold several words, or letters of scripts that part none."""
+        values = list(self.counts)
+        sample = values[:: max(1, len(values) // LOOKED_AT)]
+        several = sum(" " in cell.strip() or len(_UNPARTED.findall(cell)) > 3 for cell in sample)
+        return 2 * several >= len(sample)
+
+    @cached_property
     def words(self) -> list[str]:
         """Of its name: `reviewText` and `review_text` have two."""
         spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", self.name)
@@ -163,6 +172,7 @@ class Column:
 
 
 _HAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_UNPARTED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
 def _ends_in_id(name: str) -> bool:
@@ -367,6 +377,7 @@ def _text(columns: list[Column], rows: Rows, form: Form | None) -> _Choice:
             f"No column of {len(rows):,} rows looks like text{f' ({seen})' if seen else ''}.{_hidden(rows, form)}",
             "Name the column with --text.",
         )
+    prose = [c for c in prose if c.of_words] or prose  # keys and codes of any form are one word each
     longest = max(c.mean_length for c in prose)
     # A name that is the word for a text counts for a shorter one too, if its cells differ as texts do.
     near = [

@@ -10,7 +10,7 @@ import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -64,7 +64,7 @@ class Draft:
     contract: DataContract
     rows: int
     counts: Counter[str]  # rows per label
-    found: Found = Found()
+    found: Found = field(default_factory=Found)
     told: tuple[str, ...] = ()  # for the draft
     warned: tuple[str, ...] = ()  # for the draft and the terminal
 
@@ -136,7 +136,7 @@ def draft_contract(rows: Rows, roles: Roles, name: str, found: Found = Found()) 
         )
         if len(counts) < 2:
             raise _one_label(counts, roles.columns.label, len(corpus))
-        contract, verdicts = _fitted(_loose(loose, corpus, counts), rows)
+        contract, verdicts = _fitted(_loose(loose, corpus, counts), corpus, rows)
     except ValidationError as error:
         raise _not_possible(error) from None
     told, warned = (
@@ -272,12 +272,15 @@ def _of_the_middle_row(counts: Counter[str]) -> int:
 # --- limits -----------------------------------------------------------------------------------------------------------
 
 
-def _fitted(contract: DataContract, rows: Rows) -> tuple[DataContract, Verdicts]:
+def _fitted(contract: DataContract, corpus: Corpus, rows: Rows) -> tuple[DataContract, Verdicts]:
     """The contract with limits that these rows keep."""
     broken, verdicts = list[str](), Verdicts(0, [])
     for share in SHARES:
-        contract = contract.model_copy(update={"splits": SplitShares(valid=share, test=share, min_rows=1)})
-        verdicts = judge(corpus_of(rows, contract), contract)
+        shares = SplitShares(valid=share, test=share, min_rows=1)
+        if (contract.splits.valid, contract.splits.test) != (share, share):
+            corpus = corpus_of(rows, contract.model_copy(update={"splits": shares}))
+        contract = contract.model_copy(update={"splits": shares})
+        verdicts = judge(corpus, contract)
         fitting = _tight(contract, verdicts)
         broken = [str(limit) for limit in limits(fitting, verdicts) if not limit.holds]
         if not broken:

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from hashlib import blake2b
-from os.path import commonprefix
+from itertools import takewhile
 from pathlib import PurePath
 from urllib.parse import unquote, urlsplit
 
@@ -34,7 +34,8 @@ def dataset_name(url: str | Mapping[str, str]) -> str:
 
 def _shared(stems: list[str]) -> str:
     """`mails` of mails-train and mails-test: what the names have in common, up to a separator."""
-    prefix = commonprefix(stems)
+    alike = takewhile(lambda at: len(set(at)) == 1, zip(*stems, strict=False))
+    prefix = "".join(at[0] for at in alike)
     if not all(len(stem) == len(prefix) or not stem[len(prefix)].isalnum() for stem in stems):
         prefix = re.sub(r"[^-_. ]*$", "", prefix)
     return prefix.rstrip("-_. ") if len(stems) > 1 else ""

@@ -216,8 +216,8 @@ class as_options:
 
 def _as_option(remedy: str) -> str:
     for field in ("encoding", "separator", "format"):
-        remedy = re.sub(rf"\b([Ss]et|[Nn]ame the one it has in) source\.{field}( to)?\b", rf"give --{field}", remedy)
-        remedy = remedy.replace(f"source.{field}", f"--{field}")
+        remedy = re.sub(rf"\b([Ss]et|[Nn]ame the one it has in) source\.{field}( to)?\b:?", rf"give --{field}", remedy)
+        remedy = re.sub(rf"source\.{field}:?", f"--{field}", remedy)
     remedy = re.sub(r"Check source\.url; a relative path starts at the recipe's folder\.", "Check the path.", remedy)
     remedy = remedy.replace("name it in source.url", "name it by its path")
     remedy = re.sub(

@@ -1,4 +1,4 @@
-"""`contract infer` and `recipe suggest` on files as people have them: any columns, encoding and separator, no header."""
+"""`contract infer` and `recipe suggest` on files as people have them: their columns, encodings, separators, headers."""
 
 from __future__ import annotations
 
