@@ -50,7 +50,8 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
     commands = {
         "prefect": [*python, "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(prefect_port)],
         "mlflow": [*python, "mlflow", "server", "--host", "127.0.0.1", "--port", str(mlflow_port), "--workers", "1",
-                   ],
+                   # What runs of other machines and workers send here; MLflow's own choice is the current folder.
+                   "--artifacts-destination", str(settings.root / "mlartifacts" / "served")],
     }  # fmt: skip
     health = {"prefect": "/api/health", "mlflow": "/health"}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

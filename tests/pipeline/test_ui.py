@@ -67,6 +67,18 @@ def test_second_ui_on_the_same_state_is_refused(shown):
     assert "already run on this state" in done.stderr
 
 
+def test_what_is_sent_to_mlflow_by_its_address_lies_in_the_state_folder(shown):
+    """A worker with MLFLOW_TRACKING_URI at the UI's server; not wherever the command was started."""
+    from mlflow import MlflowClient
+
+    addresses, _, home, *_ = shown
+    client = MlflowClient(addresses["MLflow"])
+    run = client.create_run(client.create_experiment("by its address"))
+    client.log_text(run.info.run_id, "a report", "there.txt")
+    client.set_terminated(run.info.run_id)
+    assert [file.read_text() for file in (home / "mlartifacts").rglob("there.txt")] == ["a report"]
+
+
 @needs_browser
 def test_mlflow_ui_opens_on_the_run(shown, page):
     addresses, result, *_ = shown
