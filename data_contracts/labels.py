@@ -36,19 +36,21 @@ def label_text(written: str) -> str | None:
 
 
 def unlisted(text: str) -> Any:
-    """The value of a label cell that holds a list or an object as text, as exports write into CSV; else the text."""
+    """The value of a label cell that holds a list or an object as JSON, or as Python writes a list; else the text."""
     cut = text.strip()
-    if len(cut) > _LONGEST or cut[:1] + cut[-1:] not in ("[]", "{}"):
+    if cut[:1] + cut[-1:] not in ("[]", "{}"):
         return text
+    if len(cut) > _LONGEST:
+        return {"too long": None}  # whatever it is, it is no label
     try:
-        value = json.loads(cut)
+        return json.loads(cut)
     except (ValueError, RecursionError):
-        try:
-            value = ast.literal_eval(cut)  # ['billing']: how pandas writes a list
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            return text
-    plain = isinstance(value, dict) or (isinstance(value, list) and all(isinstance(one, str | int) for one in value))
-    return value if plain else text
+        pass
+    try:
+        value = ast.literal_eval(cut)  # ['billing']: how pandas writes a list
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return text
+    return value if isinstance(value, list) and all(isinstance(one, str) for one in value) else text
 
 
 def alike_key(label: str) -> str:

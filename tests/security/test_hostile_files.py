@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import collections
 import gzip
 import io
 import json
+import lzma
 import os
 import stat
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +26,12 @@ from data_contracts.artifacts import RawCorpus
 from data_contracts.errors import NoisefoldError, RecipeError, SourceError
 from data_contracts.recipe import FileSource, load_recipe
 from data_contracts.table_packed import decompressed
-from data_contracts.tables import name_parts, read_batches
-from flows.drafts import draft_from
+from data_contracts.tables import read_batches
 from lightning_modules.bundle import Bundle, BundleError, save_bundle
 from lightning_modules.embeddings import load_vectors
 from lightning_modules.network import build_network
 from tasks.compare import read_predictions
-from tasks.readers import list_files
+from tasks.readers import list_files, read_rows
 from tests.lightning_modules.conftest import WORDS, make_tokenizer
 from tests.memory import peak_memory
 from tests.security.test_no_pickle import seal, sha256
@@ -251,7 +253,7 @@ YAMLS = {
     "a nested key twice": ("training: {seed: 1, seed: 2}", "'seed' stands twice"),
     "a huge number": ("training: {seed: " + "9" * 5000 + "}", "not a value of its kind"),
     "a number beyond 64 bits": ("training: {seed: 99999999999999999999}", "64 bits"),
-    "a day that is not": ("name: 2026-13-45", "not a value of its kind"),
+    "a day that is not": ("name: !!timestamp 2026-13-45", "not a value of its kind"),
     "a broken tag": ("name: !!timestamp x", "not a value of its kind"),
     "half a surrogate pair": ('name: "\\ud800"', "surrogate"),
     "a NUL": ('name: "a\\0b"', "NUL"),
@@ -297,12 +299,14 @@ def parquet(table: pa.Table, **options: Any) -> bytes:
 
 
 def read(data: bytes, kind: Any = "parquet") -> int:
-    batches = read_batches(io.BytesIO(data), "x", format=kind, columns=["text", "label"], text="text")
+    columns = {"columns": ["text", "label"], "text": "text", "label": "label"}
+    batches = read_batches(io.BytesIO(data), "x", format=kind, **columns)
     return sum(len(batch.rows) for batch in batches)
 
 
 ROWS = pa.table({"text": ["one", "two", "three"] * 50, "label": ["a", "b", "c"] * 50})
 FOOTER = parquet(ROWS)
+EVERY_ROW = pa.array(range(100_001), pa.int32())
 ONE_LONG_TEXT = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int32()), pa.array(["x" * 1_000_000]))
 PARQUETS = {
     "nothing": b"",
@@ -315,7 +319,11 @@ PARQUETS = {
     "a list of lists": parquet(pa.table({"text": [[["x"]]], "label": ["a"]})),
     "a map": parquet(pa.table({"text": pa.array([[("k", "v")]], pa.map_(pa.string(), pa.string())), "label": ["a"]})),
     "binary": parquet(pa.table({"text": [b"\xff\xfe"], "label": ["a"]})),
-    "a dictionary of lists as a label": parquet(pa.table({"text": ["x"], "label": [["a"]]})),
+    "a list of lists as a label": parquet(pa.table({"text": ["x"], "label": [[["a"]]]})),
+    "one long label in every row's list": parquet(
+        pa.table({"text": ["x"] * 100_000, "label": pa.ListArray.from_arrays(EVERY_ROW, ONE_LONG_TEXT)}),
+        store_schema=False,
+    ),
     "one text in every row": parquet(pa.table({"text": ONE_LONG_TEXT, "label": ["a"] * 100_000}), store_schema=False),
     "one page that expands": parquet(
         pa.table({"text": ["y" * 16_000_000] * 10, "label": ["a"] * 10}), use_dictionary=False, compression="zstd"
@@ -348,8 +356,12 @@ BOMB = 64 << 20  # bytes when expanded
 
 def bomb(folder: Path, name: str, piece: bytes) -> Path:
     """The same bytes again and again, compressed once: members of gzip and frames of zstd may follow each other."""
-    member = gzip.compress(piece, 6) if name.endswith(".gz") else zstandard.compress(piece, 3)
-    (folder / name).write_bytes(member * (BOMB // len(piece)))
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(name.removesuffix(".zip"), piece * (BOMB // len(piece)))
+        return folder / name
+    packs = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstandard.compress}
+    (folder / name).write_bytes(packs[Path(name).suffix](piece) * (BOMB // len(piece)))
     return folder / name
 
 
@@ -363,23 +375,101 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_csv, "MAX_CELL_CHARACTERS", 1 << 19)
 
 
-@pytest.mark.parametrize("name", ["zeros.csv.gz", "zeros.jsonl.gz", "zeros.csv.zst", "zeros.parquet.gz"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "zeros.csv.gz",
+        "zeros.jsonl.gz",
+        "zeros.json.xz",
+        "zeros.csv.zst",
+        "zeros.parquet.gz",
+        "zeros.csv.bz2",
+        "zeros.csv.xz",
+        "zeros.csv.zip",
+        "zeros.parquet.zip",
+    ],
+)
 def test_a_bomb_of_zeros_is_refused_in_little_memory(tmp_path: Path, narrow: None, name: str) -> None:
     file = bomb(tmp_path, name, bytes(1 << 20))
     assert file.stat().st_size < BOMB // 500
     with peak_memory() as peak, pytest.raises(SourceError, match=name):
-        draft_from({"files": [str(file)]})
+        list(read_rows(FileSource(url=str(file)), scratch=tmp_path))
     assert peak.megabytes < 24, "it was expanded as a whole"
 
 
-@pytest.mark.parametrize("name", ["rows.csv.gz", "rows.csv.zst"])
+@pytest.mark.parametrize("name", ["rows.csv.gz", "rows.csv.zst", "rows.csv.bz2", "rows.csv.xz", "rows.csv.zip"])
 def test_a_bomb_of_short_rows_is_refused_for_its_expansion(tmp_path: Path, narrow: None, name: str) -> None:
     file = bomb(tmp_path, name, b"a text that is the same in every row,label\n" * 20_000)
-    with peak_memory() as peak, file.open("rb") as stream:
-        plain = decompressed(stream, name_parts(name)[1], name)
-        with pytest.raises(SourceError, match="expand more than 200 times"):
-            collections.deque(read_batches(plain, name, format="csv", batch_rows=1000), maxlen=0)
+    with peak_memory() as peak, pytest.raises(SourceError, match="expand more than 200 times"):
+        collections.deque(read_rows(FileSource(url=str(file)), batch_rows=1000), maxlen=0)
     assert peak.megabytes < 24
+
+
+def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return stream.getvalue()
+
+
+CONTENTS = {"a.csv": b"text,label\na,b\n" * 50}
+ZIPS = {
+    "nothing": (b"", "is empty"),
+    "garbage": (os.urandom(200), "no zip file"),
+    "cut short": (zipped(CONTENTS)[:-30], "no zip file"),
+    "no member": (zipped({}), "holds no file"),
+    "two members": (zipped({**CONTENTS, "b.csv": b""}), r"holds 2 files \(a.csv, b.csv\)"),
+    "a zip in it": (zipped({"b.csv.zip": zipped(CONTENTS)}), "does not tell the format"),
+    "a rare method": (zipped(CONTENTS, zipfile.ZIP_BZIP2), "a method that is not read"),
+    "a name that leads out": (zipped({"../../x.csv": b"text,label\na,b\n", "y.csv": b""}), "the file is empty"),
+    "a wrong checksum": (zipped(CONTENTS).replace(b"PK\x01\x02", b"PK\x01\x02", 1)[:20] + b"\xff" * 30, "no zip file"),
+    "a table of contents without end": (zipped({f"{i:0100}.csv": b"" for i in range(20_000)}), "table of contents"),
+}
+
+
+@pytest.mark.parametrize("name", ZIPS)
+def test_a_zip_that_cannot_be_is_refused(tmp_path: Path, name: str) -> None:
+    data, message = ZIPS[name]
+    (tmp_path / "x.zip").write_bytes(data)
+    with peak_memory() as peak, pytest.raises(SourceError, match=message):
+        list(read_rows(FileSource(url=str(tmp_path / "x.zip")), scratch=tmp_path))
+    assert peak.megabytes < 24
+    assert [path.name for path in tmp_path.iterdir()] == ["x.zip"], "nothing is unpacked beside it"
+
+
+def test_a_zip_with_a_damaged_or_encrypted_member_is_refused(tmp_path: Path) -> None:
+    data = bytearray(zipped({"a.csv": os.urandom(3000).hex().encode()}, zipfile.ZIP_STORED))
+    data[100] ^= 1
+    (tmp_path / "x.zip").write_bytes(data)
+    with pytest.raises(SourceError, match="damaged"):
+        list(read_rows(FileSource(url=str(tmp_path / "x.zip"))))
+    data = bytearray(zipped(CONTENTS))
+    for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(mark) + at] |= 1  # the flag of encryption
+    (tmp_path / "x.zip").write_bytes(data)
+    with pytest.raises(SourceError, match="is encrypted"):
+        list(read_rows(FileSource(url=str(tmp_path / "x.zip"))))
+
+
+def test_an_xz_file_that_wants_much_memory_is_refused(tmp_path: Path) -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 29}]
+    (tmp_path / "x.csv.xz").write_bytes(lzma.compress(b"text,label\na,b\n", filters=filters))
+    with peak_memory() as peak, pytest.raises(SourceError, match=r"[Mm]emory"):
+        list(read_rows(FileSource(url=str(tmp_path / "x.csv.xz"))))
+    assert peak.megabytes < 24
+
+
+def test_an_array_that_hides_its_records_is_refused(narrow: None) -> None:
+    for data in (
+        b'[{"text": "' + b"x" * (1 << 21),
+        b"[" * (1 << 21),
+        b'[{"text": ' + b"[" * (1 << 21),
+        b'{"a":\n' * 200_000,
+    ):
+        with peak_memory() as peak, pytest.raises(SourceError):
+            read(data, "json")
+        assert peak.megabytes < 60
 
 
 def test_the_bounds_are_what_the_documents_say() -> None:
