@@ -82,7 +82,9 @@ def orphaned_task_runs(client: SyncPrefectClient) -> list[tuple[FlowRun, TaskRun
         if not page:
             break
         tasks += page
-    runs = {run_id: client.read_flow_run(run_id) for run_id in {task.flow_run_id for task in tasks} if run_id}
+    runs = {
+        run_id: client.read_flow_run(run_id) for run_id in dict.fromkeys(task.flow_run_id for task in tasks) if run_id
+    }
     return [(runs[task.flow_run_id], task) for task in tasks if task.flow_run_id in runs]
 
 

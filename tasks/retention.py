@@ -204,7 +204,7 @@ def _needs(
     for found in versions:
         if WITHDRAWN in found.tags:
             needs.versions.setdefault((found.name, str(found.version)), "rolled back: its mark keeps it out")
-    for name in {v.name for v in versions}:
+    for name in sorted({v.name for v in versions}):
         numbers = sorted((int(v.version) for v in versions if v.name == name), reverse=True)
         for number in numbers[: max(keep, 1)]:
             needs.versions.setdefault((name, str(number)), f"one of the {keep} newest versions")
