@@ -97,7 +97,7 @@ class FileSource(Section):
 
     @field_validator("separator")
     @classmethod
-    def _one_character(cls, value: str | None) -> str | None:
+    def one_character(cls, value: str | None) -> str | None:
         value = {"tab": "\t", "\\t": "\t"}.get(value or "", value)
         if value is not None and (len(value) != 1 or value in '"\r\n\0'):
             raise ValueError("one character is needed, other than a quote or a line end, or the word tab")

@@ -38,12 +38,12 @@ Record = tuple[int, dict[str, Any], int]  # its row, itself, its characters
 
 def read_json(text: io.TextIOWrapper, place: Place, ask: Ask) -> Iterator[Batch]:
     text.reconfigure(newline="\n")
-    records, wanted, first = _records(text, place), list(ask.columns or ()), True
+    found, wanted, first = records(text, place), list(ask.columns or ()), True
     while True:
         rows: list[int] = []
         batch: list[dict[str, Any]] = []
         characters = 0
-        for row, record, size in records:
+        for row, record, size in found:
             rows.append(row)
             batch.append(record)
             characters += size
@@ -98,7 +98,7 @@ def _showable(cells: list[Any]) -> tuple[list[Any], bool]:
 # --- records ----------------------------------------------------------------------------------------------------------
 
 
-def _records(text: io.TextIOWrapper, place: Place) -> Iterator[Record]:
+def records(text: io.TextIOWrapper, place: Place) -> Iterator[Record]:
     head = text.read(_CHUNK)
     while head.isspace() and len(head) < MAX_LINE_CHARACTERS and (more := text.read(_CHUNK)):
         head += more

@@ -15,13 +15,14 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import IO, Any, Literal
 
 from data_contracts.errors import SourceError
 from data_contracts.table_batch import Ask, Batch, Place, bad_encoding, with_labels
 from data_contracts.table_csv import read_csv
 from data_contracts.table_encoding import MARK_BYTES, kind_of, marked
-from data_contracts.table_json import read_json
+from data_contracts.table_json import read_json, records
 from data_contracts.table_packed import COMPRESSIONS
 from data_contracts.table_parquet import read_parquet
 
@@ -37,7 +38,7 @@ EXTENSIONS: dict[str, Format] = {
     ".pq": "parquet",
 }
 _TABBED = (".tsv", ".tab")
-_READERS: dict[str, Any] = {"csv": read_csv, "jsonl": read_json, "json": read_json, "parquet": read_parquet}
+_TEXT_READERS: dict[str, Any] = {"csv": read_csv, "jsonl": read_json, "json": read_json}
 _NO_ENCODINGS = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "mbcs", "oem"}
 
 _SHEET = "Save the sheet as CSV (UTF-8) from its program, or with pandas.read_excel(path).to_csv(out, index=False)."
@@ -134,17 +135,44 @@ def read_batches(
     ask = Ask(
         columns, text, label, optional, label_values, separator, usual or usual_separator(name), max(1, batch_rows)
     )
-    try:
-        source = stream if format == "parquet" else _decoded(stream, place)
+    if format == "parquet":
+        with _damage_told(place):
+            yield from (with_labels(batch, label) for batch in read_parquet(stream, place, ask))
+        return
+    with _text_of(stream, place) as source:
+        for batch in _TEXT_READERS[format](source, place, ask):
+            yield with_labels(batch, label)
+
+
+def read_records(stream: IO[bytes], name: str, *, encoding: str = "utf-8") -> Iterator[tuple[int, dict[str, Any]]]:
+    """The records of JSON Lines or a JSON array with their rows, whole: what is nested in them stays.
+
+    Args and errors: as of `read_batches`.
+    """
+    place = Place(name, encoding=encoding)
+    with _text_of(stream, place) as source:
+        source.reconfigure(newline="\n")
+        for row, record, _ in records(source, place):
+            yield row, record
+
+
+@contextmanager
+def _text_of(stream: IO[bytes], place: Place) -> Iterator[io.TextIOWrapper]:
+    with _damage_told(place):
+        source = _decoded(stream, place)
         try:
-            for batch in _READERS[format](source, place, ask):
-                yield with_labels(batch, label)
+            yield source
         finally:
-            if isinstance(source, io.TextIOWrapper):
-                source.detach()  # the stream is its opener's to close
+            source.detach()  # the stream is its opener's to close
+
+
+@contextmanager
+def _damage_told(place: Place) -> Iterator[None]:
+    try:
+        yield
     except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile) as error:
         what = f"the compressed data end early or are damaged after row {place.row} ({error})"
-        raise SourceError(f"{name}: {what}.", "Write or download the file again.") from error
+        raise SourceError(f"{place.file}: {what}.", "Write or download the file again.") from error
     except UnicodeError as error:  # of some codecs also the plain one, as at a missing byte order mark
         raise bad_encoding(place, place.row + 1) from error
 

@@ -161,9 +161,10 @@ def shown(path: str | Path) -> str:
 @click.option("--column", "-c", metavar="NAME", help="Its column of texts; otherwise text, or the only one.")
 @click.option("--output", "-o", metavar="FILE", help="The table with the answers; - or none: standard output.")
 @click.option(
-    "--format", "kind", type=click.Choice(["csv", "jsonl", "parquet"]), help="Of --input; otherwise its name's."
+    "--format", "kind", type=click.Choice(["csv", "jsonl", "json", "parquet"]), help="Of --input; otherwise its name's."
 )
 @click.option("--encoding", default="utf-8", show_default=True, help="Text encoding of --input.")
+@click.option("--separator", help="Between the cells of --input; otherwise told by its name or its header.")
 @click.option("--force", is_flag=True, help="Replace what --output names.")
 @click.option("--strict", is_flag=True, help="Fail where a text is missing or empty; otherwise its row has no answer.")
 @click.option("--lines", is_flag=True, help="Standard input is a text per line, though it looks like a table.")
@@ -177,6 +178,7 @@ def predict(
     output: str | None,
     kind: str | None,
     encoding: str,
+    separator: str | None,
     force: bool,
     strict: bool,
     lines: bool,
@@ -188,7 +190,7 @@ def predict(
     noisefold predict "where is my parcel?"
     noisefold predict --input mails.csv --column body --output answers.parquet
 
-    Tables are CSV, JSON Lines or Parquet, by their names, .gz and .zst included. All columns are carried along; label,
+    Tables are CSV, JSON or Parquet, by their names, compressed ones included. All columns are carried along; label,
     probability_<label>, reason and model are appended. A text that is missing or empty gets no answer, and the reason;
     how many did is told on standard error.
     """
@@ -203,8 +205,8 @@ def predict(
     if texts:
         raise NoisefoldError("Both texts and --input are given.", "Give one of them.")
     table_in_terminal(
-        table, output or "-", model, alias, column=column, kind=kind, encoding=encoding, force=force, strict=strict,
-        as_json=as_json,
+        table, output or "-", model, alias, column=column, kind=kind, encoding=encoding, separator=separator,
+        force=force, strict=strict, as_json=as_json,
     )  # fmt: skip
 
 

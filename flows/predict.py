@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tasks.predict_table import Done
 
 LINES = 256  # answered at a time
-_OPTIONS = {"url": "--input", "format": "--format", "encoding": "--encoding"}
+_OPTIONS = {"url": "--input", "format": "--format", "encoding": "--encoding", "separator": "--separator"}
 _LOOKED_AT = 20  # lines of standard input
 # What the columns of a table of texts are usually called.
 _HEADERS = {
@@ -126,6 +126,7 @@ def table_in_terminal(
     column: str | None,
     kind: str | None,
     encoding: str,
+    separator: str | None,
     force: bool,
     strict: bool,
     as_json: bool,
@@ -141,7 +142,9 @@ def table_in_terminal(
         from data_contracts.recipe import FileSource
         from tasks.predict_table import predict_table
 
-        source = FileSource.model_construct(url=table, format=kind or "auto", encoding=encoding)
+        source = FileSource.model_construct(
+            url=table, format=kind or "auto", encoding=encoding, separator=_separator(separator)
+        )
         try:
             done = predict_table(
                 predictor, source, output, column=column, force=force, strict=strict, stdout=out,
@@ -161,10 +164,22 @@ def table_in_terminal(
     _tell_done(done, output)
 
 
+def _separator(given: str | None) -> str | None:
+    from data_contracts.recipe import FileSource
+
+    try:
+        return FileSource.one_character(given)
+    except ValueError as error:
+        raise NoisefoldError(
+            f"--separator {given}: {error}.", 'For example --separator ";" or --separator tab.'
+        ) from None
+
+
 def _as_options(text: str) -> str:
     """A fault of reading speaks of the recipe's fields; here the same things are options."""
     text = text.replace("; a relative path starts at the recipe's folder", "")
-    return re.sub(r"source\.(url|format|encoding)", lambda found: _OPTIONS[found[1]], text)
+    text = text.replace("Name the column in the contract, under columns.", "Name the column of the texts: --column.")
+    return re.sub(r"source\.(url|format|encoding|separator)", lambda found: _OPTIONS[found[1]], text)
 
 
 def _opened(opened: ExitStack, settings: Settings, model: str | None, alias: str) -> Predictor:

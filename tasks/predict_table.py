@@ -18,7 +18,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -29,16 +29,17 @@ import pyarrow.parquet as pq
 
 from data_contracts.errors import NoisefoldError, SourceError
 from data_contracts.recipe import FileSource
-from data_contracts.table_batch import MAX_LINE_CHARACTERS, plain_text
-from data_contracts.tables import Format, name_parts, read_batches
+from data_contracts.table_batch import plain_text
+from data_contracts.tables import Format, name_parts, read_batches, read_records
 from data_contracts.urls import redacted, resolve, shown_url
 from tasks.predict import Answers, Predictor
-from tasks.readers import SourceFile, list_files
+from tasks.readers import Opened, SourceFile, list_files
 
 ROWS = 256  # answered at a time
 FEW = 5  # refused rows that are named
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _TO_STDOUT = "-"
+_JSON = ("jsonl", "json")
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,8 @@ def _columns(files: list[SourceFile], source: FileSource, column: str | None, sc
     """The columns of all files, and the one of the texts."""
     columns: list[str] = []
     for file in files:
-        there = _columns_of(file, source, scratch)
-        if file.format != "jsonl" and columns and there != columns:
+        there = _columns_of(file, source, column, scratch)
+        if file.format not in _JSON and columns and there != columns:
             other = next(iter(set(there) ^ set(columns)), "their order")
             raise SourceError(
                 f"{file.name}: its columns are not those of {files[0].name} ({other}).", "Predict them one by one."
@@ -160,19 +161,20 @@ def _text_column(file: str, columns: list[str], wanted: str | None) -> str:
     raise SourceError(f"{file}: no column {name!r}. It has {shown}.{hint}", "Name the column of the texts: --column.")
 
 
-def _columns_of(file: SourceFile, source: FileSource, scratch: Path) -> list[str]:
-    with file.open(scratch) as stream:
-        if file.format == "parquet":
-            with _parquet(file, stream) as table:
+def _columns_of(file: SourceFile, source: FileSource, column: str | None, scratch: Path) -> list[str]:
+    with file.open(scratch) as opened:
+        if opened.format == "parquet":
+            with _parquet(file, opened.stream) as table:
                 there = list(table.schema_arrow.names)
             if twice := next((name for name in there if there.count(name) > 1), None):
                 raise SourceError(
                     f"{file.name}: two columns are called {twice!r}.", "Give each column a name of its own."
                 )
             return there
-        if file.format == "jsonl":  # a record may have keys that the ones before it lack
-            return list(dict.fromkeys(key for _, record in _records(file, stream, source) for key in record))
-        with closing(_csv(file, stream, source)) as batches:
+        if opened.format in _JSON:  # a record may have keys that the ones before it lack
+            found = read_records(opened.stream, file.name, encoding=source.encoding)
+            return list(dict.fromkeys(key for _, record in found for key in record))
+        with closing(_csv(file, opened, source, column)) as batches:
             first = next(batches, None)
     if first is None:
         raise SourceError(f"{file.name}: no rows, a header at most.", "Check the export that writes it.")
@@ -209,26 +211,35 @@ def _answer_columns(answers: Answers, predictor: Predictor, names: list[str]) ->
 
 def _rows(file: SourceFile, source: FileSource, column: str, scratch: Path) -> Iterator[Rows]:
     """The rows of one file, at most `ROWS` at a time."""
-    with file.open(scratch) as stream:
-        if file.format == "parquet":
-            yield from _parquet_rows(file, stream, column)
-        elif file.format == "jsonl":
-            yield from _jsonl_rows(file, stream, source, column)
+    with file.open(scratch) as opened:
+        if opened.format == "parquet":
+            yield from _parquet_rows(file, opened.stream, column)
+        elif opened.format in _JSON:
+            yield from _json_rows(read_records(opened.stream, file.name, encoding=source.encoding), column)
         else:
-            for batch in _csv(file, stream, source):
+            for batch in _csv(file, opened, source, column):
                 texts = batch.columns[column].to_pylist()
                 yield Rows(batch.rows.to_pylist(), texts, [None] * len(texts), pa.table(batch.columns))
 
 
-def _csv(file: SourceFile, stream: IO[bytes], source: FileSource) -> Iterator[Any]:
-    return read_batches(stream, file.name, format=file.format, encoding=source.encoding, batch_rows=ROWS)
+def _csv(file: SourceFile, opened: Opened, source: FileSource, column: str | None) -> Iterator[Any]:
+    return read_batches(
+        opened.stream,
+        file.name,
+        format=opened.format,
+        text=column,
+        encoding=source.encoding,
+        separator=source.separator,
+        usual=opened.separator,
+        batch_rows=ROWS,
+    )
 
 
-def _jsonl_rows(file: SourceFile, stream: IO[bytes], source: FileSource, column: str) -> Iterator[Rows]:
+def _json_rows(records: Iterator[tuple[int, dict[str, Any]]], column: str) -> Iterator[Rows]:
     numbers: list[int] = []
     held: list[dict[str, Any]] = []
     characters = 0
-    for number, record in _records(file, stream, source):
+    for number, record in records:
         numbers.append(number)
         held.append(record)
         characters += len(record.get(column) or "") if isinstance(record.get(column), str) else 0
@@ -253,43 +264,6 @@ def _of_records(numbers: list[int], records: list[dict[str, Any]], column: str) 
 def _json_type(value: Any) -> str:
     names = {dict: "a JSON object", list: "a JSON array", bool: "a JSON boolean"}
     return names.get(type(value), "a JSON number")
-
-
-def _records(file: SourceFile, stream: IO[bytes], source: FileSource) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The records of a JSON Lines file with the numbers of their lines; blank lines are none."""
-    encoding = "utf-8-sig" if source.encoding.lower().replace("_", "-") in ("utf-8", "utf8") else source.encoding
-    try:
-        text = io.TextIOWrapper(stream, encoding=encoding, newline="\n")
-    except LookupError:
-        raise SourceError(
-            f"{file.name}: no text encoding is called {source.encoding!r}.", "Set --encoding, for example to utf-8."
-        ) from None
-    number = 0
-    try:
-        while line := text.readline(MAX_LINE_CHARACTERS):
-            number += 1
-            if len(line) == MAX_LINE_CHARACTERS:
-                what = f"a line of more than {MAX_LINE_CHARACTERS:,} characters"
-                raise SourceError(f"{file.name}, row {number}: {what}.", "Check the export.")
-            if line.isspace():
-                continue
-            record = json.loads(line)
-            if not isinstance(record, dict):
-                raise SourceError(
-                    f"{file.name}, row {number}: no JSON object.", "JSON Lines has one complete object per line."
-                )
-            yield number, record
-    except UnicodeError:
-        remedy = "Save the file in that encoding, or name the one it has: --encoding."
-        raise SourceError(f"{file.name}, row {number + 1}: the bytes are not {source.encoding}.", remedy) from None
-    except (ValueError, RecursionError) as error:
-        what = f"not valid JSON ({getattr(error, 'msg', error)} at column {getattr(error, 'colno', 1)})"
-        raise SourceError(
-            f"{file.name}, row {number}: {what}.", "JSON Lines has one complete object per line."
-        ) from None
-    finally:
-        with suppress(ValueError):  # closed by its opener already
-            text.detach()
 
 
 def _parquet_rows(file: SourceFile, stream: IO[bytes], column: str) -> Iterator[Rows]:

@@ -294,3 +294,21 @@ def test_predict_loads_what_the_model_needs_and_no_more(shop: Shop, world: World
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["label"] == "positive"
     assert not Path(done.stderr.split()[-1]).is_relative_to(REPOSITORY)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options"),
+    [
+        ("semicolons.csv", "n;body\n1;the parcel is late\n2;a second charge\n", ["--column", "body"]),
+        ("tabs.tsv", "n\tbody\n1\tthe parcel is late\n2\ta second charge\n", ["--column", "body"]),
+        ("given.csv", "n|body\n1|the parcel is late\n2|a second charge\n", ["--separator", "|", "--column", "body"]),
+        ("array.json", '[{"n": 1, "body": "the parcel is late"}, {"n": 2, "body": "a second charge"}]', ["-c", "body"]),
+    ],
+)  # fmt: skip
+def test_tables_are_read_as_training_reads_them(shop, name, content, options):
+    table, answers = shop.write(name, content), shop.folder / "answers.jsonl"
+    done = shop.predict("--input", table, *options, "--output", answers)
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
+    assert [str(row["n"]) for row in rows] == ["1", "2"]
+    assert all(row["label"] in LABELS and row["body"] for row in rows)
