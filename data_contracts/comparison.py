@@ -179,7 +179,8 @@ def load_comparison(path: str | Path, overrides: dict[str, Any], find: Callable[
 
 def _overlaid(recipe: Recipe, overrides: dict[str, Any], origin: str) -> Recipe:
     # What the recipe leaves open stays open, so that an override which changes a section's kind meets no stale field.
-    return parse_recipe(merge(recipe.model_dump(mode="json", exclude_unset=True), overrides), origin=origin)
+    told = {"source": recipe.source.model_dump(mode="json"), **recipe.model_dump(mode="json", exclude_unset=True)}
+    return parse_recipe(merge(told, overrides), origin=origin)
 
 
 def _check_override(name: str, dotted: str, value: Any) -> None:

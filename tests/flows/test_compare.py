@@ -57,7 +57,9 @@ def test_a_mapping_replaces_the_section_that_the_recipe_has(tmp_path):
 
 def test_a_recipe_may_be_a_file_beside_the_grid_or_a_deployment(tmp_path):
     (tmp_path / "recipes").mkdir()
-    (tmp_path / "recipes" / "r.yaml").write_text(yaml.safe_dump({**RECIPE, "source": {"url": "rows.csv"}}))
+    (tmp_path / "recipes" / "r.yaml").write_text(
+        yaml.safe_dump({**RECIPE, "source": {"url": "rows.csv"}, "contract": "sample"})
+    )
     grid = load(write(tmp_path, recipe="recipes/r.yaml"), **{"training.max_epochs": 9})
     assert grid.recipe.source.url == str(tmp_path / "recipes" / "rows.csv")
     assert grid.recipe.training.max_epochs == 9

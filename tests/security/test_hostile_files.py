@@ -253,7 +253,10 @@ YAMLS = {
     "a nested key twice": ("training: {seed: 1, seed: 2}", "'seed' stands twice"),
     "a huge number": ("training: {seed: " + "9" * 5000 + "}", "not a value of its kind"),
     "a number beyond 64 bits": ("training: {seed: 99999999999999999999}", "64 bits"),
-    "a day that is not": ("name: !!timestamp 2026-13-45", "not a value of its kind"),
+    "a limit that is no day": (
+        "source: {url: a, window: {start: 2026-13-45, end: 2026-12-01}}",
+        "source.window.*a date",
+    ),
     "a broken tag": ("name: !!timestamp x", "not a value of its kind"),
     "half a surrogate pair": ('name: "\\ud800"', "surrogate"),
     "a NUL": ('name: "a\\0b"', "NUL"),
