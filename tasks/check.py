@@ -57,7 +57,19 @@ def check_source(recipe: Recipe) -> Checked:
         raise ContractViolation(
             f"{' '.join(told)} A retrain would stop{rest}: {'; '.join(map(str, broken))}.", _way_out(broken)
         )
-    return Checked(tuple(told), tuple(spelled_alike(Counter(label for label in corpus.labels if label is not None))))
+    alike = spelled_alike(Counter(label for label in corpus.labels if label is not None))
+    return Checked(tuple(told), (*alike, *(_absent(verdicts) if rows.complete else ())))
+
+
+def _absent(verdicts: Verdicts) -> list[str]:
+    """Labels that have rows, and none in one of the splits: nothing is learned there, or nothing measured."""
+    seen = sum(verdicts.labels.values(), Counter[str]())
+    absent = {split: sorted(seen.keys() - counts.keys()) for split, counts in verdicts.labels.items()}
+    return [
+        f"Labels without a row in {split}: {', '.join(labels[:12])}{' …' if len(labels) > 12 else ''}."
+        for split, labels in absent.items()
+        if labels
+    ]
 
 
 def _by_row(limit: Limit) -> bool:

@@ -67,6 +67,12 @@ def test_what_a_retrain_would_stumble_over_is_said_with_the_way_out(
     assert check(tmp_path, recipe, "--no-data").exit_code == 0, "the file alone is in order"
 
 
+def test_a_label_without_test_rows_is_pointed_out(tmp_path: Path) -> None:
+    write(tmp_path / "mails.csv", [*ROWS, ("a refund is what I want", "refund")])
+    done = check(tmp_path, "source: {url: mails.csv}\n" + CONTRACT.replace("delivery]", "delivery, refund]"))
+    assert done.exit_code == 0 and "Labels without a row in test: refund." in done.stderr
+
+
 def test_only_the_first_rows_of_a_large_file_are_read(tmp_path: Path) -> None:
     write(tmp_path / "mails.csv", [(f"{text} again {i}", label) for i in range(60) for text, label in ROWS])
     done = check(tmp_path, "source: {url: mails.csv}\n" + CONTRACT)
