@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
@@ -174,7 +175,9 @@ def _spooled(stream: IO[bytes], name: str, scratch: Path | None, stack: contextl
 
 
 def list_files(source: FileSource) -> list[SourceFile]:
-    """The files of a source in reading order: by split as given, then by name.
+    """The files of a source in reading order: by split as given, then by the days that a window read, then by name.
+
+    So a later day is read later however its name is spelled, and its labels correct earlier ones.
 
     Raises:
         SourceError: where a file is missing, a folder or glob holds none, a name tells no format, or a window is set
@@ -189,10 +192,15 @@ def list_files(source: FileSource) -> list[SourceFile]:
     files = [
         replace(_describe(found[split].fs, path, split, source.format), days=told)
         for split, paths in days.items()
-        for path, told in paths.items()
+        for path, told in sorted(paths.items(), key=_reading_order)
     ]
     names = _short_names([file.name for file in files])
     return [replace(file, name=name) for file, name in zip(files, names, strict=True)]
+
+
+def _reading_order(file: tuple[str, Days | None]) -> tuple[date, str]:
+    path, days = file
+    return days.last if days is not None else date.min, path
 
 
 def _expand(url: str, source: FileSource) -> Found:

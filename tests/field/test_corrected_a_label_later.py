@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from data_contracts.errors import ContractViolation
+from data_contracts.recipe import DataWindow, FileSource
+from tasks.readers import list_files
 from tests.field.rows import csv_of, judge, mails
 
 
@@ -84,3 +87,11 @@ def test_the_same_rows_in_another_order_are_judged_again(tmp_path: Path) -> None
     found = [judge(tmp_path / folder, columns={"id": "id"}) for folder in ("a", "b")]
     labels = [[row["label"] for row in told.kept if row["text"] == early["text"]] for told in found]
     assert labels == [["billing"], ["配送"]]
+
+
+def test_a_later_day_is_read_later_however_its_name_is_spelled(tmp_path: Path) -> None:
+    for day in ("28.11.2026", "03.12.2026", "30.11.2026"):
+        csv_of(tmp_path / f"{day}.csv", mails(20))
+    window = DataWindow(start=date(2026, 11, 20), end=date(2026, 12, 5))
+    files = list_files(FileSource(url=str(tmp_path), window=window))
+    assert [file.name for file in files] == ["28.11.2026.csv", "30.11.2026.csv", "03.12.2026.csv"]
