@@ -86,7 +86,7 @@ def judge(url: Any, source: dict[str, Any] | None = None, **parts: Any) -> Told:
         manifest = validate_corpus(raw, by, store, batch_rows=100).manifest
         place = Path(manifest.uri)
         return Told(
-            manifest.labels, manifest.told, manifest.quarantined,
+            manifest.labels, list(manifest.warnings), manifest.quarantined,
             pq.read_table(place / "corpus").to_pylist(), pq.read_table(place / "quarantine.parquet").to_pylist(),
             (place / "report.json").read_text(encoding="utf-8"),
             html.unescape((place / "report.html").read_text(encoding="utf-8")),

@@ -90,8 +90,8 @@ def test_the_same_rows_in_another_order_are_judged_again(tmp_path: Path) -> None
 
 
 def test_a_later_day_is_read_later_however_its_name_is_spelled(tmp_path: Path) -> None:
-    for day in ("28.11.2026", "03.12.2026", "30.11.2026"):
+    for day in ("28-Nov-2026", "03-Dec-2026", "30-Nov-2026"):
         csv_of(tmp_path / f"{day}.csv", mails(20))
     window = DataWindow(start=date(2026, 11, 20), end=date(2026, 12, 5))
     files = list_files(FileSource(url=str(tmp_path), window=window))
-    assert [file.name for file in files] == ["28.11.2026.csv", "30.11.2026.csv", "03.12.2026.csv"]
+    assert [file.name for file in files] == ["28-Nov-2026.csv", "30-Nov-2026.csv", "03-Dec-2026.csv"]
