@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import yaml
 
 from data_contracts.contract import DataContract, load_contract
 from data_contracts.errors import RecipeError
-from data_contracts.infer import to_yaml
+from data_contracts.infer import Draft, to_yaml
 from data_contracts.recipe import load_recipe, merge, parse_recipe, parse_set
 from data_contracts.yaml_text import parse_yaml
 from tests.field.rows import csv_of, judge
@@ -29,10 +30,14 @@ def test_labels_are_taken_as_written(tmp_path: Path, how: str) -> None:
     if how == "contract file":
         contract = load_contract(str(written(tmp_path, f"name: x\nlabels:\n  values: {values}\n")))
     elif how == "inline in a recipe":
-        contract = load_recipe(written(tmp_path, f"contract: {{name: x, labels: {{values: {values}}}}}\n")).contract
+        contract = load_recipe(
+            written(tmp_path, f"source: {{rows: 400}}\ncontract: {{name: x, labels: {{values: {values}}}}}\n")
+        ).contract
     else:
         setting = dict([parse_set(f"contract.labels.values={values}")])
-        contract = parse_recipe(merge({"contract": {"name": "x"}}, setting), origin="t").contract
+        contract = parse_recipe(
+            merge({"source": {"rows": 400}, "contract": {"name": "x"}}, setting), origin="t"
+        ).contract
     assert contract.labels.values == tuple(ODD)
 
 
@@ -62,7 +67,7 @@ def test_a_contract_that_is_written_back_says_the_same(loader) -> None:
     contract = DataContract.model_validate(
         {"name": "1.0", "columns": {"text": "yes", "label": "010"}, "labels": {"values": [*ODD, "null", "true"]}}
     )
-    assert DataContract.model_validate(loader(to_yaml(contract))) == contract
+    assert DataContract.model_validate(loader(to_yaml(Draft(contract, 1, Counter())))) == contract
 
 
 @pytest.mark.parametrize(
@@ -81,7 +86,7 @@ def test_what_another_program_has_read_already_is_refused(field: str, value: obj
     """Prefect reads prefect.yaml by YAML 1.1 and hands over JSON, in which yes is true and 010 is 8."""
     given = merge({"name": "x"}, {field: value})
     with pytest.raises(RecipeError) as fault:
-        parse_recipe({"contract": given}, origin="deployment nightly")
+        parse_recipe({"source": {"kind": "sample"}, "contract": given}, origin="deployment nightly")
     assert f"contract.{said}" in fault.value.cause
 
 
@@ -96,7 +101,7 @@ def test_two_spellings_of_one_label_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_numbers_and_booleans_are_still_what_a_field_of_them_takes(tmp_path: Path) -> None:
-    text = "contract: {name: x}\ntraining: {max_epochs: 1e1, seed: 010, batch_size: 1_00, learning_rate: 5e-3}\n"
+    text = "source: {rows: 400}\ncontract: {name: x}\ntraining: {max_epochs: 1e1, seed: 010, batch_size: 1_00, learning_rate: 5e-3}\n"
     recipe = load_recipe(written(tmp_path, text + "evaluation: {temperature: yes}\nregistry: {experiment: null}\n"))
     training = recipe.training
     assert (training.max_epochs, training.seed, training.batch_size, training.learning_rate) == (10, 10, 100, 0.005)
