@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 from data_contracts.contract import DataContract
 from data_contracts.errors import ContractViolation, SourceError
@@ -92,8 +90,7 @@ def _read(source: FileSource, contract: DataContract, files: list[SourceFile]) -
     splits = len(source.url) if by_url else 1
     most = max(100, FIRST * splits // len(files))
     try:
-        with tempfile.TemporaryDirectory(prefix="noisefold-") as scratch:
-            return first_rows(source, most, Path(scratch), **wanted)
+        return first_rows(source, most, **wanted)
     except SourceError as error:
         found = hint(source)
         raise SourceError(error.cause, f"{found} {error.remedy}".strip()) from None

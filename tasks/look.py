@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -64,12 +62,12 @@ def look(asked: Asked, most: int = MAX_ROWS) -> Seen:
     Raises:
         SourceError: where they cannot be read, naming the option that helps.
     """
-    with as_options(), tempfile.TemporaryDirectory(prefix="noisefold-") as scratch:
+    with as_options():
         files = list_files(asked.source())
-        heads = [_head(file, Path(scratch)) for file in files[:MOST_FILES]]
+        heads = [_head(file) for file in files[:MOST_FILES]]
         found = _find_out(asked, heads)
         source = asked.source(**found.fields)
-        rows = first_rows(source, most, Path(scratch))
+        rows = first_rows(source, most)
         tables = {head.name for head in heads if head.format == "csv"}
         rows.header = {name: header for name, header in rows.header.items() if name in tables}
         return Seen(rows, source, Found(found.fields, (*found.told, *_splits_in_names(files, asked))))
@@ -77,14 +75,14 @@ def look(asked: Asked, most: int = MAX_ROWS) -> Seen:
 
 def look_closer(source: FileSource, columns: Sequence[str], text: str, label: str, most: int = MAX_ROWS) -> Rows:
     """The same rows by the columns that matter, text and label read as a retrain reads them."""
-    with as_options(), tempfile.TemporaryDirectory(prefix="noisefold-") as scratch:
-        return first_rows(source, most, Path(scratch), columns=list(dict.fromkeys(columns)), text=text, label=label)
+    with as_options():
+        return first_rows(source, most, columns=list(dict.fromkeys(columns)), text=text, label=label)
 
 
-def first_rows(source: FileSource, most: int, scratch: Path, **wanted: Any) -> Rows:
+def first_rows(source: FileSource, most: int, **wanted: Any) -> Rows:
     """The first `most` rows of every file of a source, `MAX_CHARACTERS` in all; `wanted` goes to `read_rows`."""
     rows, taken, characters = Rows(), dict[str, int](), 0
-    batches = read_rows(source, batch_rows=min(most + 1, 20_000), max_rows_per_file=most + 1, scratch=scratch, **wanted)
+    batches = read_rows(source, batch_rows=min(most + 1, 20_000), max_rows_per_file=most + 1, **wanted)
     with closing(batches):
         for file, batch in batches:
             rows.header.setdefault(file.name, list(batch.columns))
@@ -102,8 +100,7 @@ def first_rows(source: FileSource, most: int, scratch: Path, **wanted: Any) -> R
 def hint(source: FileSource) -> str:
     """What the bytes of a source that could not be read look like, as fields to set; empty where nothing is found."""
     try:
-        with tempfile.TemporaryDirectory(prefix="noisefold-") as scratch:
-            heads = [_head(file, Path(scratch)) for file in list_files(source)[:MOST_FILES]]
+        heads = [_head(file) for file in list_files(source)[:MOST_FILES]]
         found = _find_out(Asked(source.url), heads).fields
     except (NoisefoldError, OSError):
         return ""
@@ -131,8 +128,8 @@ class _Head:
         return text if len(self.data) < LINES else text[: text.rfind("\n") + 1]
 
 
-def _head(file: SourceFile, scratch: Path) -> _Head:
-    with file.open(scratch) as opened:
+def _head(file: SourceFile) -> _Head:
+    with file.open(None) as opened:
         data = b"" if opened.format == "parquet" else opened.stream.read(SCANNED)
     encoding = find_encoding(data, whole=len(data) < SCANNED)
     return _Head(file.name, opened.format, opened.separator, encoding, data[:LINES])

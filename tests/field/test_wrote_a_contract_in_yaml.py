@@ -101,7 +101,8 @@ def test_two_spellings_of_one_label_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_numbers_and_booleans_are_still_what_a_field_of_them_takes(tmp_path: Path) -> None:
-    text = "source: {rows: 400}\ncontract: {name: x}\ntraining: {max_epochs: 1e1, seed: 010, batch_size: 1_00, learning_rate: 5e-3}\n"
+    text = "source: {rows: 400}\ncontract: {name: x}\n"
+    text += "training: {max_epochs: 1e1, seed: 010, batch_size: 1_00, learning_rate: 5e-3}\n"
     recipe = load_recipe(written(tmp_path, text + "evaluation: {temperature: yes}\nregistry: {experiment: null}\n"))
     training = recipe.training
     assert (training.max_epochs, training.seed, training.batch_size, training.learning_rate) == (10, 10, 100, 0.005)
