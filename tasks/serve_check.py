@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 
 from data_contracts.errors import RecipeError
 from data_contracts.yaml_text import read_yaml
-from tasks.parquet_parts import take_rows
 from tasks.registered import GONE
 from tasks.tracking import DIGEST, quiet_mlflow
 
@@ -108,6 +107,10 @@ def check_served(client: MlflowClient, name: str, version: str, predictions: Pat
 def sample(predictions: pa.Table, rows: int) -> tuple[list[str], list[str], np.ndarray]:
     """Texts, labels and probabilities (n, C) of up to `rows` evaluated rows, spread evenly."""
     labels = json.loads((predictions.schema.metadata or {})[b"noisefold.labels"])
+    from tasks.parquet_parts import (
+        take_rows,
+    )  # not at the top: whoever serves a version loads its own lightning_modules
+
     chosen = np.linspace(0, predictions.num_rows - 1, min(rows, predictions.num_rows)).astype(int)
     few = take_rows(predictions, chosen)
     proba = few["probabilities"].combine_chunks().flatten().to_numpy().reshape(-1, len(labels))

@@ -162,7 +162,7 @@ BACKBONE = {"encoder": {"path": "models/x"}}
 def test_field_that_nothing_would_look_at_is_refused(sections, message, tmp_path):
     with pytest.raises(RecipeError, match=message):
         parse(**sections)
-    (tmp_path / "r.yaml").write_text(yaml.safe_dump({"name": "r"}))
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump({"name": "r", "source": {"kind": "sample"}}))
     dotted = {f"{section}.{field}": value for section, fields in sections.items() for field, value in fields.items()}
     with pytest.raises(RecipeError, match=message):
         load_recipe(tmp_path / "r.yaml", dotted)

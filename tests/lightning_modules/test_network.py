@@ -251,5 +251,5 @@ def test_shipped_files_import_nothing_of_the_training_side() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert found.returncode == 0, found.stderr
-    expected = [f"lightning_modules.{name}" for name in ("bundle", "encoders", "network", "pretrained")]
+    expected = [f"lightning_modules.{name}" for name in ("batching", "bundle", "encoders", "network", "pretrained")]
     assert found.stdout.strip() == str(expected)

@@ -140,7 +140,7 @@ def retrained(decision: PromotionDecision) -> Any:
     return Retrained(
         recipe="hostile", stages=(StageRecord(name="ingest", state="ran", rows_in=1, rows_out=1, seconds=1.0),),
         metrics={}, confidence=0.95, model_uri="models:/x/1", parameters=1, decision=decision, experiment_id="1",
-        run_id="2", tracking_uri="sqlite:///x", flow_run_id="3", seconds=1.0, artifacts={},
+        run_id="2", tracking_uri="sqlite:///x", flow_run_id="3", seconds=1.0, artifacts={}, due="2026-11-28 03:00",
     )  # fmt: skip
 
 

@@ -27,7 +27,12 @@ def settings(tmp_path_factory) -> Settings:
 
 
 def opened(settings: Settings, fingerprint: str = "f1", **recipe) -> Tracker:
-    return open_tracker(settings, Recipe.model_validate(recipe), fingerprint, {"noisefold.flow_run_id": "flow-1"})
+    return open_tracker(
+        settings,
+        Recipe.model_validate({"source": {"kind": "sample"}, **recipe}),
+        fingerprint,
+        {"noisefold.flow_run_id": "flow-1"},
+    )
 
 
 def test_rerun_reopens_the_same_run_and_another_source_gets_its_own(settings):
