@@ -84,3 +84,15 @@ def nearest(label: str, known: Sequence[str]) -> str | None:
         return keys[key]
     near = difflib.get_close_matches(key[:100], list(keys), n=1, cutoff=0.75) if len(key) > 3 else []
     return keys[near[0]] if near else None
+
+
+def unselected_rejects(answers: set[str | None], selected: bool) -> list[str]:
+    """What a column `answer` says, as Prodigy writes it, where rejected rows would be learnt with their label.
+
+    Args:
+        answers: every value of the column; a missing one says nothing.
+        selected: the contract says which answers count, so nothing is amiss.
+    """
+    there = {answer for answer in answers if answer is not None}
+    amiss = not selected and there <= {"accept", "reject", "ignore"} and bool(there & {"reject", "ignore"})
+    return sorted(there) if amiss else []

@@ -10,6 +10,7 @@ from data_contracts.errors import ContractViolation, SourceError
 from data_contracts.expectations import REASONS
 from data_contracts.infer import spelled_alike
 from data_contracts.judge import Corpus, Limit, Verdicts, corpus_of, judge, limits
+from data_contracts.labels import unselected_rejects
 from data_contracts.recipe import FileSource, Recipe
 from data_contracts.rows import Rows
 from tasks.look import first_rows, hint
@@ -98,10 +99,10 @@ def _read(source: FileSource, contract: DataContract, files: list[SourceFile]) -
 
 def _refuse_rejected(rows: Rows, contract: DataContract) -> None:
     """As `ingest` does: Prodigy keeps the label of what the annotator rejected."""
-    answers = set(rows.columns.get("answer", ())) - {None}
-    if "answer" not in contract.select and answers & {"reject", "ignore"} and answers <= {"accept", "reject", "ignore"}:
+    answers = unselected_rejects(set(rows.columns.get("answer", ())), "answer" in contract.select)
+    if answers:
         raise SourceError(
-            f"The column answer holds {', '.join(sorted(map(str, answers)))}, as Prodigy writes it, and labels of "
+            f"The column answer holds {', '.join(answers)}, as Prodigy writes it, and labels of "
             "rejected rows say the opposite of what they seem to.",
             "Set select: {answer: [accept]} in the contract, or name all the answers that count there.",
         )

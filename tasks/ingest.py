@@ -34,7 +34,7 @@ from data_contracts.contract import SPLITS, DataContract, Split
 from data_contracts.days import WindowRead, merged
 from data_contracts.errors import SourceError
 from data_contracts.expectations import raw_schema
-from data_contracts.labels import label_text
+from data_contracts.labels import label_text, unselected_rejects
 from data_contracts.recipe import FileSource, SampleSource, Source
 from data_contracts.table_batch import MAX_SPELLINGS, Batch
 from data_contracts.text import SPLIT_NAMES, draw_split, hash64
@@ -47,7 +47,6 @@ from tasks.store import ArtifactStore, Outcome, RowDigest, Workspace, digest_of
 
 VERSION = 2
 UNKNOWN_SPLIT = "unknown_split"
-_ANSWERS = {"accept", "reject", "ignore"}  # Prodigy's, in its column of that name
 
 
 def fingerprint(source: Source) -> str:
@@ -225,11 +224,11 @@ def _rows(
 
 def _refuse_rejected(batch: Batch, file: SourceFile, contract: DataContract) -> None:
     """Prodigy keeps the label of what the annotator rejected, so such a row says the opposite of what it seems to."""
-    if "answer" not in batch.columns or "answer" in contract.select:
+    if "answer" not in batch.columns:
         return
-    answers = set(batch.columns["answer"].unique().to_pylist())
-    if answers <= _ANSWERS and answers & {"reject", "ignore"}:
-        answer = min(answers - {"accept"})
+    answers = unselected_rejects(set(batch.columns["answer"].unique().to_pylist()), "answer" in contract.select)
+    if answers:
+        answer = next(one for one in answers if one != "accept")
         row = batch.rows[batch.columns["answer"].to_pylist().index(answer)]
         raise SourceError(
             f"{file.name}, row {row}: the answer is {answer!r}, as Prodigy writes it where a label was not accepted.",
