@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from data_contracts.contract import DataContract, load_contract
+    from data_contracts.contract.contract import DataContract, load_contract
     from data_contracts.errors import NoisefoldError
-    from data_contracts.model_config import (
+    from data_contracts.recipe.model import (
         Dropout,
         GaussianPosterior,
         LowRank,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         Sparse,
         WeightNorm,
     )
-    from data_contracts.recipe import Recipe, load_recipe, parse_recipe
+    from data_contracts.recipe.recipe import Recipe, load_recipe, parse_recipe
     from lightning_modules.bundle import Bundle
     from lightning_modules.reparameterizations import fold, kl, redraw, reparameterize, sampling, set_mode
 
@@ -37,12 +37,12 @@ __all__ = [
 ]  # fmt: skip
 
 _MODULES = {
-    "data_contracts.contract": ("DataContract", "load_contract"),
+    "data_contracts.contract.contract": ("DataContract", "load_contract"),
     "data_contracts.errors": ("NoisefoldError",),
-    "data_contracts.model_config": (
+    "data_contracts.recipe.model": (
         "Dropout", "GaussianPosterior", "LowRank", "MultiplicativeNoise", "SigmaReparam", "Sparse", "WeightNorm",
     ),
-    "data_contracts.recipe": ("Recipe", "load_recipe", "parse_recipe"),
+    "data_contracts.recipe.recipe": ("Recipe", "load_recipe", "parse_recipe"),
     "lightning_modules.bundle": ("Bundle",),
     "lightning_modules.reparameterizations": ("fold", "kl", "redraw", "reparameterize", "sampling", "set_mode"),
 }  # fmt: skip
@@ -71,7 +71,7 @@ def main() -> None:
             import_module(package)
     finally:
         sys.path.remove(here)
-    from flows.cli import main as command
+    from flows.cli.main import main as command
 
     command()
 

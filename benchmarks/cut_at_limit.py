@@ -19,14 +19,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.peers.data import HOME, predictions_file
-from data_contracts.contract import SPLITS
-from data_contracts.recipe import Recipe, load_recipe
+from data_contracts.contract.contract import SPLITS
+from data_contracts.recipe.recipe import Recipe, load_recipe
 from lightning_modules.bundle import Bundle
-from lightning_modules.training import fit
-from tasks.compare import write_predictions
+from lightning_modules.training.fit import fit
+from tasks.artifacts.store import ArtifactStore
+from tasks.comparing.board import write_predictions
 from tasks.evaluate import score_split
 from tasks.ingest import fingerprint, ingest_source
-from tasks.store import ArtifactStore
 from tasks.tokenize import tokenize_corpus
 from tasks.validate import validate_corpus
 

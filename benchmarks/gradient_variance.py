@@ -29,15 +29,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data_contracts.model_config import (
+from data_contracts.recipe.model import (
     Dropout,
     GaussianPosterior,
     MultiplicativeNoise,
     NoReparameterization,
     Reparameterization,
 )
-from lightning_modules.encoders import masked_mean
-from lightning_modules.network import build_network
+from lightning_modules.network.encoders import masked_mean
+from lightning_modules.network.network import build_network
 from lightning_modules.reparameterizations import fold, is_noise, kl, mix, redraw, reparameterize, set_mode
 from lightning_modules.reparameterizations.seeds import seed_generators
 

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from benchmarks.peers.data import HOME
 from benchmarks.peers.table import spread
-from data_contracts.comparison import Cell, load_comparison
-from data_contracts.recipe import load_recipe
+from data_contracts.recipe.comparison import Cell, load_comparison
+from data_contracts.recipe.recipe import load_recipe
 from lightning_modules.bundle import Bundle
-from lightning_modules.network import TextNetwork
-from lightning_modules.objectives.metrics import figures
-from tasks.compare import Board, NotRun, TestRows, one_thread, read_test
+from lightning_modules.kinds.classify.figures import figures
+from lightning_modules.network.network import TextNetwork
+from tasks.comparing.board import Board, NotRun, TestRows, one_thread, read_test
 from tasks.settings import Settings
 
 HERE = Path(__file__).resolve().parent

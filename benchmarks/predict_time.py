@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers.data import HOME
-from data_contracts.comparison import Cell, load_comparison
-from data_contracts.recipe import load_recipe
+from data_contracts.recipe.comparison import Cell, load_comparison
+from data_contracts.recipe.recipe import load_recipe
 from lightning_modules.bundle import Bundle
-from lightning_modules.pruning import compact
-from tasks.compare import Board, NotRun, cpu_seconds, one_thread, some_texts
+from lightning_modules.network.pruning import compact
+from tasks.comparing.board import Board, NotRun, cpu_seconds, one_thread, some_texts
 from tasks.settings import Settings
 
 HERE = Path(__file__).resolve().parent

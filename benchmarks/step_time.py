@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from data_contracts.model_config import (
+from data_contracts.recipe.model import (
     Dropout,
     GaussianPosterior,
     LowRank,
@@ -36,7 +36,7 @@ from data_contracts.model_config import (
     WeightNorm,
     variational,
 )
-from lightning_modules.network import build_network
+from lightning_modules.network.network import build_network
 from lightning_modules.reparameterizations import kl, mix, redraw, reparameterize, set_mode
 from lightning_modules.reparameterizations.seeds import seed_generators
 

@@ -1,6 +1,7 @@
 """Manifests: what one stage hands to the next. Small, frozen, JSON; never a tensor, a frame or an open handle.
 
-A manifest is the only commit of a stage (`tasks.store`): `files` vouches for the bytes, `digest` for the meaning.
+A manifest is the only commit of a stage (`tasks.artifacts.store`): `files` vouches for the bytes, `digest` for the
+meaning.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from data_contracts.days import Days
+from data_contracts.contract.days import Days
 
 
 class File(BaseModel):

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from flows.environment import switches
+from flows.running.environment import switches
 
 switches()  # before Prefect and MLflow are imported: they read their settings then
 
@@ -27,24 +27,24 @@ from prefect.runtime import flow_run  # noqa: E402
 from pydantic import BaseModel, ConfigDict  # noqa: E402
 
 from data_contracts.artifacts import EvaluationReport, Measurement, TrainedModel  # noqa: E402
-from data_contracts.comparison import Cell, Compared, Comparison  # noqa: E402
 from data_contracts.errors import NoisefoldError, RecipeError, TrainingError, told_of  # noqa: E402
-from data_contracts.recipe import Recipe  # noqa: E402
+from data_contracts.recipe.comparison import Cell, Compared, Comparison  # noqa: E402
+from data_contracts.recipe.recipe import Recipe  # noqa: E402
 from data_contracts.urls import redacted, shown_url  # noqa: E402
-from flows.due import Due, due  # noqa: E402
-from flows.run import VERSIONS, Run  # noqa: E402
-from tasks.compare import Board, measure  # noqa: E402
-from tasks.comparison_table import as_json, as_markdown, read_table, write_table  # noqa: E402
+from flows.running.due import Due, due  # noqa: E402
+from flows.running.run import VERSIONS, Run  # noqa: E402
+from tasks.artifacts.stage import STAGE, Interrupted  # noqa: E402
+from tasks.artifacts.store import digest_of  # noqa: E402
+from tasks.comparing.board import Board, measure  # noqa: E402
+from tasks.comparing.table import as_json, as_markdown, read_table, write_table  # noqa: E402
+from tasks.engines.threads import threads  # noqa: E402
 from tasks.evaluate import evaluate  # noqa: E402
 from tasks.ingest import ingest  # noqa: E402
-from tasks.lease import Held  # noqa: E402
+from tasks.liveness.lease import Held  # noqa: E402
 from tasks.progress import State, report  # noqa: E402
 from tasks.settings import Settings  # noqa: E402
-from tasks.stage import STAGE, Interrupted  # noqa: E402
-from tasks.store import digest_of  # noqa: E402
-from tasks.threads import threads  # noqa: E402
 from tasks.tokenize import tokenize  # noqa: E402
-from tasks.tracking import RUN_KEY, Tracker, log_params, log_recipe, open_run  # noqa: E402
+from tasks.tracking.runs import RUN_KEY, Tracker, log_params, log_recipe, open_run  # noqa: E402
 from tasks.train import train  # noqa: E402
 from tasks.validate import validate  # noqa: E402
 

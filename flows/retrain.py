@@ -9,15 +9,15 @@ Each line of the flow's body is one Prefect task, retryable on its own. A rerun 
 
 from __future__ import annotations
 
-from flows.environment import switches
+from flows.running.environment import switches
 
 switches()  # before Prefect and MLflow are imported: they read their settings then
 
 from prefect import flow  # noqa: E402
 
-from data_contracts.recipe import Recipe  # noqa: E402
-from flows.due import due  # noqa: E402
-from flows.run import Retrained, Run  # noqa: E402
+from data_contracts.recipe.recipe import Recipe  # noqa: E402
+from flows.running.due import due  # noqa: E402
+from flows.running.run import Retrained, Run  # noqa: E402
 from tasks.evaluate import evaluate  # noqa: E402
 from tasks.ingest import ingest  # noqa: E402
 from tasks.promote import promote  # noqa: E402

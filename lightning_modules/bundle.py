@@ -26,8 +26,8 @@ from safetensors.torch import save as save_safetensors
 from tokenizers import Tokenizer
 from torch.overrides import TorchFunctionMode
 
-from lightning_modules.batching import cut
-from lightning_modules.network import TextNetwork, build_network
+from lightning_modules.network.batching import cut
+from lightning_modules.network.network import TextNetwork, build_network
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION, TOKENIZER = "model.safetensors", "bundle.json", "tokenizer.json"

@@ -18,18 +18,18 @@ from prefect.client.schemas import State
 
 from data_contracts.artifacts import EvaluationReport, Interval, TokenDataset, TrainedModel, ValidatedCorpus
 from data_contracts.errors import NoisefoldError
-from data_contracts.recipe import EvaluationConfig
-from lightning_modules.batching import cut
+from data_contracts.recipe.recipe import EvaluationConfig
 from lightning_modules.bundle import Bundle
-from lightning_modules.objectives import metrics as m
-from tasks.evaluation_plots import draw_confusion_matrix, draw_per_class_f1, draw_reliability
+from lightning_modules.kinds.classify import figures as m
+from lightning_modules.network.batching import cut
+from tasks.artifacts.parquet_parts import take_rows
+from tasks.artifacts.stage import STAGE, settle
+from tasks.artifacts.store import ArtifactStore, Outcome, RowDigest, Workspace, digest_of
 from tasks.label_rows import labels_without_rows, missing_labels
-from tasks.parquet_parts import take_rows
 from tasks.progress import report
-from tasks.readable import markdown, markdown_table, with_interval, write_csv
-from tasks.stage import STAGE, settle
-from tasks.store import ArtifactStore, Outcome, RowDigest, Workspace, digest_of
-from tasks.tracking import Tracker
+from tasks.reports.plots import draw_confusion_matrix, draw_per_class_f1, draw_reliability
+from tasks.reports.readable import markdown, markdown_table, with_interval, write_csv
+from tasks.tracking.runs import Tracker
 
 VERSION = 2
 SEED = 0  # of the resamples: the same rows give the same intervals in every run

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_contracts.artifacts import Check, EvaluationReport
-from data_contracts.recipe import PromotionConfig
-from tasks.model_card import script
-from tasks.serve_check import Served
+from data_contracts.recipe.recipe import PromotionConfig
+from tasks.reports.model_card import script
+from tasks.serving.check import Served
 
 # Bands of length, in characters: an English word is about six, a Chinese one about two.
 _LENGTHS = (0, 20, 50, 100, 200, 500, 1000, 2000)

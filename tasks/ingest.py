@@ -5,8 +5,8 @@ parts with id, text, label, split, slices, fault, file, row. Nothing is judged h
 (`fault`); the contract's limits are `validate`'s. Rows stream in Arrow batches, so memory does not grow with the data
 but for 12 bytes per row where ids come from several files.
 
-Labels get one spelling (`data_contracts.labels`), rows that the contract does not select are left out, and an id that
-stands in several files gets its file's name. All three are counted and told.
+Labels get one spelling (`data_contracts.tables.labels`), rows that the contract does not select are left out, and an
+id that stands in several files gets its file's name. All three are counted and told.
 
 Safe to repeat: the artifact's key is the fingerprint of the source and what shapes the rows, and a source that changes
 while it is read ends in an error, so a key never vouches for a mixture.
@@ -28,22 +28,22 @@ import pyarrow.compute as pc
 from prefect import task
 from prefect.client.schemas import State
 
-from data_contracts import sample
 from data_contracts.artifacts import RawCorpus, Spelling
-from data_contracts.contract import SPLITS, DataContract, Split
-from data_contracts.days import WindowRead, merged
+from data_contracts.contract.contract import SPLITS, DataContract, Split
+from data_contracts.contract.days import WindowRead, merged
+from data_contracts.contract.expectations import raw_schema
+from data_contracts.contract.text import SPLIT_NAMES, draw_split, hash64
 from data_contracts.errors import SourceError
-from data_contracts.expectations import raw_schema
-from data_contracts.labels import label_text, unselected_rejects
-from data_contracts.recipe import FileSource, SampleSource, Source
-from data_contracts.table_batch import MAX_SPELLINGS, Batch
-from data_contracts.text import SPLIT_NAMES, draw_split, hash64
-from tasks.dated_files import window_read
-from tasks.parquet_parts import PartWriter, read_parts
+from data_contracts.recipe.recipe import FileSource, SampleSource, Source
+from data_contracts.sample import generator as sample
+from data_contracts.tables.batch import MAX_SPELLINGS, Batch
+from data_contracts.tables.labels import label_text, unselected_rejects
+from tasks.artifacts.parquet_parts import PartWriter, read_parts
+from tasks.artifacts.stage import STAGE, settle
+from tasks.artifacts.store import ArtifactStore, Outcome, RowDigest, Workspace, digest_of
 from tasks.progress import report, tell
-from tasks.readers import SourceFile, left_aside, list_files, read_rows
-from tasks.stage import STAGE, settle
-from tasks.store import ArtifactStore, Outcome, RowDigest, Workspace, digest_of
+from tasks.sources.dated_files import window_read
+from tasks.sources.files import SourceFile, left_aside, list_files, read_rows
 
 VERSION = 2
 UNKNOWN_SPLIT = "unknown_split"

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from data_contracts.contract import SPLITS
-from tasks.readable import listed
+from data_contracts.contract.contract import SPLITS
+from tasks.reports.readable import listed
 
 
 def label_counts(tokens: Path, split: str, classes: int) -> np.ndarray:

@@ -46,19 +46,19 @@ from data_contracts.artifacts import (
     ValidatedCorpus,
 )
 from data_contracts.errors import NoisefoldError
-from data_contracts.recipe import PromotionConfig, Recipe
+from data_contracts.recipe.recipe import PromotionConfig, Recipe
 from lightning_modules.bundle import Bundle
-from lightning_modules.objectives.metrics import macro_f1, paired_macro_f1_difference
-from tasks.aliases import CHAMPION, Aliases
+from lightning_modules.kinds.classify.figures import macro_f1, paired_macro_f1_difference
+from tasks.artifacts.stage import STAGE
+from tasks.artifacts.store import ArtifactStore
 from tasks.gate import check_bounds, sentences, small_slices
 from tasks.label_rows import label_counts, missing_labels
 from tasks.progress import report
-from tasks.readable import listed, markdown, markdown_table
-from tasks.serve_check import Unservable, check_served, fetch_version
-from tasks.stage import STAGE
-from tasks.store import ArtifactStore
+from tasks.reports.readable import listed, markdown, markdown_table
+from tasks.serving.check import Unservable, check_served, fetch_version
 from tasks.tokenize import seen_texts, text_hashes
-from tasks.tracking import Tracker
+from tasks.tracking.aliases import CHAMPION, Aliases
+from tasks.tracking.runs import Tracker
 
 SEED = 0
 _AGAINST = "noisefold.promotion_against"  # the champion's version that was decided against, or none
@@ -338,7 +338,7 @@ def mcnemar(one: np.ndarray, other: np.ndarray) -> tuple[float, float, tuple[int
 
 
 def served_labels(bundle: Bundle, texts: list[str]) -> list[str]:
-    """The label that serving gives to each text, see `tasks.serve`."""
+    """The label that serving gives to each text, see `tasks.serving.pyfunc`."""
     found: list[str] = []
     for first in range(0, len(texts), _TEXTS):
         best = bundle.predict_proba(texts[first : first + _TEXTS]).argmax(axis=1)

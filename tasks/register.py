@@ -26,21 +26,29 @@ from data_contracts.artifacts import (
     TrainedModel,
     ValidatedCorpus,
 )
-from data_contracts.recipe import Recipe
+from data_contracts.recipe.recipe import Recipe
 from lightning_modules.bundle import Bundle, save_bundle
-from tasks.model_card import example_texts, model_card
-from tasks.serve_check import pickles
-from tasks.stage import STAGE
-from tasks.store import ArtifactStore, digest_of
+from tasks.artifacts.stage import STAGE
+from tasks.artifacts.store import ArtifactStore, digest_of
+from tasks.reports.model_card import example_texts, model_card
+from tasks.serving.check import pickles
 from tasks.tokenize import seen_texts
-from tasks.tracking import DIGEST, TEACHER, Tracker, quiet_mlflow
+from tasks.tracking.runs import DIGEST, TEACHER, Tracker, quiet_mlflow
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.models import ModelSignature
 
 ROOT = Path(__file__).resolve().parent.parent
-_SERVED_CODE = ("__init__", "network", "encoders", "pretrained", "batching", "bundle")
+_SERVED_CODE = (
+    "__init__",
+    "bundle",
+    "network/__init__",
+    "network/batching",
+    "network/encoders",
+    "network/network",
+    "network/pretrained",
+)
 # mlflow-skinny is MLflow without its UI, SQL store and plots; it loads and serves a model.
 _SERVING = ("mlflow-skinny", "torch", "tokenizers", "safetensors", "numpy", "pandas")
 _TAG_LIMIT = 5000
@@ -183,8 +191,8 @@ def build_model_folder(
 
     loaded = Bundle.load(bundle)
     code = folder.parent / "code" / "lightning_modules"
-    code.mkdir(parents=True)
     for part in _SERVED_CODE:
+        (code / part).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / "lightning_modules" / f"{part}.py", code / f"{part}.py")
     card_file, hashes_file = folder.parent / "MODEL_CARD.md", folder.parent / "train_texts.npy"
     card_file.write_text(card, encoding="utf-8")
@@ -192,7 +200,7 @@ def build_model_folder(
     mlflow.pyfunc.save_model(
         str(folder),
         mlflow_model=Model(artifact_path="model", run_id=run_id, model_uuid=logged.model_id, model_id=logged.model_id),
-        python_model=str(ROOT / "tasks" / "serve.py"),
+        python_model=str(ROOT / "tasks" / "serving" / "pyfunc.py"),
         code_paths=[str(code)],
         # Plain paths; `bundle` is the one that serving reads.
         artifacts={"bundle": str(bundle), "train_texts": str(hashes_file), "model_card": str(card_file)},

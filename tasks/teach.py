@@ -23,19 +23,19 @@ from prefect import task
 from prefect.client.schemas import State
 
 from data_contracts.artifacts import Lessons, ValidatedCorpus
-from data_contracts.contract import SPLITS
+from data_contracts.contract.contract import SPLITS
 from data_contracts.errors import NoisefoldError, RecipeError
-from data_contracts.recipe import TeacherConfig
-from data_contracts.variants import Variants
+from data_contracts.recipe.recipe import TeacherConfig
+from data_contracts.sample.variants import Variants
 from lightning_modules.bundle import Bundle
-from lightning_modules.objectives.metrics import apply_temperature
-from tasks.parquet_parts import read_parts
+from lightning_modules.kinds.classify.figures import apply_temperature
+from tasks.artifacts.parquet_parts import read_parts
+from tasks.artifacts.stage import STAGE, settle
+from tasks.artifacts.store import ArtifactStore, Outcome, RowDigest, Workspace
 from tasks.progress import report, tell
 from tasks.promote import champion_bundle, fetched_bundle
-from tasks.stage import STAGE, settle
-from tasks.store import ArtifactStore, Outcome, RowDigest, Workspace
 from tasks.tokenize import TEACHER_TEXTS, text_hashes
-from tasks.tracking import TEACHER, Tracker
+from tasks.tracking.runs import TEACHER, Tracker
 from tasks.train import bundle_digest_of
 
 VERSION = 2

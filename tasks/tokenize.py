@@ -18,17 +18,17 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, tra
 from tokenizers import Tokenizer as HFTokenizer
 
 from data_contracts.artifacts import Lessons, TokenDataset, ValidatedCorpus
-from data_contracts.contract import SPLITS
+from data_contracts.contract.contract import SPLITS
+from data_contracts.contract.text import CLUSTERS, UNSPACED, text_hash
 from data_contracts.errors import NoisefoldError, RecipeError
-from data_contracts.recipe import BpeTokenizer, FileTokenizer, Tokenizer, TrainedTokenizer, WordPieceTokenizer
-from data_contracts.text import CLUSTERS, UNSPACED, text_hash
-from lightning_modules.backbone import read_tokenizer
+from data_contracts.recipe.recipe import BpeTokenizer, FileTokenizer, Tokenizer, TrainedTokenizer, WordPieceTokenizer
 from lightning_modules.bundle import BundleError, load_tokenizer, special_ids, split_windows, surrounding_ids
-from tasks.parquet_parts import read_parts
+from lightning_modules.starting.files import read_tokenizer
+from tasks.artifacts.parquet_parts import read_parts
+from tasks.artifacts.stage import STAGE, settle
+from tasks.artifacts.store import ArtifactStore, Outcome, RowDigest, Workspace, digest_of
 from tasks.progress import report, tell
-from tasks.stage import STAGE, settle
-from tasks.store import ArtifactStore, Outcome, RowDigest, Workspace, digest_of
-from tasks.tracking import Tracker
+from tasks.tracking.runs import Tracker
 
 VERSION = 2
 SPECIAL_TOKENS = ["[PAD]", "[UNK]"]  # ids 0 and 1

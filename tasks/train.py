@@ -1,8 +1,8 @@
 """train: token windows → a folded model, in a process of its own.
 
-The parent (here) starts `python -m tasks.training_process`, relays its progress and delivers its metrics to MLflow. The
-child knows neither server, so one that goes away stops no training; and a child that is killed is a failed attempt of
-this task, not the death of the flow: the next attempt goes on from its last checkpoint.
+The parent (here) starts `python -m tasks.engines.training_process`, relays its progress and delivers its metrics to
+MLflow. The child knows neither server, so one that goes away stops no training; and a child that is killed is a failed
+attempt of this task, not the death of the flow: the next attempt goes on from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from upath import UPath
 
 from data_contracts.artifacts import Lessons, TokenDataset, TrainedModel
 from data_contracts.errors import TrainingError
-from data_contracts.recipe import ExecutionConfig, ModelConfig, TeacherConfig, TrainingConfig
-from lightning_modules.backbone import by_content
+from data_contracts.recipe.recipe import ExecutionConfig, ModelConfig, TeacherConfig, TrainingConfig
+from lightning_modules.starting.files import by_content
+from tasks.artifacts.stage import STAGE, Interrupted, settle
+from tasks.artifacts.store import ArtifactStore, Outcome, Workspace, hash_file
+from tasks.engines.threads import environment
+from tasks.engines.training_process import own_packages_first
 from tasks.progress import report, tell
-from tasks.stage import STAGE, Interrupted, settle
-from tasks.store import ArtifactStore, Outcome, Workspace, hash_file
-from tasks.threads import environment
-from tasks.tracking import Tracker
-from tasks.training_process import own_packages_first
+from tasks.tracking.runs import Tracker
 
 VERSION = 2
 _USER_ERROR = 3  # exit status of the child for a fault that no further attempt mends
@@ -151,7 +151,7 @@ def run_child(spec: dict[str, Any], keep: Path, timeout_seconds: float, threads:
     with error_log.open("wb") as errors:
         # -P: the working directory must not shadow a module. stdin: its end tells the child that its parent is gone.
         child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tasks.training_process", str(spec_file)],
+            [sys.executable, "-P", "-m", "tasks.engines.training_process", str(spec_file)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +24,8 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas import State
 
 from data_contracts.artifacts import RawCorpus, ValidatedCorpus
-from data_contracts.contract import SPLITS, DataContract
-from data_contracts.errors import ContractViolation
-from data_contracts.expectations import (
+from data_contracts.contract.contract import SPLITS, DataContract
+from data_contracts.contract.expectations import (
     REASONS,
     ROW_REASONS,
     Result,
@@ -39,23 +36,22 @@ from data_contracts.expectations import (
     row_frame,
     row_suite,
 )
-from data_contracts.text import hash64, text_hash
-from tasks.parquet_parts import PartWriter, read_parts
+from data_contracts.contract.text import hash64, text_hash
+from data_contracts.errors import ContractViolation
+from tasks.artifacts.parquet_parts import PartWriter, read_parts
+from tasks.artifacts.stage import STAGE, settle
+from tasks.artifacts.store import ArtifactStore, Outcome, RowDigest, Workspace, digest_of
 from tasks.progress import report, tell
-from tasks.readable import markdown
-from tasks.stage import STAGE, settle
-from tasks.store import ArtifactStore, Outcome, RowDigest, Workspace, digest_of
-from tasks.tracking import Tracker
-from tasks.validation_report import (
-    SAMPLES,
-    Sample,
+from tasks.reports.findings import SAMPLES, Findings, Sample, shown_cell
+from tasks.reports.readable import markdown
+from tasks.reports.validation import (
     days_held,
     render,
     sentences,
-    shown_cell,
     summarise,
     violation,
 )
+from tasks.tracking.runs import Tracker
 
 VERSION = 2
 BITS = {reason: 1 << position for position, reason in enumerate(REASONS)}
@@ -69,25 +65,6 @@ QUARANTINE_SCHEMA = pa.schema(
     + [(name, pa.string()) for name in ("split", "label", "text", "reason")]
     + [("reasons", pa.list_(pa.string())), ("counts_instead", pa.string())]
 )
-
-
-@dataclass
-class Findings:
-    """What was found about the corpus: per row in arrays of a few bytes, and in counts."""
-
-    reasons: np.ndarray  # uint16 per row, one of BITS each
-    row_checks: dict[str, int] = field(default_factory=dict)  # broken rows per row expectation
-    found: Counter[str] = field(default_factory=Counter)  # rows per reason, kept ones too; a row may count in several
-    first: Counter[str] = field(default_factory=Counter)  # quarantined rows per first reason
-    samples: dict[str, list[Sample]] = field(default_factory=dict)
-    instead: dict[int, int] = field(default_factory=dict)  # position of a relabelled row → of the row that counts
-    unknown: Counter[str] = field(default_factory=Counter)  # quarantined rows per label that the contract does not know
-    labels: dict[str, Counter[str]] = field(default_factory=lambda: {split: Counter() for split in SPLITS})
-    lengths: dict[str, np.ndarray] = field(default_factory=dict)  # rows by number of characters, per split
-
-    @property
-    def kept(self) -> dict[str, int]:
-        return {split: sum(counts.values()) for split, counts in self.labels.items()}
 
 
 def validate_corpus(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.environment import switches
+from flows.running.environment import switches
 
 switches()
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -23,7 +23,7 @@ REAL_DATA = REPOSITORY.parent / "shared" / "data"
 
 @pytest.fixture
 def store(tmp_path: Path):
-    from tasks.store import ArtifactStore
+    from tasks.artifacts.store import ArtifactStore
 
     return ArtifactStore(str(tmp_path / "artifacts"), tmp_path / "work")
 

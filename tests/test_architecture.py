@@ -52,7 +52,7 @@ def test_the_mathematics_knows_no_orchestrator_and_no_tracking_server():
 )
 def test_light_commands_import_nothing_heavy(command):
     code = (
-        "import sys\nfrom flows.cli import main\n"
+        "import sys\nfrom flows.cli.main import main\n"
         f"try:\n    main({command!r})\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
         "heavy = {'torch', 'prefect', 'mlflow', 'great_expectations', 'pandas', 'pyarrow'} & set(sys.modules)\n"
         "assert not heavy, heavy"
@@ -66,7 +66,7 @@ HEAVY = ("torch", "prefect", "pytorch_lightning", "matplotlib", "great_expectati
 
 def test_history_loads_no_more_than_it_is_asked_for(tmp_path):
     code = (
-        "import sys\nfrom flows.cli import main\n"
+        "import sys\nfrom flows.cli.main import main\n"
         "try:\n    main(['history', '--model', 'noisefold-nobody'])\n"
         "except SystemExit as end:\n    assert end.code == 1\n"
         f"heavy = set({HEAVY!r}) & set(sys.modules)\n"
@@ -82,7 +82,7 @@ def test_history_loads_no_more_than_it_is_asked_for(tmp_path):
 
 def test_prefect_reads_its_settings_after_they_are_made():
     """Prefect reads the environment when it is imported: before `embed` it would take no notice of what that sets."""
-    code = "import sys, flows.terminal\nassert not {'prefect', 'mlflow', 'torch'} & set(sys.modules)"
+    code = "import sys, flows.cli.terminal\nassert not {'prefect', 'mlflow', 'torch'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
 

@@ -23,9 +23,9 @@ COLUMNS = ["id", "text", "label", "split"]
 
 def export(name: str) -> dict[str, int]:
     """Ingest and validate one recipe's source, write its rows; returns how many each split has."""
-    from data_contracts.recipe import load_recipe
+    from data_contracts.recipe.recipe import load_recipe
+    from tasks.artifacts.store import ArtifactStore
     from tasks.ingest import fingerprint, ingest_source
-    from tasks.store import ArtifactStore
     from tasks.validate import validate_corpus
 
     recipe, store = load_recipe(RECIPES / f"{name}.yaml"), ArtifactStore(str(HOME / "artifacts"), HOME / "work")

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from benchmarks.peers.data import FACTS, HOME, LABELS, SEARCH, read_corpus
-from lightning_modules.objectives.metrics import ece_floor, figures
+from lightning_modules.kinds.classify.figures import ece_floor, figures
 
 NAMES = ("accuracy", "macro_f1", "nll", "brier", "ece", "ece_floor")
 PERCENT = frozenset({"accuracy", "macro_f1", "ece", "ece_floor"})

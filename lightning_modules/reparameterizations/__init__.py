@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from data_contracts.errors import RecipeError
-from data_contracts.model_config import Reparameterization
+from data_contracts.recipe.model import Reparameterization
 from lightning_modules.reparameterizations import (
     dropout,
     gaussian_posterior,

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data_contracts.errors import RecipeError
-from data_contracts.model_config import MultiplicativeNoise
+from data_contracts.recipe.model import MultiplicativeNoise
 from lightning_modules import reparameterizations
 from lightning_modules.reparameterizations import layers
 

@@ -41,7 +41,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.encoders import ClassTable
+from lightning_modules.network.encoders import ClassTable
 from lightning_modules.reparameterizations import layers
 from lightning_modules.reparameterizations.seeds import normal_like
 

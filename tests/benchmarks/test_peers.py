@@ -13,8 +13,8 @@ from benchmarks.peers import tfidf
 from benchmarks.peers.corpus import write
 from benchmarks.peers.data import Corpus, Facts, Search, merit, read_corpus, write_predictions
 from benchmarks.peers.table import is_peers, measure, merge
-from tasks import compare
-from tasks.compare import read_predictions
+from tasks.comparing import board as compare
+from tasks.comparing.board import read_predictions
 
 LABELS = ("zebra", "ant")  # not in the order of the alphabet
 WORDS = {"zebra": ["stripes", "horse", "savanna"], "ant": ["hill", "worker", "queen"]}

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_contracts.contract import SPLITS, SplitShares, load_contract, parse_contract
+from data_contracts.contract.contract import SPLITS, SplitShares, load_contract, parse_contract
+from data_contracts.contract.text import draw_split, normalise, text_hash
 from data_contracts.errors import RecipeError
-from data_contracts.text import draw_split, normalise, text_hash
 
 BUNDLED = sorted(path.stem for path in (Path(__file__).parents[2] / "data_contracts").glob("*.yaml"))
 

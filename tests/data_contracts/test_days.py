@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_contracts.days import Days, DayUnclear, coverage, days_in_name, days_of, leads_to_days, merged
+from data_contracts.contract.days import Days, DayUnclear, coverage, days_in_name, days_of, leads_to_days, merged
 
 A_DAY, A_WEEK = "2026-11-26", "2026-11-23 to 2026-11-29"
 A_MONTH, SEVEN = "2026-11-01 to 2026-11-30", "2026-11-01 to 2026-11-07"

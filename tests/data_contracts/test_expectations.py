@@ -8,8 +8,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from data_contracts.contract import DataContract, parse_contract
-from data_contracts.expectations import (
+from data_contracts.contract.contract import DataContract, parse_contract
+from data_contracts.contract.expectations import (
     CELL_REASONS,
     REASONS,
     ROW_REASONS,

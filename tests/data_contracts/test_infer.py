@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from data_contracts.contract import parse_contract
+from data_contracts.contract.contract import parse_contract
+from data_contracts.contract.infer import Draft, rare, spelled_alike, to_yaml
 from data_contracts.errors import SourceError
-from data_contracts.infer import Draft, rare, spelled_alike, to_yaml
-from data_contracts.sample import LABELS, write_sample
+from data_contracts.sample.generator import LABELS, write_sample
 from data_contracts.yaml_text import parse_yaml
-from flows.drafts import draft_from
+from flows.cli.drafts import draft_from
 
 
 def write_csv(path: Path, header: list[str], rows: list[list[object]]) -> str:
@@ -124,8 +124,8 @@ def test_a_label_of_few_rows_among_many_classes_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_file_of_more_rows_than_are_read_says_so(tmp_path: Path) -> None:
-    from data_contracts.infer import draft_contract, find_roles
-    from tasks.look import Asked, look
+    from data_contracts.contract.infer import draft_contract, find_roles
+    from tasks.sources.look import Asked, look
 
     path = write_csv(tmp_path / "r.csv", ["k", "d", "text", "label"], reviews(200))
     seen = look(Asked(path), most=100)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from data_contracts.errors import RecipeError
-from data_contracts.recipe import FileSource, Recipe, describe, load_recipe, merge, parse_recipe, parse_set
+from data_contracts.recipe.recipe import FileSource, Recipe, describe, load_recipe, merge, parse_recipe, parse_set
 
 SAMPLE = {"kind": "sample"}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data_contracts.sample import (
+from data_contracts.sample.generator import (
     COLUMNS,
     DEFAULT_ROWS,
     DIRTY_ROWS,
@@ -71,7 +71,7 @@ def test_same_seed_gives_same_rows_and_another_seed_gives_others() -> None:
 
 def test_rows_do_not_depend_on_the_process_hash_seed() -> None:
     program = (
-        "import hashlib; from data_contracts.sample import generate;"
+        "import hashlib; from data_contracts.sample.generator import generate;"
         "print(hashlib.sha256(repr(list(generate(400))).encode()).hexdigest())"
     )
     root = Path(__file__).parents[2]

@@ -10,9 +10,9 @@ import yaml
 from click.testing import CliRunner
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from data_contracts.recipe import load_recipe
-from data_contracts.suggest import unknown_share
-from flows.cli import main
+from data_contracts.recipe.recipe import load_recipe
+from data_contracts.recipe.suggest import unknown_share
+from flows.cli.main import main
 
 
 def write_rows(path: Path, texts: list[str], labels: tuple[str, ...] = ("no", "yes")) -> Path:

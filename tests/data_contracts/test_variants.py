@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from data_contracts.variants import Variants, words
+from data_contracts.sample.variants import Variants, words
 
 TEXTS = [
     "How far is it from Denver to Aspen ?",

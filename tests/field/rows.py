@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_contracts.contract import DataContract, parse_contract
-from data_contracts.recipe import FileSource
+from data_contracts.contract.contract import DataContract, parse_contract
+from data_contracts.recipe.recipe import FileSource
+from tasks.artifacts.parquet_parts import read_parts
+from tasks.artifacts.store import ArtifactStore, Outcome
 from tasks.ingest import fingerprint, ingest_source
-from tasks.parquet_parts import read_parts
-from tasks.store import ArtifactStore, Outcome
 from tasks.validate import validate_corpus
 
 WIDE: dict[str, Any] = {

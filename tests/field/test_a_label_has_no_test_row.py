@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_contracts.artifacts import EvaluationReport, TrainedModel
-from data_contracts.recipe import WordTokenizer
+from data_contracts.recipe.recipe import WordTokenizer
 from tasks import promote
 from tasks.promote import promote_model
-from tasks.serve_check import Served
+from tasks.serving.check import Served
 from tasks.tokenize import tokenize_corpus
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first

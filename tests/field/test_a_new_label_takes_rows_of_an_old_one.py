@@ -11,7 +11,7 @@ import pytest
 from data_contracts.artifacts import PromotionDecision
 from tasks import promote
 from tasks.promote import promote_model
-from tasks.serve_check import Served
+from tasks.serving.check import Served
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
     from tests.tasks.mlflow_fixtures import World
@@ -49,7 +49,7 @@ def retrained(world: World, table: pa.Table, name: str, ledger: Path) -> tuple[P
     """A model trained on these rows, and what promotion decides."""
     from dataclasses import replace
 
-    from data_contracts.recipe import WordTokenizer
+    from data_contracts.recipe.recipe import WordTokenizer
     from tasks.tokenize import tokenize_corpus
     from tests.tasks.mlflow_fixtures import make_corpus
 

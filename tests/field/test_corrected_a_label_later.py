@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from data_contracts.errors import ContractViolation
-from data_contracts.recipe import DataWindow, FileSource
-from tasks.readers import list_files
+from data_contracts.recipe.recipe import DataWindow, FileSource
+from tasks.sources.files import list_files
 from tests.field.rows import csv_of, judge, mails
 
 

@@ -10,12 +10,12 @@ import fsspec
 import pytest
 import yaml
 
-from data_contracts.contract import DataContract, WindowLimits
+from data_contracts.contract.contract import DataContract, WindowLimits
 from data_contracts.errors import ContractViolation, SourceError
-from data_contracts.recipe import FileSource
-from tasks.dated_files import hold
+from data_contracts.recipe.recipe import FileSource
 from tasks.ingest import ingest_source, survey
-from tasks.readers import list_files
+from tasks.sources.dated_files import hold
+from tasks.sources.files import list_files
 from tests.pipeline.conftest import TINY, mlflow_client, refused, told
 
 DAYS = [date(2026, 11, 22) + timedelta(days=n) for n in range(6)]

@@ -16,16 +16,16 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from data_contracts.contract import DataContract, parse_contract
+from data_contracts.contract.contract import DataContract, parse_contract
+from data_contracts.contract.infer import to_yaml
+from data_contracts.contract.judge import corpus_of, judge, limits
 from data_contracts.errors import ContractViolation, SourceError
-from data_contracts.infer import to_yaml
-from data_contracts.judge import corpus_of, judge, limits
-from data_contracts.recipe import FileSource
+from data_contracts.recipe.recipe import FileSource
 from data_contracts.yaml_text import parse_yaml
-from flows.drafts import draft_from
+from flows.cli.drafts import draft_from
+from tasks.artifacts.store import ArtifactStore
 from tasks.ingest import fingerprint, ingest_source
-from tasks.look import look_closer
-from tasks.store import ArtifactStore
+from tasks.sources.look import look_closer
 from tasks.validate import validate_corpus
 
 PHASES = [Phase.explicit, Phase.generate]  # a smaller example takes minutes to find

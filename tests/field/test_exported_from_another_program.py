@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from data_contracts.errors import ContractViolation, SourceError
-from data_contracts.recipe import FileSource
-from tasks.readers import left_aside, read_rows
+from data_contracts.recipe.recipe import FileSource
+from tasks.sources.files import left_aside, read_rows
 from tests.field.rows import contract, csv_of, judge, mails, rows_of
 
 ROWS = mails()

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from data_contracts.contract import DataContract, parse_contract
-from data_contracts.recipe import load_recipe
+from data_contracts.contract.contract import DataContract, parse_contract
+from data_contracts.recipe.recipe import load_recipe
 from data_contracts.yaml_text import parse_yaml
-from flows.cli import main
+from flows.cli.main import main
 
 ENGLISH = {
     "billing": "invoice charge refund bank payment card fee",
@@ -157,7 +157,7 @@ def test_the_draft_is_the_same_whatever_the_order_of_a_set(tmp_path: Path, seed:
     lines = [[i, t, "", f"@p{i % 9}", i % 2, x, i % 2] for i, (t, x) in enumerate(rows())]
     (tmp_path / "m.csv").write_text(table(header, lines))
     here, _ = infer(tmp_path / "m.csv")
-    command = [sys.executable, "-m", "flows.cli", "contract", "infer", str(tmp_path / "m.csv")]
+    command = [sys.executable, "-m", "flows.cli.main", "contract", "infer", str(tmp_path / "m.csv")]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": seed})
     assert parse_contract(parse_yaml(done.stdout, "draft"), origin="draft") == here
     assert done.stdout == run("contract", "infer", tmp_path / "m.csv").stdout

@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from flows.cli import main
+from flows.cli.main import main
 from lightning_modules.bundle import Bundle
-from tasks.aliases import Aliases
+from tasks.tracking.aliases import Aliases
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
     from tests.tasks.mlflow_fixtures import World
@@ -280,7 +280,7 @@ def test_a_summary_for_scripts(shop: Shop) -> None:
 def test_predict_loads_what_the_model_needs_and_no_more(shop: Shop, world: World) -> None:
     """What trains and what orchestrates costs seconds to load, and the code that answers is the version's own."""
     code = (
-        "import sys\nfrom flows.cli import main\n"
+        "import sys\nfrom flows.cli.main import main\n"
         f"try:\n    main(['predict', '--model', {shop.name!r}, '--json', {GOOD!r}])\n"
         "except SystemExit as end:\n    assert not end.code\n"
         "heavy = {'prefect', 'pytorch_lightning', 'matplotlib', 'great_expectations'} & set(sys.modules)\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from flows.cli import main
+from flows.cli.main import main
 
 ROWS = [
     (f"where is my parcel number {i}", "delivery") if i % 2 else (f"invoice {i} was paid", "billing")
@@ -123,7 +123,7 @@ def test_a_deployment_without_a_source_is_refused_on_a_worker_too() -> None:
     """There the form's values reach the flow, and no recipe file is read."""
     from pydantic import ValidationError
 
-    from data_contracts.recipe import Recipe
+    from data_contracts.recipe.recipe import Recipe
 
     with pytest.raises(ValidationError, match="source is missing"):
         Recipe.model_validate({"name": "mails", "training": {"max_epochs": 2}})

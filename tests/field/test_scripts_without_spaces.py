@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
 
-from data_contracts.recipe import load_recipe
-from flows.cli import main
+from data_contracts.recipe.recipe import load_recipe
+from flows.cli.main import main
 from tasks.ingest import fingerprint, ingest_source
 from tasks.tokenize import tokenize_corpus
 from tasks.validate import validate_corpus

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 
-from data_contracts.recipe import WordTokenizer
+from data_contracts.recipe.recipe import WordTokenizer
 from lightning_modules.bundle import Bundle
 from tasks.register import stage_bundle
 from tasks.tokenize import tokenize_corpus

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks import evaluate
+from tasks.artifacts.parquet_parts import take_rows
 from tasks.evaluate import confident_errors, read_rows
-from tasks.parquet_parts import take_rows
-from tasks.serve_check import sample
+from tasks.serving.check import sample
 
 ROWS, CHUNKS = 64, 36  # of 1 MiB each
 TOTAL = ROWS * CHUNKS

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from data_contracts.errors import RecipeError
-from data_contracts.names import dataset_name
-from data_contracts.recipe import load_recipe, parse_recipe
-from flows.cli import main
+from data_contracts.recipe.names import dataset_name
+from data_contracts.recipe.recipe import load_recipe, parse_recipe
+from flows.cli.main import main
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_suggested_recipes_of_two_files_have_two_models(tmp_path: Path) -> None:
 
 
 def test_a_model_of_other_data_is_not_taken_over_by_a_name_alone(tmp_path: Path) -> None:
-    from tasks.model_owner import refuse_other_data
     from tasks.settings import Settings
-    from tasks.tracking import connect
+    from tasks.tracking.owner import refuse_other_data
+    from tasks.tracking.runs import connect
 
     client, _ = connect(Settings(home=tmp_path, artifacts=None))
     recipe = parse_recipe({"name": "dataset", "source": {"rows": 400}, "contract": {"name": "hotel"}}, origin="test")

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data_contracts.recipe import ModelConfig, TrainingConfig, WordTokenizer
+from data_contracts.recipe.recipe import ModelConfig, TrainingConfig, WordTokenizer
 from lightning_modules.bundle import Bundle
-from lightning_modules.objectives.metrics import figures
-from lightning_modules.training import fit
+from lightning_modules.kinds.classify.figures import figures
+from lightning_modules.training.fit import fit
 from tasks.evaluate import score_split
 from tasks.tokenize import tokenize_corpus
 

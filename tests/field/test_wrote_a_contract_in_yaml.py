@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from data_contracts.contract import DataContract, load_contract
+from data_contracts.contract.contract import DataContract, load_contract
+from data_contracts.contract.infer import Draft, to_yaml
 from data_contracts.errors import RecipeError
-from data_contracts.infer import Draft, to_yaml
-from data_contracts.recipe import load_recipe, merge, parse_recipe, parse_set
+from data_contracts.recipe.recipe import load_recipe, merge, parse_recipe, parse_set
 from data_contracts.yaml_text import parse_yaml
 from tests.field.rows import csv_of, judge
 

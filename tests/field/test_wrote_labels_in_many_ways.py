@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from data_contracts.contract import parse_contract
+from data_contracts.contract.contract import parse_contract
 from data_contracts.errors import ContractViolation
-from data_contracts.labels import label_text, look_alikes
+from data_contracts.tables.labels import label_text, look_alikes
 from tests.field.rows import Told, csv_of, judge, rows_of
 
 SPELLINGS = {

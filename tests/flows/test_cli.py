@@ -12,8 +12,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from data_contracts.recipe import Recipe
-from flows.cli import find_recipe, main
+from data_contracts.recipe.recipe import Recipe
+from flows.cli.main import find_recipe, main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -103,7 +103,7 @@ def test_a_signal_that_python_drops_in_a_finalizer_stops_the_command_all_the_sam
     code = f"""
 import os, signal, time, weakref
 import click
-from flows.cli import Friendly
+from flows.cli.main import Friendly
 
 @click.group(cls=Friendly)
 def main(): pass

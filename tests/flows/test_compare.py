@@ -9,8 +9,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from data_contracts.comparison import Cell, load_comparison
-from flows.cli import find_recipe, main
+from data_contracts.recipe.comparison import Cell, load_comparison
+from flows.cli.main import find_recipe, main
 
 RECIPE = {"name": "small", "source": {"rows": 300}, "training": {"max_epochs": 1}}
 GRID = {

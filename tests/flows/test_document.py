@@ -10,7 +10,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOISE = """
 import os, subprocess, sys
-from flows.document import document
+from flows.cli.document import document
 
 with document({only}) as out:
     print("a library")
@@ -46,7 +46,7 @@ def test_without_json_everything_is_printed_as_ever() -> None:
 
 def test_a_reader_that_goes_away_ends_the_command_in_silence() -> None:
     code = (
-        "import click\nfrom flows.cli import Friendly\nfrom flows.document import document\n"
+        "import click\nfrom flows.cli.main import Friendly\nfrom flows.cli.document import document\n"
         "@click.group(cls=Friendly)\ndef main(): pass\n"
         "@main.command()\ndef lines():\n    with document(True) as out:\n"
         "        for number in range(100_000):\n            print(number, file=out)\n"

@@ -11,8 +11,8 @@ from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, NoSchedule, RRuleSchedule
 
 from data_contracts.errors import NoisefoldError
-from data_contracts.recipe import DataWindow, parse_recipe
-from flows.due import by_machine, by_schedules
+from data_contracts.recipe.recipe import DataWindow, parse_recipe
+from flows.running.due import by_machine, by_schedules
 
 EVENING = datetime(2026, 11, 28, 19, 0, tzinfo=UTC)  # 03:00 of the 29th in Shanghai
 NIGHT = datetime(2026, 11, 29, 5, 0, tzinfo=UTC)  # 21:00 of the 28th in Los Angeles

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 
-from flows.terminal import writable_home
+from flows.cli.terminal import writable_home
 from tasks.settings import Settings
 
 

@@ -13,10 +13,10 @@ from typing import Any
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from data_contracts.comparison import load_comparison
-from data_contracts.contract import DataContract, parse_contract
+from data_contracts.contract.contract import DataContract, parse_contract
 from data_contracts.errors import RecipeError
-from data_contracts.recipe import Recipe, merge, parse_recipe, parse_set
+from data_contracts.recipe.comparison import load_comparison
+from data_contracts.recipe.recipe import Recipe, merge, parse_recipe, parse_set
 from data_contracts.yaml_text import WrittenBool, WrittenFloat, WrittenInt, parse_yaml
 from tests.fuzz.tables import Written
 from tests.fuzz.target import Target, joined, refused

@@ -17,8 +17,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from data_contracts.artifacts import File, RawCorpus
 from lightning_modules.bundle import Bundle, BundleError, load_tokenizer, save_bundle, special_ids, surrounding_ids
-from lightning_modules.network import build_network
-from tasks.store import MANIFEST, ArtifactStore
+from lightning_modules.network.network import build_network
+from tasks.artifacts.store import MANIFEST, ArtifactStore
 from tests.fuzz.configuration import (
     NUMBERS,
     PIECES,
@@ -40,7 +40,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*type hint", category=UserWarning)
     from mlflow.exceptions import MlflowException
 
-    from tasks.serve import TextClassifier
+    from tasks.serving.pyfunc import TextClassifier
 
 
 def tokenizers() -> list[bytes]:

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 
 from data_contracts.errors import SourceError, printable, printable_json
 from data_contracts.urls import credential_in, misplaced_variable, redacted, resolve, shown_url
-from tasks.readable import code, csv_cell, markdown, markdown_table, shorten
+from tasks.reports.readable import code, csv_cell, markdown, markdown_table, shorten
 from tests.fuzz.configuration import quick_text
 from tests.fuzz.target import Target, refused
 

@@ -18,14 +18,14 @@ import pyarrow.parquet as pq
 import torch
 import zstandard
 
-from data_contracts.contract import parse_contract
+from data_contracts.contract.contract import parse_contract
+from data_contracts.contract.infer import to_yaml
 from data_contracts.errors import SourceError, TrainingError
-from data_contracts.infer import to_yaml
-from data_contracts.table_packed import decompressed, unzipped
-from data_contracts.tables import name_parts, read_batches
+from data_contracts.tables.packed import decompressed, unzipped
+from data_contracts.tables.read import name_parts, read_batches
 from data_contracts.yaml_text import parse_yaml
-from flows.drafts import draft_from
-from lightning_modules.embeddings import load_vectors
+from flows.cli.drafts import draft_from
+from lightning_modules.starting.vectors import load_vectors
 from tests.fuzz.target import Target, joined, refused
 
 ROWS = [("a good day, and more", "yes"), ('she said "no"', "no"), ("第一条\n很好", "yes"), ("", "no"), ("x", "")]
@@ -225,7 +225,7 @@ def files(folder: Path) -> list[Target]:
         return True
 
     def compare(data: bytes) -> bool:
-        from tasks.compare import read_predictions
+        from tasks.comparing.board import read_predictions
 
         try:
             found = read_predictions(predictions)

@@ -15,15 +15,15 @@ from markdown_it import MarkdownIt
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from data_contracts.artifacts import RawCorpus
-from data_contracts.comparison import Comparison
-from data_contracts.contract import parse_contract
+from data_contracts.contract.contract import parse_contract
 from data_contracts.errors import RecipeError, SourceError
-from data_contracts.recipe import merge, parse_recipe, parse_set
-from data_contracts.tables import read_batches
+from data_contracts.recipe.comparison import Comparison
+from data_contracts.recipe.recipe import merge, parse_recipe, parse_set
+from data_contracts.tables.read import read_batches
 from data_contracts.urls import redacted, shown_url
-from flows.drafts import draft_from
+from flows.cli.drafts import draft_from
 from lightning_modules.bundle import Bundle, BundleError, load_tokenizer, surrounding_ids
-from tasks.readable import code, markdown
+from tasks.reports.readable import code, markdown
 from tests.fuzz.models import MlflowException, write_bundle
 from tests.security.test_no_pickle import seal, sha256
 
@@ -36,7 +36,7 @@ def test_an_error_s_text_can_always_be_written() -> None:
         parse_set("½d = \ud800")
     str(fault.value).encode()
     assert r"\ud800" in fault.value.cause
-    from tasks.serve import read_texts
+    from tasks.serving.pyfunc import read_texts
 
     with pytest.raises(MlflowException) as refused:
         read_texts(pd.DataFrame([["good"]], columns=pd.Index(["\ud800"], dtype=object)))

@@ -15,12 +15,13 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoModel
 
 from data_contracts.errors import NoisefoldError, RecipeError, TrainingError
-from data_contracts.model_config import ModelConfig
-from data_contracts.recipe import TrainingConfig, rebase
-from lightning_modules.backbone import by_content, input_embeddings, is_backbone
+from data_contracts.recipe.model import ModelConfig
+from data_contracts.recipe.recipe import TrainingConfig, rebase
 from lightning_modules.bundle import Bundle
-from lightning_modules.embeddings import project_vectors
-from lightning_modules.training import fit
+from lightning_modules.starting.backbone import input_embeddings
+from lightning_modules.starting.files import by_content, is_backbone
+from lightning_modules.starting.vectors import project_vectors
+from lightning_modules.training.fit import fit
 from tests.lightning_modules.conftest import WORDS
 
 PIECES = ["[PAD]", "[UNK]", "good", "##ness", "bad", "table", "word", "电", *(f"##{i}" for i in range(10))]

@@ -22,7 +22,7 @@ from lightning_modules.bundle import (
     split_windows,
     surrounding_ids,
 )
-from lightning_modules.network import build_network
+from lightning_modules.network.network import build_network
 
 LABELS = ("no", "yes", "perhaps")
 TEXTS = ["good bad", "", "word1 " * 40, "unheard of", "good"]

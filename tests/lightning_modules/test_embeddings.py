@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from data_contracts.errors import TrainingError
-from data_contracts.model_config import ModelConfig
-from data_contracts.recipe import TrainingConfig
-from lightning_modules.backbone import by_content
+from data_contracts.recipe.model import ModelConfig
+from data_contracts.recipe.recipe import TrainingConfig
 from lightning_modules.bundle import Bundle
-from lightning_modules.embeddings import digest_of, load_vectors
-from lightning_modules.training import fit
+from lightning_modules.starting.files import by_content, vectors_digest
+from lightning_modules.starting.vectors import load_vectors
+from lightning_modules.training.fit import fit
 
 VOCABULARY = {"[PAD]": 0, "[UNK]": 1, "Good": 2, "good": 3, "Bad": 4, "new york": 5, "电": 6, "fresh": 7}
 GLOVE = "good 1 2\nGood 3 4\nbad 5 6\nBad 7 8\nnew york -1 1e-2\n电 0.5 .25\nother 9 9\ngood 8 8\n"
@@ -115,7 +115,7 @@ def test_the_cache_key_follows_the_content_and_not_the_path(tmp_path: Path) -> N
     one, same, other = (written(tmp_path / name, text) for name, text in (("a", GLOVE), ("b", GLOVE), ("c", "x 1 2\n")))
     sections = [by_content(ModelConfig(embedding_vectors=path)) for path in (one, same, other)]
     assert sections[0] == sections[1] != sections[2]
-    assert sections[0]["embedding_vectors"] == digest_of(one)
+    assert sections[0]["embedding_vectors"] == vectors_digest(one)
     assert by_content(ModelConfig()) == ModelConfig().model_dump(mode="json")
 
 

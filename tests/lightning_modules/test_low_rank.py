@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from data_contracts.errors import RecipeError, TrainingError
-from data_contracts.model_config import GaussianPosterior, LowRank, ModelConfig, MultiplicativeNoise
-from data_contracts.recipe import TrainingConfig
-from lightning_modules import callbacks
+from data_contracts.recipe.model import GaussianPosterior, LowRank, ModelConfig, MultiplicativeNoise
+from data_contracts.recipe.recipe import TrainingConfig
 from lightning_modules.bundle import Bundle
-from lightning_modules.network import build_network
+from lightning_modules.network.network import build_network
 from lightning_modules.reparameterizations import fold, kl, redraw, reparameterize, sampling, set_mode
 from lightning_modules.reparameterizations.layers import Reparameterized
-from lightning_modules.training import fit
+from lightning_modules.training import callbacks
+from lightning_modules.training.fit import fit
 
 PLAIN = LowRank(rank=2, alpha=4.0)
 NOISES = {
@@ -368,7 +368,7 @@ def test_random_weights_are_not_frozen(arguments: dict[str, Any], champion: Path
 def test_a_checkpoint_that_lacks_a_trained_tensor_is_an_error(
     arguments: dict[str, Any], champion: Path, tmp_path: Path
 ) -> None:
-    from lightning_modules.module import frozen_state, trained_state
+    from lightning_modules.training.module import frozen_state, trained_state
 
     module = reparameterize(make("linear")[0], PLAIN)
     whole = {**frozen_state(module), **trained_state(module)}

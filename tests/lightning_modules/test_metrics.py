@@ -11,7 +11,7 @@ from scipy.special import log_softmax
 from sklearn import metrics as sk
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from lightning_modules.objectives import metrics as m
+from lightning_modules.kinds.classify import figures as m
 
 
 def simulated(rows: int, classes: int, seed: int, sharpness: float = 2.0) -> tuple[np.ndarray, np.ndarray]:

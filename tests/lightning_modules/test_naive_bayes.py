@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from data_contracts.model_config import (
+from data_contracts.recipe.model import (
     Dropout,
     GaussianPosterior,
     ModelConfig,
@@ -20,14 +20,14 @@ from data_contracts.model_config import (
     Sparse,
     WeightNorm,
 )
-from data_contracts.recipe import TrainingConfig
+from data_contracts.recipe.recipe import TrainingConfig
 from lightning_modules.bundle import Bundle
-from lightning_modules.encoders import ClassTable, WideLogits
-from lightning_modules.naive_bayes import FLOOR, RatioTable, log_ratios
-from lightning_modules.network import TextNetwork, build_network
-from lightning_modules.pruning import compact
+from lightning_modules.kinds.classify.naive_bayes import FLOOR, RatioTable, log_ratios
+from lightning_modules.network.encoders import ClassTable, WideLogits
+from lightning_modules.network.network import TextNetwork, build_network
+from lightning_modules.network.pruning import compact
 from lightning_modules.reparameterizations import fold, redraw, reparameterize, set_mode
-from lightning_modules.training import fit
+from lightning_modules.training.fit import fit
 
 BUCKETS, CLASSES = 97, 3
 IDS = torch.randint(0, 30, (60, 9), generator=torch.Generator().manual_seed(0))

@@ -12,12 +12,12 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
-from data_contracts.model_config import ModelConfig, MultiplicativeNoise, Reparameterization
-from lightning_modules.embeddings import BiasedEmbedding
-from lightning_modules.encoders import NgramFeatures, _Permute, reversal
-from lightning_modules.network import TextNetwork, build_network
+from data_contracts.recipe.model import ModelConfig, MultiplicativeNoise, Reparameterization
+from lightning_modules.network.encoders import NgramFeatures, _Permute, reversal
+from lightning_modules.network.network import TextNetwork, build_network
 from lightning_modules.reparameterizations import fold, redraw, reparameterize, set_mode
-from lightning_modules.training import network_description
+from lightning_modules.starting.vectors import BiasedEmbedding
+from lightning_modules.training.fit import network_description
 
 ENCODERS = {
     "tanh": {"kind": "tanh", "hidden_size": 6},

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from data_contracts.errors import RecipeError
-from data_contracts.model_config import ModelConfig, SigmaReparam, WeightNorm
-from data_contracts.recipe import TrainingConfig
-from lightning_modules import callbacks
+from data_contracts.recipe.model import ModelConfig, SigmaReparam, WeightNorm
+from data_contracts.recipe.recipe import TrainingConfig
 from lightning_modules.reparameterizations import fold, kl, redraw, reparameterize, set_mode
-from lightning_modules.training import fit
+from lightning_modules.training import callbacks
+from lightning_modules.training.fit import fit
 
 CONFIGS = {"weight_norm": WeightNorm(), "sigma_reparam": SigmaReparam()}
 BUILD = {

@@ -12,20 +12,20 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
-from data_contracts.model_config import (
+from data_contracts.recipe.model import (
     ModelConfig,
     MultiplicativeNoise,
     NoReparameterization,
     Reparameterization,
     WideFeatures,
 )
-from data_contracts.recipe import TrainingConfig
+from data_contracts.recipe.recipe import TrainingConfig
 from lightning_modules.bundle import Bundle
-from lightning_modules.module import TextModule
-from lightning_modules.network import TextNetwork, build_network
-from lightning_modules.objectives.classify import Classification
+from lightning_modules.kinds.classify.objective import Classification
+from lightning_modules.network.network import TextNetwork, build_network
 from lightning_modules.reparameterizations import kl, reparameterize, set_mode
-from lightning_modules.training import fit
+from lightning_modules.training.fit import fit
+from lightning_modules.training.module import TextModule
 
 SIZES: dict[str, Any] = {
     "vocab_size": 30,

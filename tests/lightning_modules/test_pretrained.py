@@ -14,16 +14,17 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 from data_contracts.errors import RecipeError
-from data_contracts.model_config import ModelConfig, PretrainedEncoder
-from data_contracts.recipe import TrainingConfig
-from lightning_modules import callbacks
-from lightning_modules.backbone import by_content, describe, digest, load_weights
+from data_contracts.recipe.model import ModelConfig, PretrainedEncoder
+from data_contracts.recipe.recipe import TrainingConfig
 from lightning_modules.bundle import Bundle
-from lightning_modules.network import TextNetwork, build_network
+from lightning_modules.network.network import TextNetwork, build_network
 from lightning_modules.reparameterizations import fold, redraw, reparameterize, set_mode
 from lightning_modules.reparameterizations.layers import Reparameterized
-from lightning_modules.training import fit
-from lightning_modules.warm_start import warm_start
+from lightning_modules.starting.backbone import describe, load_weights
+from lightning_modules.starting.files import by_content, digest
+from lightning_modules.training import callbacks
+from lightning_modules.training.fit import fit
+from lightning_modules.training.warm_start import warm_start
 
 VOCABULARY, POSITIONS = 48, 16
 COMMON = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -14,7 +14,7 @@ from scipy.stats import kstest
 from torch import Tensor, nn
 
 from data_contracts.errors import RecipeError
-from data_contracts.model_config import (
+from data_contracts.recipe.model import (
     Dropout,
     GaussianPosterior,
     LowRank,
@@ -25,7 +25,7 @@ from data_contracts.model_config import (
     Sparse,
     WeightNorm,
 )
-from lightning_modules.encoders import TransformerEncoder
+from lightning_modules.network.encoders import TransformerEncoder
 from lightning_modules.reparameterizations import (
     METHODS,
     fold,

@@ -14,15 +14,15 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from data_contracts.errors import RecipeError
-from data_contracts.model_config import ModelConfig, Sparse
-from data_contracts.recipe import TrainingConfig
-from lightning_modules import callbacks
+from data_contracts.recipe.model import ModelConfig, Sparse
+from data_contracts.recipe.recipe import TrainingConfig
 from lightning_modules.bundle import Bundle, save_bundle
-from lightning_modules.encoders import ClassTable, CompactEmbedding
-from lightning_modules.network import TextNetwork, build_network
-from lightning_modules.pruning import compact
+from lightning_modules.network.encoders import ClassTable, CompactEmbedding
+from lightning_modules.network.network import TextNetwork, build_network
+from lightning_modules.network.pruning import compact
 from lightning_modules.reparameterizations import fold, kl, redraw, reparameterize, set_mode
-from lightning_modules.training import fit
+from lightning_modules.training import callbacks
+from lightning_modules.training.fit import fit
 
 ENCODERS: dict[str, dict[str, Any]] = {
     "tanh": {"kind": "tanh", "hidden_size": 7},

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lightning_modules.token_data import EpochOrder, TaughtTable, TokenData, TokenLoader, TokenTable
+from lightning_modules.training.data import EpochOrder, TaughtTable, TokenData, TokenLoader, TokenTable
 
 
 def write(path: Path, rows: list[list[int]], **options: int) -> Path:

@@ -21,11 +21,11 @@ import torch
 from sklearn.metrics import f1_score
 
 from data_contracts.errors import TrainingError
-from data_contracts.recipe import ModelConfig, TrainingConfig
-from lightning_modules import callbacks
+from data_contracts.recipe.recipe import ModelConfig, TrainingConfig
 from lightning_modules.bundle import Bundle
-from lightning_modules.objectives.classify import Classification
-from lightning_modules.training import FitResult, fit
+from lightning_modules.kinds.classify.objective import Classification
+from lightning_modules.training import callbacks
+from lightning_modules.training.fit import FitResult, fit
 
 ENCODERS: dict[str, dict[str, Any]] = {
     "tanh": {"kind": "tanh", "hidden_size": 6},
@@ -86,9 +86,9 @@ def unbroken(arguments: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 CHILD = """
 import json, os, signal, sys
 from pathlib import Path
-from data_contracts.recipe import ModelConfig, TrainingConfig
-from lightning_modules import callbacks
-from lightning_modules.training import fit
+from data_contracts.recipe.recipe import ModelConfig, TrainingConfig
+from lightning_modules.training import callbacks
+from lightning_modules.training.fit import fit
 given = json.loads(sys.argv[1])
 callbacks.PROGRESS_SECONDS = 0.0
 def die(event):
@@ -256,7 +256,7 @@ def test_resume_is_exact_with_averaging_accumulation_and_all_features(
 
 def test_the_bundle_holds_the_average_of_the_weights(arguments: dict[str, Any], tmp_path: Path) -> None:
     """One epoch of 19 steps, against the formula over the weights after each step."""
-    from lightning_modules.callbacks import Recorder
+    from lightning_modules.training.callbacks import Recorder
 
     seen: list[dict[str, torch.Tensor]] = []
     original = Recorder.on_train_batch_end
@@ -440,8 +440,8 @@ def test_warm_start_matches_tokens_and_labels(
     unbroken: tuple[Path, FitResult], arguments: dict[str, Any], tmp_path: Path
 ) -> None:
     """Another vocabulary and another label order: rows move with their token's text and their label."""
-    from lightning_modules.network import build_network
-    from lightning_modules.warm_start import warm_start
+    from lightning_modules.network.network import build_network
+    from lightning_modules.training.warm_start import warm_start
 
     folder, _ = unbroken
     source = Bundle.load(folder / "out" / "bundle")
@@ -465,8 +465,8 @@ def test_warm_start_matches_tokens_and_labels(
 def test_warm_start_takes_ngrams_only_under_the_same_vocabulary(
     part: str, arguments: dict[str, Any], tmp_path: Path
 ) -> None:
-    from lightning_modules.network import build_network
-    from lightning_modules.warm_start import warm_start
+    from lightning_modules.network.network import build_network
+    from lightning_modules.training.warm_start import warm_start
 
     settings = {"model": model("tanh", **{part: {"buckets": 64}}), "training": training(max_epochs=1)}
     fit(**arguments, **settings, work=tmp_path / "w", out=tmp_path / "o")
@@ -548,7 +548,7 @@ def test_resume_is_exact_with_a_teacher_and_takes_no_checkpoint_of_another(
 def test_a_loss_that_is_no_number_is_named(arguments: dict[str, Any], tmp_path: Path) -> None:
     settings = training(learning_rate=10.0, gradient_clip=1e30, max_epochs=10, warmup=0.0)
     broken = model("tanh", "none").model_copy(update={"embedding_dim": 8})
-    from lightning_modules import module
+    from lightning_modules.training import module
 
     original = module.TextModule._losses
 

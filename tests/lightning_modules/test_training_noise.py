@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
-from data_contracts.model_config import GaussianPosterior, LowRank, MultiplicativeNoise, Reparameterization
-from data_contracts.recipe import TrainingConfig
-from lightning_modules.module import TextModule
-from lightning_modules.network import build_network
-from lightning_modules.objectives.classify import Classification
+from data_contracts.recipe.model import GaussianPosterior, LowRank, MultiplicativeNoise, Reparameterization
+from data_contracts.recipe.recipe import TrainingConfig
+from lightning_modules.kinds.classify.objective import Classification
+from lightning_modules.network.network import build_network
 from lightning_modules.reparameterizations import is_noise, kl, mix, redraw, reparameterize, set_mode
+from lightning_modules.training.module import TextModule
 
 SIZES: dict[str, Any] = {
     "vocab_size": 20,

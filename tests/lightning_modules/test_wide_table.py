@@ -9,12 +9,12 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from data_contracts.model_config import LowRank, ModelConfig, NoReparameterization, Reparameterization, WideFeatures
-from data_contracts.recipe import TrainingConfig
-from lightning_modules.module import TextModule
-from lightning_modules.network import TextNetwork, build_network
-from lightning_modules.objectives.classify import Classification
+from data_contracts.recipe.model import LowRank, ModelConfig, NoReparameterization, Reparameterization, WideFeatures
+from data_contracts.recipe.recipe import TrainingConfig
+from lightning_modules.kinds.classify.objective import Classification
+from lightning_modules.network.network import TextNetwork, build_network
 from lightning_modules.reparameterizations import reparameterize, set_mode
+from lightning_modules.training.module import TextModule
 
 SIZES: dict[str, Any] = {
     "vocab_size": 30,

@@ -66,7 +66,9 @@ def retrain_process(
     prefect_api: Server, home: Path, recipe: Path, *options: str, fault: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     """`noisefold retrain RECIPE --json` as a process of its own, with a fault planted where one is named."""
-    command = [sys.executable, "-m", "tests.pipeline.faulty"] if fault else [sys.executable, "-P", "-m", "flows.cli"]
+    command = (
+        [sys.executable, "-m", "tests.pipeline.faulty"] if fault else [sys.executable, "-P", "-m", "flows.cli.main"]
+    )
     return subprocess.run(
         [*command, "retrain", str(recipe), "--json", *options],
         env=environment(prefect_api, home, **({"FAULT": fault} if fault else {})),
@@ -106,7 +108,7 @@ def here(prefect_api, monkeypatch) -> Iterator[Command]:
     """
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from flows.cli import main
+    from flows.cli.main import main
 
     def command(home: Path, *words: str | Path, **variables: str) -> Result:
         with monkeypatch.context() as patch:

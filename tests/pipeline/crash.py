@@ -109,7 +109,7 @@ def kill(world: World, run: Retrain, point: Point, hurry: float) -> set[int] | N
     if point.victim == "flow":
         run.process.kill()
         return family
-    child = [pid for pid in family if "tasks.training_process" in command_of(pid)]
+    child = [pid for pid in family if "tasks.engines.training_process" in command_of(pid)]
     for pid in child:
         os.kill(pid, signal.SIGKILL)
     return family if child else None

@@ -27,10 +27,10 @@ from typing import Any
 
 # In the flow's process, by their owners.
 CALLS = {
-    "write_durably": "tasks.store",
-    "_appear": "tasks.store",
+    "write_durably": "tasks.artifacts.store",
+    "_appear": "tasks.artifacts.store",
     "rmtree": "shutil",
-    "append_line": "tasks.aliases",
+    "append_line": "tasks.tracking.aliases",
     **dict.fromkeys(
         (
             "create_experiment",
@@ -57,8 +57,8 @@ STATEMENTS = {"schema": ("CREATE", "ALTER", "DROP"), "rows": ("INSERT", "UPDATE"
 CHILD_CALLS = {
     "save_checkpoint": "pytorch_lightning.Trainer",
     "checkpoint_replace": "os",
-    "metrics_write": "lightning_modules.callbacks.MetricsLog",
-    "save_bundle": "lightning_modules.training",
+    "metrics_write": "lightning_modules.training.callbacks.MetricsLog",
+    "save_bundle": "lightning_modules.training.fit",
 }
 _NAMES = {"checkpoint_replace": "replace", "metrics_write": "write"}
 
@@ -95,7 +95,7 @@ def plant_in_stage(fault: str, patch: Callable[[type, str, Any], None] = setattr
 
     from mlflow import MlflowClient
 
-    from tasks.store import ArtifactStore
+    from tasks.artifacts.store import ArtifactStore
 
     before(ArtifactStore, "_commit", lambda _, manifest, *__: manifest.stage)
     before(MlflowClient, "create_model_version", lambda *_: "register")
@@ -188,8 +188,10 @@ def _child_runs_this_module() -> None:
     original = subprocess.Popen
 
     def patched(command: Any, *arguments: Any, **options: Any) -> Any:
-        if "tasks.training_process" in command:
-            command = ["tests.pipeline.faulty" if part == "tasks.training_process" else part for part in command]
+        if "tasks.engines.training_process" in command:
+            command = [
+                "tests.pipeline.faulty" if part == "tasks.engines.training_process" else part for part in command
+            ]
         return original(command, *arguments, **options)
 
     subprocess.Popen = patched  # type: ignore[misc]
@@ -197,13 +199,13 @@ def _child_runs_this_module() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1].endswith("spec.json"):
-        from tasks.training_process import main as train
+        from tasks.engines.training_process import main as train
 
         for fault in os.environ["FAULT"].split("+"):
             Strike(fault).plant_in_child()
         sys.exit(train(sys.argv[1]))
-    from flows.cli import main
-    from flows.environment import switches
+    from flows.cli.main import main
+    from flows.running.environment import switches
 
     switches()
     plant(os.environ["FAULT"])

@@ -149,7 +149,7 @@ def test_unreachable_server_is_told_by_name(variable, prefect_api, tmp_path):
     variables = {"NOISEFOLD_HOME": str(tmp_path / "home"), "PREFECT_API_URL": prefect_api.url}
     variables[variable] = f"http://user:hunter2@127.0.0.1:{free_port()}"
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "flows.cli", "retrain", str(file)],
+        [sys.executable, "-P", "-m", "flows.cli.main", "retrain", str(file)],
         env={**clean_environment(), **variables}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 1

@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from tasks.compare import write_predictions
+from tasks.comparing.board import write_predictions
 from tests.pipeline.conftest import REPOSITORY, TINY, environment, mlflow_client
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -32,7 +32,7 @@ GRID = {
 # `noisefold compare`, killed when the second training of this process is done and not yet committed.
 KILLED = """
 import os, signal
-from tasks.store import ArtifactStore
+from tasks.artifacts.store import ArtifactStore
 commit, trained = ArtifactStore._commit, []
 def killing(self, manifest, out):
     trained.extend([manifest] if manifest.stage == "train" else [])
@@ -40,20 +40,20 @@ def killing(self, manifest, out):
         os.kill(os.getpid(), signal.SIGKILL)
     commit(self, manifest, out)
 ArtifactStore._commit = killing
-from flows.cli import main
+from flows.cli.main import main
 main()
 """
 # As a shell starts it: one that runs in the background has its children ignore Ctrl-C.
 INTERRUPTIBLE = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from flows.cli import main
+from flows.cli.main import main
 main()
 """
 
 
 def command(grid: Path, *options: str, code: str | None = None) -> list[str]:
-    start = [sys.executable, "-P", *(("-c", code) if code else ("-m", "flows.cli"))]
+    start = [sys.executable, "-P", *(("-c", code) if code else ("-m", "flows.cli.main"))]
     return [*start, "compare", str(grid), "--json", "--out", str(grid.with_name("table.md")), *options]
 
 

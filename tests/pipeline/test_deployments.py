@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from data_contracts.recipe import FileSource, RollingWindow, parse_recipe
+from data_contracts.recipe.recipe import FileSource, RollingWindow, parse_recipe
 from tests.pipeline.conftest import REPOSITORY, TINY, mlflow_client, prefect, result_of, retrain_process
 
 DEPLOYMENTS = {d["name"]: d for d in yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]}
@@ -44,8 +44,8 @@ def test_the_textbooks_softmax_is_its_sigmoid_head():
     import torch
     from torch.nn import functional as F
 
-    from lightning_modules.network import build_network
-    from lightning_modules.training import network_description
+    from lightning_modules.network.network import build_network
+    from lightning_modules.training.fit import network_description
 
     recipe = parse_recipe(DEPLOYMENTS["textbook"]["parameters"]["recipe"], origin="textbook")
     torch.manual_seed(0)

@@ -30,7 +30,7 @@ def states(result: dict) -> dict[str, str]:
 @pytest.fixture
 def planned(monkeypatch) -> dict[str, Callable[[], object]]:
     """What happens once, by its moment: "register" when that stage begins, "register again" when an attempt failed."""
-    from flows import run
+    from flows.running import run
 
     plan: dict[str, Callable[[], object]] = {}
     call, healing = run.Run.__call__, run.healing
@@ -236,10 +236,10 @@ def test_stage_that_hangs_is_ended_and_tried_again(here, tmp_path, monkeypatch):
     from prefect import flow, task
 
     from data_contracts.artifacts import PromotionDecision
-    from data_contracts.recipe import parse_recipe
-    from flows.due import by_machine
-    from flows.run import Run
-    from tasks.stage import STAGE, Interrupted
+    from data_contracts.recipe.recipe import parse_recipe
+    from flows.running.due import by_machine
+    from flows.running.run import Run
+    from tasks.artifacts.stage import STAGE, Interrupted
 
     home, hung = tmp_path / "home", list[float]()
     monkeypatch.setenv("NOISEFOLD_HOME", str(home))

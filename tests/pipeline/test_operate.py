@@ -21,13 +21,13 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed, Failed, Running, Scheduled
 
-from tasks.dead_runs import FLOWS
-from tasks.finding import Line
-from tasks.lease import Leases, Owner, this_process
-from tasks.reconcile import Reconciled, last_heartbeat, reconcile
-from tasks.schedules import schedules
+from tasks.liveness.dead_runs import FLOWS
+from tasks.liveness.lease import Leases, Owner, this_process
+from tasks.liveness.reconcile import Reconciled, last_heartbeat, reconcile
+from tasks.operate.finding import Line
+from tasks.operate.schedules import schedules
 from tasks.settings import Settings
-from tasks.tracking import OWNER, RUN_KEY
+from tasks.tracking.runs import OWNER, RUN_KEY
 from tests.pipeline.conftest import (
     REPOSITORY,
     TINY,
@@ -62,7 +62,7 @@ def start(prefect_api, home: Path, recipe: Path, *options: str) -> subprocess.Po
     """`noisefold retrain` that is under way when this returns: it holds its lease."""
     before = set(Leases(home).all())
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "flows.cli", "retrain", str(recipe), "--json", *options],
+        [sys.executable, "-P", "-m", "flows.cli.main", "retrain", str(recipe), "--json", *options],
         env=environment(prefect_api, home),
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
@@ -77,7 +77,7 @@ def start(prefect_api, home: Path, recipe: Path, *options: str) -> subprocess.Po
 
 def noisefold(prefect_api, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-P", "-m", "flows.cli", *arguments],
+        [sys.executable, "-P", "-m", "flows.cli.main", *arguments],
         env=environment(prefect_api, home),
         cwd=REPOSITORY,
         capture_output=True,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.retention import collect
+from tasks.operate.retention import collect
 from tasks.settings import Settings
 from tests.pipeline.conftest import TINY, mlflow_client, refused, told
 from tests.pipeline.faulty import plant_in_stage

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from data_contracts.sample import dirty_rows
+from data_contracts.sample.generator import dirty_rows
 from tests.pipeline.conftest import (
     REPOSITORY,
     TINY,
@@ -112,7 +112,7 @@ def test_predict_labels_text_in_both_languages(run, prefect_api):
     _, _, _, home = run
     texts = ["The screen is not bad at all.", "屏幕一点也不差。"]
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "flows.cli", "predict", "--model", "noisefold-tiny", "--json", *texts],
+        [sys.executable, "-P", "-m", "flows.cli.main", "predict", "--model", "noisefold-tiny", "--json", *texts],
         env=environment(prefect_api, home), cwd=home, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -152,7 +152,7 @@ def test_terminal_summary_is_readable_and_nothing_else_is_printed(tmp_path, tiny
     """With embedded defaults: Prefect's temporary server, SQLite, local files; stdout is no terminal here."""
     home = tmp_path / "home"
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "flows.cli", "retrain", str(tiny_recipe)],
+        [sys.executable, "-P", "-m", "flows.cli.main", "retrain", str(tiny_recipe)],
         env={**clean_environment(), "NOISEFOLD_HOME": str(home)},
         cwd=REPOSITORY,
         capture_output=True,

@@ -24,7 +24,7 @@ from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRu
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from tasks.schedules import schedules
+from tasks.operate.schedules import schedules
 from tests.pipeline.conftest import REPOSITORY, TINY, environment, mlflow_client, prefect
 from tests.servers import Server, prefect_server
 

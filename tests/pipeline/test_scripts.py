@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lightning_modules.bundle import Bundle
-from tasks import serve_check
+from tasks.serving import check as serve_check
 from tests.pipeline.conftest import REPOSITORY, environment, told, with_artifacts_of
 from tests.servers import mlflow_server
 
@@ -33,7 +33,7 @@ def test_json_is_json_on_a_real_server_and_the_next_night_leaves_the_run_closed(
     # Loud: a user who wants MLflow's own lines has them on standard error.
     loud = {"MLFLOW_TRACKING_URI": tracking.url, "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "false"}
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "flows.cli", "retrain", str(tiny_recipe), "--json"],
+        [sys.executable, "-P", "-m", "flows.cli.main", "retrain", str(tiny_recipe), "--json"],
         env=environment(prefect_api, home, **loud), cwd=REPOSITORY, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

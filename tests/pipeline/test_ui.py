@@ -26,7 +26,7 @@ def shown(tmp_path_factory, tiny_recipe):
     """Both UIs on a state folder, and the result of a retrain started beside them."""
     home = tmp_path_factory.mktemp("shown") / "home"
     variables = {**clean_environment(), "NOISEFOLD_HOME": str(home)}
-    command = [sys.executable, "-P", "-m", "flows.cli"]
+    command = [sys.executable, "-P", "-m", "flows.cli.main"]
     ports = ["--prefect-port", str(free_port()), "--mlflow-port", str(free_port())]
     ui = subprocess.Popen([*command, "ui", *ports], env=variables, stdout=subprocess.PIPE, text=True)
     try:

@@ -90,7 +90,7 @@ class Retrain:
         (home / "tmp").mkdir(exist_ok=True)
         recipe = home / "recipe.yaml"
         recipe.write_text(yaml.safe_dump({**TINY, "name": name}))
-        module = ["tests.pipeline.faulty"] if fault else ["flows.cli"]
+        module = ["tests.pipeline.faulty"] if fault else ["flows.cli.main"]
         variables = {**world.variables(home, store), "PYTHONPATH": str(REPOSITORY)}
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", *module, "retrain", str(recipe), "--json", *options],

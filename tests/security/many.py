@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts import urls
-from flows.cli import main
+from flows.cli.main import main
 
 
 def run(case: dict[str, Any], place: Path) -> None:

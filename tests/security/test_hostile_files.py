@@ -21,17 +21,21 @@ import torch
 import zstandard
 from safetensors.torch import save
 
-from data_contracts import table_batch, table_csv, table_json, table_packed, table_parquet
 from data_contracts.artifacts import RawCorpus
 from data_contracts.errors import NoisefoldError, RecipeError, SourceError
-from data_contracts.recipe import FileSource, load_recipe
-from data_contracts.table_packed import decompressed
-from data_contracts.tables import read_batches
+from data_contracts.recipe.recipe import FileSource, load_recipe
+from data_contracts.tables import batch as table_batch
+from data_contracts.tables import csv as table_csv
+from data_contracts.tables import json as table_json
+from data_contracts.tables import packed as table_packed
+from data_contracts.tables import parquet as table_parquet
+from data_contracts.tables.packed import decompressed
+from data_contracts.tables.read import read_batches
 from lightning_modules.bundle import Bundle, BundleError, save_bundle
-from lightning_modules.embeddings import load_vectors
-from lightning_modules.network import build_network
-from tasks.compare import read_predictions
-from tasks.readers import list_files, read_rows
+from lightning_modules.network.network import build_network
+from lightning_modules.starting.vectors import load_vectors
+from tasks.comparing.board import read_predictions
+from tasks.sources.files import list_files, read_rows
 from tests.lightning_modules.conftest import WORDS, make_tokenizer
 from tests.memory import peak_memory
 from tests.security.test_no_pickle import seal, sha256
@@ -286,7 +290,7 @@ def test_a_recipe_that_cannot_be_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("value", ["../../../../etc/hostname", "a\0b.yaml", "x" * 5000, "/dev/null.yaml", "..", ""])
 def test_a_contract_s_name_leads_nowhere(tmp_path: Path, value: str) -> None:
-    from data_contracts.recipe import parse_recipe
+    from data_contracts.recipe.recipe import parse_recipe
 
     with pytest.raises(RecipeError):
         parse_recipe({"source": {"kind": "sample"}, "contract": value}, origin="test", base=tmp_path)

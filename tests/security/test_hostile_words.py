@@ -14,11 +14,11 @@ import pytest
 from markdown_it import MarkdownIt
 
 from data_contracts.artifacts import PromotionDecision
-from data_contracts.contract import DataContract, parse_contract
+from data_contracts.contract.contract import DataContract, parse_contract
 from data_contracts.errors import ContractViolation, RecipeError
-from data_contracts.recipe import FileSource, WordTokenizer, parse_recipe
+from data_contracts.recipe.recipe import FileSource, WordTokenizer, parse_recipe
+from tasks.artifacts.store import ArtifactStore
 from tasks.ingest import fingerprint, ingest_source
-from tasks.store import ArtifactStore
 from tasks.validate import validate_corpus
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
@@ -63,9 +63,9 @@ def rows(count: int = 360) -> pa.Table:
 def made(tmp_path_factory: pytest.TempPathFactory, mlflow_settings) -> tuple[Any, Path]:
     """Evaluated, registered, not promoted for every reason there is; what that wrote, gathered in a folder."""
     from tasks import promote
-    from tasks.serve_check import Served
+    from tasks.serving.check import Served
     from tasks.tokenize import tokenize_corpus
-    from tasks.tracking import open_tracker
+    from tasks.tracking.runs import open_tracker
     from tests.tasks.mlflow_fixtures import World, make_corpus, make_recipe
 
     folder = tmp_path_factory.mktemp("hostile")
@@ -135,7 +135,7 @@ def test_no_table_holds_a_formula(made) -> None:
 
 
 def retrained(decision: PromotionDecision) -> Any:
-    from flows.run import Retrained, StageRecord
+    from flows.running.run import Retrained, StageRecord
 
     return Retrained(
         recipe="hostile", stages=(StageRecord(name="ingest", state="ran", rows_in=1, rows_out=1, seconds=1.0),),
@@ -145,9 +145,9 @@ def retrained(decision: PromotionDecision) -> Any:
 
 
 def test_the_summaries_that_prefect_shows_mean_no_more_than_they_say(made) -> None:
-    from data_contracts.comparison import CellResult, Compared, Facts, Row
-    from flows.run import as_markdown
-    from tasks.comparison_table import as_markdown as table_of
+    from data_contracts.recipe.comparison import CellResult, Compared, Facts, Row
+    from flows.running.run import as_markdown
+    from tasks.comparing.table import as_markdown as table_of
 
     summary = as_markdown(retrained(made[0][1]), "http://127.0.0.1:5000/run")
     facts = Facts(chosen=LABELS[1])
@@ -171,7 +171,7 @@ def test_the_summaries_that_prefect_shows_mean_no_more_than_they_say(made) -> No
 def test_the_terminal_shows_reasons_without_control_characters(made, monkeypatch, capsys) -> None:
     from rich.console import Console
 
-    from flows.terminal import history_in_terminal, print_summary, release_in_terminal
+    from flows.cli.terminal import history_in_terminal, print_summary, release_in_terminal
 
     (world, decision), _ = made
     result = retrained(decision)

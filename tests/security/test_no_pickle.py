@@ -18,11 +18,11 @@ import torch
 import yaml
 
 from data_contracts.errors import NoisefoldError
-from data_contracts.recipe import load_recipe
+from data_contracts.recipe.recipe import load_recipe
 from lightning_modules.bundle import Bundle, BundleError, save_bundle
-from lightning_modules.callbacks import Checkpoints
-from lightning_modules.network import build_network
-from tasks.serve_check import Unservable, inspect
+from lightning_modules.network.network import build_network
+from lightning_modules.training.callbacks import Checkpoints
+from tasks.serving.check import Unservable, inspect
 from tests.lightning_modules.conftest import WORDS, make_tokenizer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -176,7 +176,7 @@ def test_an_object_array_in_a_model_is_refused(bundle: Path, canary: Canary) -> 
 
 OURS = {
     "loader_module": "mlflow.pyfunc.loaders.code_model",
-    "model_code_path": "serve.py",
+    "model_code_path": "pyfunc.py",
     "code": "code",
     "artifacts": {
         name: {"path": path, "uri": path}
@@ -202,7 +202,7 @@ OURS = {
         {"python_model": "python_model.dat"},
         {"model_code_path": "../../elsewhere.py"},
         {"model_code_path": "absent.py"},
-        {"model_code_path": "code/serve.py"},
+        {"model_code_path": "code/pyfunc.py"},
         {"artifacts": {"bundle": {"path": "../other", "uri": "x"}}},
         {"artifacts": {**OURS["artifacts"], "more": {"path": "artifacts/more", "uri": "x"}}},
         {"code": "../code"},
@@ -213,7 +213,7 @@ OURS = {
 )
 def test_a_version_that_asks_for_another_loader_is_refused(bundle: Path, change: dict) -> None:
     model = bundle.parent.parent
-    (model / "serve.py").write_text("")
+    (model / "pyfunc.py").write_text("")
     (model / "MLmodel").write_text(yaml.safe_dump({"flavors": {"python_function": OURS}}))
     inspect(model, None)
     (model / "MLmodel").write_text(yaml.safe_dump({"flavors": {"python_function": {**OURS, **change}}}))
@@ -223,7 +223,7 @@ def test_a_version_that_asks_for_another_loader_is_refused(bundle: Path, change:
 
 def test_a_version_with_a_second_flavor_or_an_unreadable_mlmodel_or_a_link_is_refused(bundle: Path) -> None:
     model = bundle.parent.parent
-    (model / "serve.py").write_text("")
+    (model / "pyfunc.py").write_text("")
     (model / "MLmodel").write_text(yaml.safe_dump({"flavors": {"python_function": OURS, "sklearn": {}}}))
     with pytest.raises(Unservable, match=r"another way .*flavor sklearn"):
         inspect(model, None)
@@ -267,7 +267,7 @@ def test_yaml_tags_build_nothing(tmp_path: Path, canary: Canary, tag: str) -> No
 
 def test_a_python_extension_type_in_parquet_is_not_unpickled(tmp_path: Path, canary: Canary) -> None:
     """CVE-2023-47248: older versions of Arrow unpickled a type from the metadata of a column."""
-    from data_contracts.tables import read_batches
+    from data_contracts.tables.read import read_batches
 
     metadata = {
         b"ARROW:extension:name": b"arrow.py_extension_type",
@@ -281,7 +281,7 @@ def test_a_python_extension_type_in_parquet_is_not_unpickled(tmp_path: Path, can
 
 
 def test_a_backbone_with_a_pickle_alone_is_refused(tmp_path: Path, canary: Canary) -> None:
-    from lightning_modules.backbone import digest
+    from lightning_modules.starting.files import digest
 
     (tmp_path / "backbone").mkdir()
     (tmp_path / "backbone" / "config.json").write_text(json.dumps({"model_type": "bert"}))

@@ -26,12 +26,12 @@ from data_contracts.artifacts import (
     TrainedModel,
     ValidatedCorpus,
 )
-from data_contracts.recipe import EvaluationConfig, Recipe, WordTokenizer, parse_recipe
+from data_contracts.recipe.recipe import EvaluationConfig, Recipe, WordTokenizer, parse_recipe
 from lightning_modules.bundle import load_tokenizer, save_bundle
-from lightning_modules.network import TextNetwork, build_network
+from lightning_modules.network.network import TextNetwork, build_network
+from tasks.artifacts.store import ArtifactStore, RowDigest, Workspace, digest_of
 from tasks.settings import Settings
-from tasks.store import ArtifactStore, RowDigest, Workspace, digest_of
-from tasks.tracking import Tracker, open_tracker
+from tasks.tracking.runs import Tracker, open_tracker
 
 with warnings.catch_warnings():
     # MLflow warns of its own classes' type hints while it is imported.

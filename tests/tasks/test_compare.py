@@ -11,12 +11,12 @@ import pytest
 from scipy.special import log_softmax
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-from data_contracts.comparison import Cell, Compared, Comparison, Facts
 from data_contracts.errors import SourceError
-from data_contracts.recipe import Recipe
-from lightning_modules.objectives import metrics as m
-from tasks.compare import Board, Judged, TestRows, cpu_seconds, one_thread, read_predictions, write_predictions
-from tasks.comparison_table import read_table, write_table
+from data_contracts.recipe.comparison import Cell, Compared, Comparison, Facts
+from data_contracts.recipe.recipe import Recipe
+from lightning_modules.kinds.classify import figures as m
+from tasks.comparing.board import Board, Judged, TestRows, cpu_seconds, one_thread, read_predictions, write_predictions
+from tasks.comparing.table import read_table, write_table
 from tasks.settings import Settings
 
 LABELS = ("bad", "good", "没有意见")
@@ -148,7 +148,7 @@ def test_files_that_hold_no_predictions_are_refused_by_name(tmp_path) -> None:
 
 
 def test_cpu_time_of_a_resumed_training_adds_up(tmp_path) -> None:
-    from lightning_modules.callbacks import MetricsLog, Recorder
+    from lightning_modules.training.callbacks import MetricsLog, Recorder
 
     first, second = (Recorder(MetricsLog(tmp_path / "metrics.jsonl"), print, 10) for _ in range(2))
     first.cpu_before = 40.0

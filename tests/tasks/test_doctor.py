@@ -10,10 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.aliases import Aliases
-from tasks.doctor import champions, disks, examine_here, folders, mlflow_store, versions
-from tasks.finding import Line
+from tasks.operate.doctor import champions, disks, examine_here, folders, mlflow_store, versions
+from tasks.operate.finding import Line
 from tasks.settings import Settings
+from tasks.tracking.aliases import Aliases
 from tests.pipeline.conftest import REPOSITORY, clean_environment
 from tests.servers import free_port
 
@@ -103,7 +103,7 @@ def test_a_champion_that_cannot_be_fetched_fails_and_a_previous_one_warns(world:
 def test_the_command_tells_every_finding_at_once_and_fails_where_one_does(tmp_path: Path):
     """Servers that do not answer hide nothing of what can be seen without them."""
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "flows.cli", "doctor", "--json"],
+        [sys.executable, "-P", "-m", "flows.cli.main", "doctor", "--json"],
         env={
             **clean_environment(),
             "NOISEFOLD_HOME": str(tmp_path / "home"),

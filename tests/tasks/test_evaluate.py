@@ -15,11 +15,11 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
 from data_contracts.artifacts import Interval
 from data_contracts.errors import NoisefoldError
-from data_contracts.recipe import EvaluationConfig
+from data_contracts.recipe.recipe import EvaluationConfig
 from lightning_modules.bundle import Bundle
-from tasks import evaluation_plots
 from tasks.evaluate import class_metric_names, evaluate_model, log_evaluation
-from tasks.readable import csv_cell, markdown, markdown_table
+from tasks.reports import plots as evaluation_plots
+from tasks.reports.readable import csv_cell, markdown, markdown_table
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
     from tests.tasks.mlflow_fixtures import World

@@ -9,7 +9,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 HANGS = """
 import ctypes, time
-from tasks.hard_limit import hard_limit
+from tasks.liveness.hard_limit import hard_limit
 with hard_limit(0.2):
     pass
 time.sleep(0.4)

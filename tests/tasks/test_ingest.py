@@ -26,15 +26,15 @@ import pytest
 import zstandard
 
 from data_contracts.artifacts import RawCorpus
-from data_contracts.contract import DataContract, parse_contract
+from data_contracts.contract.contract import DataContract, parse_contract
+from data_contracts.contract.text import normalise
 from data_contracts.errors import SourceError
-from data_contracts.recipe import FileSource, SampleSource
-from data_contracts.sample import write_sample
-from data_contracts.text import normalise
+from data_contracts.recipe.recipe import FileSource, SampleSource
+from data_contracts.sample.generator import write_sample
 from tasks import ingest, progress
+from tasks.artifacts.parquet_parts import read_parts
+from tasks.artifacts.store import ArtifactStore
 from tasks.ingest import fingerprint, ingest_source
-from tasks.parquet_parts import read_parts
-from tasks.store import ArtifactStore
 
 ROWS = [
     {"text": "good\nphone, \"really\"", "label": "positive"},
@@ -291,7 +291,7 @@ def test_https(tmp_path: Path) -> None:
     context.load_cert_chain(certificate, key)
     write(tmp_path / "www" / "x.csv", encoded(ROWS, "csv"))
     code = (
-        "import sys; from pathlib import Path; from data_contracts.recipe import *; from tasks.ingest import *\n"
+        "import sys; from pathlib import Path; from data_contracts.recipe.recipe import *; from tasks.ingest import *\n"
         "source, work = FileSource(url=sys.argv[1]), Path(sys.argv[2])\n"
         "store = ArtifactStore(str(work / 'a'), work / 'w')\n"
         "contract = DataContract(name='t')\n"

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from tasks import lease as module
-from tasks.lease import CLEANING, EVERYTHING, Busy, Lease, Leases, Owner, process_started, this_process
+from tasks.liveness import lease as module
+from tasks.liveness.lease import CLEANING, EVERYTHING, Busy, Lease, Leases, Owner, process_started, this_process
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOLDS = ["recipe mails", "model noisefold-mails"]
 TAKE = """
 import sys
 from pathlib import Path
-from tasks.lease import Leases, this_process
+from tasks.liveness.lease import Leases, this_process
 owner = this_process(flow_run_id="f1", flow_run_name="brave-fox")
 held = Leases(Path(sys.argv[1])).take("retrain mails", ["recipe mails"], owner)
 print("taken", flush=True)

@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tasks.aliases import CHAMPION
-from tasks.releases import history
+from tasks.operate.releases import history
 from tasks.settings import Settings
-from tasks.tracking import connect
+from tasks.tracking.aliases import CHAMPION
+from tasks.tracking.runs import connect
 from tests.pipeline.conftest import REPOSITORY, clean_environment
 from tests.servers import mlflow_server
 
@@ -19,7 +19,7 @@ ROUNDS = 6
 PROMOTE = """
 import json, sys
 from pathlib import Path
-from tasks.releases import promote_version
+from tasks.operate.releases import promote_version
 from tasks.settings import Settings
 who, home, *uris = sys.argv[1:]
 print("ready", flush=True)

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pytest
 
 from data_contracts.artifacts import RawCorpus, ValidatedCorpus
-from data_contracts.contract import DataContract
-from data_contracts.recipe import FileSource, WordTokenizer
-from lightning_modules.batching import cut
+from data_contracts.contract.contract import DataContract
+from data_contracts.recipe.recipe import FileSource, WordTokenizer
 from lightning_modules.bundle import Bundle, save_bundle
-from lightning_modules.network import build_network
+from lightning_modules.network.batching import cut
+from lightning_modules.network.network import build_network
+from tasks.artifacts.parquet_parts import PART_BYTES, PartWriter, read_parts, row_bytes
+from tasks.artifacts.store import ArtifactStore, RowDigest
 from tasks.ingest import fingerprint, ingest_source
-from tasks.parquet_parts import PART_BYTES, PartWriter, read_parts, row_bytes
-from tasks.store import ArtifactStore, RowDigest
 from tasks.tokenize import blank_tokenizer, tokenize_corpus
 from tasks.validate import validate_corpus
 from tests.memory import peak_memory

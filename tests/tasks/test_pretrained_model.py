@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from data_contracts.errors import RecipeError
-from data_contracts.recipe import ExecutionConfig, FileTokenizer, Recipe, parse_recipe
+from data_contracts.recipe.recipe import ExecutionConfig, FileTokenizer, Recipe, parse_recipe
 from lightning_modules.bundle import Bundle
 from tasks.tokenize import tokenize_corpus
-from tasks.tracking import open_tracker
+from tasks.tracking.runs import open_tracker
 from tasks.train import train_model
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first

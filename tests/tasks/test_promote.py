@@ -20,12 +20,11 @@ import torch
 from mlflow.exceptions import MlflowException
 
 from data_contracts.artifacts import EvaluationReport, Interval, PromotionDecision, TrainedModel
+from data_contracts.contract.text import text_hash
 from data_contracts.errors import RecipeError
-from data_contracts.recipe import PromotionConfig, WordTokenizer
-from data_contracts.text import text_hash
+from data_contracts.recipe.recipe import PromotionConfig, WordTokenizer
 from lightning_modules.bundle import Bundle, save_bundle
 from tasks import promote
-from tasks.aliases import append_line
 from tasks.gate import check_bounds, slice_checks
 from tasks.promote import (
     Champion,
@@ -36,9 +35,10 @@ from tasks.promote import (
     mcnemar,
     promote_model,
 )
-from tasks.readable import markdown
-from tasks.serve_check import Served
+from tasks.reports.readable import markdown
+from tasks.serving.check import Served
 from tasks.tokenize import tokenize_corpus
+from tasks.tracking.aliases import append_line
 from tests.tasks.registry import gone_after
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
@@ -539,7 +539,7 @@ def test_champion_is_asked_as_serving_asks_it(world: World, tmp_path: Path) -> N
     """The label of the pyfunc model, ties included: equal probabilities are the first label of its own order."""
     from mlflow.pyfunc.model import PythonModelContext
 
-    from tasks.serve import TextClassifier
+    from tasks.serving.pyfunc import TextClassifier
 
     bundle = champion_of(world, tmp_path, (world.tokens.labels[2], *world.tokens.labels[:2])).bundle
     texts = predictions(world)["text"].to_pylist()

@@ -16,9 +16,9 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from lightning_modules.bundle import Bundle
-from tasks.model_card import example_texts, model_card, script
 from tasks.register import build_model_folder, check_model_folder, quiet_mlflow
-from tasks.serve_check import inspect
+from tasks.reports.model_card import example_texts, model_card, script
+from tasks.serving.check import inspect
 from tasks.tokenize import seen_texts
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
@@ -80,7 +80,7 @@ def test_model_folder_is_small_whole_and_free_of_pickles_and_local_paths(world: 
     files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     served = ("__init__", "network", "encoders", "pretrained", "batching", "bundle")
     assert {f"code/lightning_modules/{name}.py" for name in served} <= files
-    assert {"serve.py", "artifacts/bundle/model.safetensors", "artifacts/train_texts.npy"} <= files
+    assert {"pyfunc.py", "artifacts/bundle/model.safetensors", "artifacts/train_texts.npy"} <= files
     assert len(list((folder / "code").rglob("*.py"))) == len(served)
     assert not [name for name in files if re.search(r"\.(pkl|pickle|pt|pth|bin|ckpt|joblib)$", name)]
     for path in folder.rglob("*"):
@@ -207,7 +207,7 @@ def test_example_texts_show_each_script_of_the_data(world: World) -> None:
     ],
 )
 def test_bad_input_is_refused_with_its_row(given: object, message: str) -> None:
-    from tasks.serve import read_texts
+    from tasks.serving.pyfunc import read_texts
 
     with pytest.raises(MlflowException, match=message) as caught:
         read_texts(given)
@@ -225,7 +225,7 @@ def test_bad_input_is_refused_with_its_row(given: object, message: str) -> None:
     ],
 )
 def test_a_text_that_is_missing_or_empty_refuses_its_own_row(world: World, given: Any) -> None:
-    from tasks.serve import TextClassifier
+    from tasks.serving.pyfunc import TextClassifier
 
     served = TextClassifier()
     served.bundle = Bundle.load(world.store.open(world.model()) / "bundle")
@@ -239,13 +239,13 @@ def test_a_text_that_is_missing_or_empty_refuses_its_own_row(world: World, given
 
 
 def test_half_a_surrogate_pair_is_read_as_in_training(world: World) -> None:
-    from tasks.serve import read_texts
+    from tasks.serving.pyfunc import read_texts
 
     assert read_texts(["good \ud83d"]) == ["good \ufffd"]
 
 
 def test_list_of_strings_is_as_good_as_a_frame(world: World) -> None:
-    from tasks.serve import TextClassifier
+    from tasks.serving.pyfunc import TextClassifier
 
     served = TextClassifier()
     served.bundle = Bundle.load(world.store.open(world.model()) / "bundle")
@@ -260,6 +260,6 @@ def test_served_code_is_the_code_that_was_tested(world: World, tmp_path: Path) -
     model = world.model()
     folder = download(world, world.register(model, world.evaluate(model)).model_uri, tmp_path)
     root = Path(__file__).resolve().parents[2]
-    pairs = [(p, root / "lightning_modules" / p.name) for p in (folder / "code" / "lightning_modules").glob("*.py")]
-    for copy, original in [*pairs, (folder / "serve.py", root / "tasks" / "serve.py")]:
+    pairs = [(p, root / p.relative_to(folder / "code")) for p in (folder / "code").rglob("*.py")]
+    for copy, original in [*pairs, (folder / "pyfunc.py", root / "tasks" / "serving" / "pyfunc.py")]:
         assert hashlib.sha256(copy.read_bytes()).digest() == hashlib.sha256(original.read_bytes()).digest()

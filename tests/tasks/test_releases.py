@@ -17,11 +17,11 @@ import pytest
 from data_contracts.artifacts import PromotionDecision
 from data_contracts.errors import NoisefoldError
 from tasks import promote
-from tasks.aliases import Aliases
 from tasks.evaluate import log_evaluation
+from tasks.operate.releases import history, promote_version, rollback
 from tasks.promote import promote_model
-from tasks.releases import history, promote_version, rollback
-from tasks.serve_check import Served, Unservable, check_served
+from tasks.serving.check import Served, Unservable, check_served
+from tasks.tracking.aliases import Aliases
 from tests.pipeline.conftest import REPOSITORY, clean_environment
 from tests.tasks.registry import gone_after
 
@@ -210,7 +210,7 @@ def test_moves_made_at_once_all_stand_in_the_ledger(world: World) -> None:
 
 def command(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-P", "-m", "flows.cli", *arguments, "--model", world.recipe.model_name],
+        [sys.executable, "-P", "-m", "flows.cli.main", *arguments, "--model", world.recipe.model_name],
         env={**clean_environment(), "NOISEFOLD_HOME": str(world.settings.home), "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,

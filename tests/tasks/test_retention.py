@@ -15,15 +15,15 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from data_contracts.artifacts import EvaluationReport, RawCorpus, TokenDataset
-from tasks import retention
-from tasks.aliases import CHAMPION, WITHDRAWN, Aliases
-from tasks.lease import Busy, Leases, this_process
+from tasks.artifacts.store import ArtifactStore, Workspace
+from tasks.liveness.lease import Busy, Leases, this_process
+from tasks.operate import retention
+from tasks.operate.retention import GONE, Judge, Needs, Thing, _artifacts, collect, plan
 from tasks.register import DIGEST
-from tasks.retention import GONE, Judge, Needs, Thing, _artifacts, collect, plan
-from tasks.serve_check import fetch_version
+from tasks.serving.check import fetch_version
 from tasks.settings import Settings
-from tasks.store import ArtifactStore, Workspace
-from tasks.tracking import ARTIFACT, open_tracker
+from tasks.tracking.aliases import CHAMPION, WITHDRAWN, Aliases
+from tasks.tracking.runs import ARTIFACT, open_tracker
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
     from tests.tasks.mlflow_fixtures import World
@@ -35,7 +35,7 @@ pytest_plugins = ["tests.tasks.mlflow_fixtures"]
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A state folder of its own: gc looks at everything in it."""
-    from data_contracts.recipe import WordTokenizer
+    from data_contracts.recipe.recipe import WordTokenizer
     from tasks.tokenize import tokenize_corpus
     from tests.tasks.mlflow_fixtures import World, make_corpus, make_recipe
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from data_contracts.artifacts import RawCorpus
 from data_contracts.errors import NoisefoldError
-from tasks.store import MANIFEST, ArtifactStore, RowDigest, Workspace, hash_files
+from tasks.artifacts.store import MANIFEST, ArtifactStore, RowDigest, Workspace, hash_files
 
 FACTS = {"digest": "d", "rows_in": 1, "rows_out": 1, "fingerprint": "f", "splits": {"train": 1}, "source_files": 1}
 

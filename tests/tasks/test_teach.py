@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_contracts.artifacts import Lessons
+from data_contracts.contract.text import text_hash
 from data_contracts.errors import RecipeError
-from data_contracts.recipe import TeacherConfig
-from data_contracts.text import text_hash
+from data_contracts.recipe.recipe import TeacherConfig
 from lightning_modules.bundle import Bundle, save_bundle
 from tasks import teach as module
-from tasks.serve_check import fetch_version
-from tasks.store import ArtifactStore
+from tasks.artifacts.store import ArtifactStore
+from tasks.serving.check import fetch_version
 from tasks.teach import Teacher, fetched_teacher, find_teacher, teach_corpus
 from tasks.tokenize import seen_texts, text_hashes
 

@@ -19,7 +19,7 @@ early, block = sys.argv[1] == "early", sys.argv[2]
 if early:
     import numpy, torch
     torch.set_num_threads(2)
-from tasks.threads import threads, threads_of_a_command
+from tasks.engines.threads import threads, threads_of_a_command
 from contextlib import nullcontext
 
 def seen():

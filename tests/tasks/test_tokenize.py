@@ -13,12 +13,12 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from data_contracts.artifacts import ValidatedCorpus
+from data_contracts.contract.text import text_hash
 from data_contracts.errors import NoisefoldError, RecipeError
-from data_contracts.recipe import BpeTokenizer, FileTokenizer, WordPieceTokenizer, WordTokenizer
-from data_contracts.text import text_hash
+from data_contracts.recipe.recipe import BpeTokenizer, FileTokenizer, WordPieceTokenizer, WordTokenizer
 from lightning_modules.bundle import Bundle, save_bundle
-from lightning_modules.network import build_network
-from tasks.store import RowDigest
+from lightning_modules.network.network import build_network
+from tasks.artifacts.store import RowDigest
 from tasks.tokenize import blank_tokenizer, tokenize_corpus
 
 TEXTS = {
@@ -127,7 +127,7 @@ def test_a_script_without_spaces_is_cut_by_cluster(text, clusters):
 
 def test_wordpiece_gives_the_same_vocabulary_each_time(store, tmp_path):
     """Its trainer numbers pieces in the order of a hash map with a random seed."""
-    from tasks.store import ArtifactStore
+    from tasks.artifacts.store import ArtifactStore
 
     words = [f"{a}{b}{c}ing" for a in "brst" for b in "aeiou" for c in "lmnp"]
     texts = {**TEXTS, "train": [" ".join(words[i : i + 9]) for i in range(0, 80, 3)]}
@@ -180,7 +180,7 @@ def test_long_document_becomes_overlapping_windows_and_loses_nothing(store, corp
 
 
 def test_digest_does_not_depend_on_parts_and_repeats(tmp_path):
-    from tasks.store import ArtifactStore
+    from tasks.artifacts.store import ArtifactStore
 
     digests = set()
     for parts in (1, 4):

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from data_contracts.errors import ServiceUnavailable, told_of
-from data_contracts.recipe import Recipe
+from data_contracts.recipe.recipe import Recipe
 from data_contracts.urls import shown_url
-from lightning_modules.callbacks import MetricsLog
-from tasks import tracking
+from lightning_modules.training.callbacks import MetricsLog
 from tasks.settings import Settings
-from tasks.tracking import OWNER, Tracker, flatten, open_tracker
+from tasks.tracking import runs as tracking
+from tasks.tracking.runs import OWNER, Tracker, flatten, open_tracker
 from tasks.train import Forwarder
 from tests.servers import free_port, mlflow_server
 
@@ -234,16 +234,16 @@ def test_flatten_and_credentials():
 def test_a_users_own_repository_round_the_environment_is_not_taken_for_ours(tmp_path, monkeypatch):
     """An installed package lies within it, and its commit says nothing of the code that runs."""
     site = tmp_path / ".venv" / "site-packages"
-    (site / "tasks").mkdir(parents=True)
-    (site / "tasks" / "tracking.py").write_text("")
+    (site / "tasks" / "tracking").mkdir(parents=True)
+    (site / "tasks" / "tracking" / "runs.py").write_text("")
     (tmp_path / ".gitignore").write_text(".venv\n")
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
     for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message=mine"]):
         subprocess.run([*git, *words], check=True)
-    monkeypatch.setattr(tracking, "__file__", str(site / "tasks" / "tracking.py"))
+    monkeypatch.setattr(tracking, "__file__", str(site / "tasks" / "tracking" / "runs.py"))
     assert tracking.git_commit() == "unknown"
-    (tmp_path / "tasks").mkdir()
-    (tmp_path / "tasks" / "tracking.py").write_text("")
+    (tmp_path / "tasks" / "tracking").mkdir(parents=True)
+    (tmp_path / "tasks" / "tracking" / "runs.py").write_text("")
     subprocess.run([*git, "add", "tasks"], check=True)
-    monkeypatch.setattr(tracking, "__file__", str(tmp_path / "tasks" / "tracking.py"))
+    monkeypatch.setattr(tracking, "__file__", str(tmp_path / "tasks" / "tracking" / "runs.py"))
     assert tracking.git_commit().endswith("-dirty")

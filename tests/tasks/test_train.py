@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from data_contracts.errors import TrainingError
-from data_contracts.recipe import ExecutionConfig, ModelConfig, Recipe, TrainingConfig, WordTokenizer
+from data_contracts.recipe.recipe import ExecutionConfig, ModelConfig, Recipe, TrainingConfig, WordTokenizer
 from tasks import train as train_module
+from tasks.artifacts.stage import Interrupted, can_heal
+from tasks.artifacts.store import ArtifactStore
 from tasks.progress import Progress, listening
 from tasks.settings import Settings
-from tasks.stage import Interrupted, can_heal
-from tasks.store import ArtifactStore
 from tasks.tokenize import tokenize_corpus
-from tasks.tracking import open_tracker
+from tasks.tracking.runs import open_tracker
 from tasks.train import train_model
 from tests.tasks.test_tokenize import make_corpus
 
@@ -107,7 +107,7 @@ def test_orphan_ends_by_itself(tmp_path):
 
     with FileLock(tmp_path / "training.lock"):  # the child waits here as long as it lives
         child = subprocess.Popen(
-            [sys.executable, "-m", "tasks.training_process", str(tmp_path / "spec.json")],
+            [sys.executable, "-m", "tasks.engines.training_process", str(tmp_path / "spec.json")],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         time.sleep(1.5)

@@ -19,14 +19,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_contracts.artifacts import RawCorpus, ValidatedCorpus
-from data_contracts.contract import SPLITS, DataContract, load_contract, parse_contract
+from data_contracts.contract.contract import SPLITS, DataContract, load_contract, parse_contract
+from data_contracts.contract.expectations import raw_schema
+from data_contracts.contract.text import normalise
 from data_contracts.errors import ContractViolation
-from data_contracts.expectations import raw_schema
-from data_contracts.recipe import FileSource, SampleSource
-from data_contracts.sample import DIRTY_ROWS, dirty_rows
-from data_contracts.text import normalise
+from data_contracts.recipe.recipe import FileSource, SampleSource
+from data_contracts.sample.generator import DIRTY_ROWS, dirty_rows
+from tasks.artifacts.store import ArtifactStore, RowDigest
 from tasks.ingest import fingerprint, ingest_source
-from tasks.store import ArtifactStore, RowDigest
 from tasks.validate import validate_corpus
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "../shared/data"
@@ -301,10 +301,10 @@ def test_sample_report_names_no_address(store: ArtifactStore) -> None:
 CHILD = """
 import resource, sys
 from pathlib import Path
-from data_contracts.contract import parse_contract
-from data_contracts.recipe import FileSource
+from data_contracts.contract.contract import parse_contract
+from data_contracts.recipe.recipe import FileSource
 from tasks.ingest import fingerprint, ingest_source
-from tasks.store import ArtifactStore
+from tasks.artifacts.store import ArtifactStore
 from tasks.validate import validate_corpus
 source, work = FileSource(url=sys.argv[1]), Path(sys.argv[2])
 store, contract = ArtifactStore(str(work / "a"), work / "w"), parse_contract({"name": "t"}, origin="test")

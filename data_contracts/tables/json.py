@@ -1,0 +1,304 @@
+"""JSON Lines, and records in a JSON array or one after the other, see `data_contracts.tables.read`.
+
+The name does not decide: an array in a `.jsonl` and lines in a `.json` are read as what they are. Memory is bounded by
+one batch, however long the array.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from data_contracts.errors import SourceError
+from data_contracts.tables.batch import (
+    BAD_BYTES,
+    BATCH_CHARACTERS,
+    MAX_LINE_CHARACTERS,
+    NOT_TEXT,
+    Ask,
+    Batch,
+    Place,
+    bad_encoding,
+    check_columns,
+    json_text,
+    numbers,
+    plain_text,
+    strings,
+)
+from data_contracts.tables.csv import lines
+
+_CHUNK = 1 << 16  # characters
+_SPACE = " \t\r\n"
+Record = tuple[int, dict[str, Any], int]  # its row, itself, its characters
+
+
+def read_json(text: io.TextIOWrapper, place: Place, ask: Ask) -> Iterator[Batch]:
+    text.reconfigure(newline="\n")
+    found, wanted, first = records(text, place), list(ask.columns or ()), True
+    while True:
+        rows: list[int] = []
+        batch: list[dict[str, Any]] = []
+        characters = 0
+        for row, record, size in found:
+            rows.append(row)
+            batch.append(record)
+            characters += size
+            if len(batch) == ask.batch_rows or characters > BATCH_CHARACTERS:
+                break
+        if not batch:
+            return
+        if first or ask.columns is None:
+            # A key may be left out of a record where it is null, but hardly out of a whole batch.
+            there = list(dict.fromkeys(key for record in batch for key in record))
+            if first and (refusal := _other_form(batch, ask, place)) is not None:
+                raise refusal
+            wanted = check_columns(place.file, there, ask.columns)
+            if first and ask.columns is None:
+                check_columns(place.file, there, ask.roles)
+            wanted += [name for name in ask.optional if name in there and name not in wanted]
+            first = False
+        yield _batch(batch, rows, wanted, ask, place)
+
+
+def _batch(records: list[dict[str, Any]], rows: list[int], wanted: list[str], ask: Ask, place: Place) -> Batch:
+    columns: dict[str, pa.Array] = {}
+    faults, left_out = None, []
+    for name in wanted:
+        cells = [record.get(name) for record in records]
+        if name == ask.text:
+            faults = _not_text(cells)
+        if ask.columns is None and name not in (ask.text, ask.label):
+            cells, hidden = _showable(cells)
+            left_out += [name] if hidden else []
+        texts = [
+            cell if cell is None or isinstance(cell, str) else json_text(cell) if isinstance(cell, dict | list)
+            else plain_text(cell)
+            for cell in cells
+        ]  # fmt: skip
+        columns[name] = strings(texts, rows, place, json=True)
+    return Batch(columns, numbers(rows), left_out=tuple(left_out), faults=faults)
+
+
+def _not_text(cells: list[Any]) -> pa.Array | None:
+    bad = [cell is not None and not isinstance(cell, str) for cell in cells]
+    return pa.array([NOT_TEXT if one else None for one in bad], pa.string()) if any(bad) else None
+
+
+def _showable(cells: list[Any]) -> tuple[list[Any], bool]:
+    """Lists of one value as that value, all else that is nested as null; and whether there was any."""
+    shown = [cell[0] if isinstance(cell, list) and len(cell) == 1 else cell for cell in cells]
+    hidden = [isinstance(cell, dict | list) and bool(cell) for cell in shown]
+    return [None if isinstance(cell, dict | list) else cell for cell in shown], any(hidden)
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+
+def records(text: io.TextIOWrapper, place: Place) -> Iterator[Record]:
+    head = text.read(_CHUNK)
+    while head.isspace() and len(head) < MAX_LINE_CHARACTERS and (more := text.read(_CHUNK)):
+        head += more
+    if not head:
+        raise place.error("the file is empty", "Check the export that writes it.")
+    if head.lstrip(_SPACE).startswith("["):
+        yield from _elements(head, text.read, place, array=True)
+        return
+    source, opened = _lines_after(head, text, place), False
+    for line in source:
+        place.row += 1
+        if not line or line.isspace():
+            continue
+        try:
+            record = _record(line, place)
+        except SourceError:
+            # An object that is written over several lines, or several of them: read by its braces and not by line ends.
+            broken = opened or _decodes(line) or BAD_BYTES.search(line) or not line.lstrip(_SPACE).startswith("{")
+            if broken or (rest := _complete(line, source)) is None:
+                raise
+            place.row = 0
+            yield from _elements(rest, _reading(source), place, array=False)
+            return
+        opened = True
+        yield place.row, record, len(line)
+
+
+def _lines_after(head: str, text: io.TextIOWrapper, place: Place) -> Iterator[str]:
+    *whole, rest = head.split("\n")
+    yield from (f"{line}\n" for line in whole)
+    rest += text.readline(MAX_LINE_CHARACTERS)
+    if len(rest) >= MAX_LINE_CHARACTERS:
+        row = place.row + 1
+        raise place.error(f"a line of more than {MAX_LINE_CHARACTERS:,} characters", "Check the export.", row)
+    if rest:
+        yield rest
+    yield from lines(text, place)
+
+
+def _complete(line: str, source: Iterator[str]) -> str | None:
+    """The first line and those after it that make an object of it, if any do within the bound of a line."""
+    parts, size, tried = [line], len(line), 0
+    for more in source:
+        parts.append(more)
+        size += len(more)
+        if size > MAX_LINE_CHARACTERS:
+            return None
+        if more.lstrip(_SPACE)[:1] in "}]" and size > 2 * tried:
+            tried, joined = size, "".join(parts)
+            if _decodes(joined):
+                return joined
+    joined = "".join(parts)
+    return joined if _decodes(joined) else None
+
+
+def _reading(source: Iterator[str]) -> Callable[[int], str]:
+    """What is left of the lines, read by characters: at least as many as asked for, or all there are."""
+
+    def read(characters: int) -> str:
+        parts: list[str] = []
+        while characters > 0 and (line := next(source, "")):
+            parts.append(line)
+            characters -= len(line)
+        return "".join(parts)
+
+    return read
+
+
+def _decodes(text: str) -> bool:
+    try:
+        json.JSONDecoder().raw_decode(text, len(text) - len(text.lstrip(_SPACE)))
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _elements(buffer: str, read: Callable[[int], str], place: Place, *, array: bool) -> Iterator[Record]:
+    """The records of an array, or of values one after the other; rows count from 1."""
+    decoder, at, ended = json.JSONDecoder(), 0, False
+
+    def more() -> bool:
+        """Read as much again as is held; False at the end."""
+        nonlocal buffer, at, ended
+        piece = read(max(_CHUNK, len(buffer) - at))
+        buffer, at, ended = buffer[at:] + piece, 0, not piece
+        return not ended
+
+    def next_character() -> str:
+        nonlocal at
+        while True:
+            while at < len(buffer) and buffer[at] in _SPACE:
+                at += 1
+            if at < len(buffer):
+                return buffer[at]
+            if not more():
+                return ""
+
+    if array:
+        next_character()
+        at += 1
+    while (mark := next_character()) and not (array and mark == "]"):
+        if array and place.row:
+            if mark != ",":
+                raise place.error("no comma behind its record in the JSON array", "Write the file again.")
+            at += 1
+            next_character()
+        while True:
+            try:
+                value, end = decoder.raw_decode(buffer, at)
+                break
+            except (ValueError, RecursionError) as error:
+                if len(buffer) - at <= MAX_LINE_CHARACTERS and not isinstance(error, RecursionError) and more():
+                    continue
+                place_in = f"character {getattr(error, 'pos', at) - at + 1} of the record"
+                what = f"not valid JSON ({getattr(error, 'msg', error)} at {place_in})"
+                raise place.error(what, "Write the file again; each record is one object.", place.row + 1) from None
+        place.row += 1
+        written = buffer[at:end]
+        if not written.isascii() and BAD_BYTES.search(written):
+            raise bad_encoding(place, place.row, written)
+        at = end
+        yield place.row, _object(value, place), len(written)
+    if array and not buffer[at : at + 1]:
+        raise place.error("the JSON array is not closed, so records are missing", "Write the file again.")
+    at += 1
+    if array and next_character():
+        raise place.error("something stands behind the JSON array", "Write the file again.")
+
+
+def _record(line: str, place: Place) -> dict[str, Any]:
+    if not line.isascii() and BAD_BYTES.search(line):
+        raise bad_encoding(place, place.row, line)
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        what = f"not valid JSON ({getattr(error, 'msg', error)} at column {getattr(error, 'colno', 1)})"
+        raise place.error(what, "JSON Lines has one complete object per line.") from None
+    return _object(record, place)
+
+
+def _object(value: Any, place: Place) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise place.error(f"a JSON {_json_type(value)}, not an object", "Each record is one object of column and cell.")
+    return value
+
+
+def _json_type(value: Any) -> str:
+    names = {dict: "object", list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
+    return names.get(type(value), "null")
+
+
+# --- other programs' forms --------------------------------------------------------------------------------------------
+
+
+def _other_form(records: Sequence[dict[str, Any]], ask: Ask, place: Place) -> SourceError | None:
+    """What a file of records that are no rows is, and how to get rows from its program; None for rows."""
+    record, alone = records[0], len(records) == 1
+    nested = alone and any(isinstance(record.get(role), dict) for role in (ask.text, ask.label) if role)
+    if ask.roles and set(ask.roles) <= record.keys() and not nested:
+        return None
+
+    def refuse(what: str, remedy: str) -> SourceError:
+        return SourceError(f"{place.file}: {what}.", remedy)
+
+    kinds = {name: type(value) for name, value in record.items()}
+    if kinds.get("data") is dict and ("annotations" in kinds or "completions" in kinds):
+        return refuse(
+            "Label Studio's full JSON export, whose texts and labels are nested in data and annotations",
+            "Export as CSV or as JSON-MIN.",
+        )
+    named = [name for name in ("annotations", "entities", "spans") if kinds.get(name) is list and record[name]]
+    if ask.roles and ask.label in ask.roles and ask.label not in kinds:
+        if named and isinstance(record[named[0]][0], dict | list):
+            return refuse(
+                f"no column {ask.label!r}; its {named[0]!r} are marks of places in the text, or numbers of labels, as "
+                "doccano and similar programs write them",
+                "Export a project of text classification as JSONL, with a column `label` or `labels`.",
+            )
+        if kinds.get("accept") is list:
+            return refuse(
+                f"no column {ask.label!r}; Prodigy's choices stand in 'accept'",
+                "Set columns.label: accept, and select: {answer: [accept]}, in the contract.",
+            )
+    if not alone:
+        return None
+    if {"columns", "data"} <= kinds.keys() and kinds["columns"] is kinds["data"] is list:
+        return refuse("pandas' JSON of orient='split'", _PANDAS)
+    if {"schema", "data"} <= kinds.keys() and kinds["schema"] is dict:
+        return refuse("pandas' JSON of orient='table'", _PANDAS)
+    if len(record) > 1 and set(kinds.values()) == {dict}:
+        return refuse("one JSON object of objects, as pandas' orient='columns' or 'index' writes", _PANDAS)
+    lists = [name for name, value in record.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
+    if lists:
+        return refuse(
+            f"one JSON object that holds its records under {lists[0][:60]!r}",
+            f"Write that list alone, as with jq '.{lists[0][:60]}' in.json > out.json.",
+        )
+    if len(record) > 1 and set(kinds.values()) == {list}:
+        return refuse("one JSON object with a list for each column", "Write one object per row, as JSON Lines.")
+    return None
+
+
+_PANDAS = "Write it with df.to_json(path, orient='records', lines=True, force_ascii=False)."

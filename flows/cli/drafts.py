@@ -1,0 +1,158 @@
+"""`contract infer`, `recipe suggest` and `recipe check` in the terminal: rows in, a file that a person reads out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from data_contracts.errors import NoisefoldError, SourceError, printable
+from data_contracts.urls import redacted
+
+if TYPE_CHECKING:
+    from data_contracts.contract.infer import Draft
+    from data_contracts.contract.rows import Rows
+    from data_contracts.recipe.recipe import Recipe
+    from tasks.sources.look import Asked, Seen
+
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "bar": "|", "pipe": "|", "space": " "}
+
+
+def infer_in_terminal(asked: Mapping[str, Any], output: str | None) -> None:
+    from data_contracts.contract.infer import to_yaml
+
+    *_, draft = draft_from(asked)
+    write_new(to_yaml(draft), output, "Read it through, then name it as `contract:` in your recipe.")
+    _tell(draft)
+
+
+def suggest_in_terminal(
+    asked: Mapping[str, Any], contract_file: str | None, backbone: str | None, output: str | None
+) -> None:
+    from data_contracts.contract.contract import load_contract
+    from data_contracts.contract.infer import Draft
+    from data_contracts.recipe import suggest as suggestions
+    from tasks.sources.look import look_closer
+
+    if contract_file:
+        seen, contract = _look(asked), load_contract(contract_file)
+        suggestions.check_columns(seen.rows, contract)
+        columns = contract.columns
+        rows = look_closer(seen.source, [columns.text, columns.label], columns.text, columns.label)
+        counts = Counter(label for label in rows.columns[columns.label] if label is not None)
+        draft = Draft(contract, len(rows), counts, seen.found, seen.found.told)
+    else:
+        rows, seen, draft = draft_from(asked)
+    profile = suggestions.profile(rows, draft.contract)
+    folder = Path(output).resolve().parent if output else Path.cwd()
+    choices = suggestions.suggest(profile, backbone and _from_folder(backbone, folder), backbone)
+    text = suggestions.recipe_yaml(_source_fields(seen, folder), draft, profile, choices)
+    write_new(text, output, "Read it through, then: noisefold retrain {output}")
+    _tell(draft)
+
+
+def check_in_terminal(recipe: Recipe) -> None:
+    from tasks.sources.check import check_source
+
+    checked = check_source(recipe.on(datetime.now().astimezone().date()))
+    for line in checked.lines:
+        click.echo(printable(redacted(line)))
+    for line in checked.doubts:
+        click.echo(f"warning: {printable(redacted(line))}", err=True)
+
+
+def draft_from(asked: Mapping[str, Any]) -> tuple[Rows, Seen, Draft]:
+    """What `contract infer` drafts, with the rows it looked at.
+
+    Args:
+        asked: the command's options by name, `files` or `train`, `valid` and `test` among them.
+    """
+    from data_contracts.contract.infer import draft_contract, find_roles
+    from data_contracts.recipe.names import dataset_name
+    from tasks.sources.look import look_closer
+
+    seen = _look(asked)
+    given = {role: asked[role] for role in ("text", "label", "id", "split") if asked.get(role) is not None}
+    roles = find_roles(seen.rows, given)  # pyright: ignore[reportArgumentType]
+    rows = look_closer(seen.source, roles.names, roles.columns.text, roles.columns.label)
+    url = seen.source.url
+    name = asked.get("name") or dataset_name(
+        _whole(url) if isinstance(url, str) else {k: _whole(v) for k, v in url.items()}
+    )
+    return rows, seen, draft_contract(rows, roles, name, seen.found)
+
+
+def _look(asked: Mapping[str, Any]) -> Seen:
+    from tasks.sources.look import look
+
+    return look(_asked(asked))
+
+
+def _asked(asked: Mapping[str, Any]) -> Asked:
+    from tasks.sources.look import Asked
+
+    files = asked.get("files", ())
+    by_split = {split: asked[split] for split in ("train", "valid", "test") if asked.get(split) is not None}
+    if by_split and files:
+        raise SourceError("Both FILE and --train, --valid or --test are given.", "Give one or the other.")
+    if len(files) > 1:
+        raise SourceError(
+            f"{len(files)} files are given, the first two {files[0]} and {files[1]}.",
+            "Give their folder, or a glob in quotes ('news/*.parquet'), which the shell then leaves alone.",
+        )
+    if by_split and "train" not in by_split:
+        raise SourceError("There are no rows to train on.", "Give them with --train.")
+    if not by_split and not files:
+        raise SourceError("No rows are named.", "Give a file, a folder, a glob or a URL; or --train and --test.")
+    separator = asked.get("separator")
+    return Asked(
+        url=by_split or files[0],
+        encoding=asked.get("encoding"),
+        separator=separator and SEPARATORS.get(separator.lower(), separator),
+        format=asked.get("format_"),
+    )
+
+
+def _source_fields(seen: Seen, folder: Path) -> dict[str, Any]:
+    """The source as a recipe in `folder` has it: what was given or found out, without what is the default."""
+    url = seen.source.url
+    placed: Any = (
+        _from_folder(url, folder) if isinstance(url, str) else {k: _from_folder(v, folder) for k, v in url.items()}
+    )
+    fields = seen.source.model_dump(mode="json", exclude_defaults=True, exclude={"kind", "url"})
+    return {"url": placed, **fields}
+
+
+def _whole(url: str) -> str:
+    """`train.csv` is called after the folder it lies in, wherever the command runs."""
+    return url if "://" in url else os.path.abspath(url)
+
+
+def _from_folder(path: str, folder: Path) -> str:
+    """A recipe's relative paths start at its own folder."""
+    return path if "://" in path else os.path.relpath(path, folder)
+
+
+def _tell(draft: Draft) -> None:
+    """What a person should know before the draft is used, beside the file that says it too."""
+    for kind, lines in (("note", draft.found.told), ("warning", draft.warned)):
+        for line in lines:
+            click.echo(f"{kind}: {printable(redacted(line))}", err=True)
+
+
+def write_new(text: str, output: str | None, next_step: str) -> None:
+    """To the terminal, or to a file that is not there yet."""
+    if output is None:
+        click.echo(printable(text) if sys.stdout.isatty() else text, nl=False)
+        return
+    path = Path(output)
+    if path.exists():
+        raise NoisefoldError(f"{output} is there already.", "Choose another name, or remove it first.")
+    path.write_text(text, encoding="utf-8")
+    click.echo(f"Wrote {output}. {next_step.format(output=output)}")

@@ -1,0 +1,468 @@
+"""The `noisefold` command: a thin door to the flows. Heavy imports stand inside the commands that need them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from data_contracts.errors import NoisefoldError, RecipeError, printable, stop_signal
+from flows.running.signals import dropped_are_sent_again
+
+if TYPE_CHECKING:
+    from data_contracts.recipe.recipe import Recipe
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+# Of the checkout, by a link; in an installed package, a copy.
+BUNDLED_DEPLOYMENTS = Path(__file__).parents[1] / "prefect.yaml"
+
+
+class Friendly(click.Group):
+    """Shows a fault that the user can mend as cause and remedy, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            with terminable():
+                return super().invoke(ctx)
+        except NoisefoldError as error:
+            show_error(error.cause, error.remedy)
+            ctx.exit(1)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+        except BaseException as error:
+            stop = stop_signal(error)
+            if stop is None:
+                raise
+            click.echo("Stopped. What is finished is kept; the same command goes on from there.", err=True)
+            ctx.exit(130 if isinstance(stop, KeyboardInterrupt) else 143)
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM unwinds the stack as Ctrl-C does, so that processes are ended and runs are closed on the way."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def raise_it(*_: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, raise_it)
+    try:
+        with dropped_are_sent_again():
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@click.group(cls=Friendly, context_settings=CONTEXT)
+@click.version_option(package_name="noisefold", prog_name="noisefold")
+def main() -> None:
+    """Retrain text classifiers on a schedule: train with noise on the weights, fold it away, ship a plain network.
+
+    State lives in $NOISEFOLD_HOME (default .noisefold); MLFLOW_TRACKING_URI and PREFECT_API_URL point at real servers.
+    """
+
+
+_set = click.option(
+    "--set", "overrides", multiple=True, metavar="SECTION.FIELD=VALUE", help="Replace a field; may be given repeatedly."
+)
+
+
+_model = click.option(
+    "--model", metavar="NAME", help="Registered model; without it noisefold-sample, or the only one that there is."
+)
+
+
+@main.command()
+@click.argument("recipe", default="sample", metavar="[NAME|FILE]")
+@_set
+@click.option("--verbose", "-v", is_flag=True, help="Show every library's log and warnings.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object instead of the summary.")
+def retrain(recipe: str, overrides: tuple[str, ...], verbose: bool, as_json: bool) -> None:
+    """Run a retrain here and now: a deployment of prefect.yaml by NAME, or a recipe FILE."""
+    parsed = find_recipe(recipe, overrides)
+    from flows.cli.terminal import run_in_terminal
+
+    run_in_terminal(parsed, verbose=verbose, as_json=as_json)
+
+
+@main.command()
+@click.argument("file")
+@click.option("--out", "-o", type=click.Path(path_type=Path), metavar="FILE.md", help="Table; FILE.json has its cells.")
+@click.option("--only", multiple=True, metavar="VARIANT", help="Run this variant alone; may be given repeatedly.")
+@click.option("--seeds", metavar="0,1", help="Run these of the grid's seeds alone.")
+@click.option("--report", is_flag=True, help="Run nothing: the table of what is finished.")
+@_set
+@click.option("--verbose", "-v", is_flag=True, help="Show every library's log and warnings.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object instead of the table.")
+def compare(
+    file: str,
+    out: Path | None,
+    only: tuple[str, ...],
+    seeds: str | None,
+    report: bool,
+    overrides: tuple[str, ...],
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Compare variants of a recipe on the same rows, after a grid FILE; goes on where it stopped.
+
+    --set changes the recipe that all variants share.
+    """
+    from data_contracts.recipe.comparison import load_comparison
+    from data_contracts.recipe.recipe import parse_set
+
+    changes = dict(parse_set(text) for text in overrides)
+    grid = load_comparison(file, changes, lambda name, base: find_recipe(name, overrides, base))
+    if out is not None and out.suffix != ".md":
+        raise NoisefoldError(f"--out {out}: the table is Markdown.", "Give it a name that ends in .md.")
+    try:
+        chosen = tuple(int(seed) for seed in seeds.split(",")) if seeds else ()
+    except ValueError:
+        raise NoisefoldError(f"--seeds {seeds}: expected whole numbers.", "For example --seeds 0,1.") from None
+    from flows.cli.terminal import compare_in_terminal
+
+    # The command that makes the whole table: cells may have come from several, each with a selection of its own.
+    options = [*(("--set", text) for text in overrides), *([("--out", shown(out))] if out else [])]
+    command = shlex.join(["noisefold", "compare", shown(file), *(part for option in options for part in option)])
+    compare_in_terminal(
+        grid, only=only, seeds=chosen, out=out, command=command, run=not report, verbose=verbose, as_json=as_json
+    )
+
+
+def shown(path: str | Path) -> str:
+    """A path as it may stand in a file that others read: relative, or its name alone."""
+    path = Path(path)
+    if not path.is_absolute():
+        return path.as_posix()
+    return path.relative_to(Path.cwd()).as_posix() if path.is_relative_to(Path.cwd()) else path.name
+
+
+@main.command()
+@click.argument("texts", nargs=-1)
+@_model
+@click.option("--version", "alias", default="champion", show_default=True, help="Alias or version number.")
+@click.option("--input", "-i", "table", metavar="FILE", help="A table of texts: a path or URL; - is standard input.")
+@click.option("--column", "-c", metavar="NAME", help="Its column of texts; otherwise text, or the only one.")
+@click.option("--output", "-o", metavar="FILE", help="The table with the answers; - or none: standard output.")
+@click.option(
+    "--format", "kind", type=click.Choice(["csv", "jsonl", "json", "parquet"]), help="Of --input; otherwise its name's."
+)
+@click.option("--encoding", default="utf-8", show_default=True, help="Text encoding of --input.")
+@click.option("--separator", help="Between the cells of --input; otherwise told by its name or its header.")
+@click.option("--force", is_flag=True, help="Replace what --output names.")
+@click.option("--strict", is_flag=True, help="Fail where a text is missing or empty; otherwise its row has no answer.")
+@click.option("--lines", is_flag=True, help="Standard input is a text per line, though it looks like a table.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line instead of a table.")
+def predict(
+    texts: tuple[str, ...],
+    model: str | None,
+    alias: str,
+    table: str | None,
+    column: str | None,
+    output: str | None,
+    kind: str | None,
+    encoding: str,
+    separator: str | None,
+    force: bool,
+    strict: bool,
+    lines: bool,
+    as_json: bool,
+) -> None:
+    """Label TEXTS, the lines of standard input, or the texts of a table, with the champion.
+
+    \b
+    noisefold predict "where is my parcel?"
+    noisefold predict --input mails.csv --column body --output answers.parquet
+
+    Tables are CSV, JSON or Parquet, by their names, compressed ones included. All columns are carried along; label,
+    probability_<label>, reason and model are appended. A text that is missing or empty gets no answer, and the reason;
+    how many did is told on standard error.
+    """
+    from flows.cli.predict import lines_in_terminal, table_in_terminal
+
+    if table is None:
+        for option, given in (("--column", column), ("--output", output), ("--format", kind)):
+            if given is not None:
+                raise NoisefoldError(f"{option} is about a table, and there is none.", "Name one with --input.")
+        lines_in_terminal(list(texts), model, alias, as_json=as_json, strict=strict, lines=lines)
+        return
+    if texts:
+        raise NoisefoldError("Both texts and --input are given.", "Give one of them.")
+    table_in_terminal(
+        table, output or "-", model, alias, column=column, kind=kind, encoding=encoding, separator=separator,
+        force=force, strict=strict, as_json=as_json,
+    )  # fmt: skip
+
+
+_unchecked = click.option("--unchecked", is_flag=True, help="Even if it does not serve as it was measured.")
+
+
+@main.command()
+@_model
+@click.option("--limit", "-n", default=20, show_default=True, help="Newest moves to show; 0: all.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per move, the oldest first.")
+def history(model: str | None, limit: int, as_json: bool) -> None:
+    """Show who is champion, and every move of an alias: when, who, from, to, why."""
+    from flows.cli.terminal import history_in_terminal
+
+    history_in_terminal(model, limit, as_json)
+
+
+@main.command()
+@click.argument("version")
+@_model
+@click.option("--why", required=True, help="For the ledger.")
+@_unchecked
+def promote(version: str, model: str | None, why: str, unchecked: bool) -> None:
+    """Make VERSION (a number, or an alias such as challenger) champion, once it serves as it was measured."""
+    from flows.cli.terminal import release_in_terminal
+
+    release_in_terminal("promote", model, said(why), unchecked=unchecked, version=version)
+
+
+@main.command()
+@_model
+@click.option("--why", default="Rolled back by hand.", show_default=True, help="For the ledger.")
+@_unchecked
+def rollback(model: str | None, why: str, unchecked: bool) -> None:
+    """Make the previous champion champion again; safe to repeat.
+
+    No retrain makes the version that goes champion again; `noisefold promote` can.
+    """
+    from flows.cli.terminal import release_in_terminal
+
+    release_in_terminal("rollback", model, said(why), unchecked=unchecked)
+
+
+def said(why: str) -> str:
+    if not why.strip():
+        raise NoisefoldError("--why is empty.", "Say why in a sentence: it stands in the ledger.")
+    return why.strip()
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as one JSON object.")
+def reconcile(dry_run: bool, as_json: bool) -> None:
+    """Close runs, leases and temporary folders whose process is gone; safe to repeat, and beside runs that live."""
+    from flows.cli.operate import reconcile_in_terminal
+
+    reconcile_in_terminal(dry_run=dry_run, as_json=as_json)
+
+
+@main.command()
+@click.option("--free", default=5.0, show_default=True, metavar="GB", help="Space that has to be free on each disk.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON object.")
+@click.pass_context
+def doctor(context: click.Context, free: float, as_json: bool) -> None:
+    """Look whether all is well, and say what to do: servers, versions, disks, dead runs, champions, schedules.
+
+    Changes nothing. The exit code is 1 where something fails.
+    """
+    from flows.cli.operate import doctor_in_terminal
+
+    if not doctor_in_terminal(as_json=as_json, free_gigabytes=free):
+        context.exit(1)
+
+
+@main.command()
+@click.option(
+    "--keep",
+    default=5,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Newest retrains of each recipe, versions of each model and moves of the ledger that keep all they need.",
+)
+@click.option(
+    "--older-than",
+    default=30.0,
+    show_default=True,
+    metavar="DAYS",
+    type=click.FloatRange(min=0),
+    help="What is younger stays.",
+)
+@click.option("--apply", is_flag=True, help="Remove it; without this, only say what would go.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything found as one JSON object.")
+def gc(keep: int, older_than: float, apply: bool, as_json: bool) -> None:
+    """Remove old artifacts and model versions that nothing needs; a dry run unless --apply is given.
+
+    What an alias, a run under way, the newest runs of a recipe or the last moves of the ledger need stays, and so does
+    a version that was rolled back. With --apply no run starts meanwhile; one that is under way is not disturbed.
+    """
+    from flows.cli.operate import gc_in_terminal
+
+    gc_in_terminal(keep=keep, older_than_days=older_than, apply=apply, as_json=as_json)
+
+
+@main.command()
+@click.option("--prefect-port", default=4200, show_default=True)
+@click.option("--mlflow-port", default=5000, show_default=True)
+def ui(prefect_port: int, mlflow_port: int) -> None:
+    """Serve the Prefect and MLflow UIs on this machine's state until Ctrl-C."""
+    from flows.cli.ui import serve
+
+    serve(prefect_port, mlflow_port)
+
+
+@main.group("recipe", cls=Friendly)
+def recipe_group() -> None:
+    """Look at, check and describe recipes."""
+
+
+@recipe_group.command()
+@click.argument("recipe", default="sample", metavar="[NAME|FILE]")
+@_set
+def show(recipe: str, overrides: tuple[str, ...]) -> None:
+    """Print the whole recipe as YAML, defaults filled in."""
+    import yaml
+
+    document = find_recipe(recipe, overrides).model_dump(mode="json")
+    text = yaml.safe_dump(document, allow_unicode=True, sort_keys=False)
+    shown = text if text.replace("\n", "").isprintable() else yaml.safe_dump(document, sort_keys=False)
+    click.echo(shown, nl=False)
+
+
+@recipe_group.command()
+@click.argument("recipe", default="sample", metavar="[NAME|FILE]")
+@_set
+@click.option("--no-data", is_flag=True, help="Look at the recipe alone, and not at its source.")
+def check(recipe: str, overrides: tuple[str, ...], no_data: bool) -> None:
+    """Say whether a retrain would start well: every field of the recipe, and the first rows of its source.
+
+    The source is opened, and its first 10,000 rows are judged by the contract.
+    """
+    parsed = find_recipe(recipe, overrides)
+    click.echo(
+        f"{printable(recipe)}: valid. Recipe {parsed.name}, model {parsed.model_name}, experiment {parsed.experiment}."
+    )
+    if parsed.source.kind == "files" and not no_data:
+        from flows.cli.drafts import check_in_terminal
+
+        check_in_terminal(parsed)
+
+
+def _rows(command: Callable[..., None]) -> Callable[..., None]:
+    """The rows that a command looks at, and how they are read."""
+    for option in reversed(
+        (
+            click.argument("files", nargs=-1, metavar="FILE|FOLDER|GLOB|URL"),
+            click.option("--train", metavar="FILE", help="Rows of the train split, in place of FILE."),
+            click.option("--valid", metavar="FILE", help="Rows of the valid split; left out, it is drawn from train."),
+            click.option("--test", metavar="FILE", help="Rows of the test split; left out, it is drawn from train."),
+            click.option("--text", metavar="COLUMN", help="Column of the text."),
+            click.option("--label", metavar="COLUMN", help="Column of the label."),
+            click.option("--id", metavar="COLUMN", help="Column of unique row names."),
+            click.option("--split", metavar="COLUMN", help="Column of train, valid and test."),
+            click.option("--encoding", help="Of CSV and JSON files, such as gb18030; otherwise found by their bytes."),
+            click.option(
+                "--separator", help="Of CSV cells: comma, semicolon, tab, bar or a character; otherwise found."
+            ),
+            click.option("--format", "format_", help="csv, jsonl, json or parquet; otherwise told by the name."),
+            click.option("--name", help="Name of the data set; otherwise the file's or folder's."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@recipe_group.command()
+@_rows
+@click.option("--contract", "contract_file", help="Contract of these rows; otherwise one is drafted.")
+@click.option("--backbone", help="Folder of a pretrained model, if one is at hand.")
+@click.option("--output", "-o", type=click.Path(dir_okay=False), help="Write here instead of to the terminal.")
+def suggest(contract_file: str | None, backbone: str | None, output: str | None, **asked: Any) -> None:
+    """Write a recipe for the rows of a file, a folder or a glob, with a sentence of why for each choice."""
+    from flows.cli.drafts import suggest_in_terminal
+
+    suggest_in_terminal(asked, contract_file, backbone, output)
+
+
+@recipe_group.command()
+def schema() -> None:
+    """Print the JSON schema of a recipe, for editors."""
+    from data_contracts.recipe.recipe import Recipe
+
+    click.echo(json.dumps(Recipe.model_json_schema(), indent=2, ensure_ascii=False))
+
+
+@main.group("contract", cls=Friendly)
+def contract_group() -> None:
+    """Draft data contracts."""
+
+
+@contract_group.command()
+@_rows
+@click.option("--output", "-o", type=click.Path(dir_okay=False), help="Write here instead of to the terminal.")
+def infer(output: str | None, **asked: Any) -> None:
+    """Draft a contract from the rows of a file, a folder or a glob: CSV, JSON Lines or Parquet, a path or a URL."""
+    from flows.cli.drafts import infer_in_terminal
+
+    infer_in_terminal(asked, output)
+
+
+def find_recipe(name_or_file: str, overrides: tuple[str, ...], base: Path = Path()) -> Recipe:
+    """A recipe file by its path (from `base`), or a deployment's recipe by its name; overrides are laid over either."""
+    from data_contracts.recipe.recipe import load_recipe, merge, parse_recipe, parse_set, read_yaml
+
+    changes = dict(parse_set(text) for text in overrides)
+    is_file = name_or_file.endswith((".yaml", ".yml", ".json"))
+    if not is_file and (base / name_or_file).suffix and (base / name_or_file).exists():
+        raise RecipeError(
+            f"{name_or_file} is no recipe: a recipe is a file that ends in .yaml.",
+            f"For rows, `noisefold recipe suggest {shlex.quote(name_or_file)} -o FILE.yaml` writes one.",
+        )
+    if is_file or "/" in name_or_file:
+        return load_recipe(base / name_or_file, changes)
+    # Beside the command first: a team keeps its own prefect.yaml; the bundled one serves everywhere else.
+    file = next((p for p in (Path("prefect.yaml"), BUNDLED_DEPLOYMENTS) if p.is_file()), None)
+    content = read_yaml(file) if file else {}
+    deployments = content.get("deployments") if isinstance(content, dict) else None
+    named = {
+        str(d["name"]): parameters.get("recipe") or {}
+        for d in (deployments if isinstance(deployments, list) else [])
+        if isinstance(d, dict) and d.get("name") and isinstance(parameters := d.get("parameters") or {}, dict)
+    }
+    if name_or_file not in named:
+        raise RecipeError(
+            f"There is no deployment named {name_or_file} in {file or 'prefect.yaml'} (it has {', '.join(named)}).",
+            "Name one of them, or give the path of a recipe file ending in .yaml.",
+        )
+    assert file is not None
+    data = merge(named[name_or_file], changes)
+    # Beside prefect.yaml stands the data that it names, but not beside the package's own copy.
+    installed = file.resolve() == Path(__file__).resolve().parents[1] / "prefect.yaml"
+    folder = Path.cwd() if installed else file.resolve().parent
+    return parse_recipe(data, origin=f"{file}, deployment {name_or_file}", base=folder)
+
+
+def show_error(cause: str, remedy: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from data_contracts.urls import redacted
+
+    console = Console(stderr=True, highlight=False)
+    console.print(Text("error: ", style="bold red") + Text(printable(redacted(cause))), soft_wrap=True)
+    if remedy:
+        console.print(Text("       ") + Text(printable(remedy)), soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

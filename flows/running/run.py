@@ -1,0 +1,388 @@
+"""One retrain as a whole: its MLflow run, its stages with their states and times, its end."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from prefect import Task, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas import State
+from prefect.context import TagsContext
+from prefect.runtime import flow_run
+from prefect.task_engine import TaskRunTimeoutError
+from pydantic import BaseModel, ConfigDict
+
+import tasks.evaluate
+import tasks.ingest
+import tasks.teach
+import tasks.tokenize
+import tasks.train
+import tasks.validate
+from data_contracts.artifacts import (
+    Artifact,
+    EvaluationReport,
+    Interval,
+    Lessons,
+    PromotionDecision,
+    RegisteredModel,
+    TrainedModel,
+    ValidatedCorpus,
+)
+from data_contracts.contract.days import WindowRead
+from data_contracts.errors import stop_signal, told_of
+from data_contracts.recipe.recipe import Recipe, TeacherConfig
+from data_contracts.urls import shown_url
+from flows.running.due import Due
+from flows.running.signals import dropped_are_sent_again
+from tasks.artifacts.stage import STAGE, Interrupted, healing
+from tasks.artifacts.store import ArtifactStore
+from tasks.engines.threads import threads
+from tasks.ingest import survey
+from tasks.liveness.dead_runs import close_left
+from tasks.liveness.hard_limit import hard_limit
+from tasks.liveness.lease import Held, Leases, Owner, this_process
+from tasks.liveness.scratch import scratch
+from tasks.progress import report as report_progress
+from tasks.progress import tell
+from tasks.promote import champion_bundle
+from tasks.reports.readable import markdown
+from tasks.settings import Settings
+from tasks.sources.dated_files import hold
+from tasks.teach import Teacher, find_teacher, teach
+from tasks.tracking.owner import refuse_other_data
+from tasks.tracking.runs import ARTIFACT, OWNER, WARM_START, Tracker, connect, git_commit, open_tracker
+
+# Of the stages whose results stand in the MLflow run.
+VERSIONS = {
+    stage.__name__.rpartition(".")[2]: stage.VERSION
+    for stage in (tasks.ingest, tasks.validate, tasks.tokenize, tasks.teach, tasks.train, tasks.evaluate)
+}
+GRACE_SECONDS = 60.0  # for an attempt that is ended at its limit to come to its end
+
+
+class StageRecord(BaseModel):
+    model_config = ConfigDict(frozen=True)
+    name: str
+    state: Literal["ran", "cached", "retried"]
+    rows_in: int
+    rows_out: int
+    counted: tuple[str, str] = ("rows", "rows")  # what rows_in and rows_out are a number of
+    seconds: float
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """Both counts for a column of rows: where something else was counted, its name stands beside the number."""
+        first, last = (
+            f"{count:,}{'' if what == 'rows' else f' {what}'}" if count else "–"
+            for count, what in zip((self.rows_in, self.rows_out), self.counted, strict=True)
+        )
+        return first, last
+
+
+class Retrained(BaseModel):
+    """What a retrain came to: the flow's result, the summary's content."""
+
+    model_config = ConfigDict(frozen=True)
+    recipe: str
+    stages: tuple[StageRecord, ...]
+    metrics: dict[str, Interval]
+    warnings: tuple[str, ...] = ()
+    confidence: float
+    model_uri: str
+    parameters: int
+    decision: PromotionDecision
+    experiment_id: str
+    run_id: str
+    tracking_uri: str
+    flow_run_id: str
+    seconds: float
+    artifacts: dict[str, str]
+    due: str
+    window: WindowRead | None = None
+
+
+class Run:
+    """Context of one flow run. Calling it carries out one stage; leaving it closes the MLflow run, however it ends."""
+
+    def __init__(self, recipe: Recipe, due: Due) -> None:
+        self.recipe, self.due, self.settings = recipe, due, Settings()
+        self.store = ArtifactStore(self.settings.artifacts_url, self.settings.work)
+        self.ledger = self.settings.ledger
+        self.stages: list[StageRecord] = []
+        self.warnings: list[str] = []
+        self._artifacts: dict[str, str] = {}
+        self._untold: list[tuple[Tracker, dict[str, str]]] = []
+        self._failed_attempts: Counter[str] = Counter()
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Run:
+        with ExitStack() as opened:
+            opened.enter_context(dropped_are_sent_again())  # here too, since a worker runs flows without the command
+            self.lease = opened.enter_context(self._take_lease())
+            opened.enter_context(TagsContext(current_tags=set()))  # the process is named on the flow run, once
+            opened.enter_context(scratch(self.settings.work))
+            opened.enter_context(threads(self.recipe.training.threads))
+            self._begin()
+            self._opened = opened.pop_all()
+        return self
+
+    def _begin(self) -> None:
+        self.client, _ = connect(self.settings)  # a server that does not answer ends the run before any work is done
+        self.fingerprint: str
+        self.window: WindowRead | None
+        self.fingerprint, self.window = self._attempt(_fingerprint)(self.recipe.source)
+        days = self._hold_window(self.window) if self.window is not None else {}
+        self.lineage = {
+            "noisefold.flow_run_id": str(flow_run.id or ""),
+            "noisefold.flow_run_name": str(flow_run.name or ""),
+            "noisefold.git_commit": git_commit(),
+        }
+        self.opened_by = {**self.lineage, **days, OWNER: self.lease.lease.owner.model_dump_json()}
+        self.tracker: Tracker = self._open()
+        self.lease.update(run_id=self.tracker.run_id)
+        for line in self._attempt(_close_left)(self.tracker, self.lease.left):
+            tell("lease", line)
+        self.lease.update(left=())
+
+    def _hold_window(self, window: WindowRead) -> dict[str, str]:
+        """Say what of the window is there, and hold it to the contract; returns it as tags of the MLflow run."""
+        days = "; ".join(window.sentences())
+        tell("window", f"Due {self.due}. {days}.")
+        hold(window, self.recipe.contract.window)
+        return {"noisefold.due": str(self.due), "noisefold.window": days}
+
+    def _take_lease(self) -> Held:
+        """One retrain at a time of a recipe, and of a registered model."""
+        return self._lease(
+            f"retrain {self.recipe.name}", [f"recipe {self.recipe.name}", f"model {self.recipe.model_name}"]
+        )
+
+    def _lease(self, work: str, holds: list[str]) -> Held:
+        owner = this_process(flow_run_id=str(flow_run.id or ""), flow_run_name=str(flow_run.name or ""))
+        wait = self.recipe.execution.wait_seconds
+        return Leases(self.settings.root).take(work, holds, owner, wait, lambda text: tell("lease", text))
+
+    def _open(self) -> Tracker:
+        self._attempt(_refuse_other_data)(self.client, self.recipe)
+        return self._attempt(_open_run)(self.settings, self.recipe, self.fingerprint, self.opened_by, VERSIONS)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        with self._opened:  # the lease goes last, when the MLflow run is closed
+            self._close(kind, error)
+
+    def _close(self, kind: type[BaseException] | None, error: BaseException | None) -> None:
+        if kind is None:
+            self.tracker.end("FINISHED")
+            return
+        # A signal is no fault of the run: MLflow calls it killed. Telling so must not hide the fault itself.
+        stop = stop_signal(error)
+        status = "FAILED" if issubclass(kind, Exception) and stop is None else "KILLED"
+        assert error is not None
+        try:
+            self.tracker.end(status, told_of(error))
+        except Exception as unreachable:
+            error.add_note(f"The MLflow run {self.tracker.run_id} could not be closed: {unreachable}")
+        if stop is not None and stop is not error:
+            raise stop from error
+
+    def __call__(self, stage: Task[..., Any], *arguments: Any) -> Any:
+        """Carry out one stage with the recipe's retries and write down how it went."""
+        name, started = stage.name, time.monotonic()
+        self.lease.check()
+        report_progress(name, 0)
+        with hard_limit(self._hard_limit(stage)):
+            state: State = self._attempt(stage)(*arguments, return_state=True)
+        if state.is_failed() or state.is_crashed():
+            report_progress(name, 0, state="failed")
+        with self._in_time(stage):
+            result = state.result()
+        how: Literal["ran", "cached", "retried"] = (
+            "cached" if state.name == "Cached" else "retried" if self._failed_attempts[name] else "ran"
+        )
+        rows_in, rows_out = _rows(result)
+        seconds = round(time.monotonic() - started, 1)
+        counted = result.counted if isinstance(result, Artifact) else ("rows", "rows")
+        record = StageRecord(name=name, state=how, rows_in=rows_in, rows_out=rows_out, counted=counted, seconds=seconds)
+        self.stages.append(record)
+        if isinstance(result, Artifact):
+            self.warnings += result.warnings
+        if isinstance(result, Artifact) and not isinstance(result, RegisteredModel):
+            self._tell_need(result, arguments)
+        if isinstance(result, Artifact) and result.files:
+            self._artifacts[name] = result.uri
+        told = (name, how, rows_in, counted[0], rows_out, counted[1], seconds)
+        get_run_logger().info("%s %s: %d %s in, %d %s out, %.1f s", *told)
+        report_progress(name, 1, 1, state=how)
+        return result
+
+    def _tell_need(self, artifact: Artifact, arguments: tuple[Any, ...]) -> None:
+        """What this run has of the store, for `noisefold gc`. A server that is away for now is told with the next."""
+        tracker = next((one for one in arguments if isinstance(one, Tracker)), self.tracker)
+        self._untold.append((tracker, {f"{ARTIFACT}{artifact.stage}": artifact.key}))
+        with suppress(Exception):
+            self._tell_needs()
+
+    def _tell_needs(self) -> None:
+        while self._untold:
+            tracker, tags = self._untold[0]
+            tracker.set_tags(tags)
+            del self._untold[0]
+
+    def lessons(self, recipe: Recipe, corpus: ValidatedCorpus, tracker: Tracker) -> Lessons | None:
+        """What the recipe's teacher says of the train texts; None where it has none."""
+        if recipe.teacher is None:
+            return None
+        teacher = self.find_teacher(recipe.teacher, tracker)
+        return self(teach, corpus, recipe.teacher, teacher, self.store, tracker)
+
+    def find_teacher(self, config: TeacherConfig, tracker: Tracker) -> Teacher:
+        """Fetched from the registry, with the recipe's retries where that does not answer."""
+        return self._attempt(_find_teacher)(config, tracker, self.store.fetched)
+
+    def warm_start(self) -> Path | None:
+        """The champion's bundle where the recipe starts from it; pinned, so that a rerun starts from the same one."""
+        if self.recipe.training.warm_start == "never":
+            return None
+        pinned = self.tracker.tag(WARM_START)
+        found = champion_bundle(self.tracker, self.recipe.model_name, self.store.fetched, version=pinned)
+        if found is None:
+            return None  # no champion yet: the first one starts from scratch
+        version, folder = found
+        self.tracker.set_tags({WARM_START: version})
+        return folder
+
+    def finish(
+        self, model: TrainedModel, report: EvaluationReport, version: RegisteredModel, decision: PromotionDecision
+    ) -> Retrained:
+        result = Retrained(
+            recipe=self.recipe.name,
+            stages=tuple(self.stages),
+            metrics=report.metrics,
+            confidence=self.recipe.evaluation.confidence,
+            model_uri=version.model_uri,
+            parameters=model.parameters,
+            decision=decision,
+            warnings=tuple(self.warnings),
+            experiment_id=self.tracker.experiment_id,
+            run_id=self.tracker.run_id,
+            tracking_uri=shown_url(self.tracker.tracking_uri),
+            flow_run_id=str(flow_run.id or ""),
+            seconds=round(time.monotonic() - self._started, 1),
+            artifacts=self._artifacts,
+            due=str(self.due),
+            window=self.window,
+        )
+        self._tell_needs()
+        text = as_markdown(result, self.tracker.run_url())
+        if not self.tracker.closed:  # the summary of the night that did the work stays; Prefect has this one's
+            self.tracker.log_text(text, "summary.md")
+        create_markdown_artifact(text, key="retrain-summary", description=f"Retrain of {self.recipe.name}")
+        return result
+
+    def _attempt(self, stage: Task[..., Any]) -> Callable[..., Any]:
+        execution = self.recipe.execution
+        attempt = stage.with_options(
+            retries=execution.retries,
+            retry_delay_seconds=self._delays(),
+            retry_condition_fn=healing(self._failed_attempts),
+            timeout_seconds=self._limit(stage),
+        )
+        return self._in_time(stage)(attempt)
+
+    def _limit(self, stage: Task[..., Any]) -> float:
+        """Seconds that one attempt may take. Training is ended by `train` itself, so that it can save a checkpoint."""
+        execution = self.recipe.execution
+        own = execution.train_timeout_seconds if stage.name == "train" else 0.0
+        return own + execution.stage_timeout_seconds
+
+    def _hard_limit(self, stage: Task[..., Any]) -> float:
+        """Seconds in which all attempts, each ended at its own limit, are over with certainty."""
+        retries = self.recipe.execution.retries
+        return (retries + 1) * (self._limit(stage) + GRACE_SECONDS) + sum(self._delays())
+
+    def _delays(self) -> list[float]:
+        execution = self.recipe.execution
+        return [execution.retry_delay_seconds * 2**attempt for attempt in range(execution.retries)]
+
+    @contextmanager
+    def _in_time(self, stage: Task[..., Any]) -> Iterator[None]:
+        """Prefect's word for an attempt that was ended says neither which stage it was nor which field to change."""
+        try:
+            yield
+        except TaskRunTimeoutError as error:
+            raise Interrupted(
+                f"{stage.name} was ended at its limit of {self._limit(stage):g} s (execution.stage_timeout_seconds)."
+            ) from error
+
+
+def as_markdown(result: Retrained, run_url: str) -> str:
+    """The summary for both UIs."""
+    decision = result.decision
+    lines = [
+        f"# {result.recipe}: {decision.outcome.replace('_', ' ')}",
+        "",
+        *[f"- {markdown(reason, 2000)}" for reason in decision.reasons],
+        *[f"- Due {markdown(result.due, 300)}, days read: {markdown(days, 2000)}." for days in days_read(result)],
+        *[f"- **Warning:** {markdown(warning, 2000)}" for warning in result.warnings],
+        "",
+        f"Model `{result.model_uri}` · [MLflow run]({run_url})",
+        "",
+        "| stage | state | rows in | rows out | seconds |",
+        "|---|---|--:|--:|--:|",
+        *[f"| {s.name} | {s.state} | {' | '.join(s.shown)} | {s.seconds:.1f} |" for s in result.stages],
+        "",
+        "| metric | value | interval |",
+        "|---|--:|---|",
+        *[f"| {name} | {m.value:.4f} | {m.low:.4f} – {m.high:.4f} |" for name, m in headline(result.metrics).items()],
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def days_read(result: Retrained) -> tuple[str, ...]:
+    """What of its window the run has read, a sentence for each part of it; none without a window."""
+    return result.window.sentences() if result.window is not None else ()
+
+
+def headline(metrics: dict[str, Interval]) -> dict[str, Interval]:
+    """The figures of the whole test split, without those of single classes."""
+    names = ("accuracy", "macro_f1", "macro_precision", "macro_recall", "weighted_f1", "nll", "brier", "ece")
+    return {f"test/{name}": metrics[f"test/{name}"] for name in names if f"test/{name}" in metrics}
+
+
+def _rows(result: Artifact | PromotionDecision) -> tuple[int, int]:
+    if isinstance(result, PromotionDecision):
+        return result.rows_compared + result.rows_left_out, result.rows_compared
+    return result.rows_in, result.rows_out
+
+
+@task(name="fingerprint", **STAGE)
+def _fingerprint(source: Any) -> tuple[str, WindowRead | None]:
+    return survey(source)
+
+
+@task(name="find-teacher", **STAGE)
+def _find_teacher(config: TeacherConfig, tracker: Tracker, fetched: Path) -> Teacher:
+    return find_teacher(config, tracker, fetched)
+
+
+@task(name="close-dead-runs", **STAGE)
+def _close_left(tracker: Tracker, left: tuple[Owner, ...]) -> list[str]:
+    return close_left(left, tracker.client, tracker.run_id)
+
+
+@task(name="check-model", **STAGE)
+def _refuse_other_data(client: Any, recipe: Recipe) -> None:
+    refuse_other_data(client, recipe)
+
+
+@task(name="open-run", **STAGE)
+def _open_run(
+    settings: Settings, recipe: Recipe, source_fingerprint: str, lineage: dict[str, str], versions: dict[str, int]
+) -> Tracker:
+    return open_tracker(settings, recipe, source_fingerprint, lineage, versions)

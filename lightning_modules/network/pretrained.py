@@ -1,0 +1,79 @@
+"""A Hugging Face backbone as an encoder: token ids in, one vector per document out.
+
+    z = 1/T sum_t h_t  (mean),   h_1  (cls),   h_T  (last),      h the last hidden states, T the document's own length
+
+It is built from its configuration alone: no file is read, and no code runs but that of `transformers`, which is
+imported when such a network is built. Shapes: B batch, T positions, H hidden size.
+This file is shipped inside the registered model: it imports torch and `encoders`, nothing else of this repository.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.network.encoders import masked_mean
+
+
+class PretrainedEncoder(nn.Module):
+    """AutoModel of a description {"config": the backbone's config.json, "pooling": "mean" | "cls" | "last"}.
+
+    Its weights are left as the memory holds them: load a state dict, or put a loaded model in place of `backbone`. Its
+    own dropout works in train(), as the config says, and not in eval(); the modes of the methods have no part in it.
+    """
+
+    def __init__(self, description: dict[str, Any]) -> None:
+        super().__init__()
+        from transformers import AutoConfig, AutoModel
+        from transformers.initialization import no_init_weights
+
+        config = dict(description["config"])
+        _refuse_other_code(config)
+        with no_init_weights():
+            model = AutoModel.from_config(AutoConfig.for_model(config["model_type"]).from_dict(config))
+        self.backbone: nn.Module = without_pooler(model)
+        self.pooling: str = description["pooling"]
+        self.output_size: int = model.config.hidden_size
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "pretrained", "config": describe_config(self.backbone.config), "pooling": self.pooling}
+
+    def forward(self, input_ids_BT: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
+        h_BTH = self.backbone(input_ids=input_ids_BT, attention_mask=mask_BT.long()).last_hidden_state
+        if self.pooling == "mean":
+            return masked_mean(h_BTH, lengths_B, mask_BT)
+        if self.pooling == "cls":
+            return h_BTH[:, 0]
+        return h_BTH[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
+
+
+def _refuse_other_code(config: dict[str, Any]) -> None:
+    """Text models that transformers holds itself, with its own attention: other kinds fetch files or code by name.
+
+    Raises:
+        ValueError: naming what is refused.
+    """
+    from transformers.models.auto import modeling_auto as auto
+
+    known = auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.keys() | auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.keys()
+    if config.get("model_type") not in known:
+        raise ValueError(f"{config.get('model_type')!r} is no text model of transformers")
+    refused = [key for key in config if key.lstrip("_").startswith(("auto_map", "attn_implementation", "quantization"))]
+    if refused:
+        raise ValueError(f"its config names {', '.join(refused)}, which may bring code of its own")
+
+
+def without_pooler(model: nn.Module) -> nn.Module:
+    """BERT's kin bring a layer for another task, which would be trained, stored and never read."""
+    if isinstance(getattr(model, "pooler", None), nn.Module):
+        model.pooler = None
+    return model
+
+
+def describe_config(config: Any) -> dict[str, Any]:
+    """The configuration as JSON, without where it came from and which version of the library wrote it."""
+    known = json.loads(config.to_json_string(use_diff=True))
+    return {key: value for key, value in known.items() if key != "transformers_version" and not key.startswith("_")}

@@ -1,0 +1,244 @@
+"""Before an alias moves: does the version, fetched from the registry and loaded in a fresh process, answer as measured?
+
+The evaluation measured the bundle of this machine's store. What serves is what the registry hands out: other files,
+through another loader, in another process. `check_served` closes that gap with rows of the evaluation itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_contracts.errors import RecipeError
+from data_contracts.yaml_text import read_yaml
+from tasks.tracking.runs import DIGEST, quiet_mlflow
+from tasks.tracking.versions import GONE
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ROWS = 200
+# Windows are batched otherwise than in the evaluation, and float32 sums differ with the batch's width.
+TOLERANCE = 1e-4
+SECONDS = 300
+# What MLflow writes for a model from code (mlflow 3.17), with the names that `tasks.register` gives.
+_FLAVOR = {"loader_module": "mlflow.pyfunc.loaders.code_model", "model_code_path": "pyfunc.py", "code": "code"}
+_ARTIFACTS = {
+    "bundle": "artifacts/bundle",
+    "train_texts": "artifacts/train_texts.npy",
+    "model_card": "artifacts/MODEL_CARD.md",
+}
+# The rest says what the model was saved with, and decides nothing about loading it.
+_FLAVOR_KEYS = {*_FLAVOR, "artifacts", "cloudpickle_version", "env", "python_version", "streamable"}
+# -I: nothing of this repository's folder, of the caller's folder or of PYTHONPATH stands in for what the model brings.
+_SERVE = """
+import json, os, sys, threading, time
+folder, texts, answer, parent = sys.argv[1:]
+def end_with_parent():
+    while os.getppid() == int(parent):
+        time.sleep(0.5)
+    os._exit(1)
+threading.Thread(target=end_with_parent, daemon=True).start()
+import mlflow.pyfunc, pandas
+model, frame = mlflow.pyfunc.load_model(folder), pandas.DataFrame({"text": json.load(open(texts, encoding="utf-8"))})
+model.predict(frame[:1])  # the first call pays for imports
+started = time.process_time()
+found = model.predict(frame)
+content = {"seconds": time.process_time() - started, "columns": found.to_dict("list")}
+json.dump(content, open(answer, "w", encoding="utf-8"), ensure_ascii=False)
+"""
+
+
+_PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib", ".ckpt"}
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a version showed where it was served: rows compared, and what serving it takes."""
+
+    rows: int
+    megabytes: float
+    milliseconds_per_text: float
+
+
+class Unservable(Exception):
+    """The version cannot be loaded, or does not answer as it did when it was measured; the text says which."""
+
+
+def check_served(client: MlflowClient, name: str, version: str, predictions: Path) -> Served:
+    """Compare what the registry's version answers with what its evaluation found.
+
+    Args:
+        predictions: `predictions.parquet` of the version's evaluation.
+    Raises:
+        Unservable: with the reason.
+        MlflowException: the registry does not answer, which another attempt may heal.
+    """
+    with tempfile.TemporaryDirectory(prefix="noisefold-") as scratch:
+        folder = Path(scratch)
+        model = fetch_version(client, name, version, folder / "model")
+        try:
+            texts, labels, wanted = sample(pq.read_table(predictions), ROWS)
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+            raise Unservable(f"the predictions of its evaluation cannot be read ({type(error).__name__})") from error
+        seconds, answer = serve(model, texts, folder)
+        size = sum(file.stat().st_size for file in (model / "artifacts" / "bundle").rglob("*") if file.is_file())
+    found = _probabilities(answer, labels, len(texts))
+    away = np.abs(found - wanted).max(axis=1)
+    if not (away <= TOLERANCE).all():
+        row = int(np.argmax(~(away <= TOLERANCE)))
+        raise Unservable(
+            f"{int((~(away <= TOLERANCE)).sum())} of {len(texts)} rows have other probabilities than in its "
+            f"evaluation (by {away[row]:.2g} for {texts[row][:60]!r}; at most {TOLERANCE:g} is rounding)"
+        )
+    return Served(len(texts), size / 1e6, 1000 * seconds / len(texts))
+
+
+def sample(predictions: pa.Table, rows: int) -> tuple[list[str], list[str], np.ndarray]:
+    """Texts, labels and probabilities (n, C) of up to `rows` evaluated rows, spread evenly."""
+    labels = json.loads((predictions.schema.metadata or {})[b"noisefold.labels"])
+    from tasks.artifacts.parquet_parts import (
+        take_rows,
+    )  # not at the top: whoever serves a version loads its own lightning_modules
+
+    chosen = np.linspace(0, predictions.num_rows - 1, min(rows, predictions.num_rows)).astype(int)
+    few = take_rows(predictions, chosen)
+    proba = few["probabilities"].combine_chunks().flatten().to_numpy().reshape(-1, len(labels))
+    return few["text"].to_pylist(), labels, proba
+
+
+def serve(model: Path, texts: list[str], folder: Path) -> tuple[float, dict[str, list[Any]]]:
+    """CPU seconds and answer of a fresh process that knows nothing but the model's folder.
+
+    Raises:
+        Unservable: it failed, with the last line of what it said, or took too long.
+    """
+    question, answer = folder / "texts.json", folder / "answer.json"
+    question.write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
+    command = [sys.executable, "-I", "-c", _SERVE, str(model), str(question), str(answer), str(os.getpid())]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            env={**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
+        )
+    except subprocess.TimeoutExpired:
+        raise Unservable(f"it did not answer {len(texts)} texts within {SECONDS} s") from None
+    if done.returncode or not answer.is_file():
+        said = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
+        raise Unservable(f"a fresh process that loads it ends with status {done.returncode}: {said[-1][:500]}")
+    try:
+        content = json.loads(answer.read_text(encoding="utf-8"))
+        return float(content["seconds"]), dict(content["columns"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unservable(f"its answer cannot be read ({type(error).__name__})") from error
+
+
+def fetch_version(client: MlflowClient, name: str, version: str, folder: Path) -> Path:
+    """The version's files from the registry.
+
+    Raises:
+        Unservable: they are gone, or not those of a version that this pipeline registered.
+        MlflowException: the registry does not answer.
+    """
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        source = client.get_model_version_download_uri(name, version)
+        with quiet_mlflow():
+            model = Path(
+                download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=client.tracking_uri)
+            )
+        inspect(model, client.get_model_version(name, version).tags.get(DIGEST))
+        return model
+    except MlflowException as error:
+        if error.error_code not in GONE and not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        raise Unservable(error.message.splitlines()[0]) from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Unservable(f"{Path(error.filename or 'a file').name} is missing") from error
+
+
+def pickles(folder: Path) -> list[str]:
+    """Files below a folder that could hold a pickle, by their names."""
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in _PICKLES)
+
+
+def inspect(model: Path, digest: str | None) -> None:
+    """Look at a version's files before anything loads them: whoever may write into the registry may write anything.
+
+    Raises:
+        Unservable: a file may hold a pickle, the folder is to be loaded in another way than ours, or the bundle is not
+            the one that was registered.
+    """
+    if suspects := pickles(model):
+        raise Unservable(f"its files may be pickles, which are not read: {', '.join(suspects)}")
+    if (model / "MLmodel").is_file() and (why := _loaded_otherwise(model)):
+        raise Unservable(f"its MLmodel asks to be loaded in another way than noisefold saves models ({why})")
+    description = model / "artifacts" / "bundle" / "bundle.json"
+    if digest is None or not description.is_file():
+        return  # whoever loads it says what is missing
+    try:
+        found = json.loads(description.read_text(encoding="utf-8"))["digest"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return
+    if found != digest:
+        raise Unservable(f"its bundle is not the one that was registered: digest {found}, registered as {digest}")
+
+
+def _loaded_otherwise(model: Path) -> str | None:
+    """How the MLmodel departs from what `tasks.register` writes; None where it does not.
+
+    Everything that decides what MLflow imports, runs or hands to the model is compared, and a key that is not known is
+    refused: `python_model` would be unpickled, `data` and `code` would name other folders, `config` other settings.
+
+    Raises:
+        Unservable: it cannot be read.
+    """
+    try:
+        flavors = read_yaml(model / "MLmodel")["flavors"]
+        flavor = flavors["python_function"]
+        asked = {key: flavor.get(key) for key in ("loader_module", "model_code_path", "code")}
+        paths = {name: entry["path"] for name, entry in flavor["artifacts"].items()}
+    except (RecipeError, KeyError, TypeError, AttributeError) as error:
+        raise Unservable(f"its MLmodel cannot be read ({type(error).__name__}: {error})") from error
+    if others := sorted(set(map(str, flavors)) - {"python_function"}):
+        return f"flavor {others[0][:60]}"
+    if unknown := sorted(set(map(str, flavor)) - _FLAVOR_KEYS):
+        return f"key {unknown[0][:60]}"
+    for key, value in asked.items():
+        if value != _FLAVOR[key]:
+            return f"{key} {str(value)[:60]!r}"
+    if paths != _ARTIFACTS:
+        return "other artifacts"
+    links = sorted(path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_symlink())
+    if links:
+        return f"{links[0][:60]} is a link"
+    return None if (model / _FLAVOR["model_code_path"]).is_file() else f"no {_FLAVOR['model_code_path']}"
+
+
+def _probabilities(answer: dict[str, list[Any]], labels: list[str], rows: int) -> np.ndarray:
+    columns = [f"probability_{label}" for label in labels]
+    lists = {name: values for name, values in answer.items() if isinstance(values, list)}
+    missing = [column for column in columns if len(lists.get(column, ())) != rows]
+    if missing:
+        raise Unservable(f"it answers without {', '.join(missing[:3])}")
+    try:
+        return np.array([answer[column] for column in columns], np.float64).T
+    except (TypeError, ValueError) as error:
+        raise Unservable(f"its probabilities are no numbers ({error})") from error
