@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     )
     from data_contracts.recipe.recipe import Recipe, load_recipe, parse_recipe
     from lightning_modules.bundle import Bundle
-    from lightning_modules.reparameterizations import fold, kl, redraw, reparameterize, sampling, set_mode
+    from lightning_modules.reparameterizations import (
+        fold,
+        kl,
+        redraw,
+        reparameterize,
+        sampling,
+        set_mode,
+    )
 
     __version__: str
 

@@ -37,7 +37,9 @@ def run(recipe: Recipe, dataset: str, limit: int, seed: int) -> None:
     """Train on first windows, predict from first windows."""
     store = ArtifactStore(str(HOME / "artifacts"), HOME / "work")
     rows = recipe.execution.batch_rows
-    raw = ingest_source(recipe.source, recipe.contract, fingerprint(recipe.source), store, batch_rows=rows).manifest
+    raw = ingest_source(
+        recipe.source, recipe.contract, fingerprint(recipe.source), store, batch_rows=rows
+    ).manifest
     corpus = validate_corpus(raw, recipe.contract, store, batch_rows=rows).manifest
     tokenizer = recipe.tokenizer.model_copy(update={"max_length": limit})
     tokens = tokenize_corpus(corpus, tokenizer, store).manifest
@@ -70,15 +72,23 @@ def run(recipe: Recipe, dataset: str, limit: int, seed: int) -> None:
             "chosen": f"the first {tokens.max_length} tokens of each text",
         }
     write_predictions(
-        predictions_file(dataset, f"cut_at_{limit}", seed), test.ids, test.log_proba, tokens.labels, facts
+        predictions_file(dataset, f"cut_at_{limit}", seed),
+        test.ids,
+        test.log_proba,
+        tokens.labels,
+        facts,
     )
     accuracy = (test.log_proba.argmax(axis=1) == test.labels).mean()
     seconds = time.process_time() - started
-    print(f"{dataset} cut at {limit}, seed {seed}: accuracy {accuracy:.4f}, predicted in {seconds:.0f} CPU s")
+    print(
+        f"{dataset} cut at {limit}, seed {seed}: accuracy {accuracy:.4f}, predicted in {seconds:.0f} CPU s"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("dataset", help="a recipe of benchmarks/recipes")
     parser.add_argument("--seeds", default="0,1,2", help="comma separated")
     parser.add_argument("--limit", type=int, help="tokens; the recipe's where not given")

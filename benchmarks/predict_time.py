@@ -38,17 +38,26 @@ def measure(study: Path, seed: int, rounds: int) -> list[str] | None:
     board = Board(comparison, Settings(home=HOME), "")
     try:
         board.corpus = board.find_corpus()
-        models = {name: board.find(comparison.recipe_of(Cell(name, seed)))[0] for name in ("dropout", "sparse")}
+        models = {
+            name: board.find(comparison.recipe_of(Cell(name, seed)))[0]
+            for name in ("dropout", "sparse")
+        }
     except NotRun:
         return None
     texts = some_texts(board.corpus, board.store, TEXTS)
-    bundles = {name: Bundle.load(board.store.open(model) / "bundle") for name, model in models.items()}
-    bundles["sparse"].network = compact(bundles["sparse"].network)  # what was pruned before pruning took so much
+    bundles = {
+        name: Bundle.load(board.store.open(model) / "bundle") for name, model in models.items()
+    }
+    bundles["sparse"].network = compact(
+        bundles["sparse"].network
+    )  # what was pruned before pruning took so much
     bundles["again"] = Bundle.load(board.store.open(models["dropout"]) / "bundle")
     passes: dict[tuple[str, str], Callable[[], float]] = {}
     for name, bundle in bundles.items():
         passes[name, "text to label"] = partial(cpu_seconds, bundle.predict_proba, texts)
-        passes[name, "network"] = partial(cpu_seconds, partial(of_windows, bundle), bundle.encode(texts))
+        passes[name, "network"] = partial(
+            cpu_seconds, partial(of_windows, bundle), bundle.encode(texts)
+        )
     with one_thread():
         rounds_of = [{key: once() for key, once in passes.items()} for _ in range(rounds + 1)][1:]
     seconds = {key: float(np.quantile([one[key] for one in rounds_of], 0.25)) for key in passes}
@@ -56,8 +65,15 @@ def measure(study: Path, seed: int, rounds: int) -> list[str] | None:
     def ratio(name: str, span: str) -> str:
         return f"{seconds['dropout', span] / seconds[name, span]:.2f}"
 
-    sizes = [f"{sum(p.numel() for p in bundles[name].network.parameters()):,}" for name in ("dropout", "sparse")]
-    ratios = [ratio("sparse", "text to label"), ratio("again", "text to label"), ratio("sparse", "network")]
+    sizes = [
+        f"{sum(p.numel() for p in bundles[name].network.parameters()):,}"
+        for name in ("dropout", "sparse")
+    ]
+    ratios = [
+        ratio("sparse", "text to label"),
+        ratio("again", "text to label"),
+        ratio("sparse", "network"),
+    ]
     return [study.stem, str(len(texts)), *sizes, *ratios]
 
 
@@ -72,11 +88,17 @@ def as_markdown(rows: list[list[str]], seed: int) -> str:
         "|---|--:|--:|--:|--:|--:|--:|",
         *(f"| {' | '.join(row)} |" for row in rows),
     ]
-    return f"# {head}\n\n`python -m benchmarks.predict_time --seed {seed}`\n\n" + "\n".join(lines) + "\n"
+    return (
+        f"# {head}\n\n`python -m benchmarks.predict_time --seed {seed}`\n\n"
+        + "\n".join(lines)
+        + "\n"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", default="", help="comparisons, comma separated")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=20)

@@ -38,12 +38,16 @@ def prepare(source: Path, target: Path) -> None:
         ):
             writer = csv.writer(write, lineterminator="\n")
             writer.writerow(["text", "label"])
-            writer.writerows([without_headers(row["text"]), row["label"]] for row in csv.DictReader(read))
+            writer.writerows(
+                [without_headers(row["text"]), row["label"]] for row in csv.DictReader(read)
+            )
         part.rename(target / f"{split}.csv")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--source", type=Path, default=SOURCE)
     parser.add_argument("--target", type=Path, default=TARGET)
     options = parser.parse_args()

@@ -44,8 +44,14 @@ VOCABULARY, BATCH, LENGTH, CLASSES, TERMS = 8_000, 64, 24, 6, 5_000
 WARM_UP = 5  # first rounds that are not counted
 ENCODERS: dict[str, tuple[int, dict[str, Any]]] = {
     "tanh": (64, {"kind": "tanh", "hidden_size": 128}),
-    "bilstm": (64, {"kind": "bilstm_attention", "hidden_sizes": [[128, 128]], "attention_size": 128}),
-    "transformer": (128, {"kind": "transformer", "max_length": 64, "num_heads": 4, "feedforward_sizes": [256, 256]}),
+    "bilstm": (
+        64,
+        {"kind": "bilstm_attention", "hidden_sizes": [[128, 128]], "attention_size": 128},
+    ),
+    "transformer": (
+        128,
+        {"kind": "transformer", "max_length": 64, "num_heads": 4, "feedforward_sizes": [256, 256]},
+    ),
 }
 METHODS: dict[str, Reparameterization] = {
     "none": NoReparameterization(),
@@ -79,7 +85,12 @@ def optimizer_step(encoder: str, config: Reparameterization, seed: int = 0) -> C
     """One optimizer step on a fixed batch, as `TextModule` does it."""
     torch.manual_seed(seed)
     size, description = ENCODERS[encoder]
-    sizes = {"vocab_size": VOCABULARY, "embedding_dim": size, "encoder": description, "num_classes": CLASSES}
+    sizes = {
+        "vocab_size": VOCABULARY,
+        "embedding_dim": size,
+        "encoder": description,
+        "num_classes": CLASSES,
+    }
     network = reparameterize(build_network(sizes), config)
     set_mode(network, "sample")
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -110,7 +121,9 @@ def table(encoders: list[str], rounds: int, repeats: int) -> str:
     for encoder in encoders:
         found = []
         for repeat in range(repeats):
-            steps = {name: optimizer_step(encoder, config, repeat) for name, config in METHODS.items()}
+            steps = {
+                name: optimizer_step(encoder, config, repeat) for name, config in METHODS.items()
+            }
             found.append(measure(steps, rounds))
         for name in METHODS:
             ratios = sorted(times[name] / times["none"] for times in found)
@@ -125,9 +138,15 @@ def table(encoders: list[str], rounds: int, repeats: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=60, help="timed steps of each method per repeat")
-    parser.add_argument("--repeats", type=int, default=5, help="times that everything is built anew")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=60, help="timed steps of each method per repeat"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="times that everything is built anew"
+    )
     parser.add_argument("--only", default=",".join(ENCODERS), help="encoders, by comma")
     parser.add_argument("--results", type=Path, default=Path(__file__).resolve().parent / "results")
     given = parser.parse_args()

@@ -24,7 +24,10 @@ class Artifact(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     stage: ClassVar[str]
-    counted: ClassVar[tuple[str, str]] = ("rows", "rows")  # what rows_in and rows_out count, where a person reads them
+    counted: ClassVar[tuple[str, str]] = (
+        "rows",
+        "rows",
+    )  # what rows_in and rows_out count, where a person reads them
 
     key: str = Field(description="Digest of (input digests, recipe section, stage version).")
     uri: str = Field(description="Folder of the files, a URL or a path.")
@@ -32,7 +35,9 @@ class Artifact(BaseModel):
     files: dict[str, File] = Field(description="Byte hash of each file below `uri`.")
     rows_in: int
     rows_out: int
-    warnings: tuple[str, ...] = Field((), description="Sentences for a person to read though the stage went well.")
+    warnings: tuple[str, ...] = Field(
+        (), description="Sentences for a person to read though the stage went well."
+    )
 
     @field_validator("files")
     @classmethod
@@ -40,7 +45,13 @@ class Artifact(BaseModel):
         for name in files:
             parts = name.split("/")
             long = len(name) > 1000 or max(map(len, parts)) > 255  # no file system takes it
-            if long or name.startswith("/") or "\\" in name or "\0" in name or {"", ".", ".."} & set(parts):
+            if (
+                long
+                or name.startswith("/")
+                or "\\" in name
+                or "\0" in name
+                or {"", ".", ".."} & set(parts)
+            ):
                 raise ValueError(f"{name[:300]!r} is no file below the artifact's folder")
         return files
 
@@ -64,10 +75,16 @@ class RawCorpus(Artifact):
     fingerprint: str = Field(description="Digest of the source files as they were read.")
     splits: dict[str, int] = Field(description="Rows per split.")
     source_files: int
-    days: tuple[Days, ...] = Field((), description="That the files are named for, where a window chose them by these.")
-    told: tuple[str, ...] = Field((), description="Sentences on what was read otherwise than one may think.")
+    days: tuple[Days, ...] = Field(
+        (), description="That the files are named for, where a window chose them by these."
+    )
+    told: tuple[str, ...] = Field(
+        (), description="Sentences on what was read otherwise than one may think."
+    )
     spelled: tuple[Spelling, ...] = Field((), description="Spellings of labels, by rows.")
-    left_out: dict[str, int] = Field({}, description="Rows that the contract does not select, by what speaks against.")
+    left_out: dict[str, int] = Field(
+        {}, description="Rows that the contract does not select, by what speaks against."
+    )
 
 
 class ValidatedCorpus(Artifact):
@@ -76,9 +93,13 @@ class ValidatedCorpus(Artifact):
     stage: ClassVar[str] = "validate"
     contract_name: str
     contract_version: int
-    labels: tuple[str, ...] = Field(description="Sorted, or in the contract's order; the index is the class id.")
+    labels: tuple[str, ...] = Field(
+        description="Sorted, or in the contract's order; the index is the class id."
+    )
     splits: dict[str, int]
-    quarantined: dict[str, int] = Field(description="Rows per first reason; sums to rows_in - rows_out.")
+    quarantined: dict[str, int] = Field(
+        description="Rows per first reason; sums to rows_in - rows_out."
+    )
     label_rows: dict[str, dict[str, int]] = Field({}, description="Kept rows per split and label.")
 
 
@@ -98,8 +119,12 @@ class TokenDataset(Artifact):
     over_length_share: float = Field(description="Share of documents cut into several windows.")
     unknown_share: float = Field(description="Share of tokens that are the unknown token.")
     unknown_shares: dict[str, float] = Field(description="The same per split.")
-    prefix_ids: tuple[int, ...] = Field((), description="Special tokens before each window, within its max_length.")
-    suffix_ids: tuple[int, ...] = Field((), description="Special tokens after each window, within its max_length.")
+    prefix_ids: tuple[int, ...] = Field(
+        (), description="Special tokens before each window, within its max_length."
+    )
+    suffix_ids: tuple[int, ...] = Field(
+        (), description="Special tokens after each window, within its max_length."
+    )
 
 
 class Lessons(Artifact):
@@ -112,7 +137,9 @@ class Lessons(Artifact):
     counted: ClassVar[tuple[str, str]] = ("rows", "texts")
     labels: tuple[str, ...] = Field(description="The class of each place in log_proba.")
     teacher: str = Field(description="Content digest of the teacher's bundle.")
-    agreement: float = Field(description="Share of the train rows that the teacher labels as they are.")
+    agreement: float = Field(
+        description="Share of the train rows that the teacher labels as they are."
+    )
     confidence: float = Field(description="Mean of its highest probability over the made-up texts.")
     seen: dict[str, int] = Field(description="Rows per split that the teacher was trained on.")
 
@@ -130,7 +157,9 @@ class TrainedModel(Artifact):
     parameters: int = Field(description="After folding.")
     warm_started_from: str | None = None
     taught_by: str | None = Field(None, description="Content digest of the teacher's bundle.")
-    cpu_seconds: float = Field(0.0, description="CPU time of the training process from its data on; 0: not recorded.")
+    cpu_seconds: float = Field(
+        0.0, description="CPU time of the training process from its data on; 0: not recorded."
+    )
 
 
 class Interval(BaseModel):
@@ -147,8 +176,12 @@ class EvaluationReport(Artifact):
     metrics: dict[str, Interval] = Field(
         description="test/<name> at temperature 1, or as registered. A class without a test row has no test/f1/<label>."
     )
-    temperature: float = Field(description="Fitted on valid; applied only where the recipe says so. 1: see the next.")
-    temperature_why_not: str | None = Field(None, description="Why none could be fitted, as half a sentence.")
+    temperature: float = Field(
+        description="Fitted on valid; applied only where the recipe says so. 1: see the next."
+    )
+    temperature_why_not: str | None = Field(
+        None, description="Why none could be fitted, as half a sentence."
+    )
     temperature_applied: bool
     without_rows: dict[str, tuple[str, ...]] = Field(
         default_factory=dict,
@@ -209,10 +242,17 @@ class PromotionDecision(BaseModel):
     champion_before: str | None = None
     rows_compared: int = 0
     rows_left_out: int = 0
-    difference: Interval | None = Field(None, description="Challenger's macro-F1 minus the champion's.")
-    over_majority: Interval | None = Field(
-        None, description="A first champion's macro-F1 minus that of always answering the commonest train label."
+    difference: Interval | None = Field(
+        None, description="Challenger's macro-F1 minus the champion's."
     )
-    accuracy_difference: float | None = Field(None, description="Challenger's accuracy minus the champion's.")
-    mcnemar_p: float | None = Field(None, description="McNemar's exact test of equal accuracy (1947), two-sided.")
+    over_majority: Interval | None = Field(
+        None,
+        description="A first champion's macro-F1 minus that of always answering the commonest train label.",
+    )
+    accuracy_difference: float | None = Field(
+        None, description="Challenger's accuracy minus the champion's."
+    )
+    mcnemar_p: float | None = Field(
+        None, description="McNemar's exact test of equal accuracy (1947), two-sided."
+    )
     checks: tuple[Check, ...] = ()

@@ -47,7 +47,10 @@ def stop_signal(error: BaseException | None) -> BaseException | None:
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
-        if isinstance(error, KeyboardInterrupt) or type(error).__name__ in ("TerminationSignal", "Terminated"):
+        if isinstance(error, KeyboardInterrupt) or type(error).__name__ in (
+            "TerminationSignal",
+            "Terminated",
+        ):
             return error
         seen.add(id(error))
         error = error.__cause__ or error.__context__
@@ -65,7 +68,11 @@ def told_of(error: BaseException) -> str:
     if name in ("Pause", "PausedRun"):
         return "Paused or suspended in Prefect; the run goes on from here when it is resumed there."
     if name == "Abort":
-        return f"Ended by Prefect, which took the run to be over: {error}" if str(error) else "Ended by Prefect."
+        return (
+            f"Ended by Prefect, which took the run to be over: {error}"
+            if str(error)
+            else "Ended by Prefect."
+        )
     if isinstance(error, SystemExit):
         return f"The process was told to exit (status {error.code})."
     return str(error) or name
@@ -80,7 +87,9 @@ def printable(text: str) -> str:
     """Data quoted in the terminal must not move its cursor, colour it, or turn its words round."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def printable_json(document: str) -> str:
@@ -89,6 +98,8 @@ def printable_json(document: str) -> str:
         return document
     units = (c.encode("utf-16-be", "surrogatepass") for c in document)
     return "".join(
-        c if c.isprintable() or c == "\n" else "".join(f"\\u{u[i]:02x}{u[i + 1]:02x}" for i in range(0, len(u), 2))
+        c
+        if c.isprintable() or c == "\n"
+        else "".join(f"\\u{u[i]:02x}{u[i + 1]:02x}" for i in range(0, len(u), 2))
         for c, u in zip(document, units, strict=True)
     )

@@ -25,7 +25,9 @@ UNKEYED = _Unkeyed()
 class Section(BaseModel):
     """Frozen, and an unknown key is an error: a typing mistake must not silently train another model."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -37,7 +39,9 @@ class Section(BaseModel):
 
     def keyed(self, exclude: Collection[str] = ()) -> dict[str, Any]:
         """This section for a cache key or an identity: all that shapes what comes out, and nothing else."""
-        return self.model_dump(mode="json", exclude={**_unkeyed(self), **dict.fromkeys(exclude, True)})
+        return self.model_dump(
+            mode="json", exclude={**_unkeyed(self), **dict.fromkeys(exclude, True)}
+        )
 
     def stated(self) -> set[str]:
         """The fields that somebody set.
@@ -88,8 +92,14 @@ def _kinds(annotation: Any) -> Iterator[Any]:
 
 def _fitting(value: Any, hope: str | None) -> Any:
     if hope == "text":
-        return {key: as_written(one) for key, one in value.items()} if isinstance(value, dict) else as_written(value)
-    if hope == "parts" and isinstance(value, Written):  # a contract's name, where there might be the contract
+        return (
+            {key: as_written(one) for key, one in value.items()}
+            if isinstance(value, dict)
+            else as_written(value)
+        )
+    if hope == "parts" and isinstance(
+        value, Written
+    ):  # a contract's name, where there might be the contract
         return value.written
     return plain(value) if hope == "plain" else value
 
@@ -101,7 +111,9 @@ def text_fault(fault: Any) -> str | None:
     from 8, so such a value is never turned into a text.
     """
     value = fault.get("input")
-    if fault["type"] != "string_type" or not (value is None or isinstance(value, bool | int | float)):
+    if fault["type"] != "string_type" or not (
+        value is None or isinstance(value, bool | int | float)
+    ):
         return None
     kind = (
         "null"
@@ -117,7 +129,11 @@ def kind_is(default: Callable[[dict[str, Any]], str]) -> BeforeValidator:
     """A section without `kind` is of its default kind, so that `--set tokenizer.vocab_size=500` is enough."""
 
     def fill(value: Any) -> Any:
-        return {"kind": default(value), **value} if isinstance(value, dict) and "kind" not in value else value
+        return (
+            {"kind": default(value), **value}
+            if isinstance(value, dict) and "kind" not in value
+            else value
+        )
 
     return BeforeValidator(fill)
 
@@ -138,4 +154,10 @@ def texts_in(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
 def unwritable(text: str) -> str | None:
     """What in a text no file or database takes, though JSON has an escape for it; None where there is nothing."""
     found = _UNWRITABLE.search(text)
-    return None if found is None else "a NUL character" if found[0] == "\0" else "half of a surrogate pair"
+    return (
+        None
+        if found is None
+        else "a NUL character"
+        if found[0] == "\0"
+        else "half of a surrogate pair"
+    )

@@ -20,9 +20,12 @@ HOW = (
 _VARIABLE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"<>]*")
 _SECRET_NAME = re.compile(
-    r"token|secret|passw|pwd|signature|(^|[^a-z])sig($|[^a-z])|key|auth|credential|session|jwt|x-amz-|x-goog-", re.I
+    r"token|secret|passw|pwd|signature|(^|[^a-z])sig($|[^a-z])|key|auth|credential|session|jwt|x-amz-|x-goog-",
+    re.I,
 )
-_CHAIN = re.compile(r"::(?=[A-Za-z][\w+.\-]*(?:://|::|$))")  # fsspec's: zip://a.csv::https://host/a.zip
+_CHAIN = re.compile(
+    r"::(?=[A-Za-z][\w+.\-]*(?:://|::|$))"
+)  # fsspec's: zip://a.csv::https://host/a.zip
 _values: dict[str, str] = {}  # of the variables that a URL of this process was given
 
 
@@ -51,10 +54,15 @@ def credential_in(url: str) -> str | None:
         bare = _VARIABLE.sub("", rest)  # a variable's name is no secret
         netloc, _, _ = re.split(r"[?#]", bare)[0].partition("/")
         user, at, _ = netloc.rpartition("@")
-        if _password_before_slash(netloc) or (at and user.strip(":") and (":" in user or found.startswith("http"))):
+        if _password_before_slash(netloc) or (
+            at and user.strip(":") and (":" in user or found.startswith("http"))
+        ):
             return "a user name or password"
         query = bare.partition("?")[2] or bare.partition("#")[2]
-        if any(value and _SECRET_NAME.search(name) for name, value in parse_qsl(query.replace("#", "&"))):
+        if any(
+            value and _SECRET_NAME.search(name)
+            for name, value in parse_qsl(query.replace("#", "&"))
+        ):
             return "a secret in its query"
     return None
 

@@ -41,14 +41,19 @@ def read_yaml(path: str | Path, what: str = "") -> Any:
         ) from None
     except UnicodeDecodeError as error:
         if len(data) <= MAX_BYTES:
-            raise RecipeError(f"{shown}: not UTF-8 (byte {error.start}).", "Save the file as UTF-8.") from None
+            raise RecipeError(
+                f"{shown}: not UTF-8 (byte {error.start}).", "Save the file as UTF-8."
+            ) from None
         text = ""
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise RecipeError(
-            f"{shown}: {getattr(error, 'strerror', None) or error}.", "Check the path and its permissions."
+            f"{shown}: {getattr(error, 'strerror', None) or error}.",
+            "Check the path and its permissions.",
         ) from None
     if len(data) > MAX_BYTES:
-        raise RecipeError(f"{shown}: larger than {MAX_BYTES:,} bytes.", "Data do not belong into a YAML file.")
+        raise RecipeError(
+            f"{shown}: larger than {MAX_BYTES:,} bytes.", "Data do not belong into a YAML file."
+        )
     return parse_yaml(text, shown)
 
 
@@ -140,7 +145,9 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             name = key.value if isinstance(key, ScalarNode) else id(key)
             if name in seen:
-                raise _fault(f"the key {str(key.value)[:60]!r} stands twice in one mapping", key.start_mark)
+                raise _fault(
+                    f"the key {str(key.value)[:60]!r} stands twice in one mapping", key.start_mark
+                )
             seen.add(name)
         return node
 
@@ -156,7 +163,9 @@ class _Loader(yaml.SafeLoader):
             raise _fault("a number of more than 64 bits", node.start_mark)
         if isinstance(node, ScalarNode) and isinstance(value, bool | int | float):
             value = _remembering(value, node.value)
-        if isinstance(value, str) and ("\0" in value or any("\ud800" <= c <= "\udfff" for c in value)):
+        if isinstance(value, str) and (
+            "\0" in value or any("\ud800" <= c <= "\udfff" for c in value)
+        ):
             raise _fault("a NUL, or half of a surrogate pair, in a text", node.start_mark)
         return value
 
@@ -171,7 +180,13 @@ class _Loader(yaml.SafeLoader):
 
 
 def _remembering(value: bool | int | float, written: str) -> Any:
-    kind = WrittenBool if isinstance(value, bool) else WrittenInt if isinstance(value, int) else WrittenFloat
+    kind = (
+        WrittenBool
+        if isinstance(value, bool)
+        else WrittenInt
+        if isinstance(value, int)
+        else WrittenFloat
+    )
     kept = kind(value)
     kept.written = written
     return kept
@@ -190,7 +205,9 @@ _KINDS = {
     "merge": (r"<<", "<"),
 }
 for _kind, (_pattern, _first) in _KINDS.items():
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_kind}", re.compile(rf"(?:{_pattern})\Z"), list(_first)
+    )
 
 
 def _expanded_size(root: Node) -> None:
@@ -210,7 +227,9 @@ def _expanded_size(root: Node) -> None:
                 children = [part for pair in node.value for part in pair]
             total = 1 + sum(map(size, children))
             if total > MAX_NODES:
-                raise _fault(f"more than {MAX_NODES:,} values, aliases written out", node.start_mark)
+                raise _fault(
+                    f"more than {MAX_NODES:,} values, aliases written out", node.start_mark
+                )
             open_nodes.discard(id(node))
             sizes[id(node)] = total
         return sizes[id(node)]

@@ -77,8 +77,17 @@ def compare(
     cells = comparison.cells(only, seeds)
     with Grid(comparison, when, out, command) as run:
         recipe = comparison.recipe
-        raw = run(ingest, recipe.source, recipe.contract, run.fingerprint, recipe.execution.batch_rows, run.store)
-        corpus = run(validate, raw, recipe.contract, recipe.execution.batch_rows, run.store, run.tracker)
+        raw = run(
+            ingest,
+            recipe.source,
+            recipe.contract,
+            run.fingerprint,
+            recipe.execution.batch_rows,
+            run.store,
+        )
+        corpus = run(
+            validate, raw, recipe.contract, recipe.execution.batch_rows, run.store, run.tracker
+        )
         run.fetch_teachers(cells)  # before the board, which knows a teacher only by its files
         run.board.read(corpus)
         for number, cell in enumerate(cells):
@@ -90,7 +99,9 @@ def compare(
                     how = (recipe.model, recipe.training, recipe.execution)
                     taught = (run.lessons(recipe, corpus, tracker), recipe.teacher)
                     model = run(train, tokens, *how, run.store, tracker, None, *taught)
-                    figures = run(evaluate, model, tokens, corpus, recipe.evaluation, run.store, tracker)
+                    figures = run(
+                        evaluate, model, tokens, corpus, recipe.evaluation, run.store, tracker
+                    )
                     run.done(cell, model, figures, run(measure, model, corpus, run.store, tracker))
             report("cell", number + 1, len(cells), str(cell), run.state)
         return run.result()
@@ -102,7 +113,9 @@ class Grid(Run):
     def __init__(self, comparison: Comparison, due: Due, out: Path | None, command: str) -> None:
         super().__init__(comparison.recipe, due)
         self.comparison, self.out = comparison, out
-        self.board = Board(comparison, self.settings, command, read_table(out) if out is not None else None)
+        self.board = Board(
+            comparison, self.settings, command, read_table(out) if out is not None else None
+        )
         self.state: State = "running"
         self._cell = ""
 
@@ -119,7 +132,11 @@ class Grid(Run):
 
     def fetch_teachers(self, cells: list[Cell]) -> None:
         """The models that some cell learns from. One that cannot be had is told when the cell has its turn."""
-        teachers = {str(one): one for cell in cells if (one := self.comparison.recipe_of(cell).teacher) is not None}
+        teachers = {
+            str(one): one
+            for cell in cells
+            if (one := self.comparison.recipe_of(cell).teacher) is not None
+        }
         for teacher in teachers.values():
             with suppress(NoisefoldError):
                 self.find_teacher(teacher, self.tracker)
@@ -140,7 +157,9 @@ class Grid(Run):
             self.tracker.reopen(self.opened_by)
         self._cell = f" · {cell}"
         recipe = self.comparison.recipe_of(cell)
-        tracker: Tracker = self._attempt(_open_cell)(self.settings, self.tracker, recipe, cell, key, self.opened_by)
+        tracker: Tracker = self._attempt(_open_cell)(
+            self.settings, self.tracker, recipe, cell, key, self.opened_by
+        )
         try:
             with threads(recipe.training.threads):
                 yield tracker
@@ -156,7 +175,9 @@ class Grid(Run):
         finally:
             self._cell = ""
 
-    def done(self, cell: Cell, model: TrainedModel, evaluation: EvaluationReport, cost: Measurement) -> None:
+    def done(
+        self, cell: Cell, model: TrainedModel, evaluation: EvaluationReport, cost: Measurement
+    ) -> None:
         self.board.add(cell, model, evaluation, cost)
         self._write()
 
@@ -181,7 +202,9 @@ class Grid(Run):
         grid = self.comparison.model_dump(mode="json", exclude={"recipe", "predictions"})
         recipe = self.recipe.keyed({"source"})
         self.run_key = digest_of("compare", grid, recipe, self.fingerprint, VERSIONS)
-        return self._attempt(_open_grid)(self.settings, self.comparison, self.run_key, self.opened_by)
+        return self._attempt(_open_grid)(
+            self.settings, self.comparison, self.run_key, self.opened_by
+        )
 
     def _told(self, run_key: str) -> bool:
         tracker = self.tracker
@@ -201,25 +224,40 @@ def log_table(tracker: Tracker, table: Compared) -> None:
 @task(name="publish", **STAGE)
 def _publish(tracker: Tracker, table: Compared) -> None:
     log_table(tracker, table)
-    create_markdown_artifact(as_markdown(table), key="comparison", description=f"Comparison {table.name}")
+    create_markdown_artifact(
+        as_markdown(table), key="comparison", description=f"Comparison {table.name}"
+    )
 
 
 @task(name="open-comparison", **STAGE)
-def _open_grid(settings: Settings, comparison: Comparison, run_key: str, lineage: dict[str, str]) -> Tracker:
+def _open_grid(
+    settings: Settings, comparison: Comparison, run_key: str, lineage: dict[str, str]
+) -> Tracker:
     name = f"{comparison.name} {time.strftime('%Y-%m-%d %H:%M')}"
     tags = {"mlflow.source.name": "flows/compare.py", "noisefold.comparison": comparison.name}
-    tracker = open_run(settings, f"noisefold-compare-{comparison.name}", run_key, name, tags, lineage)
+    tracker = open_run(
+        settings, f"noisefold-compare-{comparison.name}", run_key, name, tags, lineage
+    )
     with tracker.once("recipe", run_key) as fresh:
         if fresh:
-            grid = comparison.model_dump(mode="json", exclude={"predictions": True, "recipe": {"execution"}})
+            grid = comparison.model_dump(
+                mode="json", exclude={"predictions": True, "recipe": {"execution"}}
+            )
             # One param: a variant's name may hold what MLflow allows in no param's name.
-            log_params(tracker, {**grid, "variants": json.dumps(grid["variants"], ensure_ascii=False)})
+            log_params(
+                tracker, {**grid, "variants": json.dumps(grid["variants"], ensure_ascii=False)}
+            )
     return tracker
 
 
 @task(name="open-cell", **STAGE)
 def _open_cell(
-    settings: Settings, parent: Tracker, recipe: Recipe, cell: Cell, run_key: str, lineage: dict[str, str]
+    settings: Settings,
+    parent: Tracker,
+    recipe: Recipe,
+    cell: Cell,
+    run_key: str,
+    lineage: dict[str, str],
 ) -> Tracker:
     tags = {
         "mlflow.source.name": "flows/compare.py",

@@ -34,8 +34,17 @@ def retrain(recipe: Recipe = Recipe()) -> Retrained:  # noqa: B008 - frozen, and
     with Run(recipe.on(when.day), when) as run:
         recipe = run.recipe
         # Data: what breaks the contract is set aside with its reason, or stops the run.
-        raw = run(ingest, recipe.source, recipe.contract, run.fingerprint, recipe.execution.batch_rows, run.store)
-        corpus = run(validate, raw, recipe.contract, recipe.execution.batch_rows, run.store, run.tracker)
+        raw = run(
+            ingest,
+            recipe.source,
+            recipe.contract,
+            run.fingerprint,
+            recipe.execution.batch_rows,
+            run.store,
+        )
+        corpus = run(
+            validate, raw, recipe.contract, recipe.execution.batch_rows, run.store, run.tracker
+        )
         tokens = run(tokenize, corpus, recipe.tokenizer, run.store, run.tracker)
 
         # Model: trained with noise, folded to a plain network, measured on rows it has never seen.
@@ -45,8 +54,29 @@ def retrain(recipe: Recipe = Recipe()) -> Retrained:  # noqa: B008 - frozen, and
         report = run(evaluate, model, tokens, corpus, recipe.evaluation, run.store, run.tracker)
 
         # Release: a version in the registry; champion only if it is no worse on the same rows.
-        version = run(register, model, tokens, corpus, report, recipe, run.store, run.tracker, run.lineage, lessons)
+        version = run(
+            register,
+            model,
+            tokens,
+            corpus,
+            report,
+            recipe,
+            run.store,
+            run.tracker,
+            run.lineage,
+            lessons,
+        )
         decision = run(
-            promote, version, model, report, tokens, corpus, recipe, run.store, run.tracker, run.ledger, lessons
+            promote,
+            version,
+            model,
+            report,
+            tokens,
+            corpus,
+            recipe,
+            run.store,
+            run.tracker,
+            run.ledger,
+            lessons,
         )
         return run.finish(model, report, version, decision)

@@ -63,8 +63,12 @@ def save_bundle(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    weights = save_safetensors(state)  # without metadata, whose order would change the bytes from run to run
+    state = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()
+    }
+    weights = save_safetensors(
+        state
+    )  # without metadata, whose order would change the bytes from run to run
     pad_id, unknown_id = special_ids(load_tokenizer(tokenizer_json))
     special = {"prefix_ids": list(prefix_ids), "suffix_ids": list(suffix_ids)}
     facts = {
@@ -73,7 +77,9 @@ def save_bundle(
         "labels": list(labels),
         "max_length": max_length,
         "overlap": overlap,
-        **{name: ids for name, ids in special.items() if ids},  # none: the facts of before there were any
+        **{
+            name: ids for name, ids in special.items() if ids
+        },  # none: the facts of before there were any
         "temperature": float(temperature),
         "pad_id": pad_id,
         "unknown_id": unknown_id,
@@ -81,8 +87,17 @@ def save_bundle(
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
     digest = _digest(facts)
-    text = json.dumps({**facts, "digest": digest, "meta": meta or {}}, indent=2, ensure_ascii=False, sort_keys=True)
-    for name, data in ((WEIGHTS, weights), (TOKENIZER, tokenizer_json), (DESCRIPTION, text.encode())):
+    text = json.dumps(
+        {**facts, "digest": digest, "meta": meta or {}},
+        indent=2,
+        ensure_ascii=False,
+        sort_keys=True,
+    )
+    for name, data in (
+        (WEIGHTS, weights),
+        (TOKENIZER, tokenizer_json),
+        (DESCRIPTION, text.encode()),
+    ):
         temporary = folder / f"{name}.tmp"
         temporary.write_bytes(data)
         os.replace(temporary, folder / name)
@@ -124,22 +139,33 @@ class Bundle:
             raise BundleError(f"{folder / DESCRIPTION} is nested too deep.") from None
         if not isinstance(facts, dict) or facts.get("format") != FORMAT:
             found = facts.get("format") if isinstance(facts, dict) else type(facts).__name__
-            raise BundleError(f"{folder} has bundle format {found!r}; this version reads format {FORMAT}.")
+            raise BundleError(
+                f"{folder} has bundle format {found!r}; this version reads format {FORMAT}."
+            )
         stated = {key: value for key, value in facts.items() if key not in ("digest", "meta")}
         for name, changed in (
             (DESCRIPTION, facts.get("digest") != _digest(stated)),
             (WEIGHTS, facts.get("weights_sha256") != hashlib.sha256(read[WEIGHTS]).hexdigest()),
-            (TOKENIZER, facts.get("tokenizer_sha256") != hashlib.sha256(read[TOKENIZER]).hexdigest()),
+            (
+                TOKENIZER,
+                facts.get("tokenizer_sha256") != hashlib.sha256(read[TOKENIZER]).hexdigest(),
+            ),
         ):
             if changed:
-                raise BundleError(f"{folder / name} has changed since the bundle was written (its digest differs).")
+                raise BundleError(
+                    f"{folder / name} has changed since the bundle was written (its digest differs)."
+                )
         if digest is not None and facts["digest"] != digest:
-            raise BundleError(f"{folder} is not the bundle of digest {digest}: its own is {facts['digest']}.")
+            raise BundleError(
+                f"{folder} is not the bundle of digest {digest}: its own is {facts['digest']}."
+            )
         if (fault := _fault(facts)) is not None:
             raise BundleError(f"{folder / DESCRIPTION}: {fault}.")
         try:
             weights = load_safetensors(read[WEIGHTS])
-        except Exception as error:  # SafetensorError, and what torch says of a dtype that it does not know
+        except (
+            Exception
+        ) as error:  # SafetensorError, and what torch says of a dtype that it does not know
             raise BundleError(f"{folder / WEIGHTS} is no safetensors file: {error}") from error
         network = _build(folder, facts["network"], weights)
         network.load_state_dict(weights)
@@ -153,21 +179,38 @@ class Bundle:
         Raises:
             BundleError: naming what does not fit.
         """
-        self.encode(["a 1 。"])  # unknown words, for which a tokenizer may lack the token that it names
+        self.encode(
+            ["a 1 。"]
+        )  # unknown words, for which a tokenizer may lack the token that it names
         description = self.facts["network"]
         rows = description.get("vocab_size")
         if rows is None:
             rows = self.network.encoder.backbone.get_input_embeddings().weight.shape[0]  # pyright: ignore
         highest = max(self.tokenizer.get_vocab().values(), default=0)
-        special = [*self.prefix_ids, *self.suffix_ids, self.facts["pad_id"], self.facts["unknown_id"]]
+        special = [
+            *self.prefix_ids,
+            *self.suffix_ids,
+            self.facts["pad_id"],
+            self.facts["unknown_id"],
+        ]
         if max(highest, *special) >= rows:
-            raise BundleError(f"{folder / TOKENIZER} has ids up to {max(highest, *special)}, the network {rows} rows.")
+            raise BundleError(
+                f"{folder / TOKENIZER} has ids up to {max(highest, *special)}, the network {rows} rows."
+            )
         try:
-            log_proba = self.log_proba_of_windows([[self.facts["unknown_id"]] * 2], np.zeros(1, np.int64))
-        except Exception as error:  # sizes that fit one by one and not together: heads, rows of a compact table
-            raise BundleError(f"{folder}: the network cannot be run ({type(error).__name__}: {error}).") from error
+            log_proba = self.log_proba_of_windows(
+                [[self.facts["unknown_id"]] * 2], np.zeros(1, np.int64)
+            )
+        except (
+            Exception
+        ) as error:  # sizes that fit one by one and not together: heads, rows of a compact table
+            raise BundleError(
+                f"{folder}: the network cannot be run ({type(error).__name__}: {error})."
+            ) from error
         if log_proba.shape != (1, len(self.labels)):
-            raise BundleError(f"{folder}: {len(self.labels)} labels, and the network tells {log_proba.shape[1]} apart.")
+            raise BundleError(
+                f"{folder}: {len(self.labels)} labels, and the network tells {log_proba.shape[1]} apart."
+            )
 
     def encode(self, texts: Sequence[str]) -> tuple[list[list[int]], np.ndarray]:
         """Windows of token ids, and for each window the index of its text.
@@ -175,7 +218,11 @@ class Bundle:
         Raises:
             BundleError: the tokenizer fails at one of them.
         """
-        settings = {"prefix": self.prefix_ids, "suffix": self.suffix_ids, "unknown_id": self.facts["unknown_id"]}
+        settings = {
+            "prefix": self.prefix_ids,
+            "suffix": self.suffix_ids,
+            "unknown_id": self.facts["unknown_id"],
+        }
         return encode_windows(self.tokenizer, texts, self.max_length, self.overlap, **settings)
 
     @torch.inference_mode()
@@ -190,7 +237,9 @@ class Bundle:
         counts = np.bincount(document)
         if not counts.all():
             raise ValueError(f"document {int(np.argmin(counts))} has no window")
-        lengths = np.fromiter((len(window) for window in windows), dtype=np.int64, count=len(windows))
+        lengths = np.fromiter(
+            (len(window) for window in windows), dtype=np.int64, count=len(windows)
+        )
         flat = np.fromiter(chain.from_iterable(windows), dtype=np.int64, count=int(lengths.sum()))
         starts = np.cumsum(lengths) - lengths
         device = next(self.network.parameters()).device
@@ -277,13 +326,17 @@ def split_windows(
 class _Undrawn(TorchFunctionMode):
     """Parameters get no first values: to draw them on the meta device, torch imports its compiler for seconds."""
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         if getattr(func, "__module__", None) == "torch.nn.init":
             return args[0] if args else (kwargs or {})["tensor"]
         return func(*args, **(kwargs or {}))
 
 
-def _build(folder: Path, description: dict[str, Any], weights: dict[str, torch.Tensor]) -> TextNetwork:
+def _build(
+    folder: Path, description: dict[str, Any], weights: dict[str, torch.Tensor]
+) -> TextNetwork:
     """The network of a description, once it is clear that it is no larger than the weights that are there.
 
     Raises:
@@ -293,14 +346,25 @@ def _build(folder: Path, description: dict[str, Any], weights: dict[str, torch.T
         if _modules(description) > len(weights):
             raise ValueError("it has more layers than weights")
         with torch.device("meta"), _Undrawn():  # shapes alone: a size of 10^12 costs nothing
-            expected = {name: (t.shape, t.dtype) for name, t in build_network(description).state_dict().items()}
+            expected = {
+                name: (t.shape, t.dtype)
+                for name, t in build_network(description).state_dict().items()
+            }
         found = {name: (t.shape, t.dtype) for name, t in weights.items()}
         if expected != found:
-            name = min(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-            raise ValueError(f"{name} is {found.get(name, 'missing')}, described as {expected.get(name, 'absent')}")
+            name = min(
+                name
+                for name in expected.keys() | found.keys()
+                if expected.get(name) != found.get(name)
+            )
+            raise ValueError(
+                f"{name} is {found.get(name, 'missing')}, described as {expected.get(name, 'absent')}"
+            )
         return build_network(description)
     except ModuleNotFoundError as error:
-        raise BundleError(f"{folder} holds a pretrained backbone, which needs the package {error.name}.") from error
+        raise BundleError(
+            f"{folder} holds a pretrained backbone, which needs the package {error.name}."
+        ) from error
     except Exception as error:  # a description from outside may be wrong in any way
         raise BundleError(
             f"{folder / WEIGHTS} does not fit the network that {DESCRIPTION} describes "
@@ -311,10 +375,18 @@ def _build(folder: Path, description: dict[str, Any], weights: dict[str, torch.T
 def _modules(description: dict[str, Any]) -> int:
     """At least how many layers a description asks for: a loop over 10^9 of them would never end."""
     encoder = description["encoder"]
-    sizes = [len(encoder[key]) for key in ("hidden_sizes", "feedforward_sizes") if isinstance(encoder.get(key), list)]
+    sizes = [
+        len(encoder[key])
+        for key in ("hidden_sizes", "feedforward_sizes")
+        if isinstance(encoder.get(key), list)
+    ]
     config = encoder.get("config")
     if isinstance(config, dict):
-        sizes += [value for key, value in config.items() if type(value) is int and re.search("layer|expert", key)]
+        sizes += [
+            value
+            for key, value in config.items()
+            if type(value) is int and re.search("layer|expert", key)
+        ]
     return max(sizes, default=0)
 
 
@@ -349,7 +421,9 @@ def _fault(facts: dict[str, Any]) -> str | None:
     if facts["max_length"] - len(special) - facts["overlap"] < 1:
         return f"a window of {facts['max_length']} tokens leaves no room beside overlap and special tokens"
     encoder, positions = facts["network"]["encoder"], facts["network"]["encoder"].get("max_length")
-    if encoder.get("kind") == "transformer" and not (whole(positions, 1) and positions >= facts["max_length"]):
+    if encoder.get("kind") == "transformer" and not (
+        whole(positions, 1) and positions >= facts["max_length"]
+    ):
         return f"max_length is {facts['max_length']}, and the network has {positions} positions"
     return None
 
@@ -375,7 +449,10 @@ def load_tokenizer(tokenizer_json: bytes) -> Tokenizer:
     Raises:
         BundleError: it is none, or too large to be one.
     """
-    if len(tokenizer_json) > MAX_TOKENIZER or tokenizer_json.count(b'"single_word"') > MAX_ADDED_TOKENS:
+    if (
+        len(tokenizer_json) > MAX_TOKENIZER
+        or tokenizer_json.count(b'"single_word"') > MAX_ADDED_TOKENS
+    ):
         raise BundleError(
             f"The tokenizer.json has more than {MAX_TOKENIZER:,} bytes or {MAX_ADDED_TOKENS:,} added tokens."
         )
@@ -427,11 +504,18 @@ def _digest(facts: dict[str, Any]) -> str:
 
 def _read(folder: Path, name: str) -> bytes:
     try:
-        most, facts = {DESCRIPTION: MAX_DESCRIPTION, TOKENIZER: MAX_TOKENIZER}.get(name), (folder / name).stat()
+        most, facts = (
+            {DESCRIPTION: MAX_DESCRIPTION, TOKENIZER: MAX_TOKENIZER}.get(name),
+            (folder / name).stat(),
+        )
         if not stat.S_ISREG(facts.st_mode):  # a pipe or a device would be read for ever
             raise BundleError(f"{folder / name} is no file.")
         if most is not None and facts.st_size > most:
-            raise BundleError(f"{folder / name} has {facts.st_size:,} bytes, and at most {most:,} are read.")
+            raise BundleError(
+                f"{folder / name} has {facts.st_size:,} bytes, and at most {most:,} are read."
+            )
         return (folder / name).read_bytes()
     except OSError as error:
-        raise BundleError(f"{folder / name} cannot be read ({error.strerror}); the bundle is incomplete.") from error
+        raise BundleError(
+            f"{folder / name} cannot be read ({error.strerror}); the bundle is incomplete."
+        ) from error

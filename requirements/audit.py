@@ -41,14 +41,26 @@ def tool() -> list[str] | None:
     return [found] if found else None
 
 
-def look_up(command: list[str], wanted: list[str], options: list[str]) -> tuple[list[dict[str, Any]], str]:
+def look_up(
+    command: list[str], wanted: list[str], options: list[str]
+) -> tuple[list[dict[str, Any]], str]:
     """What pip-audit says of each release, and the last line that it said beside that."""
     with tempfile.TemporaryDirectory(prefix="noisefold-audit-") as folder:
         file = Path(folder) / "pins.txt"
         file.write_text("\n".join(wanted) + "\n", encoding="utf-8")
         # The pins name every package, so there is nothing to resolve, and pip is not asked.
-        fixed = ["--requirement", str(file), "--no-deps", "--disable-pip", "--format", "json", "--progress-spinner=off"]
-        done = subprocess.run([*command, *fixed, *options], capture_output=True, text=True, cwd=folder)
+        fixed = [
+            "--requirement",
+            str(file),
+            "--no-deps",
+            "--disable-pip",
+            "--format",
+            "json",
+            "--progress-spinner=off",
+        ]
+        done = subprocess.run(
+            [*command, *fixed, *options], capture_output=True, text=True, cwd=folder
+        )
     said = (done.stderr.strip().splitlines() or [""])[-1]
     try:
         return list(json.loads(done.stdout)["dependencies"]), said
@@ -69,13 +81,19 @@ def report(found: list[dict[str, Any]], wanted: int, said: str) -> tuple[str, in
             names = " ".join([fault["id"], *(fault.get("aliases") or [])])
             lines.append(f"{one['name']} {one['version']}: {names}; mended in {fixed}")
     left = wanted - len(looked_up)
-    lines.append(f"{len(looked_up)} of {wanted} pinned releases were looked up, {faults} known faults.")
+    lines.append(
+        f"{len(looked_up)} of {wanted} pinned releases were looked up, {faults} known faults."
+    )
     if left:
         skipped = sorted(one["name"] for one in found if "skip_reason" in one)
         shown = ", ".join(skipped[:10]) + (", …" if len(skipped) > 10 else "")
-        lines.append(f"{left} could not be looked up, so nothing is known of them: {shown or 'not answered'}.")
+        lines.append(
+            f"{left} could not be looked up, so nothing is known of them: {shown or 'not answered'}."
+        )
     if faults:
-        lines.append("Raise the pin in pyproject.toml where there is one, then make lock; CONTRIBUTING.md says how.")
+        lines.append(
+            "Raise the pin in pyproject.toml where there is one, then make lock; CONTRIBUTING.md says how."
+        )
     return "\n".join(lines), 1 if faults else 0
 
 

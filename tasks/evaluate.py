@@ -16,7 +16,13 @@ import pyarrow.parquet as pq
 from prefect import task
 from prefect.client.schemas import State
 
-from data_contracts.artifacts import EvaluationReport, Interval, TokenDataset, TrainedModel, ValidatedCorpus
+from data_contracts.artifacts import (
+    EvaluationReport,
+    Interval,
+    TokenDataset,
+    TrainedModel,
+    ValidatedCorpus,
+)
 from data_contracts.errors import NoisefoldError
 from data_contracts.recipe.recipe import EvaluationConfig
 from lightning_modules.bundle import Bundle
@@ -34,7 +40,9 @@ from tasks.tracking.runs import Tracker
 VERSION = 2
 SEED = 0  # of the resamples: the same rows give the same intervals in every run
 _DOCUMENTS, _TOKENS = 2048, 1 << 20  # scored at a time, at most
-_BOUNDED_CLASSES = 50  # with more classes, MLflow gets their F1 without bounds; the report has them all
+_BOUNDED_CLASSES = (
+    50  # with more classes, MLflow gets their F1 without bounds; the report has them all
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,11 @@ class Scored:
 
 
 def evaluate_model(
-    model: TrainedModel, tokens: TokenDataset, corpus: ValidatedCorpus, config: EvaluationConfig, store: ArtifactStore
+    model: TrainedModel,
+    tokens: TokenDataset,
+    corpus: ValidatedCorpus,
+    config: EvaluationConfig,
+    store: ArtifactStore,
 ) -> Outcome[EvaluationReport]:
     """Measure the model on the test split, as it will be registered.
 
@@ -62,12 +74,20 @@ def evaluate_model(
     def build(workspace: Workspace) -> dict[str, Any]:
         bundle, folder = Bundle.load(store.open(model) / "bundle", model.digest), store.open(tokens)
         if tuple(bundle.labels) != tokens.labels:
-            raise ValueError(f"the bundle's labels {bundle.labels} are not those of the tokens {tokens.labels}")
-        valid = score_split(bundle, folder / "valid.parquet", 0, sum(tokens.splits[s] for s in ("valid", "test")))
-        test = score_split(bundle, folder / "test.parquet", len(valid.ids), len(valid.ids) + tokens.splits["test"])
+            raise ValueError(
+                f"the bundle's labels {bundle.labels} are not those of the tokens {tokens.labels}"
+            )
+        valid = score_split(
+            bundle, folder / "valid.parquet", 0, sum(tokens.splits[s] for s in ("valid", "test"))
+        )
+        test = score_split(
+            bundle, folder / "test.parquet", len(valid.ids), len(valid.ids) + tokens.splits["test"]
+        )
         temperature = m.fit_temperature(valid.log_proba, valid.labels)
         without = labels_without_rows(folder, tokens.labels)
-        return write_report(test, temperature, tokens.labels, without, store.open(corpus), config, workspace.out)
+        return write_report(
+            test, temperature, tokens.labels, without, store.open(corpus), config, workspace.out
+        )
 
     return store.once(
         EvaluationReport,
@@ -111,11 +131,15 @@ def score_split(bundle: Bundle, path: Path, done: int = 0, total: int | None = N
     for documents in cut(tokens, _TOKENS, _DOCUMENTS):
         first, last = documents.start, documents.stop - 1
         windows = slice(starts[first], ends[last])
-        input_ids = table["input_ids"].slice(windows.start, windows.stop - windows.start).to_pylist()
+        input_ids = (
+            table["input_ids"].slice(windows.start, windows.stop - windows.start).to_pylist()
+        )
         parts.append(bundle.log_proba_of_windows(input_ids, document[windows] - first))
         report("evaluate", done + last + 1, total)
     heads = table.select(["id", "label"]).filter(pa.array(table["window"].to_numpy() == 0))
-    return Scored(heads["id"].to_pylist(), heads["label"].to_numpy().astype(np.int64), np.concatenate(parts))
+    return Scored(
+        heads["id"].to_pylist(), heads["label"].to_numpy().astype(np.int64), np.concatenate(parts)
+    )
 
 
 def write_report(
@@ -128,7 +152,10 @@ def write_report(
     out: Path,
 ) -> dict[str, Any]:
     """Everything that is measured, below `out`; returns the manifest's facts."""
-    applied, fitted = config.temperature and temperature.why_not is None, temperature.why_not is None
+    applied, fitted = (
+        config.temperature and temperature.why_not is None,
+        temperature.why_not is None,
+    )
     plain, scaled = test.log_proba, m.apply_temperature(test.log_proba, temperature.value)
     served, other = (scaled, plain) if applied else (plain, scaled)
     options = {
@@ -145,12 +172,16 @@ def write_report(
     other_name = "uncalibrated" if applied else "calibrated"
     metrics = {f"test/{name}": interval for name, interval in scores.overall.items()}
     if others is not None:
-        metrics |= {f"test/{other_name}/{name}": others.overall[name] for name in ("nll", "brier", "ece")}
+        metrics |= {
+            f"test/{other_name}/{name}": others.overall[name] for name in ("nll", "brier", "ece")
+        }
     by_class = zip(class_metric_names("test/f1/", labels), scores.per_class["f1"], strict=True)
     metrics |= {name: interval for name, interval in by_class if interval is not None}
     warnings = missing_labels(without, len(labels))
     if config.temperature and temperature.why_not:
-        warnings.append(f"No temperature is applied, though the recipe asks for one: {temperature.why_not}.")
+        warnings.append(
+            f"No temperature is applied, though the recipe asks for one: {temperature.why_not}."
+        )
 
     errors = confident_errors(predictions, config.worst_errors)
     content = {
@@ -173,17 +204,25 @@ def write_report(
         "confusion_matrix": confusion.tolist(),
         "confident_errors": errors,
     }
-    (out / "report.json").write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+    (out / "report.json").write_text(
+        json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8"
+    )
     (out / "report.md").write_text(report_page(content, scores, others), encoding="utf-8")
     write_tables(content, out)
     draw_confusion_matrix(confusion, labels, out / "confusion_matrix.png")
     table = m.reliability(test.labels, served, bins=config.ece_bins)
     draw_reliability(table, scores.overall["ece"], out / "reliability_diagram.png")
-    draw_per_class_f1(scores.per_class["f1"], scores.support, labels, config.confidence, out / "per_class_f1.png")
+    draw_per_class_f1(
+        scores.per_class["f1"], scores.support, labels, config.confidence, out / "per_class_f1.png"
+    )
     rows = RowDigest(["id", "label", "predicted"])
     rows.update(predictions)
     return {
-        "digest": digest_of(rows.hexdigest(), {name: i.model_dump() for name, i in metrics.items()}, temperature.value),
+        "digest": digest_of(
+            rows.hexdigest(),
+            {name: i.model_dump() for name, i in metrics.items()},
+            temperature.value,
+        ),
         "rows_in": len(test.ids),
         "rows_out": predictions.num_rows,
         "metrics": metrics,
@@ -200,11 +239,15 @@ def read_rows(corpus: Path, ids: Sequence[str]) -> pa.Table:
     table = pq.read_table(corpus / "corpus", filters=[("split", "==", "test")])
     places = pc.index_in(pa.array(ids, table["id"].type), value_set=table["id"])
     if places.null_count:
-        raise ValueError(f"{places.null_count} test rows of the tokens are not in the corpus they were made from")
+        raise ValueError(
+            f"{places.null_count} test rows of the tokens are not in the corpus they were made from"
+        )
     return take_rows(table, places.to_numpy()).drop_columns(["split"])
 
 
-def prediction_table(test: Scored, log_proba: np.ndarray, labels: Sequence[str], rows: pa.Table) -> pa.Table:
+def prediction_table(
+    test: Scored, log_proba: np.ndarray, labels: Sequence[str], rows: pa.Table
+) -> pa.Table:
     """One row per document. `probabilities` follows the label order in the schema's metadata (`noisefold.labels`)."""
     names, proba = np.array(labels, dtype=object), np.exp(log_proba)
     predicted = log_proba.argmax(axis=1)
@@ -220,7 +263,9 @@ def prediction_table(test: Scored, log_proba: np.ndarray, labels: Sequence[str],
     slices = {name: rows[name] for name in rows.column_names if name not in {"id", "text", "label"}}
     # A slice column may bear one of our names; ours stand.
     table = pa.table(columns | {f"slice_{k}" if k in columns else k: v for k, v in slices.items()})
-    return table.replace_schema_metadata({"noisefold.labels": json.dumps(list(labels), ensure_ascii=False)})
+    return table.replace_schema_metadata(
+        {"noisefold.labels": json.dumps(list(labels), ensure_ascii=False)}
+    )
 
 
 def confident_errors(predictions: pa.Table, count: int) -> list[dict[str, Any]]:
@@ -228,20 +273,30 @@ def confident_errors(predictions: pa.Table, count: int) -> list[dict[str, Any]]:
     heads = predictions.select(["id", "confidence", "correct"]).append_column(
         "place", pa.array(np.arange(predictions.num_rows))
     )
-    wrong = heads.filter(pc.invert(heads["correct"])).sort_by([("confidence", "descending"), ("id", "ascending")])
+    wrong = heads.filter(pc.invert(heads["correct"])).sort_by(
+        [("confidence", "descending"), ("id", "ascending")]
+    )
     few = take_rows(predictions, wrong["place"].slice(0, count).to_numpy())
     return few.select(["id", "label", "predicted", "confidence", "text"]).to_pylist()
 
 
 def worst_classes(scores: m.Scores, count: int = 5) -> list[int]:
     """Classes that have test rows, by F1 upwards."""
-    held = {c: interval.value for c, interval in enumerate(scores.per_class["f1"]) if interval is not None}
+    held = {
+        c: interval.value
+        for c, interval in enumerate(scores.per_class["f1"])
+        if interval is not None
+    }
     return sorted(held, key=held.__getitem__)[:count]
 
 
 def per_class_rows(labels: Sequence[str], scores: m.Scores) -> list[dict[str, Any]]:
     return [
-        {"label": label, "rows": int(scores.support[c]), **_plain({n: v[c] for n, v in scores.per_class.items()})}
+        {
+            "label": label,
+            "rows": int(scores.support[c]),
+            **_plain({n: v[c] for n, v in scores.per_class.items()}),
+        }
         for c, label in enumerate(labels)
     ]
 
@@ -259,20 +314,34 @@ def write_tables(content: dict[str, Any], out: Path) -> None:
     labels, names = content["labels"], ("precision", "recall", "f1")
     header = ["label", "rows", *(f"{n}{bound}" for n in names for bound in ("", "_low", "_high"))]
     rows = (
-        [r["label"], r["rows"], *(r[n] and r[n][b] for n in names for b in ("value", "low", "high"))]
+        [
+            r["label"],
+            r["rows"],
+            *(r[n] and r[n][b] for n in names for b in ("value", "low", "high")),
+        ]
         for r in content["per_class"]
     )
     write_csv(out / "per_class.csv", header, rows)
-    matrix = ([label, *counts] for label, counts in zip(labels, content["confusion_matrix"], strict=True))
+    matrix = (
+        [label, *counts] for label, counts in zip(labels, content["confusion_matrix"], strict=True)
+    )
     write_csv(out / "confusion_matrix.csv", ["true \\ predicted", *labels], matrix)
     columns = ["id", "label", "predicted", "confidence", "text"]
-    write_csv(out / "errors.csv", columns, ([error[c] for c in columns] for error in content["confident_errors"]))
+    write_csv(
+        out / "errors.csv",
+        columns,
+        ([error[c] for c in columns] for error in content["confident_errors"]),
+    )
 
 
 def report_page(content: dict[str, Any], scores: m.Scores, others: m.Scores | None) -> str:
     """The report as one page of Markdown."""
     temperature, share = content["temperature"], f"{content['confidence']:.0%}"
-    served, other, beside = "at temperature 1", "", f"no other could be fitted ({temperature['why_not']})"
+    served, other, beside = (
+        "at temperature 1",
+        "",
+        f"no other could be fitted ({temperature['why_not']})",
+    )
     if others is not None:
         other, beside = f"at the fitted temperature {temperature['fitted']:.3f}", ""
         served, other = (other, served) if temperature["applied"] else (served, other)
@@ -291,7 +360,8 @@ def report_page(content: dict[str, Any], scores: m.Scores, others: m.Scores | No
         for row in content["per_class"]
     ]
     errors = [
-        (e["id"], e["label"], e["predicted"], f"{e['confidence']:.3f}", e["text"]) for e in content["confident_errors"]
+        (e["id"], e["label"], e["predicted"], f"{e['confidence']:.3f}", e["text"])
+        for e in content["confident_errors"]
     ]
     parts = [
         "# Evaluation",
@@ -306,7 +376,9 @@ def report_page(content: dict[str, Any], scores: m.Scores, others: m.Scores | No
         "![](per_class_f1.png)",
         "![](confusion_matrix.png)",
         "## Most confident errors",
-        markdown_table(["id", "label", "predicted", "confidence", "text"], errors) if errors else "None.",
+        markdown_table(["id", "label", "predicted", "confidence", "text"], errors)
+        if errors
+        else "None.",
     ]
     return "\n\n".join(parts) + "\n"
 

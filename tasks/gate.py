@@ -22,7 +22,10 @@ _LENGTHS = (0, 20, 50, 100, 200, 500, 1000, 2000)
 
 
 def check_bounds(
-    evaluation: EvaluationReport, predictions: pa.Table, served: Served | None, config: PromotionConfig
+    evaluation: EvaluationReport,
+    predictions: pa.Table,
+    served: Served | None,
+    config: PromotionConfig,
 ) -> list[Check]:
     """Every bound that the recipe sets.
 
@@ -31,9 +34,16 @@ def check_bounds(
         served: what serving it showed; None where it could not be served, which is a reason of its own.
     """
     metrics = evaluation.metrics
-    floors = (("accuracy", "accuracy", config.min_accuracy), ("macro_f1", "macro-F1", config.min_macro_f1))
+    floors = (
+        ("accuracy", "accuracy", config.min_accuracy),
+        ("macro_f1", "macro-F1", config.min_macro_f1),
+    )
     ceilings = (("nll", "NLL", config.max_nll), ("ece", "ECE", config.max_ece))
-    checks = [_floor(f"Test {shown}", metrics[f"test/{name}"].value, bound) for name, shown, bound in floors if bound]
+    checks = [
+        _floor(f"Test {shown}", metrics[f"test/{name}"].value, bound)
+        for name, shown, bound in floors
+        if bound
+    ]
     checks += [
         _ceiling(f"Test {shown}", metrics[f"test/{name}"].value, bound)
         for name, shown, bound in ceilings
@@ -56,7 +66,11 @@ def check_bounds(
         checks.append(_ceiling("Size in MB", served.megabytes, config.max_megabytes))
     if served is not None and config.max_milliseconds_per_text is not None:
         checks.append(
-            _ceiling("CPU milliseconds per text", served.milliseconds_per_text, config.max_milliseconds_per_text)
+            _ceiling(
+                "CPU milliseconds per text",
+                served.milliseconds_per_text,
+                config.max_milliseconds_per_text,
+            )
         )
     return checks
 
@@ -65,35 +79,53 @@ def slice_checks(predictions: pa.Table, config: PromotionConfig) -> Iterator[Che
     """Accuracy of each value of each slice column that has rows enough for the figure to mean something."""
     for what, accuracy, rows in _slices(predictions, config):
         if rows >= config.min_slice_rows:
-            yield _floor(f"Accuracy where {what} ({rows:,} rows):", accuracy, config.min_slice_accuracy)
+            yield _floor(
+                f"Accuracy where {what} ({rows:,} rows):", accuracy, config.min_slice_accuracy
+            )
 
 
 def small_slices(predictions: pa.Table, config: PromotionConfig) -> list[str]:
     """The slices that decide nothing, as "language is fr (12 rows)"; none where no floor looks at slices."""
     if not config.min_slice_accuracy:
         return []
-    return [f"{what} ({rows:,} rows)" for what, _, rows in _slices(predictions, config) if rows < config.min_slice_rows]
+    return [
+        f"{what} ({rows:,} rows)"
+        for what, _, rows in _slices(predictions, config)
+        if rows < config.min_slice_rows
+    ]
 
 
 def _slices(predictions: pa.Table, config: PromotionConfig) -> Iterator[tuple[str, float, int]]:
     """Each slice in words, its accuracy and its rows."""
     for column in config.slices:
-        found = pa.table({"value": slice_values(predictions, column), "correct": predictions["correct"]})
-        groups = found.group_by("value").aggregate([("correct", "mean"), ("correct", "count")]).sort_by("value")
-        for value, accuracy, rows in zip(*(groups[name].to_pylist() for name in groups.column_names), strict=True):
+        found = pa.table(
+            {"value": slice_values(predictions, column), "correct": predictions["correct"]}
+        )
+        groups = (
+            found.group_by("value")
+            .aggregate([("correct", "mean"), ("correct", "count")])
+            .sort_by("value")
+        )
+        for value, accuracy, rows in zip(
+            *(groups[name].to_pylist() for name in groups.column_names), strict=True
+        ):
             yield f"{column} is {'missing' if value is None else value}", accuracy, rows
 
 
 def slice_values(predictions: pa.Table, column: str) -> pa.ChunkedArray:
     """The slice of each row: a column's value, the band of its text's length, or the script that it is written in."""
     if column == "language" and column not in predictions.column_names:
-        return pa.chunked_array([pa.array(map(script, predictions["text"].to_pylist()), pa.string())])
+        return pa.chunked_array(
+            [pa.array(map(script, predictions["text"].to_pylist()), pa.string())]
+        )
     if column != "length":
         # A slice column that bears a name of the table's own stands under another one.
         name = f"slice_{column}" if f"slice_{column}" in predictions.column_names else column
         return pc.cast(predictions[name], pa.string())
     lengths = pc.utf8_length(predictions["text"])
-    bands = [f"over {low:,}" if high is None else f"{low + 1:,} to {high:,}" for low, high in _bands()]
+    bands = [
+        f"over {low:,}" if high is None else f"{low + 1:,} to {high:,}" for low, high in _bands()
+    ]
     index = pc.cast(pa.scalar(0), pa.int64())
     for edge in _LENGTHS[1:]:
         index = pc.add(index, pc.cast(pc.greater(lengths, edge), pa.int64()))
@@ -113,7 +145,13 @@ def _bands() -> Iterator[tuple[int, int | None]]:
 
 
 def _floor(what: str, value: float | None, bound: float) -> Check:
-    return Check(what=what, value=value, kind="floor", bound=bound, passed=value is not None and value >= bound)
+    return Check(
+        what=what,
+        value=value,
+        kind="floor",
+        bound=bound,
+        passed=value is not None and value >= bound,
+    )
 
 
 def _ceiling(what: str, value: float, bound: float) -> Check:

@@ -69,11 +69,18 @@ def survey(source: Source) -> tuple[str, WindowRead | None]:
 
 def _fingerprint(files: list[SourceFile]) -> str:
     """A file named for another day is another file, whatever is in it; which window asked for it is no part of it."""
-    return digest_of("files", [[f.name, f.split, f.version(), *([str(f.days)] if f.days else [])] for f in files])
+    return digest_of(
+        "files", [[f.name, f.split, f.version(), *([str(f.days)] if f.days else [])] for f in files]
+    )
 
 
 def ingest_source(
-    source: Source, contract: DataContract, fingerprint: str, store: ArtifactStore, *, batch_rows: int
+    source: Source,
+    contract: DataContract,
+    fingerprint: str,
+    store: ArtifactStore,
+    *,
+    batch_rows: int,
 ) -> Outcome[RawCorpus]:
     """Read the source into the store, or find that it was read already.
 
@@ -83,7 +90,9 @@ def ingest_source(
     """
     columns, shares, values = contract.columns, contract.splits, contract.labels.values
     shape = {
-        "source": source.model_dump(mode="json", include={"kind", "format", "encoding", "separator"}),
+        "source": source.model_dump(
+            mode="json", include={"kind", "format", "encoding", "separator"}
+        ),
         "columns": columns.model_dump(mode="json"),
         "select": contract.model_dump(mode="json")["select"],
         "splits": {"valid": shares.valid, "test": shares.test},
@@ -103,7 +112,9 @@ def ingest_source(
             for table in tables:
                 parts.write(table)
                 digest.update(table)
-                for split, rows in zip(*table.column("split").value_counts().flatten(), strict=True):
+                for split, rows in zip(
+                    *table.column("split").value_counts().flatten(), strict=True
+                ):
                     if split.as_py() in splits:
                         splits[split.as_py()] += rows.as_py()
                 if ids is not None:
@@ -150,8 +161,12 @@ def _names(source: FileSource) -> str:
 
 def _nothing_left(source: FileSource, tally: Tally, contract: DataContract) -> SourceError:
     if not tally.left_out:
-        return SourceError(f"{_names(source)}: no rows, a header at most.", "Check the export that writes it.")
-    wanted = "; ".join(f"{name}: {' or '.join(map(repr, values))}" for name, values in contract.select.items())
+        return SourceError(
+            f"{_names(source)}: no rows, a header at most.", "Check the export that writes it."
+        )
+    wanted = "; ".join(
+        f"{name}: {' or '.join(map(repr, values))}" for name, values in contract.select.items()
+    )
     found = ", ".join(f"{what} in {rows:,} rows" for what, rows in tally.left_out.most_common(5))
     return SourceError(
         f"{_names(source)}: no row that the contract selects ({wanted}); there is {found}.",
@@ -176,14 +191,21 @@ class Tally:
     def leave_out(self, column: str, cells: list[str | None]) -> None:
         for cell in cells:
             what = f"{column} {(cell or '')[:60]!r}" if cell else f"no {column}"
-            self.left_out[what if what in self.left_out or len(self.left_out) < 20 else f"another {column}"] += 1
+            self.left_out[
+                what if what in self.left_out or len(self.left_out) < 20 else f"another {column}"
+            ] += 1
 
     def facts(self) -> dict[str, Any]:
         return {
-            "told": tuple(f"{what} ({rows:,} row{'s'[: rows != 1]})" for what, rows in sorted(self.told.items())),
+            "told": tuple(
+                f"{what} ({rows:,} row{'s'[: rows != 1]})"
+                for what, rows in sorted(self.told.items())
+            ),
             "spelled": tuple(
                 Spelling(written=written, read=read, rows=rows)
-                for (written, read), rows in sorted(self.spelled.items(), key=lambda item: (-item[1], item[0]))
+                for (written, read), rows in sorted(
+                    self.spelled.items(), key=lambda item: (-item[1], item[0])
+                )
             ),
             "left_out": dict(sorted(self.left_out.items())),
         }
@@ -201,7 +223,14 @@ def _rows(
     split_column = None if by_url else columns.split  # the URL's split is the more explicit one
     # A split that the source gives no URL for is drawn from its train rows.
     drawn = tuple(split for split in ("valid", "test") if not (by_url and split in source.url))
-    named = [columns.id, columns.text, columns.label, split_column, *columns.slices, *contract.select]
+    named = [
+        columns.id,
+        columns.text,
+        columns.label,
+        split_column,
+        *columns.slices,
+        *contract.select,
+    ]
     batches = read_rows(
         source,
         columns=list(dict.fromkeys(name for name in named if name is not None)),
@@ -217,7 +246,9 @@ def _rows(
             _refuse_rejected(batch, file, contract)
             tally.add(batch)
             if (
-                table := _selected(_raw_table(batch, file, contract, split_column, drawn), batch, contract, tally)
+                table := _selected(
+                    _raw_table(batch, file, contract, split_column, drawn), batch, contract, tally
+                )
             ).num_rows:
                 yield table
 
@@ -226,7 +257,9 @@ def _refuse_rejected(batch: Batch, file: SourceFile, contract: DataContract) -> 
     """Prodigy keeps the label of what the annotator rejected, so such a row says the opposite of what it seems to."""
     if "answer" not in batch.columns:
         return
-    answers = unselected_rejects(set(batch.columns["answer"].unique().to_pylist()), "answer" in contract.select)
+    answers = unselected_rejects(
+        set(batch.columns["answer"].unique().to_pylist()), "answer" in contract.select
+    )
     if answers:
         answer = next(one for one in answers if one != "accept")
         row = batch.rows[batch.columns["answer"].to_pylist().index(answer)]
@@ -248,7 +281,11 @@ def _selected(table: pa.Table, batch: Batch, contract: DataContract, tally: Tall
 
 
 def _raw_table(
-    batch: Batch, file: SourceFile, contract: DataContract, split_column: str | None, drawn: tuple[Split, ...]
+    batch: Batch,
+    file: SourceFile,
+    contract: DataContract,
+    split_column: str | None,
+    drawn: tuple[Split, ...],
 ) -> pa.Table:
     columns, rows = contract.columns, batch.rows.to_pylist()
     ids = batch.columns[columns.id].to_pylist() if columns.id else [None] * len(rows)
@@ -257,10 +294,13 @@ def _raw_table(
     if strange:
         given = faults.to_pylist() if faults is not None else [None] * len(rows)
         faults = pa.array(
-            [one or (UNKNOWN_SPLIT if at in strange else None) for at, one in enumerate(given)], pa.string()
+            [one or (UNKNOWN_SPLIT if at in strange else None) for at, one in enumerate(given)],
+            pa.string(),
         )
     values = {
-        "id": [f"{file.name}#{row}" if one is None else one for one, row in zip(ids, rows, strict=True)],
+        "id": [
+            f"{file.name}#{row}" if one is None else one for one, row in zip(ids, rows, strict=True)
+        ],
         "text": batch.columns[columns.text],
         "label": batch.columns[columns.label],
         "split": splits,
@@ -270,12 +310,19 @@ def _raw_table(
         "row": batch.rows,
     }
     schema = raw_schema(contract)
-    arrays = [v if isinstance(v, pa.Array) else pa.array(v, pa.string()) for v in map(values.get, schema.names)]
+    arrays = [
+        v if isinstance(v, pa.Array) else pa.array(v, pa.string())
+        for v in map(values.get, schema.names)
+    ]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def _splits(
-    batch: Batch, file: SourceFile, contract: DataContract, split_column: str | None, drawn: tuple[Split, ...]
+    batch: Batch,
+    file: SourceFile,
+    contract: DataContract,
+    split_column: str | None,
+    drawn: tuple[Split, ...],
 ) -> tuple[list[str], set[int]]:
     """Given by the URL (only train gives rows away to splits without a URL), by the row, or drawn.
 
@@ -292,12 +339,17 @@ def _splits(
         known = {cell: _split_named(cell) for cell in dict.fromkeys(cells)}
         given = [known[cell] for cell in cells]
         strange = {
-            at for at, cell in enumerate(cells) if known[cell] == cell and cell not in SPLITS and cell is not None
+            at
+            for at, cell in enumerate(cells)
+            if known[cell] == cell and cell not in SPLITS and cell is not None
         }
     if None not in given:
         return given, strange  # type: ignore[return-value]
     texts = batch.columns[contract.columns.text].to_pylist()
-    splits = [split or draw_split(text or "", contract.splits, drawn) for split, text in zip(given, texts, strict=True)]
+    splits = [
+        split or draw_split(text or "", contract.splits, drawn)
+        for split, text in zip(given, texts, strict=True)
+    ]
     return splits, strange
 
 
@@ -319,7 +371,9 @@ class _Ids:
         self._numbers: dict[str, int] = {}
 
     def add(self, table: pa.Table) -> None:
-        self._hashes.append(np.array([hash64(one) for one in table.column("id").to_pylist()], np.uint64))
+        self._hashes.append(
+            np.array([hash64(one) for one in table.column("id").to_pylist()], np.uint64)
+        )
         names = table.column("file").to_pylist()
         numbers = [self._numbers.setdefault(name, len(self._numbers)) for name in names]
         self._files.append(np.array(numbers, np.int32))
@@ -359,7 +413,11 @@ def _put_file_before(
 
 @task(name="ingest", **STAGE)
 def ingest(
-    source: Source, contract: DataContract, source_fingerprint: str, batch_rows: int, store: ArtifactStore
+    source: Source,
+    contract: DataContract,
+    source_fingerprint: str,
+    batch_rows: int,
+    store: ArtifactStore,
 ) -> RawCorpus | State[RawCorpus]:
     """Read the source into Parquet under the pipeline's own column names. Safe to repeat."""
     outcome = ingest_source(source, contract, source_fingerprint, store, batch_rows=batch_rows)

@@ -38,7 +38,11 @@ def missing_labels(without: Mapping[str, Sequence[str]], labels: int) -> list[st
             f"{labels - len(missing):,} of {labels:,} labels, and their intervals leave open what the rest would be."
         )
     if missing := without.get("valid"):
-        told.append(f"No valid row has the label {listed(missing)}, so it had no part in the choice of the epoch.")
+        told.append(
+            f"No valid row has the label {listed(missing)}, so it had no part in the choice of the epoch."
+        )
     if missing := without.get("train"):
-        told.append(f"No train row has the label {listed(missing)}, so the model has not learnt it.")
+        told.append(
+            f"No train row has the label {listed(missing)}, so the model has not learnt it."
+        )
     return told

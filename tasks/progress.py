@@ -22,7 +22,9 @@ class Progress:
 _listener: Callable[[Progress], None] | None = None
 
 
-def report(stage: str, done: float, total: float | None = None, note: str = "", state: State = "running") -> None:
+def report(
+    stage: str, done: float, total: float | None = None, note: str = "", state: State = "running"
+) -> None:
     if _listener is not None:
         _listener(Progress(stage, done, total, note, state))
 

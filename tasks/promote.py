@@ -117,7 +117,9 @@ def promote_model(
                 champion_before=champion_version,
             )
         withdrawn = aliases.withdrawn(registered.version)
-        verdict = judge(registered, evaluation, tokens, champion_version, recipe, store, tracker, lessons)
+        verdict = judge(
+            registered, evaluation, tokens, champion_version, recipe, store, tracker, lessons
+        )
         if withdrawn is not None:
             text = f"Version {registered.version} was rolled back ({withdrawn}); noisefold promote puts it back."
             verdict = Verdict(False, [text, *verdict.reasons], verdict.evidence)
@@ -156,9 +158,13 @@ def judge(
     failed, held = [], []
     try:
         served = check_served(tracker.client, registered.name, registered.version, measured)
-        held.append(f"Served by a fresh process, it gives {served.rows:,} rows the probabilities of its evaluation.")
+        held.append(
+            f"Served by a fresh process, it gives {served.rows:,} rows the probabilities of its evaluation."
+        )
     except Unservable as error:
-        failed.append(f"Version {registered.version}, fetched from the registry, does not serve: {error}.")
+        failed.append(
+            f"Version {registered.version}, fetched from the registry, does not serve: {error}."
+        )
     checks = check_bounds(evaluation, predictions, served, recipe.promotion)
     broken, kept = sentences(checks)
     failed, held = failed + broken, kept + held
@@ -187,7 +193,11 @@ def judge(
 
 
 def _together(
-    failed: list[str], compared: Verdict, held: list[str], unknown: list[str], evidence: dict[str, Any]
+    failed: list[str],
+    compared: Verdict,
+    held: list[str],
+    unknown: list[str],
+    evidence: dict[str, Any],
 ) -> Verdict:
     """What does not hold first, then the comparison; what holds is told where nothing fails, what is unknown always."""
     passed = compared.passed and not failed
@@ -197,10 +207,14 @@ def _together(
 
 def commonest_label(store: ArtifactStore, tokens: TokenDataset) -> str:
     """The label of most documents of the train split; of several the first in the order of the labels."""
-    return tokens.labels[int(label_counts(store.open(tokens), "train", len(tokens.labels)).argmax())]
+    return tokens.labels[
+        int(label_counts(store.open(tokens), "train", len(tokens.labels)).argmax())
+    ]
 
 
-def first_champion(predictions: pa.Table, majority: str, trained: np.ndarray, recipe: Recipe) -> Verdict:
+def first_champion(
+    predictions: pa.Table, majority: str, trained: np.ndarray, recipe: Recipe
+) -> Verdict:
     """Whether a version does better than a constant answer, on its test rows without those that it was trained on."""
     config = recipe.promotion
     bounds = ", ".join(f"{name} {value:g}" for name, value in config.bounds().items())
@@ -208,7 +222,9 @@ def first_champion(predictions: pa.Table, majority: str, trained: np.ndarray, re
     if not config.beat_majority:
         why = f"No version is champion, so the floors decide ({floors}; promotion.beat_majority is off)."
         return Verdict(True, [why], {})
-    reasons = [f"No version is champion, so it has to beat a constant answer, and the floors decide ({floors})."]
+    reasons = [
+        f"No version is champion, so it has to beat a constant answer, and the floors decide ({floors})."
+    ]
     seen = np.isin(text_hashes(predictions["text"].to_pylist()), trained)
     rows = predictions.select(["label", "predicted"]).filter(pa.array(~seen)).to_pydict()
     reasons += _left_out(int(seen.sum()))
@@ -218,9 +234,17 @@ def first_champion(predictions: pa.Table, majority: str, trained: np.ndarray, re
         return Verdict(False, [*reasons, too_few], evidence)
     which = "the commonest label of the train split"
     if majority not in rows["label"]:  # always wrong, so there is nothing in beating it
-        majority, which = Counter(rows["label"]).most_common(1)[0][0], "the commonest label among them"
-    number = {name: place for place, name in enumerate(dict.fromkeys([*rows["label"], *rows["predicted"], majority]))}
-    true, says = (np.array([number[name] for name in rows[column]]) for column in ("label", "predicted"))
+        majority, which = (
+            Counter(rows["label"]).most_common(1)[0][0],
+            "the commonest label among them",
+        )
+    number = {
+        name: place
+        for place, name in enumerate(dict.fromkeys([*rows["label"], *rows["predicted"], majority]))
+    }
+    true, says = (
+        np.array([number[name] for name in rows[column]]) for column in ("label", "predicted")
+    )
     constant = np.full(count, number[majority])
     found = _paired(true, says, constant, config)
     passed = found.low > 0
@@ -231,13 +255,19 @@ def first_champion(predictions: pa.Table, majority: str, trained: np.ndarray, re
     )
     if len(set(rows["predicted"])) == 1:
         passed = False
-        reasons.append(f"It answers all of them with {rows['predicted'][0]}, so it is a constant answer itself.")
+        reasons.append(
+            f"It answers all of them with {rows['predicted'][0]}, so it is a constant answer itself."
+        )
     if not passed:
-        reasons.append("promotion.beat_majority: false lets the floors alone decide on a first champion.")
+        reasons.append(
+            "promotion.beat_majority: false lets the floors alone decide on a first champion."
+        )
     return Verdict(passed, reasons, {**evidence, "over_majority": found})
 
 
-def _paired(true: np.ndarray, one: np.ndarray, other: np.ndarray, config: PromotionConfig) -> Interval:
+def _paired(
+    true: np.ndarray, one: np.ndarray, other: np.ndarray, config: PromotionConfig
+) -> Interval:
     options = {"samples": config.bootstrap_samples, "confidence": config.confidence}
     return paired_macro_f1_difference(true, one, other, **options, seed=SEED)
 
@@ -254,7 +284,11 @@ def _too_few(rows: int, recipe: Recipe) -> str | None:
 
 
 def compare(
-    predictions: pa.Table, champion: Champion, labels: tuple[str, ...], trained: np.ndarray, recipe: Recipe
+    predictions: pa.Table,
+    champion: Champion,
+    labels: tuple[str, ...],
+    trained: np.ndarray,
+    recipe: Recipe,
 ) -> Verdict:
     """Champion and challenger on the same rows: unseen by both in training, and of labels that both know.
 
@@ -302,7 +336,9 @@ def compare(
             f"{champion.version} to {beside[1]:,}; as served, that is wrong."
         )
     if absent := [label for label, index in known.items() if index not in true]:
-        reasons.append(f"No compared row has the label {listed(absent)}, so the comparison says nothing of it.")
+        reasons.append(
+            f"No compared row has the label {listed(absent)}, so the comparison says nothing of it."
+        )
     difference = _paired(true, challenger_says, champion_says, config)
     passed = difference.low > -config.margin
     accuracy, p, alone = mcnemar(true == challenger_says, true == champion_says)
@@ -319,7 +355,9 @@ def compare(
         f"-{config.margin:g}."
     )
     return Verdict(
-        passed, reasons, {**evidence, "difference": difference, "accuracy_difference": accuracy, "mcnemar_p": p}
+        passed,
+        reasons,
+        {**evidence, "difference": difference, "accuracy_difference": accuracy, "mcnemar_p": p},
     )
 
 
@@ -364,7 +402,10 @@ def fetch_champion(name: str, version: str, tracker: Tracker, folder: Path) -> C
 
 
 def log_decision(
-    decision: PromotionDecision, config: PromotionConfig, made_from: dict[str, str], tracker: Tracker
+    decision: PromotionDecision,
+    config: PromotionConfig,
+    made_from: dict[str, str],
+    tracker: Tracker,
 ) -> None:
     """The decision, its reasons and every bound in the MLflow run; the outcome on the version.
 
@@ -378,25 +419,43 @@ def log_decision(
         if (known.get("noisefold.promotion"), known.get(_AGAINST)) == (decision.outcome, against):
             return
         folder_name = f"promotion/{datetime.now(UTC):%Y-%m-%d %H.%M.%S}"
-    content = {**decision.model_dump(mode="json"), "rule": config.model_dump(mode="json"), "challenger": made_from}
+    content = {
+        **decision.model_dump(mode="json"),
+        "rule": config.model_dump(mode="json"),
+        "challenger": made_from,
+    }
     with tempfile.TemporaryDirectory(prefix="noisefold-") as scratch:
         folder = Path(scratch)
-        (folder / "promotion.json").write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+        (folder / "promotion.json").write_text(
+            json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8"
+        )
         (folder / "promotion.md").write_text(decision_page(decision), encoding="utf-8")
         tracker.log_folder(folder, folder_name)
     tracker.log_table(*reasons_table(decision), f"{folder_name}/reasons.json")
     if decision.difference is not None:
-        value, low, high = decision.difference.value, decision.difference.low, decision.difference.high
+        value, low, high = (
+            decision.difference.value,
+            decision.difference.low,
+            decision.difference.high,
+        )
         name = "promotion/macro_f1_difference"
         tracker.log_metrics({name: value, f"{name}_low": low, f"{name}_high": high})
     if decision.over_majority is not None:
         found = decision.over_majority
         name = "promotion/macro_f1_over_majority"
-        tracker.log_metrics({name: found.value, f"{name}_low": found.low, f"{name}_high": found.high})
+        tracker.log_metrics(
+            {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+        )
     if decision.accuracy_difference is not None and decision.mcnemar_p is not None:
-        found = {"accuracy_difference": decision.accuracy_difference, "mcnemar_p": decision.mcnemar_p}
+        found = {
+            "accuracy_difference": decision.accuracy_difference,
+            "mcnemar_p": decision.mcnemar_p,
+        }
         tracker.log_metrics({f"promotion/{name}": value for name, value in found.items()})
-    tags = {"noisefold.promotion": decision.outcome, "noisefold.promotion_reasons": " ".join(decision.reasons)[:5000]}
+    tags = {
+        "noisefold.promotion": decision.outcome,
+        "noisefold.promotion_reasons": " ".join(decision.reasons)[:5000],
+    }
     tracker.set_tags({**tags, _AGAINST: against})
     for key, text in tags.items():
         tracker.client.set_model_version_tag(decision.name, decision.version, key, text)
@@ -411,10 +470,19 @@ def decision_page(decision: PromotionDecision) -> str:
         ("rows left out", f"{decision.rows_left_out:,}"),
     ]
     bounds = [
-        (c.what, "–" if c.value is None else f"{c.value:.4f}", has_to_be(c), "yes" if c.passed else "NO")
+        (
+            c.what,
+            "–" if c.value is None else f"{c.value:.4f}",
+            has_to_be(c),
+            "yes" if c.passed else "NO",
+        )
         for c in decision.checks
     ]
-    word = {"promoted": "Promoted", "not_promoted": "Not promoted", "already_champion": "Champion already"}
+    word = {
+        "promoted": "Promoted",
+        "not_promoted": "Not promoted",
+        "already_champion": "Champion already",
+    }
     parts = [
         f"# {word[decision.outcome]}: {markdown(decision.name)} version {decision.version}",
         markdown_table(["#", "reason"], list(enumerate(decision.reasons, 1))),
@@ -461,11 +529,15 @@ def promote(
         ledger=ledger,
         lessons=lessons,
     )
-    create_markdown_artifact(decision_page(decision), key="promotion", description=f"Version {decision.version}")
+    create_markdown_artifact(
+        decision_page(decision), key="promotion", description=f"Version {decision.version}"
+    )
     return decision
 
 
-def champion_bundle(tracker: Tracker, name: str, folder: Path, version: str | None = None) -> tuple[str, Path] | None:
+def champion_bundle(
+    tracker: Tracker, name: str, folder: Path, version: str | None = None
+) -> tuple[str, Path] | None:
     """Version and bundle folder of the champion, or of a pinned version; None where there is no champion yet.
 
     Raises:
@@ -496,7 +568,11 @@ def champion_bundle(tracker: Tracker, name: str, folder: Path, version: str | No
 def fetched_bundle(folder: Path, name: str, version: str) -> Path | None:
     """The bundle of a version that `champion_bundle` has fetched whole before, without a look at the registry."""
     target = _target(folder, name, version)
-    return next(target.glob("files/**/artifacts/bundle"), None) if (target / _COMPLETE).exists() else None
+    return (
+        next(target.glob("files/**/artifacts/bundle"), None)
+        if (target / _COMPLETE).exists()
+        else None
+    )
 
 
 def _target(folder: Path, name: str, version: str) -> Path:

@@ -96,7 +96,9 @@ def register_model(
                     description=card,
                     model_id=logged.model_id,
                 )
-    tracker.set_tags({"noisefold.model_name": name, "noisefold.model_version": found.version, DIGEST: digest})
+    tracker.set_tags(
+        {"noisefold.model_name": name, "noisefold.model_version": found.version, DIGEST: digest}
+    )
     uri = f"models:/{name}/{found.version}"
     return RegisteredModel(
         key=digest_of("register", name, digest),
@@ -115,12 +117,16 @@ def register_model(
 
 def find_version(tracker: Tracker, name: str, digest: str) -> Any | None:
     """The oldest usable version of this name with this digest."""
-    found = tracker.client.search_model_versions(f"name = '{name}' and tags.`{DIGEST}` = '{digest}'")
+    found = tracker.client.search_model_versions(
+        f"name = '{name}' and tags.`{DIGEST}` = '{digest}'"
+    )
     ready = [v for v in found if v.status == "READY"]
     return min(ready, key=lambda v: int(v.version), default=None)
 
 
-def stage_bundle(model: TrainedModel, evaluation: EvaluationReport, store: ArtifactStore, folder: Path) -> str:
+def stage_bundle(
+    model: TrainedModel, evaluation: EvaluationReport, store: ArtifactStore, folder: Path
+) -> str:
     """The bundle as it will be served, its temperature included; returns its digest."""
     trained = Bundle.load(store.open(model) / "bundle", model.digest)
     return save_bundle(
@@ -171,14 +177,22 @@ def log_model(
     folder = staged / "model"
     build_model_folder(folder, staged / "bundle", seen, card, texts, tracker.run_id, logged)
     outputs = client.get_run(tracker.run_id).outputs
-    if logged.model_id not in {output.model_id for output in (outputs.model_outputs if outputs else [])}:
+    if logged.model_id not in {
+        output.model_id for output in (outputs.model_outputs if outputs else [])
+    }:
         client.log_outputs(tracker.run_id, [LoggedModelOutput(logged.model_id, step=0)])
     client.log_model_artifacts(logged.model_id, str(folder))
     return client.finalize_logged_model(logged.model_id, "READY")
 
 
 def build_model_folder(
-    folder: Path, bundle: Path, seen: np.ndarray, card: str, texts: list[str], run_id: str, logged: LoggedModel
+    folder: Path,
+    bundle: Path,
+    seen: np.ndarray,
+    card: str,
+    texts: list[str],
+    run_id: str,
+    logged: LoggedModel,
 ) -> None:
     """Everything the model is, in MLflow's layout, checked before it goes anywhere.
 
@@ -199,11 +213,20 @@ def build_model_folder(
     np.save(hashes_file, seen, allow_pickle=False)
     mlflow.pyfunc.save_model(
         str(folder),
-        mlflow_model=Model(artifact_path="model", run_id=run_id, model_uuid=logged.model_id, model_id=logged.model_id),
+        mlflow_model=Model(
+            artifact_path="model",
+            run_id=run_id,
+            model_uuid=logged.model_id,
+            model_id=logged.model_id,
+        ),
         python_model=str(ROOT / "tasks" / "serving" / "pyfunc.py"),
         code_paths=[str(code)],
         # Plain paths; `bundle` is the one that serving reads.
-        artifacts={"bundle": str(bundle), "train_texts": str(hashes_file), "model_card": str(card_file)},
+        artifacts={
+            "bundle": str(bundle),
+            "train_texts": str(hashes_file),
+            "model_card": str(card_file),
+        },
         signature=signature(loaded.labels),
         input_example=DataFrame({"text": texts}),
         pip_requirements=serving_requirements(loaded),
@@ -232,12 +255,18 @@ def signature(labels: tuple[str, ...]) -> ModelSignature:
 
 def serving_requirements(bundle: Bundle) -> list[str]:
     """What a server installs, at the versions this model was tested with; torch's build (+cpu) is its choice."""
-    backbone = ("transformers",) if bundle.facts["network"]["encoder"]["kind"] == "pretrained" else ()
+    backbone = (
+        ("transformers",) if bundle.facts["network"]["encoder"]["kind"] == "pretrained" else ()
+    )
     return [f"{package}=={installed(package).split('+')[0]}" for package in (*_SERVING, *backbone)]
 
 
 def lineage_tags(
-    model: TrainedModel, tokens: TokenDataset, corpus: ValidatedCorpus, recipe: Recipe, lineage: dict[str, str]
+    model: TrainedModel,
+    tokens: TokenDataset,
+    corpus: ValidatedCorpus,
+    recipe: Recipe,
+    lineage: dict[str, str],
 ) -> dict[str, str]:
     """What the version was made from."""
     tags = {
@@ -251,7 +280,10 @@ def lineage_tags(
         "recipe_digest": digest_of(recipe.keyed()),
         **lineage,
     }
-    return {key if key.startswith("noisefold.") else f"noisefold.{key}": str(v)[:_TAG_LIMIT] for key, v in tags.items()}
+    return {
+        key if key.startswith("noisefold.") else f"noisefold.{key}": str(v)[:_TAG_LIMIT]
+        for key, v in tags.items()
+    }
 
 
 def _forget_local_paths(folder: Path) -> None:
@@ -298,8 +330,18 @@ def register(
 ) -> RegisteredModel | State[RegisteredModel]:
     """Find or create the registry's version of this model. Safe to repeat: the registry holds one per digest."""
     version = register_model(
-        model, tokens, corpus, evaluation, recipe=recipe, store=store, tracker=tracker, lineage=lineage, lessons=lessons
+        model,
+        tokens,
+        corpus,
+        evaluation,
+        recipe=recipe,
+        store=store,
+        tracker=tracker,
+        lineage=lineage,
+        lessons=lessons,
     )
     if version.created:
         return version
-    return Completed(name="Cached", message=f"Version {version.version} holds this model already", data=version)
+    return Completed(
+        name="Cached", message=f"Version {version.version} holds this model already", data=version
+    )

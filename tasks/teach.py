@@ -40,7 +40,12 @@ from tasks.train import bundle_digest_of
 
 VERSION = 2
 SCHEMA = pa.schema(
-    [("id", pa.string()), ("variant", pa.int32()), ("text", pa.string()), ("log_proba", pa.list_(pa.float32()))]
+    [
+        ("id", pa.string()),
+        ("variant", pa.int32()),
+        ("text", pa.string()),
+        ("log_proba", pa.list_(pa.float32())),
+    ]
 )
 MOST_SEEN = 0.01  # share of the valid or test rows that a teacher may have been trained on
 _PART = 100  # train texts whose answers are saved together
@@ -64,7 +69,11 @@ class Teacher:
 
 @task(name="teach", **STAGE)
 def teach(
-    corpus: ValidatedCorpus, config: TeacherConfig, teacher: Teacher, store: ArtifactStore, tracker: Tracker
+    corpus: ValidatedCorpus,
+    config: TeacherConfig,
+    teacher: Teacher,
+    store: ArtifactStore,
+    tracker: Tracker,
 ) -> Lessons | State[Lessons]:
     """Ask the teacher about the train texts and their variants.
 
@@ -79,7 +88,10 @@ def teach(
     tracker.set_tags({"noisefold.teacher_digest": lessons.teacher})
     tell("teach", f"{teacher} agrees with {lessons.agreement:.1%} of the train labels.")
     if lessons.seen["test"]:
-        tell("teach", f"It was trained on {lessons.seen['test']:,} of the test rows; promotion leaves them out.")
+        tell(
+            "teach",
+            f"It was trained on {lessons.seen['test']:,} of the test rows; promotion leaves them out.",
+        )
     return settle(outcome)
 
 
@@ -145,7 +157,9 @@ def _read(folder: Path, known: np.ndarray, teacher: Teacher) -> tuple[pa.Table, 
     return pa.concat_tables(train), seen
 
 
-def _ask(bundle: Bundle, labels: tuple[str, ...], train: pa.Table, config: TeacherConfig, answers: Path) -> None:
+def _ask(
+    bundle: Bundle, labels: tuple[str, ...], train: pa.Table, config: TeacherConfig, answers: Path
+) -> None:
     """A file of answers for each `_PART` train texts; those that are there already are not asked for again."""
     answers.mkdir(parents=True, exist_ok=True)
     if torch.cuda.is_available():
@@ -162,8 +176,13 @@ def _ask(bundle: Bundle, labels: tuple[str, ...], train: pa.Table, config: Teach
                 for variant, text in enumerate([texts[i], *variants.of(i, config.variants)])
             ]
             log_proba = bundle.log_proba([text for _, _, text in rows])
-            log_proba = apply_temperature(log_proba[:, columns], bundle.temperature)  # among the labels of the contract
-            table = pa.table([*map(list, zip(*rows, strict=True)), list(log_proba.astype(np.float32))], schema=SCHEMA)
+            log_proba = apply_temperature(
+                log_proba[:, columns], bundle.temperature
+            )  # among the labels of the contract
+            table = pa.table(
+                [*map(list, zip(*rows, strict=True)), list(log_proba.astype(np.float32))],
+                schema=SCHEMA,
+            )
             partial = file.with_suffix(".tmp")
             pq.write_table(table, partial, compression="zstd")
             os.replace(partial, file)
@@ -180,7 +199,9 @@ def _gather(answers: Path, out: Path, train: pa.Table, labels: tuple[str, ...]) 
         for table in _tables(answers):
             digest.update(table)
             writer.write_table(table)
-            proba = np.exp(table["log_proba"].combine_chunks().flatten().to_numpy().reshape(-1, len(labels)))
+            proba = np.exp(
+                table["log_proba"].combine_chunks().flatten().to_numpy().reshape(-1, len(labels))
+            )
             own = table["variant"].to_numpy() == 0
             says[done : done + own.sum()] = proba[own].argmax(axis=1)
             done += int(own.sum())

@@ -21,8 +21,20 @@ from data_contracts.artifacts import Lessons, TokenDataset, ValidatedCorpus
 from data_contracts.contract.contract import SPLITS
 from data_contracts.contract.text import CLUSTERS, UNSPACED, text_hash
 from data_contracts.errors import NoisefoldError, RecipeError
-from data_contracts.recipe.recipe import BpeTokenizer, FileTokenizer, Tokenizer, TrainedTokenizer, WordPieceTokenizer
-from lightning_modules.bundle import BundleError, load_tokenizer, special_ids, split_windows, surrounding_ids
+from data_contracts.recipe.recipe import (
+    BpeTokenizer,
+    FileTokenizer,
+    Tokenizer,
+    TrainedTokenizer,
+    WordPieceTokenizer,
+)
+from lightning_modules.bundle import (
+    BundleError,
+    load_tokenizer,
+    special_ids,
+    split_windows,
+    surrounding_ids,
+)
 from lightning_modules.starting.files import read_tokenizer
 from tasks.artifacts.parquet_parts import read_parts
 from tasks.artifacts.stage import STAGE, settle
@@ -65,7 +77,10 @@ def tokenize(
             "tokens/windows": tokens.rows_out,
             "tokens/over_length_share": tokens.over_length_share,
             "tokens/unknown_share": tokens.unknown_share,
-            **{f"tokens/unknown_share_{split}": share for split, share in tokens.unknown_shares.items()},
+            **{
+                f"tokens/unknown_share_{split}": share
+                for split, share in tokens.unknown_shares.items()
+            },
         }
     )
     for sentence in tokens.warnings:
@@ -73,7 +88,9 @@ def tokenize(
     return settle(outcome)
 
 
-def tokenize_corpus(corpus: ValidatedCorpus, config: Tokenizer, store: ArtifactStore) -> Outcome[TokenDataset]:
+def tokenize_corpus(
+    corpus: ValidatedCorpus, config: Tokenizer, store: ArtifactStore
+) -> Outcome[TokenDataset]:
     """A document longer than `max_length` becomes several overlapping windows: nothing is cut.
 
     Raises:
@@ -100,7 +117,10 @@ def write_tokens(
     tokenizer_json = tokenizer.to_str().encode()
     (out / "tokenizer.json").write_bytes(tokenizer_json)
     tokenizer_digest = hashlib.sha256(tokenizer_json).hexdigest()
-    metadata = {"noisefold.tokenizer": tokenizer_digest, "noisefold.labels": "\x1f".join(corpus.labels)}
+    metadata = {
+        "noisefold.tokenizer": tokenizer_digest,
+        "noisefold.labels": "\x1f".join(corpus.labels),
+    }
     schema = SCHEMA.with_metadata(metadata)
     unknown = special_ids(tokenizer)[1]
     given = isinstance(config, FileTokenizer)
@@ -118,7 +138,10 @@ def write_tokens(
     documents = dict.fromkeys(SPLITS, 0)
     tokens, unknowns, long_documents = dict.fromkeys(SPLITS, 0), dict.fromkeys(SPLITS, 0), 0
     train_hashes: list[np.ndarray] = []
-    writers = {split: pq.ParquetWriter(out / f"{split}.parquet", schema, compression="zstd") for split in SPLITS}
+    writers = {
+        split: pq.ParquetWriter(out / f"{split}.parquet", schema, compression="zstd")
+        for split in SPLITS
+    }
     try:
         for batch in _batches(folder):
             for split in SPLITS:
@@ -133,7 +156,9 @@ def write_tokens(
                 ids = pc.list_flatten(table["input_ids"])
                 tokens[split] += len(ids)
                 unknowns[split] += pc.sum(pc.equal(ids, unknown)).as_py() or 0
-                unknowns[split] -= table.num_rows * [*prefix, *suffix].count(unknown)  # one token may have both roles
+                unknowns[split] -= table.num_rows * [*prefix, *suffix].count(
+                    unknown
+                )  # one token may have both roles
                 long_documents += pc.sum(pc.equal(table["window"], 1)).as_py() or 0
                 if split == "train":
                     train_hashes.append(text_hashes(texts))
@@ -146,7 +171,10 @@ def write_tokens(
     shares = {split: unknowns[split] / max(1, tokens[split]) for split in SPLITS}
     return {
         "digest": digest_of(
-            [d.hexdigest() for d in digests.values()], tokenizer_digest, corpus.labels, config.max_length
+            [d.hexdigest() for d in digests.values()],
+            tokenizer_digest,
+            corpus.labels,
+            config.max_length,
         ),
         "rows_in": corpus.rows_out,
         "rows_out": sum(digest.rows for digest in digests.values()),
@@ -167,9 +195,15 @@ def write_tokens(
     }
 
 
-def unknown_warning(shares: dict[str, float], config: Tokenizer, vocab_size: int) -> tuple[str, ...]:
+def unknown_warning(
+    shares: dict[str, float], config: Tokenizer, vocab_size: int
+) -> tuple[str, ...]:
     """A sentence where the vocabulary does not know the texts, so that they all look the same to the model."""
-    high = [f"{share:.0%} of the tokens of {split}" for split, share in shares.items() if share > UNKNOWN_LIMIT]
+    high = [
+        f"{share:.0%} of the tokens of {split}"
+        for split, share in shares.items()
+        if share > UNKNOWN_LIMIT
+    ]
     if not high:
         return ()
     if isinstance(config, FileTokenizer):
@@ -180,7 +214,9 @@ def unknown_warning(shares: dict[str, float], config: Tokenizer, vocab_size: int
             remedy += f" A lower tokenizer.min_frequency (it is {config.min_frequency}) keeps rarer tokens."
         if vocab_size >= config.vocab_size:
             remedy += f" The vocabulary is full: tokenizer.vocab_size {config.vocab_size:,} may be raised."
-    return (f"The vocabulary does not know {' and '.join(high)}: to the model they are all the same. {remedy}",)
+    return (
+        f"The vocabulary does not know {' and '.join(high)}: to the model they are all the same. {remedy}",
+    )
 
 
 def _windows(
@@ -228,14 +264,19 @@ def _train_wordpiece(tokenizer: HFTokenizer, config: WordPieceTokenizer, folder:
     inner: set[str] = set()
     for texts in _train_texts(folder):
         for text in texts:
-            pieces = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
+            pieces = tokenizer.pre_tokenizer.pre_tokenize_str(
+                tokenizer.normalizer.normalize_str(text)
+            )
             inner.update(*(piece[1:] for piece, _ in pieces))
     numbered = [*SPECIAL_TOKENS, *(f"##{character}" for character in sorted(inner))]
     trained, _ = blank_tokenizer(config)
     trained.train_from_iterator(
-        _train_texts(folder), trainers.WordPieceTrainer(**{**_trained_by(config), "special_tokens": numbered})
+        _train_texts(folder),
+        trainers.WordPieceTrainer(**{**_trained_by(config), "special_tokens": numbered}),
     )
-    tokenizer.model = models.WordPiece(trained.get_vocab(with_added_tokens=False), unk_token="[UNK]")
+    tokenizer.model = models.WordPiece(
+        trained.get_vocab(with_added_tokens=False), unk_token="[UNK]"
+    )
     tokenizer.add_special_tokens(SPECIAL_TOKENS)
 
 
@@ -257,7 +298,9 @@ def blank_tokenizer(config: TrainedTokenizer) -> tuple[HFTokenizer, trainers.Tra
         tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), *lower])
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
         tokenizer.decoder = decoders.ByteLevel()
-        return tokenizer, trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **common)
+        return tokenizer, trainers.BpeTrainer(
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **common
+        )
     cleaned = normalizers.BertNormalizer(
         clean_text=True, handle_chinese_chars=True, strip_accents=False, lowercase=config.lowercase
     )
@@ -267,7 +310,9 @@ def blank_tokenizer(config: TrainedTokenizer) -> tuple[HFTokenizer, trainers.Tra
         # Kana stays whole, as in BERT: what is within a run of it, WordPiece finds.
         by_cluster = pre_tokenizers.Split(Regex(CLUSTERS), "isolated")
         in_reach = pre_tokenizers.Split(Regex(rf"\S{{{_LONGEST_WORD}}}"), "isolated")
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([by_cluster, pre_tokenizers.BertPreTokenizer(), in_reach])
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [by_cluster, pre_tokenizers.BertPreTokenizer(), in_reach]
+        )
         tokenizer.decoder = decoders.WordPiece()
         return tokenizer, trainers.WordPieceTrainer(**common)
     tokenizer = HFTokenizer(models.WordLevel(unk_token="[UNK]"))
@@ -283,7 +328,8 @@ def load_given(data: bytes, config: FileTokenizer | Any) -> HFTokenizer:
         prefix, suffix = surrounding_ids(tokenizer)
     except BundleError as error:
         raise RecipeError(
-            f"tokenizer.path {config.path}: {error}.", "Give a tokenizer.json of Hugging Face tokenizers."
+            f"tokenizer.path {config.path}: {error}.",
+            "Give a tokenizer.json of Hugging Face tokenizers.",
         ) from None
     special = config.special_tokens * (len(prefix) + len(suffix))
     least = config.overlap + special + 1

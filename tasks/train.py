@@ -55,9 +55,13 @@ def train(
     Effects: checkpoints in the work folder, metric points in the MLflow run, the bundle below the store's key.
     Safe to repeat: an interrupted training resumes, and its metric points are delivered once.
     """
-    outcome = train_model(tokens, model, training, execution, store, tracker, warm_start, lessons, teacher)
+    outcome = train_model(
+        tokens, model, training, execution, store, tracker, warm_start, lessons, teacher
+    )
     trained = outcome.manifest
-    tracker.set_tags({"noisefold.trained_in_run": trained.run_id, "noisefold.bundle_digest": trained.digest})
+    tracker.set_tags(
+        {"noisefold.trained_in_run": trained.run_id, "noisefold.bundle_digest": trained.digest}
+    )
     return settle(outcome)
 
 
@@ -80,7 +84,8 @@ def train_model(
     """
     if len(tokens.labels) < 2:
         raise TrainingError(
-            "The train split has one label only.", "A classifier needs two or more; check the contract."
+            "The train split has one label only.",
+            "A classifier needs two or more; check the contract.",
         )
 
     def build(workspace: Workspace) -> dict[str, Any]:
@@ -102,7 +107,9 @@ def train_model(
         }
         forwarder = Forwarder(workspace.keep / "metrics.jsonl", tracker)
         with forwarder:
-            result = run_child(spec, workspace.keep, execution.train_timeout_seconds, training.threads)
+            result = run_child(
+                spec, workspace.keep, execution.train_timeout_seconds, training.threads
+            )
         forwarder.deliver()  # what is left; a server that is still away fails this attempt, and nothing is lost
         return {
             "digest": result["bundle_digest"],
@@ -137,7 +144,9 @@ def bundle_digest_of(bundle: Path) -> str:
     return hash_file(UPath(bundle / "bundle.json")).sha256
 
 
-def run_child(spec: dict[str, Any], keep: Path, timeout_seconds: float, threads: int) -> dict[str, Any]:
+def run_child(
+    spec: dict[str, Any], keep: Path, timeout_seconds: float, threads: int
+) -> dict[str, Any]:
     """Run one training attempt to its end and return the child's result."""
     keep.mkdir(parents=True, exist_ok=True)
     spec_file, error_log = keep / "spec.json", keep / "stderr.log"
@@ -188,12 +197,18 @@ def run_child(spec: dict[str, Any], keep: Path, timeout_seconds: float, threads:
         raise TrainingError(events.error["cause"], events.error["remedy"])
     tail = _tail(error_log)
     if out_of_time.is_set():
-        raise Interrupted(f"Training ran into its limit of {timeout_seconds:.0f} s (execution.train_timeout_seconds).")
+        raise Interrupted(
+            f"Training ran into its limit of {timeout_seconds:.0f} s (execution.train_timeout_seconds)."
+        )
     if status < 0 or status == _TERMINATED:
         name = signal.Signals(-status if status < 0 else signal.SIGTERM).name
         hint = " (out of memory, or an operator)" if name == "SIGKILL" else ""
-        raise Interrupted(f"The training process was ended by {name}{hint}; its checkpoints are kept.")
-    raise TrainingError(f"The training process failed: {tail}", f"The whole message is in {error_log}.")
+        raise Interrupted(
+            f"The training process was ended by {name}{hint}; its checkpoints are kept."
+        )
+    raise TrainingError(
+        f"The training process failed: {tail}", f"The whole message is in {error_log}."
+    )
 
 
 class Relay:
@@ -218,7 +233,10 @@ class Relay:
             case "note":
                 tell("train", event["message"])
             case "resumed":
-                tell("train", f"Training goes on from step {event['step']:,} of {event['total_steps']:,}.")
+                tell(
+                    "train",
+                    f"Training goes on from step {event['step']:,} of {event['total_steps']:,}.",
+                )
             case "result":
                 self.result = event
             case "error":
@@ -255,7 +273,9 @@ class Forwarder:
             try:
                 self.deliver()
                 wait = self.seconds
-            except Exception:  # any fault of the server: the file keeps the points, a later round delivers them
+            except (
+                Exception
+            ):  # any fault of the server: the file keeps the points, a later round delivers them
                 wait = min(60.0, wait * 2)
 
     def deliver(self) -> None:

@@ -87,7 +87,10 @@ def validate_corpus(
             raise RuntimeError(f"{raw.rows_out} rows came in, {kept} + {quarantined} went out")
         results = _judge_corpus(findings, contract, raw.rows_out)
         told = sentences(raw, contract, findings)
-        summary = {**summarise(contract, findings, results, raw.rows_out, told), "days": days_held(raw.days)}
+        summary = {
+            **summarise(contract, findings, results, raw.rows_out, told),
+            "days": days_held(raw.days),
+        }
         _write_report(workspace.out, summary)
         if not all(result.success for result in results):
             failed.mkdir(parents=True)
@@ -105,13 +108,17 @@ def validate_corpus(
             "contract_version": contract.version,
             "labels": tuple(labels),
             "splits": findings.kept,
-            "quarantined": {reason: findings.first[reason] for reason in REASONS if findings.first[reason]},
+            "quarantined": {
+                reason: findings.first[reason] for reason in REASONS if findings.first[reason]
+            },
             "label_rows": {split: dict(sorted(findings.labels[split].items())) for split in SPLITS},
             "warnings": tuple(told),
         }
 
     # What ingest has to tell is told here, and the days of the files; the rows alone have neither.
-    told_before = digest_of(raw.told, [one.model_dump() for one in raw.spelled], raw.left_out, list(map(str, raw.days)))
+    told_before = digest_of(
+        raw.told, [one.model_dump() for one in raw.spelled], raw.left_out, list(map(str, raw.days))
+    )
     inputs = [raw.digest, told_before]
     return store.once(ValidatedCorpus, inputs=inputs, config=contract, version=VERSION, build=build)
 
@@ -132,10 +139,14 @@ def _judge_rows(folder: Path, raw: RawCorpus, contract: DataContract, batch_rows
         for result in suite.run(row_frame(table)):
             findings.row_checks[result.expectation.name] += len(result.positions)
             reasons[list(result.positions)] |= BITS[result.expectation.reason or ""]
-        reasons[(reasons & _LABEL_FAULTS) != 0] &= ~np.uint16(BITS["bad_label"])  # said already, and better
+        reasons[(reasons & _LABEL_FAULTS) != 0] &= ~np.uint16(
+            BITS["bad_label"]
+        )  # said already, and better
         stop = start + table.num_rows
         good = (reasons == 0).tolist()
-        texts[start:stop] = [text_hash(t) if g else 0 for t, g in zip(table["text"].to_pylist(), good, strict=True)]
+        texts[start:stop] = [
+            text_hash(t) if g else 0 for t, g in zip(table["text"].to_pylist(), good, strict=True)
+        ]
         ids[start:stop] = [hash64(one) for one in table["id"].to_pylist()]
         cells = table["label"].to_pylist()
         hashes = {label: hash64(label or "") for label in dict.fromkeys(cells)}
@@ -170,11 +181,17 @@ def _judge_against_others(
     splits: np.ndarray,
 ) -> None:
     """Repeated ids, other labels of the same text, repeated texts and leaks, among the rows without a fault so far."""
-    repeated = _note(findings, "duplicate_id", _later_of_equals(ids, np.flatnonzero(findings.reasons == 0)))
+    repeated = _note(
+        findings, "duplicate_id", _later_of_equals(ids, np.flatnonzero(findings.reasons == 0))
+    )
     findings.reasons[repeated] |= BITS["duplicate_id"]
     good = np.flatnonzero(findings.reasons == 0)
-    relabelled = _note(findings, "relabelled", _relabelled(findings, contract, texts, labels, splits, good))
-    if contract.conflicts.keep == "none":  # such a text stands nowhere any more, so it leaks nothing
+    relabelled = _note(
+        findings, "relabelled", _relabelled(findings, contract, texts, labels, splits, good)
+    )
+    if (
+        contract.conflicts.keep == "none"
+    ):  # such a text stands nowhere any more, so it leaks nothing
         good = np.setdiff1d(good, relabelled)
     # Sorted by text, then split, then position: np.lexsort is stable and takes its last key first.
     order = good[np.lexsort((splits[good], texts[good]))]
@@ -212,7 +229,9 @@ def _relabelled(
         return good
     keep = contract.conflicts.keep
     order = good[np.lexsort((splits[good], texts[good]))]
-    new = np.append(True, (texts[order][1:] != texts[order][:-1]) | (splits[order][1:] != splits[order][:-1]))
+    new = np.append(
+        True, (texts[order][1:] != texts[order][:-1]) | (splits[order][1:] != splits[order][:-1])
+    )
     group, starts = np.cumsum(new) - 1, np.flatnonzero(new)
     ends = np.append(starts[1:], len(order)) - 1
     label = labels[order]
@@ -224,7 +243,9 @@ def _relabelled(
     # The first row of the label that counts: later ones are repeats of it.
     first = np.minimum.reduceat(np.where(winning, order, len(texts)), starts)[group]
     if keep != "all":
-        findings.instead = dict(zip(order[lost][:MAX_TRACED].tolist(), first[lost][:MAX_TRACED].tolist(), strict=True))
+        findings.instead = dict(
+            zip(order[lost][:MAX_TRACED].tolist(), first[lost][:MAX_TRACED].tolist(), strict=True)
+        )
     return order[lost]
 
 
@@ -242,17 +263,26 @@ def _later_of_equals(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 def _write_rows(
-    folder: Path, out: Path, findings: Findings, contract: DataContract, raw: RawCorpus, batch_rows: int
+    folder: Path,
+    out: Path,
+    findings: Findings,
+    contract: DataContract,
+    raw: RawCorpus,
+    batch_rows: int,
 ) -> RowDigest:
     """Kept rows into parts, the others into the quarantine; counts of both on the way."""
     schema = arrow_schema(contract)
     digest, start = RowDigest(schema.names), 0
     places = _places(folder, sorted(set(findings.instead.values())), batch_rows)
     instead = {lost: places[counts] for lost, counts in findings.instead.items()}
-    findings.lengths = {split: np.zeros(contract.text.max_characters + 1, np.int64) for split in SPLITS}
+    findings.lengths = {
+        split: np.zeros(contract.text.max_characters + 1, np.int64) for split in SPLITS
+    }
     with (
         PartWriter(out / "corpus", schema, batch_rows) as parts,
-        pq.ParquetWriter(out / "quarantine.parquet", QUARANTINE_SCHEMA, compression="zstd") as quarantine,
+        pq.ParquetWriter(
+            out / "quarantine.parquet", QUARANTINE_SCHEMA, compression="zstd"
+        ) as quarantine,
     ):
         for table in read_parts(folder, batch_rows):
             reasons = findings.reasons[start : start + table.num_rows]
@@ -291,17 +321,27 @@ def _count(kept: pa.Table, findings: Findings) -> None:
     for split in SPLITS:
         chosen = splits == split
         findings.labels[split].update(kept["label"].filter(pa.array(chosen)).to_pylist())
-        findings.lengths[split] += np.bincount(lengths[chosen], minlength=len(findings.lengths[split]))
+        findings.lengths[split] += np.bincount(
+            lengths[chosen], minlength=len(findings.lengths[split])
+        )
 
 
-def _quarantine(table: pa.Table, reasons: np.ndarray, findings: Findings, contract: DataContract) -> pa.Table:
-    names = {bits: [reason for reason, bit in BITS.items() if bits & bit] for bits in np.unique(reasons).tolist()}
+def _quarantine(
+    table: pa.Table, reasons: np.ndarray, findings: Findings, contract: DataContract
+) -> pa.Table:
+    names = {
+        bits: [reason for reason, bit in BITS.items() if bits & bit]
+        for bits in np.unique(reasons).tolist()
+    }
     of_rows = [names[bits] for bits in reasons.tolist()]
     findings.first.update(of_row[0] for of_row in of_rows)
     for reason in REASONS:
         samples = findings.samples.setdefault(reason, [])
         wanted = np.flatnonzero(reasons & BITS[reason])[: SAMPLES - len(samples)]
-        samples += [Sample.of(reason, row, contract) for row in table.take(pa.array(wanted, pa.int64())).to_pylist()]
+        samples += [
+            Sample.of(reason, row, contract)
+            for row in table.take(pa.array(wanted, pa.int64())).to_pylist()
+        ]
     for label in table.filter(pa.array((reasons & BITS["bad_label"]) != 0))["label"].to_pylist():
         if label is not None and (label in findings.unknown or len(findings.unknown) < MAX_UNKNOWN):
             findings.unknown[label] += 1
@@ -328,9 +368,12 @@ def _judge_corpus(findings: Findings, contract: DataContract, rows: int) -> list
         "largest_label_share": max(counts, default=0) / max(1, kept["train"]),
     }
     suite = corpus_suite(contract)
-    frame = corpus_frame({expectation.name: facts[expectation.name] for expectation in suite.expectations})
+    frame = corpus_frame(
+        {expectation.name: facts[expectation.name] for expectation in suite.expectations}
+    )
     return [
-        Result(one.expectation, one.success, facts[one.expectation.name], one.positions) for one in suite.run(frame)
+        Result(one.expectation, one.success, facts[one.expectation.name], one.positions)
+        for one in suite.run(frame)
     ]
 
 
@@ -378,10 +421,19 @@ def validate(
     )
     for sentence in corpus.warnings[:MAX_TOLD]:
         tell("validate", sentence)
-    reasons = "\n".join(f"| {reason} | {rows:,} |" for reason, rows in corpus.quarantined.items() if rows)
+    reasons = "\n".join(
+        f"| {reason} | {rows:,} |" for reason, rows in corpus.quarantined.items() if rows
+    )
     table = f"\n\n| quarantined for | rows |\n|---|--:|\n{reasons}" if reasons else ""
-    notes = "\n\n" + "\n".join(f"- {markdown(one, 1000)}" for one in corpus.warnings) if corpus.warnings else ""
-    publish(f"# {contract.name}: {corpus.rows_out:,} of {corpus.rows_in:,} rows kept{table}{notes}", tracker)
+    notes = (
+        "\n\n" + "\n".join(f"- {markdown(one, 1000)}" for one in corpus.warnings)
+        if corpus.warnings
+        else ""
+    )
+    publish(
+        f"# {contract.name}: {corpus.rows_out:,} of {corpus.rows_in:,} rows kept{table}{notes}",
+        tracker,
+    )
     return settle(outcome)
 
 

@@ -31,5 +31,7 @@ def store(tmp_path: Path):
 @pytest.fixture
 def real_data() -> Path:
     if not REAL_DATA.is_dir():
-        pytest.skip(f"the public data sets are not beside the checkout ({REAL_DATA.name}/ is absent)")
+        pytest.skip(
+            f"the public data sets are not beside the checkout ({REAL_DATA.name}/ is absent)"
+        )
     return REAL_DATA

@@ -20,7 +20,9 @@ def free_port() -> int:
 class Server:
     """A child process that answers at `health`; may be killed and started again on the same port and state."""
 
-    def __init__(self, arguments: list[str], url: str, health: str, log: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, arguments: list[str], url: str, health: str, log: Path, environment: dict[str, str]
+    ) -> None:
         self.arguments, self.url, self.health, self.log = arguments, url, health, log
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         self.environment = {**os.environ, "PATH": path, **environment}
@@ -69,6 +71,15 @@ def mlflow_server(folder: Path) -> Server:
 def prefect_server(folder: Path) -> Server:
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
-    arguments = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
+    arguments = [
+        "prefect",
+        "server",
+        "start",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--no-ui",
+    ]
     environment = {"PREFECT_HOME": str(folder / "prefect"), "PREFECT_API_URL": url}
     return Server(arguments, url, f"{url}/health", folder / "prefect.log", environment)

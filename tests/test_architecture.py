@@ -21,8 +21,15 @@ ORDER = ["flows", "tasks", "lightning_modules", "data_contracts"]
 
 def imports(file: Path) -> set[str]:
     tree = ast.parse(file.read_text())
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    return names | {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    names = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    return names | {
+        node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module
+    }
 
 
 @pytest.mark.parametrize("package", ORDER)
@@ -35,7 +42,11 @@ def test_imports_point_one_way(package):
 
 def test_the_mathematics_knows_no_orchestrator_and_no_tracking_server():
     for file in (REPOSITORY / "lightning_modules").rglob("*.py"):
-        heavy = {name.split(".")[0] for name in imports(file)} & {"prefect", "mlflow", "great_expectations"}
+        heavy = {name.split(".")[0] for name in imports(file)} & {
+            "prefect",
+            "mlflow",
+            "great_expectations",
+        }
         assert not heavy, f"{file.name} imports {heavy}"
 
 
@@ -57,11 +68,21 @@ def test_light_commands_import_nothing_heavy(command):
         "heavy = {'torch', 'prefect', 'mlflow', 'great_expectations', 'pandas', 'pyarrow'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY
+    )
     assert done.returncode == 0, done.stderr
 
 
-HEAVY = ("torch", "prefect", "pytorch_lightning", "matplotlib", "great_expectations", "sklearn", "mlflow.pyfunc")
+HEAVY = (
+    "torch",
+    "prefect",
+    "pytorch_lightning",
+    "matplotlib",
+    "great_expectations",
+    "sklearn",
+    "mlflow.pyfunc",
+)
 
 
 def test_history_loads_no_more_than_it_is_asked_for(tmp_path):
@@ -83,7 +104,9 @@ def test_history_loads_no_more_than_it_is_asked_for(tmp_path):
 def test_prefect_reads_its_settings_after_they_are_made():
     """Prefect reads the environment when it is imported: before `embed` it would take no notice of what that sets."""
     code = "import sys, flows.cli.terminal\nassert not {'prefect', 'mlflow', 'torch'} & set(sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -96,15 +119,25 @@ def test_every_locked_requirement_has_a_hash():
 
 def test_locks_hold_what_the_project_asks_for():
     base = (REPOSITORY / "requirements" / "base.lock").read_text()
-    asked = re.findall(r'^    "([a-z-]+)==([\d.]+)",$', (REPOSITORY / "pyproject.toml").read_text(), re.M)
+    asked = re.findall(
+        r'^    "([a-z-]+)==([\d.]+)",$', (REPOSITORY / "pyproject.toml").read_text(), re.M
+    )
     assert len(asked) >= 8
     for name, version in asked:
-        lock = base if name != "torch" else (REPOSITORY / "requirements" / "torch-cuda.lock").read_text()
+        lock = (
+            base
+            if name != "torch"
+            else (REPOSITORY / "requirements" / "torch-cuda.lock").read_text()
+        )
         assert f"{name}=={version}" in lock
     assert "\ntorch==" not in base and "\nnvidia-" not in base
 
 
-SYSTEMS = [("linux", "Linux", "x86_64"), ("linux", "Linux", "aarch64"), ("darwin", "Darwin", "arm64")]
+SYSTEMS = [
+    ("linux", "Linux", "x86_64"),
+    ("linux", "Linux", "aarch64"),
+    ("darwin", "Darwin", "arm64"),
+]
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
@@ -142,4 +175,6 @@ def pins(lock: str) -> list[Requirement]:
 
 def test_the_cpu_build_of_torch_is_known_for_each_python_and_processor():
     block = (REPOSITORY / "requirements" / "torch-cpu.lock").read_text().split("torch==")[1]
-    assert len(set(re.findall(r"--hash=sha256:[0-9a-f]{64}", block))) >= 6, "3.11 to 3.13 on x86-64 and aarch64"
+    assert len(set(re.findall(r"--hash=sha256:[0-9a-f]{64}", block))) >= 6, (
+        "3.11 to 3.13 on x86-64 and aarch64"
+    )

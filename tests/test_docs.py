@@ -45,7 +45,9 @@ def test_every_test_that_vouches_for_a_promise_is_there() -> None:
     file, missing, seen = "", [], 0
     for path, name in re.findall(r"`(…|tests/[\w/.]+)(?:::(\w+))?`", RELIABILITY):
         file, seen = file if path == "…" else path, seen + 1
-        there = (REPOSITORY / file).is_file() and (not name or f"def {name}(" in (REPOSITORY / file).read_text("utf-8"))
+        there = (REPOSITORY / file).is_file() and (
+            not name or f"def {name}(" in (REPOSITORY / file).read_text("utf-8")
+        )
         missing += [] if there else [f"{file}::{name}"]
     assert seen > 10 and missing == []
 
@@ -55,7 +57,12 @@ def test_the_examples_of_the_readme_are_valid(block: str) -> None:
     content = yaml.safe_load(block)
     if "variants" in content:
         Comparison.model_validate(
-            {**content, "recipe": parse_recipe({"name": "mails", "source": {"kind": "sample"}}, origin="README")}
+            {
+                **content,
+                "recipe": parse_recipe(
+                    {"name": "mails", "source": {"kind": "sample"}}, origin="README"
+                ),
+            }
         )
     else:
         parse_recipe({**content, "contract": "sample"}, origin="README")

@@ -10,8 +10,15 @@ from __future__ import annotations
 
 import os
 
-for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TOKENIZERS_PARALLELISM"):
-    os.environ[variable] = "false" if variable.startswith("TOK") else "1"  # before numpy and torch read them
+for variable in (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "TOKENIZERS_PARALLELISM",
+):
+    os.environ[variable] = (
+        "false" if variable.startswith("TOK") else "1"
+    )  # before numpy and torch read them
 
 import argparse  # noqa: E402
 import time  # noqa: E402
@@ -54,7 +61,9 @@ def run(peer: str, dataset: str, seed: int) -> str:
         texts_per_second=round(len(log_proba) / (time.process_time() - trained), 1),
         chosen=fitted.chosen,
     )
-    search = Search(round(trained - started, 2), {name: metadata.version(name) for name in distributions})
+    search = Search(
+        round(trained - started, 2), {name: metadata.version(name) for name in distributions}
+    )
     path = predictions_file(dataset, peer, seed)
     write_predictions(path, corpus.test.ids, log_proba, corpus.labels, facts, search)
     accuracy, mean = merit(corpus.test.y, log_proba)
@@ -62,9 +71,13 @@ def run(peer: str, dataset: str, seed: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("peer", choices=sorted(PEERS))
-    parser.add_argument("--dataset", required=True, help="a recipe of benchmarks/recipes, or several with commas")
+    parser.add_argument(
+        "--dataset", required=True, help="a recipe of benchmarks/recipes, or several with commas"
+    )
     parser.add_argument("--seeds", default="0")
     options = parser.parse_args()
     for dataset in options.dataset.split(","):

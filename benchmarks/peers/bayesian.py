@@ -77,7 +77,9 @@ def fit_blitz(corpus: Corpus, seed: int) -> Fitted:
         return bayesian(words, BayesianLSTM(EMBEDDING, HIDDEN), BayesianLinear(HIDDEN, classes))
 
     def loss(model: Any, input_ids: Tensor, y: Tensor, weight: float) -> Tensor:
-        return model.sample_elbo(input_ids, y, F.cross_entropy, sample_nbr=3, complexity_cost_weight=weight)
+        return model.sample_elbo(
+            input_ids, y, F.cross_entropy, sample_nbr=3, complexity_cost_weight=weight
+        )
 
     return _fit(corpus, seed, build, loss)
 
@@ -105,7 +107,10 @@ def _fit(corpus: Corpus, seed: int, build: Callable[[int, int], nn.Module], loss
     number = {word: at for at, word in enumerate(counts, start=2)}  # 0 padding, 1 unknown
 
     def encode(texts: Sequence[str]) -> list[Tensor]:
-        return [torch.tensor([number.get(word, 1) for word in split(text)[:LONGEST]] or [1]) for text in texts]
+        return [
+            torch.tensor([number.get(word, 1) for word in split(text)[:LONGEST]] or [1])
+            for text in texts
+        ]
 
     train, valid = encode(corpus.train.texts), encode(corpus.valid.texts)
     started, tried = time.process_time(), []
@@ -130,7 +135,11 @@ def _fit(corpus: Corpus, seed: int, build: Callable[[int, int], nn.Module], loss
     if len(tried) < len(grid):
         chosen += f"; stopped after {len(tried)} of {len(grid)} settings"
     return Fitted(
-        log_proba, sum(w.numel() for w in size.values()), sum(w.nbytes for w in size.values()), chosen, seconds
+        log_proba,
+        sum(w.numel() for w in size.values()),
+        sum(w.nbytes for w in size.values()),
+        chosen,
+        seconds,
     )
 
 
@@ -154,7 +163,12 @@ def _train(
 ) -> tuple[tuple[float, float], int, float, dict[str, Tensor]]:
     """(validation merit, epoch, CPU seconds of the training steps, state) of the best epoch."""
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-    shuffle, y, seconds, best = np.random.default_rng(seed), torch.from_numpy(corpus.train.y), 0.0, None
+    shuffle, y, seconds, best = (
+        np.random.default_rng(seed),
+        torch.from_numpy(corpus.train.y),
+        0.0,
+        None,
+    )
     for epoch in range(1, EPOCHS + 1):
         started = time.process_time()
         for batch in np.array_split(shuffle.permutation(len(train)), -(-len(train) // BATCH)):

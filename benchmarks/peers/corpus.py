@@ -28,7 +28,10 @@ def export(name: str) -> dict[str, int]:
     from tasks.ingest import fingerprint, ingest_source
     from tasks.validate import validate_corpus
 
-    recipe, store = load_recipe(RECIPES / f"{name}.yaml"), ArtifactStore(str(HOME / "artifacts"), HOME / "work")
+    recipe, store = (
+        load_recipe(RECIPES / f"{name}.yaml"),
+        ArtifactStore(str(HOME / "artifacts"), HOME / "work"),
+    )
     source, contract, rows = recipe.source, recipe.contract, recipe.execution.batch_rows
     raw = ingest_source(source, contract, fingerprint(source), store, batch_rows=rows).manifest
     corpus = validate_corpus(raw, contract, store, batch_rows=rows).manifest
@@ -45,7 +48,9 @@ def write(path: Path, table: pa.Table, labels: tuple[str, ...]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="+", metavar="NAME", help="a recipe of benchmarks/recipes")
     for name in parser.parse_args().names:
         print(name, export(name), flush=True)

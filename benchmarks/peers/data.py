@@ -77,7 +77,9 @@ def predictions_file(name: str, peer: str, seed: int) -> Path:
 def read_corpus(name: str, path: Path | None = None) -> Corpus:
     path = path or corpus_file(name)
     if not path.exists():
-        raise SystemExit(f"{path}: not there. Write it first: .venv/bin/python -m benchmarks.peers.corpus {name}")
+        raise SystemExit(
+            f"{path}: not there. Write it first: .venv/bin/python -m benchmarks.peers.corpus {name}"
+        )
     table = pq.read_table(path)
     labels: list[str] = json.loads(table.schema.metadata[LABELS.encode()])
     number = {label: at for at, label in enumerate(labels)}
@@ -100,8 +102,13 @@ def write_predictions(
 ) -> None:
     """Test predictions as `noisefold compare` reads them: id, log_proba in the order of `noisefold.labels`."""
     told = {LABELS: list(labels), FACTS: asdict(facts), SEARCH: asdict(search)}
-    columns = {"id": pa.array(ids, pa.string()), "log_proba": pa.array(log_proba.tolist(), pa.list_(pa.float64()))}
-    table = pa.table(columns).replace_schema_metadata({k: json.dumps(v, ensure_ascii=False) for k, v in told.items()})
+    columns = {
+        "id": pa.array(ids, pa.string()),
+        "log_proba": pa.array(log_proba.tolist(), pa.list_(pa.float64())),
+    }
+    table = pa.table(columns).replace_schema_metadata(
+        {k: json.dumps(v, ensure_ascii=False) for k, v in told.items()}
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path.with_suffix(".part"))
     path.with_suffix(".part").rename(path)

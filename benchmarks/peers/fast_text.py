@@ -32,7 +32,10 @@ def prepare(text: str, chinese: bool) -> str:
 
 def write_training_file(path: Path, rows: Rows, chinese: bool, seed: int) -> None:
     """Shuffled: fastText reads in the order of the file, and some data sets are ordered by class."""
-    lines = [f"__label__{y} {prepare(text, chinese)}\n" for y, text in zip(rows.y, rows.texts, strict=True)]
+    lines = [
+        f"__label__{y} {prepare(text, chinese)}\n"
+        for y, text in zip(rows.y, rows.texts, strict=True)
+    ]
     path.write_text("".join(np.random.default_rng(seed).permutation(lines)), encoding="utf-8")
 
 
@@ -44,7 +47,9 @@ def fit(corpus: Corpus, seed: int) -> Fitted:
             p = np.full((len(texts), count), FLOOR)
             for row, text in enumerate(texts):
                 found, probabilities = model.predict(prepare(text, chinese), k=count)
-                p[row, [int(label.removeprefix("__label__")) for label in found]] = np.maximum(probabilities, FLOOR)
+                p[row, [int(label.removeprefix("__label__")) for label in found]] = np.maximum(
+                    probabilities, FLOOR
+                )
             return np.log(p / p.sum(axis=1, keepdims=True))
 
         return log_proba
@@ -60,7 +65,9 @@ def fit(corpus: Corpus, seed: int) -> Fitted:
         def score(rate: float, epochs: int) -> tuple[float, float]:
             return merit(corpus.valid.y, predictor(train(rate, epochs))(corpus.valid.texts))
 
-        if corpus.name in LONG:  # the rate at few epochs, then epochs at that rate: the whole grid takes an hour
+        if (
+            corpus.name in LONG
+        ):  # the rate at few epochs, then epochs at that rate: the whole grid takes an hour
             rate = max(RATES, key=lambda rate: score(rate, EPOCHS[0]))
             epochs = max(EPOCHS[:2], key=lambda epochs: score(rate, epochs))
         else:

@@ -38,7 +38,9 @@ def fit_trainer(corpus: Corpus, seed: int) -> Fitted:
 
 
 def fit_lora(corpus: Corpus, seed: int) -> Fitted:
-    config = LoraConfig(task_type="SEQ_CLS", r=8, lora_alpha=16, lora_dropout=0.05, target_modules="all-linear")
+    config = LoraConfig(
+        task_type="SEQ_CLS", r=8, lora_alpha=16, lora_dropout=0.05, target_modules="all-linear"
+    )
     return _fit(corpus, seed, RATES_LORA, lambda model: get_peft_model(model, config))
 
 
@@ -88,8 +90,12 @@ def _fit(corpus: Corpus, seed: int, rates: Sequence[float], adapt: Callable[[Any
             order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]))
             with torch.inference_mode():
                 for at in range(0, len(order), 64):
-                    batch = tokenizer.pad([rows[row] for row in order[at : at + 64]], return_tensors="pt")
-                    out[order[at : at + 64]] = model(**batch).logits.double().log_softmax(-1).numpy()
+                    batch = tokenizer.pad(
+                        [rows[row] for row in order[at : at + 64]], return_tensors="pt"
+                    )
+                    out[order[at : at + 64]] = (
+                        model(**batch).logits.double().log_softmax(-1).numpy()
+                    )
             return out
 
         return log_proba
@@ -97,7 +103,9 @@ def _fit(corpus: Corpus, seed: int, rates: Sequence[float], adapt: Callable[[Any
     tried = []
     for rate in rates:
         model, seconds = train(rate)
-        tried.append((merit(corpus.valid.y, predictor(model)(corpus.valid.texts)), rate, seconds, model))
+        tried.append(
+            (merit(corpus.valid.y, predictor(model)(corpus.valid.texts)), rate, seconds, model)
+        )
     _, rate, seconds, model = max(tried, key=lambda one: one[:2])
     weights = list(model.parameters())
     return Fitted(

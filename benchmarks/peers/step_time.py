@@ -62,7 +62,10 @@ def networks() -> dict[str, tuple[nn.Module, Callable[[Any], Any], str]]:
     def two(linear: Callable[[int, int], nn.Module]) -> nn.Module:
         return nn.Sequential(linear(HIDDEN, HIDDEN), nn.ReLU(), linear(HIDDEN, CLASSES))
 
-    reparameterized = LSTMReparameterization(EMBEDDING, HIDDEN), First(LinearReparameterization(HIDDEN, CLASSES))
+    reparameterized = (
+        LSTMReparameterization(EMBEDDING, HIDDEN),
+        First(LinearReparameterization(HIDDEN, CLASSES)),
+    )
     flipout = LSTMFlipout(EMBEDDING, HIDDEN), First(LinearFlipout(HIDDEN, CLASSES))
     uncertain = classifier(lstm(), two(BayesLinear))
     divergence = KLDiv(uncertain)
@@ -85,7 +88,9 @@ def optimizer_step(network: nn.Module, kl: Callable[[Any], Any]) -> Callable[[],
     trained = list(network.parameters())
     optimizer = torch.optim.AdamW(trained, lr=1e-3, fused=True)
     frequency = 1 / (torch.arange(VOCABULARY - 1) + 2.7)
-    input_ids = 1 + torch.multinomial(frequency, BATCH * LENGTH, replacement=True).view(BATCH, LENGTH)
+    input_ids = 1 + torch.multinomial(frequency, BATCH * LENGTH, replacement=True).view(
+        BATCH, LENGTH
+    )
     labels = torch.randint(CLASSES, (BATCH,))
 
     def step() -> None:
@@ -105,7 +110,12 @@ def table(rounds: int, repeats: int) -> str:
         torch.manual_seed(repeat)
         built = networks()
         twins = {name: twin for name, (_, _, twin) in built.items()}
-        found.append(measure({name: optimizer_step(network, kl) for name, (network, kl, _) in built.items()}, rounds))
+        found.append(
+            measure(
+                {name: optimizer_step(network, kl) for name, (network, kl, _) in built.items()},
+                rounds,
+            )
+        )
     lines = ["| network | ms per step | ÷ its twin | range |", "|---|--:|--:|--:|"]
     for name, twin in twins.items():
         ratios = sorted(times[name] / times[twin] for times in found)
@@ -118,16 +128,26 @@ def table(rounds: int, repeats: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=40, help="timed steps of each network per repeat")
-    parser.add_argument("--repeats", type=int, default=5, help="times that everything is built anew")
-    parser.add_argument("--results", type=Path, default=Path(__file__).resolve().parents[1] / "results")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=40, help="timed steps of each network per repeat"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="times that everything is built anew"
+    )
+    parser.add_argument(
+        "--results", type=Path, default=Path(__file__).resolve().parents[1] / "results"
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     rows = table(given.rounds, given.repeats)
     names = ("torch", "bayesian-torch", "blitz-bayesian-pytorch", "torch-uncertainty")
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
-    command = f"python -m benchmarks.peers.step_time --rounds {given.rounds} --repeats {given.repeats}"
+    command = (
+        f"python -m benchmarks.peers.step_time --rounds {given.rounds} --repeats {given.repeats}"
+    )
     text = (
         "# CPU time of a training step: Bayesian libraries ÷ their deterministic twin\n\n"
         f"`{command}` ({versions}; 1 thread). Median over {given.repeats} repeats of the lower quartile of "

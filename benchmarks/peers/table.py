@@ -33,7 +33,9 @@ def measure(path: Path, numbers: dict[str, int], labels: list[str]) -> dict[str,
     told = {key: json.loads(table.schema.metadata[key.encode()]) for key in (LABELS, FACTS, SEARCH)}
     ids = table["id"].to_pylist()
     if told[LABELS] != labels or sorted(ids) != sorted(numbers):
-        raise SystemExit(f"{path}: other rows or labels than the corpus has. Write the corpus and this file again.")
+        raise SystemExit(
+            f"{path}: other rows or labels than the corpus has. Write the corpus and this file again."
+        )
     log_proba = np.array(table["log_proba"].to_pylist())
     found = figures(np.array([numbers[one] for one in ids]), log_proba)
     return {**found, "ece_floor": ece_floor(log_proba), **told[FACTS], "search": told[SEARCH]}
@@ -52,7 +54,15 @@ def measure_all(folder: Path) -> list[dict[str, Any]]:
         for path in filter(is_peers, sorted(dataset.glob("*.parquet"))):
             peer, seed = path.stem.rsplit("-", 1)
             found = measure(path, numbers, corpus.labels)
-            cells.append({"dataset": dataset.name, "peer": peer, "seed": int(seed), "rows": len(numbers), **found})
+            cells.append(
+                {
+                    "dataset": dataset.name,
+                    "peer": peer,
+                    "seed": int(seed),
+                    "rows": len(numbers),
+                    **found,
+                }
+            )
     return cells
 
 
@@ -67,7 +77,14 @@ def as_markdown(cells: list[dict[str, Any]]) -> str:
     for cell in cells:
         groups[cell["dataset"], cell["peer"]].append(cell)
     header = ["data set", "peer", "seeds", *(name.replace("_", " ") for name in NAMES)]
-    header += ["parameters", "MB", "train CPU s", "search CPU s", "texts/s", "chosen (seed by seed)"]
+    header += [
+        "parameters",
+        "MB",
+        "train CPU s",
+        "search CPU s",
+        "texts/s",
+        "chosen (seed by seed)",
+    ]
     lines = [f"| {' | '.join(header)} |", "|---|---|---|" + "--:|" * (len(header) - 4) + "---|"]
     for (dataset, peer), group in sorted(groups.items()):
         row = [dataset, peer, ", ".join(str(cell["seed"]) for cell in group)]
@@ -76,7 +93,9 @@ def as_markdown(cells: list[dict[str, Any]]) -> str:
         row += [f"{np.mean([cell['cpu_seconds_train'] for cell in group]):.1f}"]
         row += [f"{np.mean([cell['search']['cpu_seconds'] for cell in group]):.0f}"]
         row += [f"{np.mean([cell['texts_per_second'] for cell in group]):,.0f}"]
-        lines.append(f"| {' | '.join([*row, '; '.join(dict.fromkeys(cell['chosen'] for cell in group))])} |")
+        lines.append(
+            f"| {' | '.join([*row, '; '.join(dict.fromkeys(cell['chosen'] for cell in group))])} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -88,12 +107,16 @@ def spread(values: list[float], percent: bool) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     options.results.mkdir(parents=True, exist_ok=True)
     file = options.results / "peers.json"
-    cells = merge(json.loads(file.read_text()) if file.exists() else [], measure_all(HOME / "peers"))
+    cells = merge(
+        json.loads(file.read_text()) if file.exists() else [], measure_all(HOME / "peers")
+    )
     file.write_text(json.dumps(cells, indent=1, ensure_ascii=False) + "\n")
     (options.results / "peers.md").write_text(as_markdown(cells))
     print(as_markdown(cells), end="")

@@ -29,7 +29,9 @@ Choices = dict[str, list[dict[str, Any]]]
 def fit(corpus: Corpus, seed: int) -> Fitted:
     if corpus.name in CHINESE:
         return _fit(corpus, {"characters 1-3": [CHARACTERS]})
-    if corpus.name in LONG:  # an n-gram of one document is left out: a third of the memory and the time
+    if (
+        corpus.name in LONG
+    ):  # an n-gram of one document is left out: a third of the memory and the time
         return _fit(corpus, {"words 1-2 of two documents or more": [WORDS | {"min_df": 2}]})
     return _fit(corpus, {"words 1-2": [WORDS], "words and punctuation 1-2": [PUNCTUATION]})
 
@@ -39,7 +41,9 @@ def fit_both(corpus: Corpus, seed: int) -> Fitted:
 
 
 def vectorizer(parts: list[dict[str, Any]]) -> FeatureUnion:
-    return FeatureUnion([(str(at), TfidfVectorizer(sublinear_tf=True, **part)) for at, part in enumerate(parts)])
+    return FeatureUnion(
+        [(str(at), TfidfVectorizer(sublinear_tf=True, **part)) for at, part in enumerate(parts)]
+    )
 
 
 def _fit(corpus: Corpus, choices: Choices) -> Fitted:
@@ -60,7 +64,9 @@ def _fit(corpus: Corpus, choices: Choices) -> Fitted:
 
     started = time.process_time()
     union = vectorizer(choices[name])
-    model = LogisticRegression(C=strength, max_iter=1000).fit(union.fit_transform(train.texts), train.y)
+    model = LogisticRegression(C=strength, max_iter=1000).fit(
+        union.fit_transform(train.texts), train.y
+    )
     seconds = time.process_time() - started
     assert list(model.classes_) == list(range(len(corpus.labels))), "a label has no train row"
 
@@ -68,6 +74,10 @@ def _fit(corpus: Corpus, choices: Choices) -> Fitted:
         return np.asarray(model.predict_log_proba(union.transform(texts)))
 
     weights = [model.coef_, model.intercept_, *(part.idf_ for _, part in union.transformer_list)]
-    vocabulary = sum(len(term.encode()) for _, part in union.transformer_list for term in part.vocabulary_)
+    vocabulary = sum(
+        len(term.encode()) for _, part in union.transformer_list for term in part.vocabulary_
+    )
     size = sum(w.nbytes for w in weights) + vocabulary
-    return Fitted(log_proba, sum(w.size for w in weights), size, f"{name}, C = {strength:g}", seconds)
+    return Fitted(
+        log_proba, sum(w.size for w in weights), size, f"{name}, C = {strength:g}", seconds
+    )

@@ -73,7 +73,21 @@ _CHINESE: dict[Role, tuple[str, ...]] = {
         "描述",
         "标题",
     ),
-    "label": ("标签", "类别", "分类", "类型", "情感", "情绪", "倾向", "极性", "意图", "主题", "评分", "星级", "种类"),
+    "label": (
+        "标签",
+        "类别",
+        "分类",
+        "类型",
+        "情感",
+        "情绪",
+        "倾向",
+        "极性",
+        "意图",
+        "主题",
+        "评分",
+        "星级",
+        "种类",
+    ),
     "id": ("编号", "序号", "编码", "单号", "主键", "id"),
     "split": ("划分", "数据集"),
 }
@@ -90,7 +104,9 @@ _BESIDE_CHINESE = (
     "编号", "序号", "用户", "作者", "标注", "账号", "昵称", "日期", "时间", "语言", "语种", "图片", "视频", "链接",
     "地址", "城市", "省份", "平台", "来源", "姓名", "人员",
 )  # fmt: skip
-_INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__|)")  # what pandas calls the numbers that it wrote for no one
+_INDEX = re.compile(
+    r"(Unnamed: \d+|__index_level_\d+__|)"
+)  # what pandas calls the numbers that it wrote for no one
 
 
 @dataclass(eq=False)
@@ -121,7 +137,9 @@ class Column:
         values = list(self.counts)
         sample = [value.strip() for value in values[:: max(1, len(values) // LOOKED_AT)]]
         for kind, whole in _WHOLE.items():
-            if sample and sum(bool(whole.fullmatch(cell[:2_000])) for cell in sample) >= MOST * len(sample):
+            if sample and sum(bool(whole.fullmatch(cell[:2_000])) for cell in sample) >= MOST * len(
+                sample
+            ):
                 return kind
         return None
 
@@ -147,14 +165,26 @@ class Column:
         if self.words and self.words[-1] in words:
             return 2
         if role == "id":
-            return int(bool(self.words) and ("id" in (self.words[0], self.words[-1]) or _ends_in_id(self.name)))
-        return int(any(word in words for word in self.words) or any(part in folded for part in _CHINESE[role]))
+            return int(
+                bool(self.words)
+                and ("id" in (self.words[0], self.words[-1]) or _ends_in_id(self.name))
+            )
+        return int(
+            any(word in words for word in self.words)
+            or any(part in folded for part in _CHINESE[role])
+        )
 
     def rank(self, role: Role) -> int:
         """Place of the name among the words for the role, the plainest first."""
         words = _WORDS[role]
-        places = [words.index(word) for word in (self.name.strip().casefold(), *self.words[::-1]) if word in words]
-        places += [place for place, part in enumerate(_CHINESE[role]) if part in self.name.casefold()]
+        places = [
+            words.index(word)
+            for word in (self.name.strip().casefold(), *self.words[::-1])
+            if word in words
+        ]
+        places += [
+            place for place, part in enumerate(_CHINESE[role]) if part in self.name.casefold()
+        ]
         return min(places, default=len(words))
 
     @property
@@ -172,7 +202,9 @@ class Column:
 
 
 _HAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-_UNPARTED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_UNPARTED = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+)
 
 
 def _ends_in_id(name: str) -> bool:
@@ -252,14 +284,20 @@ def choose(rows: Rows, given: dict[Role, str] | None = None) -> Chosen:
     """
     given = given or {}
     columns = [Column(name, cells) for name, cells in rows.columns.items()]
-    named: dict[Role, Column] = {role: _named(columns, name, role, rows) for role, name in given.items()}
+    named: dict[Role, Column] = {
+        role: _named(columns, name, role, rows) for role, name in given.items()
+    }
     form = form_of([*rows.columns, *rows.hidden])
     told, warned = list[str](), list[str]()
     free = [column for column in columns if column not in named.values()]
     split = named.get("split") or (None if rows.split_by_url else _split(free, warned))
     free = [column for column in free if column is not split]
     outside = form.beside if form else frozenset()
-    text = _Choice(named["text"]) if "text" in named else _text([c for c in free if c.name not in outside], rows, form)
+    text = (
+        _Choice(named["text"])
+        if "text" in named
+        else _text([c for c in free if c.name not in outside], rows, form)
+    )
     free = [column for column in free if column is not text.column]
     if "label" in named:
         label = _Choice(_usable_label(named["label"]))
@@ -276,7 +314,9 @@ def choose(rows: Rows, given: dict[Role, str] | None = None) -> Chosen:
 
 def _tell(role: str, choice: _Choice, told: list[str], warned: list[str]) -> None:
     if choice.doubt:
-        warned.append(f"{choice.column.name} is taken as the {role}, and {choice.doubt}. Choose with --{role}.")
+        warned.append(
+            f"{choice.column.name} is taken as the {role}, and {choice.doubt}. Choose with --{role}."
+        )
     if not choice.others:
         return
     others = ", ".join(f"{c.name} ({described(c, role)})" for c in choice.others[:8])
@@ -286,14 +326,22 @@ def _tell(role: str, choice: _Choice, told: list[str], warned: list[str]) -> Non
             f"No name decides which column is the {role}. {choice.column.name} is taken; as well fit {others}. {how}"
         )
     else:
-        told.append(f"{choice.column.name} is taken as the {role}; other columns that could be it: {others}. {how}")
+        told.append(
+            f"{choice.column.name} is taken as the {role}; other columns that could be it: {others}. {how}"
+        )
 
 
 def described(column: Column, role: str) -> str:
     values = len(column.counts)
     if role == "label":
-        return ", ".join(sorted(column.counts)[:3]) + ("" if values <= 3 else f", … {values:,} values")
-    return f"{column.mean_length:.0f} characters" if not _HAN.search(next(iter(column.counts), "")) else "shorter"
+        return ", ".join(sorted(column.counts)[:3]) + (
+            "" if values <= 3 else f", … {values:,} values"
+        )
+    return (
+        f"{column.mean_length:.0f} characters"
+        if not _HAN.search(next(iter(column.counts), ""))
+        else "shorter"
+    )
 
 
 def _quoted(name: str) -> str:
@@ -309,16 +357,25 @@ def _named(columns: list[Column], name: str, role: Role, rows: Rows) -> Column:
     for column in columns:
         if column.name == name:
             if not column.filled:
-                raise SourceError(f"--{role} {name}: the column is empty in all {len(rows):,} rows.", "Name another.")
+                raise SourceError(
+                    f"--{role} {name}: the column is empty in all {len(rows):,} rows.",
+                    "Name another.",
+                )
             return column
     folded = {column.name.strip().casefold(): column.name for column in columns}
     near = difflib.get_close_matches(name.strip().casefold(), folded, n=1, cutoff=0.6)
     hint = f" Did you mean {folded[near[0]]!r}?" if near else ""
-    raise SourceError(f"--{role} {name}: there is no such column.{hint}", f"The columns are {_list(columns)}.")
+    raise SourceError(
+        f"--{role} {name}: there is no such column.{hint}", f"The columns are {_list(columns)}."
+    )
 
 
 def _list(columns: Sequence[Column]) -> str:
-    return ", ".join(repr(column.name[:60]) for column in columns[:20]) + (" …" if len(columns) > 20 else "") or "none"
+    return (
+        ", ".join(repr(column.name[:60]) for column in columns[:20])
+        + (" …" if len(columns) > 20 else "")
+        or "none"
+    )
 
 
 # --- split and id -----------------------------------------------------------------------------------------------------
@@ -354,15 +411,28 @@ def _id(given: Column | None, columns: list[Column], rows: Rows) -> Column | Non
                 if repeats
                 else f"{unnamed:,} rows have none"
             )
-            raise SourceError(f"--id {given.name}: {what}.", "Leave --id out: rows are then called by file and number.")
+            raise SourceError(
+                f"--id {given.name}: {what}.",
+                "Leave --id out: rows are then called by file and number.",
+            )
         return given
-    named = [c for c in columns if c.named("id") and not _INDEX.fullmatch(c.name) and c.filled == len(rows)]
+    named = [
+        c
+        for c in columns
+        if c.named("id") and not _INDEX.fullmatch(c.name) and c.filled == len(rows)
+    ]
     unique = [c for c in named if c.mean_length <= 80 and _different(c, rows) == len(rows)]
     return max(unique, key=lambda c: c.named("id"), default=None)
 
 
 def _different(column: Column, rows: Rows) -> int:
-    return len({(file, cell) for file, cell in zip(rows.files, column.cells, strict=True) if cell and cell.strip()})
+    return len(
+        {
+            (file, cell)
+            for file, cell in zip(rows.files, column.cells, strict=True)
+            if cell and cell.strip()
+        }
+    )
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -370,21 +440,29 @@ def _different(column: Column, rows: Rows) -> int:
 
 def _text(columns: list[Column], rows: Rows, form: Form | None) -> _Choice:
     """The column of the longest cells that people wrote; a usual name decides among those of similar length."""
-    prose = [c for c in columns if c.filled and c.kind not in _NOT_TEXT and not _INDEX.fullmatch(c.name)]
+    prose = [
+        c for c in columns if c.filled and c.kind not in _NOT_TEXT and not _INDEX.fullmatch(c.name)
+    ]
     if not prose:
         seen = "; ".join(f"{c.name} holds {c.kind or 'nothing'}" for c in columns[:8])
         raise SourceError(
             f"No column of {len(rows):,} rows looks like text{f' ({seen})' if seen else ''}.{_hidden(rows, form)}",
             "Name the column with --text.",
         )
-    prose = [c for c in prose if c.of_words] or prose  # keys and codes of any form are one word each
+    prose = [
+        c for c in prose if c.of_words
+    ] or prose  # keys and codes of any form are one word each
     longest = max(c.mean_length for c in prose)
     # A name that is the word for a text counts for a shorter one too, if its cells differ as texts do.
     near = [
         c
         for c in prose
         if c.mean_length >= NEAR * longest
-        or (c.named("text") == 3 and c.mean_length >= 0.1 * longest and 2 * len(c.counts) >= c.filled)
+        or (
+            c.named("text") == 3
+            and c.mean_length >= 0.1 * longest
+            and 2 * len(c.counts) >= c.filled
+        )
     ]
     order = sorted(near, key=lambda c: (-c.named("text"), c.rank("text"), -c.mean_length))
     first, others = order[0], [c for c in order[1:] if 2 * len(c.counts) >= c.filled]
@@ -434,21 +512,32 @@ def _label(columns: list[Column], text: Column, rows: Rows, form: Form | None) -
         and not _INDEX.fullmatch(c.name)
     ]
     plain = [c for c in few if not c.beside]
-    fitting = plain or [c for c in few if c.named("label")]  # category_id, where there is no category
+    fitting = plain or [
+        c for c in few if c.named("label")
+    ]  # category_id, where there is no category
     if not fitting:
         raise _no_label(columns, few, text, rows, form)
     gain = {id(c): told_by(text.cells, c.cells) for c in fitting}
-    order = sorted(fitting, key=lambda c: (-c.named("label"), c.rank("label"), -gain[id(c)], len(c.counts)))
+    order = sorted(
+        fitting, key=lambda c: (-c.named("label"), c.rank("label"), -gain[id(c)], len(c.counts))
+    )
     first, others = order[0], order[1:]
     same = [c for c in others if _one_to_one(first, c)]
-    if first.kind == "numbers":  # the same label once as a number, once in words: words are for people
+    if (
+        first.kind == "numbers"
+    ):  # the same label once as a number, once in words: words are for people
         worded = next((c for c in same if c.kind is None), None)
         if worded is not None:
             others = [first, *(c for c in others if c is not worded)]
             first = worded
     # Columns that say the same are no other choice in substance, but the reader should know of them.
     unsure = any(_as_well_named(first, c, "label") for c in others if not _one_to_one(first, c))
-    if unsure and len(others) and gain[id(first)] > 0.2 and gain[id(first)] > 2 * max(gain[id(c)] for c in others):
+    if (
+        unsure
+        and len(others)
+        and gain[id(first)] > 0.2
+        and gain[id(first)] > 2 * max(gain[id(c)] for c in others)
+    ):
         unsure = False  # the texts speak where no name does
     doubt = "" if plain else "its name is that of an id"
     if first.kind == "lists or objects":
@@ -456,7 +545,9 @@ def _label(columns: list[Column], text: Column, rows: Rows, form: Form | None) -
     return _Choice(first, others, unsure, doubt)
 
 
-def _no_label(columns: list[Column], few: list[Column], text: Column, rows: Rows, form: Form | None) -> SourceError:
+def _no_label(
+    columns: list[Column], few: list[Column], text: Column, rows: Rows, form: Form | None
+) -> SourceError:
     constant = [c for c in columns if len(c.counts) == 1 and c.named("label")]
     if constant and not few:
         value = next(iter(constant[0].counts))
@@ -465,19 +556,30 @@ def _no_label(columns: list[Column], few: list[Column], text: Column, rows: Rows
             "label is no classification.",
             "Add rows of another label, or name another column with --label.",
         )
-    seen = ", ".join(f"{c.name} ({len(c.counts):,} values{f', {c.kind}' if c.kind else ''})" for c in columns[:12])
-    by_name = f" By their names {', '.join(c.name for c in few)} tell who, when or where." if few else ""
+    seen = ", ".join(
+        f"{c.name} ({len(c.counts):,} values{f', {c.kind}' if c.kind else ''})"
+        for c in columns[:12]
+    )
+    by_name = (
+        f" By their names {', '.join(c.name for c in few)} tell who, when or where." if few else ""
+    )
     hidden = _hidden(rows, form)
     option = few[0].name if few else "COLUMN"
     return SourceError(
         "No column looks like a label (2 values or more, each of them often); beside the text "
         f"({text.name}) there are: {seen or 'none'}.{by_name}{hidden}",
-        f"Name it with --label, for example --label {_quoted(option)}." if columns else "Add a column of labels.",
+        f"Name it with --label, for example --label {_quoted(option)}."
+        if columns
+        else "Add a column of labels.",
     )
 
 
 def _one_to_one(one: Column, other: Column) -> bool:
-    pairs = {(a, b) for a, b in zip(one.cells, other.cells, strict=True) if a is not None and b is not None}
+    pairs = {
+        (a, b)
+        for a, b in zip(one.cells, other.cells, strict=True)
+        if a is not None and b is not None
+    }
     return len(pairs) == len(one.counts) == len(other.counts)
 
 
@@ -490,7 +592,9 @@ def told_by(texts: Sequence[str | None], cells: Sequence[str | None]) -> float:
 
     both = [(t, c) for t, c in zip(texts, cells, strict=True) if t and c is not None]
     both = both[:: max(1, len(both) // LOOKED_AT)]
-    rows = [({token.casefold() for token in _TOKEN.findall(text[:2_000])}, cell) for text, cell in both]
+    rows = [
+        ({token.casefold() for token in _TOKEN.findall(text[:2_000])}, cell) for text, cell in both
+    ]
     train, held = rows[::2], rows[1::2]
     if len(held) < 10:
         return 0.0
@@ -501,7 +605,9 @@ def told_by(texts: Sequence[str | None], cells: Sequence[str | None]) -> float:
 
     def score(found: set[str], label: str) -> float:
         seen = labels[label]
-        return math.log(seen) + sum(math.log((tokens[label][token] + 0.5) / (seen + 1)) for token in sorted(found))
+        return math.log(seen) + sum(
+            math.log((tokens[label][token] + 0.5) / (seen + 1)) for token in sorted(found)
+        )
 
     right = sum(max(labels, key=lambda label: score(found, label)) == cell for found, cell in held)
     commonest = Counter(cell for _, cell in held).most_common(1)[0][1]
@@ -528,7 +634,10 @@ def header_faults(header: Sequence[str], columns: dict[str, list[str | None]]) -
     faults = []
     for name in header:
         column = Column(name, columns.get(name, []))
-        fault = next(((what, sure) for looks, what, sure in _LIKE_A_CELL if looks(name.strip(), column)), None)
+        fault = next(
+            ((what, sure) for looks, what, sure in _LIKE_A_CELL if looks(name.strip(), column)),
+            None,
+        )
         if fault is not None:
             faults.append(HeaderFault(name, *fault))
     return faults

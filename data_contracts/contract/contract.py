@@ -29,13 +29,23 @@ class Columns(Section):
 
     id: str | None = Field(None, description="Column of unique row names; null: <file>#<row>.")
     text: str = Field("text", description="Column of the text.")
-    label: str = Field("label", description="Column of the label; numbers become their decimal text.")
-    split: str | None = Field(None, description="Column of the split; null: drawn by hash of the text.")
-    slices: tuple[str, ...] = Field((), description="Further columns carried along as text, for figures by slice.")
+    label: str = Field(
+        "label", description="Column of the label; numbers become their decimal text."
+    )
+    split: str | None = Field(
+        None, description="Column of the split; null: drawn by hash of the text."
+    )
+    slices: tuple[str, ...] = Field(
+        (), description="Further columns carried along as text, for figures by slice."
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> Columns:
-        named = [name for name in (self.id, self.text, self.label, self.split, *self.slices) if name is not None]
+        named = [
+            name
+            for name in (self.id, self.text, self.label, self.split, *self.slices)
+            if name is not None
+        ]
         if len(set(named)) < len(named):
             raise ValueError("one column plays two roles")
         reserved = {"id", "text", "label", "split", "file", "row"} & set(self.slices)
@@ -47,20 +57,32 @@ class Columns(Section):
 class TextLimits(Section):
     """Limits in characters (Unicode code points), so that they suit any language."""
 
-    min_characters: int = Field(1, ge=0, description="Fewest characters after white space is stripped.")
+    min_characters: int = Field(
+        1, ge=0, description="Fewest characters after white space is stripped."
+    )
     max_characters: int = Field(20_000, ge=1, le=1 << 24, description="Most characters.")
-    allow_replacement_character: bool = Field(False, description="Accept U+FFFD, the mark of broken encoding.")
-    allow_control_characters: bool = Field(True, description="Accept C0/C1 controls other than tab and line ends.")
+    allow_replacement_character: bool = Field(
+        False, description="Accept U+FFFD, the mark of broken encoding."
+    )
+    allow_control_characters: bool = Field(
+        True, description="Accept C0/C1 controls other than tab and line ends."
+    )
 
 
 class Labels(Section):
     """Either the exact set of labels, or bounds on how many there are."""
 
-    values: tuple[str, ...] | None = Field(None, description="Every allowed label; null: any, within the bounds.")
+    values: tuple[str, ...] | None = Field(
+        None, description="Every allowed label; null: any, within the bounds."
+    )
     min_count: int = Field(2, ge=1, description="Fewest distinct labels in the train split.")
     max_count: int = Field(1000, ge=2, description="Most distinct labels.")
-    min_share: float = Field(0.0, ge=0, le=1, description="Smallest share of any label in the train split.")
-    max_share: float = Field(0.99, gt=0, le=1, description="Largest share of any label in the train split.")
+    min_share: float = Field(
+        0.0, ge=0, le=1, description="Smallest share of any label in the train split."
+    )
+    max_share: float = Field(
+        0.99, gt=0, le=1, description="Largest share of any label in the train split."
+    )
 
     @field_validator("values", mode="before")
     @classmethod
@@ -103,14 +125,20 @@ class SplitShares(Section):
 class RowPolicy(Section):
     """A fault of a row against the other rows: how often it may occur, and what is done with the rows."""
 
-    action: Literal["quarantine", "keep"] = Field("quarantine", description="keep: count and report only.")
-    max_share: float = Field(0.05, ge=0, le=1, description="Largest share of all rows; above it the stage fails.")
+    action: Literal["quarantine", "keep"] = Field(
+        "quarantine", description="keep: count and report only."
+    )
+    max_share: float = Field(
+        0.05, ge=0, le=1, description="Largest share of all rows; above it the stage fails."
+    )
 
 
 class WindowLimits(Section):
     """What a window must find. No limit holds for a source without a window, or whose names tell no days."""
 
-    max_missing_days: int | None = Field(None, ge=0, description="Most days of the window without a file; null: any.")
+    max_missing_days: int | None = Field(
+        None, ge=0, description="Most days of the window without a file; null: any."
+    )
     max_age_days: int | None = Field(
         14, ge=0, description="Most days from the newest file to the end of the window; null: any."
     )
@@ -124,7 +152,9 @@ class ConflictPolicy(Section):
         description="Whose label counts, in reading order (by split, then by file name): the latest row's, so that a "
         "later file corrects an earlier one; the earliest's; none: all of them are quarantined; all: counted only.",
     )
-    max_share: float = Field(0.05, ge=0, le=1, description="Largest share of all rows; above it the stage fails.")
+    max_share: float = Field(
+        0.05, ge=0, le=1, description="Largest share of all rows; above it the stage fails."
+    )
 
 
 class DataContract(Section):
@@ -132,7 +162,9 @@ class DataContract(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.\-]{0,79}$", description="Name of the data set.")
     version: int = Field(1, ge=1, description="Raise it when the meaning changes.")
-    description: str = Field("", description="One sentence on what the rows are and where they come from.")
+    description: str = Field(
+        "", description="One sentence on what the rows are and where they come from."
+    )
     columns: Columns = Field(default_factory=Columns)
     select: dict[str, tuple[str, ...]] = Field(
         default_factory=dict,
@@ -147,23 +179,30 @@ class DataContract(Section):
         description="A text that stood earlier in the same split with the same label (normalised).",
     )
     conflicts: ConflictPolicy = Field(
-        default_factory=ConflictPolicy, description="A text that stands in the same split with another label."
+        default_factory=ConflictPolicy,
+        description="A text that stands in the same split with another label.",
     )
     leakage: RowPolicy = Field(
         default_factory=RowPolicy,
         description="A text that also stands in a later split (train < valid < test); the earlier side is dropped.",
     )
     window: WindowLimits = Field(
-        default_factory=WindowLimits, description="Days that a windowed source of dated files must have."
+        default_factory=WindowLimits,
+        description="Days that a windowed source of dated files must have.",
     )
-    max_quarantine_share: float = Field(0.05, ge=0, le=1, description="Largest share of quarantined rows, all reasons.")
+    max_quarantine_share: float = Field(
+        0.05, ge=0, le=1, description="Largest share of quarantined rows, all reasons."
+    )
 
     @field_validator("select", mode="before")
     @classmethod
     def _as_the_rows_are_read(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        lists = {name: list(one) if isinstance(one, list | tuple) else [one] for name, one in value.items()}
+        lists = {
+            name: list(one) if isinstance(one, list | tuple) else [one]
+            for name, one in value.items()
+        }
         return {
             name: [(label_text(one) or "") if isinstance(one, str) else one for one in values]
             for name, values in lists.items()
@@ -216,4 +255,6 @@ def parse_contract(data: Any, *, origin: str) -> DataContract:
             )
             for f in error.errors(include_url=False)
         )
-        raise RecipeError(f"contract {origin}: {faults}.", "`noisefold recipe schema` lists every field.") from None
+        raise RecipeError(
+            f"contract {origin}: {faults}.", "`noisefold recipe schema` lists every field."
+        ) from None

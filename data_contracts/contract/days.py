@@ -72,7 +72,16 @@ class _Token:
 
 
 _MONTH_NAMES = (
-    *("jan(?:uary)?", "feb(?:ruary)?", "mar(?:ch)?", "apr(?:il)?", "may", "june?", "july?", "aug(?:ust)?"),
+    *(
+        "jan(?:uary)?",
+        "feb(?:ruary)?",
+        "mar(?:ch)?",
+        "apr(?:il)?",
+        "may",
+        "june?",
+        "july?",
+        "aug(?:ust)?",
+    ),
     *("sept?(?:ember)?", "oct(?:ober)?", "nov(?:ember)?", "dec(?:ember)?"),
 )
 _NAME = rf"(?P<name>{'|'.join(_MONTH_NAMES)})(?![a-z])"
@@ -98,7 +107,9 @@ _COARSE = {
     "name_year": rf"(?<![a-z]){_NAME}{_GAP}(?P<y>\d{{4}})(?!\d)",
     "year_name": rf"(?<!\d)(?P<y>\d{{4}}){_GAP}{_NAME}",
 }
-_PATTERNS = {kind: re.compile(text, re.ASCII | re.IGNORECASE) for kind, text in {**_FULL, **_COARSE}.items()}
+_PATTERNS = {
+    kind: re.compile(text, re.ASCII | re.IGNORECASE) for kind, text in {**_FULL, **_COARSE}.items()
+}
 _NUMBER = re.compile(r"\d+", re.ASCII)
 # After a date: 0300, 03:00:00, T030000Z, 03-00-00.123+08:00.
 _TIME = re.compile(
@@ -106,7 +117,9 @@ _TIME = re.compile(
     r"(?P<s>(?P=in)\d{2}(?:[.,]\d{1,9}|\d{3})?)?(?!\d)(?:Z|[+-]\d{2}:?\d{2}(?!\d))?",
     re.ASCII,
 )
-_RANGE = re.compile(r"\s*(?:[-_–—~]{1,2}|\.{2,3}|至|到|[-_. ](?:to|until|through|bis)[-_. ])\s*", re.IGNORECASE)
+_RANGE = re.compile(
+    r"\s*(?:[-_–—~]{1,2}|\.{2,3}|至|到|[-_. ](?:to|until|through|bis)[-_. ])\s*", re.IGNORECASE
+)
 # Words between two days that never stand before a time: what follows is meant as the end of a range.
 _RANGE_TO_A_PART = re.compile(r"\s*(?:~|\.\.|至|到)\s*\d", re.ASCII)
 # Random identifiers, in which eight digits may stand side by side.
@@ -137,7 +150,9 @@ def days_in_name(name: str) -> Days | None:
         for inner, outer in ((one.days, other.days), (other.days, one.days)):
             if inner in outer and not _RANGE.fullmatch(text[one.end : other.start]):
                 return inner
-    raise DayUnclear(f"it holds several dates: {', '.join(str(token.days) for token in tokens[:4])}")
+    raise DayUnclear(
+        f"it holds several dates: {', '.join(str(token.days) for token in tokens[:4])}"
+    )
 
 
 def _plain(name: str) -> str:
@@ -164,7 +179,9 @@ def _tokens(text: str) -> list[_Token]:
 
 
 def _first(text: str, position: int) -> tuple[str, re.Match[str]] | None:
-    matches = [(kind, m) for kind, pattern in _PATTERNS.items() if (m := pattern.search(text, position))]
+    matches = [
+        (kind, m) for kind, pattern in _PATTERNS.items() if (m := pattern.search(text, position))
+    ]
     return min(matches, key=lambda found: (found[1].start(), -found[1].end()), default=None)
 
 
@@ -180,14 +197,20 @@ def _after_time(text: str, token: _Token) -> int:
     if not time["s"] and time["lead"] != "T" and time["in"] != ":" and not undivided:
         end = _date(token.days.first.year, hours, minutes)
         if end is not None and end > token.days.last:
-            raise DayUnclear(f"{time[0][1:]} after {token.days} may be a time or the last day of a range")
+            raise DayUnclear(
+                f"{time[0][1:]} after {token.days} may be a time or the last day of a range"
+            )
     return time.end() if hours < 24 and minutes < 60 else token.end
 
 
 def _dated(text: str, position: int) -> bool:
     """Whether a date follows, after at most a word that joins two of them."""
     found = _first(text, position)
-    return found is not None and found[0] != "six" and _RANGE.fullmatch(text[position : found[1].start()]) is not None
+    return (
+        found is not None
+        and found[0] != "six"
+        and _RANGE.fullmatch(text[position : found[1].start()]) is not None
+    )
 
 
 def _refuse_other_readings(text: str, tokens: list[_Token]) -> None:
@@ -245,11 +268,17 @@ def _of_digits(digits: str) -> Days | None:
     if len(digits) > 8:
         found = _date(year, month, day)
         hour, minute, second = (int(digits[at : at + 2] or 0) for at in (8, 10, 12))
-        return Days(first=found, last=found) if found and hour < 24 and minute < 60 and second < 61 else None
+        return (
+            Days(first=found, last=found)
+            if found and hour < 24 and minute < 60 and second < 61
+            else None
+        )
     a, b, last = int(digits[:2]), int(digits[2:4]), int(digits[4:])
     readings = {_date(year, month, day), _date(last, b, a), _date(last, a, b)} - {None}
     if len(readings) > 1:
-        raise DayUnclear(f"{digits} may mean {' or '.join(map(str, sorted(filter(None, readings))))}")
+        raise DayUnclear(
+            f"{digits} may mean {' or '.join(map(str, sorted(filter(None, readings))))}"
+        )
     if not readings:
         if year in _YEARS:
             raise DayUnclear(f"{digits} is no date")
@@ -277,13 +306,19 @@ def _of_week(text: str, year: int, week: int, day: str | None) -> tuple[Days, _G
         first = date.fromisocalendar(year, week, int(day or 1))
     except ValueError:
         raise DayUnclear(f"{text} is no week") from None
-    return (Days(first=first, last=first), "day") if day else (Days(first=first, last=first + 6 * _ONE), "week")
+    return (
+        (Days(first=first, last=first), "day")
+        if day
+        else (Days(first=first, last=first + 6 * _ONE), "week")
+    )
 
 
 def _of_month(match: re.Match[str], groups: dict[str, str]) -> Days | None:
     """2026-11 or 202611; what may be a day as well (2026-11_26, 101112) is refused."""
     digits = groups.get("digits")
-    year, month = (int(digits[:4]), int(digits[4:])) if digits else (int(groups["y"]), int(groups["m"]))
+    year, month = (
+        (int(digits[:4]), int(digits[4:])) if digits else (int(groups["y"]), int(groups["m"]))
+    )
     if year not in _YEARS or not 1 <= month <= 12:
         return None
     if digits:
@@ -316,7 +351,9 @@ def _date(year: int, month: int, day: int) -> date | None:
 
 
 def _month_number(name: str) -> int:
-    return next(n for n, known in enumerate(_MONTH_NAMES, 1) if re.fullmatch(known, name, re.IGNORECASE))
+    return next(
+        n for n, known in enumerate(_MONTH_NAMES, 1) if re.fullmatch(known, name, re.IGNORECASE)
+    )
 
 
 # --- a path -----------------------------------------------------------------------------------------------------------
@@ -328,7 +365,10 @@ _KEYS = {
 }
 _KEYED = re.compile(r"([^=]+)=(\d{1,4})", re.ASCII)
 _YEAR = re.compile(r"(\d{4})年?", re.ASCII)
-_TWO = {"month": re.compile(r"(\d{1,2})月?", re.ASCII), "day": re.compile(r"(\d{1,2})[日号]?", re.ASCII)}
+_TWO = {
+    "month": re.compile(r"(\d{1,2})月?", re.ASCII),
+    "day": re.compile(r"(\d{1,2})[日号]?", re.ASCII),
+}
 
 
 def days_of(parts: Sequence[str], above: Sequence[str] = ()) -> Days | None:
@@ -386,7 +426,11 @@ def _of_folders(steps: list[str], varying: int, shown: str) -> tuple[_Folders | 
     keyed = {}
     for place, step in enumerate(steps):
         match = _KEYED.fullmatch(step)
-        if match and (role := _KEYS.get(match[1].casefold())) and (len(match[2]) == 4) == (role == "year"):
+        if (
+            match
+            and (role := _KEYS.get(match[1].casefold()))
+            and (len(match[2]) == 4) == (role == "year")
+        ):
             keyed[role] = (place, int(match[2]))
     if "year" in keyed and max(place for place, _ in keyed.values()) >= varying:
         numbers = {role: number for role, (_, number) in keyed.items()}
@@ -434,7 +478,9 @@ def _calendar(numbers: dict[str, int], shown: str) -> _Folders:
     whole = Days(first=date(year, 1, 1), last=date(year, 12, 31))
     if month is None:
         return _Folders(whole, None)
-    return _Folders(whole, _month(shown, year, month) if day is None else _one(shown, year, month, day))
+    return _Folders(
+        whole, _month(shown, year, month) if day is None else _one(shown, year, month, day)
+    )
 
 
 # --- a window ---------------------------------------------------------------------------------------------------------
@@ -462,7 +508,9 @@ class Coverage(BaseModel):
 
     def __str__(self) -> str:
         text = f"{self.split}: " if self.split else ""
-        text += f"{self.found} of {len(self.window)} days, {self.window.first} to {self.window.last}"
+        text += (
+            f"{self.found} of {len(self.window)} days, {self.window.first} to {self.window.last}"
+        )
         if self.missing:
             text += f"; missing {shown_spans(self.missing)}; newest {self.newest}"
         if self.beyond:
@@ -477,7 +525,11 @@ def coverage(window: Days, spans: Iterable[Days], split: str | None = None) -> C
         ValueError: no span touches it.
     """
     held = merged(spans)
-    inside = [Days(first=max(s.first, window.first), last=min(s.last, window.last)) for s in held if s.touches(window)]
+    inside = [
+        Days(first=max(s.first, window.first), last=min(s.last, window.last))
+        for s in held
+        if s.touches(window)
+    ]
     return Coverage(
         split=split,
         window=window,
@@ -500,7 +552,10 @@ class WindowRead(BaseModel):
         told = [str(one) for one in self.coverage] or [
             f"{self.window}; names do not tell which of these days are there"
         ]
-        return (*told, *(f"{name} is named by itself and read whatever the window" for name in self.always))
+        return (
+            *told,
+            *(f"{name} is named by itself and read whatever the window" for name in self.always),
+        )
 
 
 def merged(spans: Iterable[Days]) -> tuple[Days, ...]:

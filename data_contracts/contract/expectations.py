@@ -54,7 +54,9 @@ REASONS = {
     "duplicate": "texts that stood before in their split",
     "leaked": "texts that also stand in a later split",
 }
-CONTROL_CHARACTERS = r"[\x00-\x08\x0e-\x1f\x7f\x{80}-\x{84}\x{86}-\x{9f}]"  # RE2; not tab, line ends and U+0085
+CONTROL_CHARACTERS = (
+    r"[\x00-\x08\x0e-\x1f\x7f\x{80}-\x{84}\x{86}-\x{9f}]"  # RE2; not tab, line ends and U+0085
+)
 
 
 def arrow_schema(contract: DataContract) -> pa.Schema:
@@ -65,7 +67,11 @@ def arrow_schema(contract: DataContract) -> pa.Schema:
 
 def raw_schema(contract: DataContract) -> pa.Schema:
     """The columns of a raw corpus: those of the contract, then where each row came from."""
-    places = [pa.field("fault", pa.string()), pa.field("file", pa.string()), pa.field("row", pa.int64())]
+    places = [
+        pa.field("fault", pa.string()),
+        pa.field("file", pa.string()),
+        pa.field("row", pa.int64()),
+    ]
     return pa.schema([*arrow_schema(contract), *places])
 
 
@@ -104,12 +110,16 @@ class Suite:
             )
 
             # The default ephemeral context makes a temporary folder for its docs and leaves it behind.
-            config = DataContextConfig(store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False))
+            config = DataContextConfig(
+                store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False)
+            )
             context = gx.get_context(mode="ephemeral", project_config=config)
             context.variables.progress_bars = ProgressBarsConfig(globally=False)
             asset = context.data_sources.add_pandas(name).add_dataframe_asset(name)
             self._batches = asset.add_batch_definition_whole_dataframe(name)
-            self._suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=[e.gx for e in expectations]))
+            self._suite = context.suites.add(
+                gx.ExpectationSuite(name=name, expectations=[e.gx for e in expectations])
+            )
 
     def run(self, frame: pd.DataFrame) -> list[Result]:
         """Evaluate every expectation on the frame; see Note [what a pass is worth]."""
@@ -127,24 +137,33 @@ class Suite:
             )
         by_name = {one.expectation_config.meta["name"]: one for one in outcome.results}
         return [
-            self._result(expectation, by_name.get(expectation.name), len(frame)) for expectation in self.expectations
+            self._result(expectation, by_name.get(expectation.name), len(frame))
+            for expectation in self.expectations
         ]
 
     def _result(self, expectation: Expectation, found: Any, rows: int) -> Result:
         if found is None:
-            raise RuntimeError(f"suite {self.name}: expectation {expectation.name} was not evaluated")
+            raise RuntimeError(
+                f"suite {self.name}: expectation {expectation.name} was not evaluated"
+            )
         if fault := _exception(found.exception_info):
             raise RuntimeError(f"suite {self.name}, expectation {expectation.name}: {fault}")
         result = found.result
         if result["element_count"] != rows:
-            raise RuntimeError(f"expectation {expectation.name} saw {result['element_count']} of {rows} rows")
+            raise RuntimeError(
+                f"expectation {expectation.name} saw {result['element_count']} of {rows} rows"
+            )
         if expectation.reason is None:
             if result.get("missing_count"):
                 raise RuntimeError(f"expectation {expectation.name}: the aggregate is null")
             return Result(expectation, bool(found.success))
-        positions = tuple(sorted(int(one["position"]) for one in result.get("unexpected_index_list") or ()))
+        positions = tuple(
+            sorted(int(one["position"]) for one in result.get("unexpected_index_list") or ())
+        )
         if len(positions) != result["unexpected_count"] or bool(positions) == bool(found.success):
-            raise RuntimeError(f"expectation {expectation.name}: count and index of its unexpected rows disagree")
+            raise RuntimeError(
+                f"expectation {expectation.name}: count and index of its unexpected rows disagree"
+            )
         return Result(expectation, bool(found.success), len(positions), positions)
 
 
@@ -153,7 +172,9 @@ def row_suite(contract: DataContract) -> Suite:
     expect = _great_expectations().expectations
     limits, labels = contract.text, contract.labels
 
-    def row(name: str, reason: str, words: str, limit: str, kind: Any, **arguments: Any) -> Expectation:
+    def row(
+        name: str, reason: str, words: str, limit: str, kind: Any, **arguments: Any
+    ) -> Expectation:
         return Expectation(name, words, limit, kind(meta={"name": name}, **arguments), reason)
 
     between, not_null = expect.ExpectColumnValuesToBeBetween, expect.ExpectColumnValuesToNotBeNull
@@ -174,7 +195,17 @@ def row_suite(contract: DataContract) -> Suite:
     ]  # fmt: skip
     if not limits.allow_replacement_character:
         words = "no text has broken encoding"
-        rows.append(row("text_encoding", "broken_encoding", words, "no U+FFFD", between, column="broken", max_value=0))
+        rows.append(
+            row(
+                "text_encoding",
+                "broken_encoding",
+                words,
+                "no U+FFFD",
+                between,
+                column="broken",
+                max_value=0,
+            )
+        )
     if not limits.allow_control_characters:
         words = "no text holds control characters"
         rows.append(
@@ -188,11 +219,30 @@ def row_suite(contract: DataContract) -> Suite:
                 max_value=0,
             )
         )
-    rows.append(row("label_not_null", "bad_label", "every row has a label", "not null", not_null, column="label"))
+    rows.append(
+        row(
+            "label_not_null",
+            "bad_label",
+            "every row has a label",
+            "not null",
+            not_null,
+            column="label",
+        )
+    )
     if labels.values is not None:
         kind, shown = expect.ExpectColumnValuesToBeInSet, _shortened(", ".join(labels.values))
         words = "every label is a known one"
-        rows.append(row("label_known", "bad_label", words, shown, kind, column="label", value_set=list(labels.values)))
+        rows.append(
+            row(
+                "label_known",
+                "bad_label",
+                words,
+                shown,
+                kind,
+                column="label",
+                value_set=list(labels.values),
+            )
+        )
     return Suite("rows", rows)
 
 
@@ -214,7 +264,10 @@ def row_frame(table: pa.Table) -> pd.DataFrame:
     }
     if "fault" in table.schema.names:
         fault = table.column("fault")
-        columns |= {reason: pc.fill_null(pc.equal(fault, reason), False).cast(pa.int8()) for reason in CELL_REASONS}
+        columns |= {
+            reason: pc.fill_null(pc.equal(fault, reason), False).cast(pa.int8())
+            for reason in CELL_REASONS
+        }
     frame = pa.table(columns).to_pandas()
     # object, not pandas' own string type: its null is NaN in one version and NA in another.
     frame["label"] = pd.Series(table.column("label").to_pylist(), dtype=object)
@@ -244,9 +297,20 @@ def corpus_suite(contract: DataContract) -> Suite:
         add(f"{split}_not_empty", f"the {split} split holds rows", low=1)
         add(f"{split}_rows", f"rows of the {split} split", low=contract.splits.min_rows)
     # One class is no classification, whatever min_count allows.
-    add("label_count", "different labels in the train split", low=max(2, labels.min_count), high=labels.max_count)
-    add("smallest_label_share", "share of the rarest label in the train split", low=labels.min_share)
-    add("largest_label_share", "share of the commonest label in the train split", high=labels.max_share)
+    add(
+        "label_count",
+        "different labels in the train split",
+        low=max(2, labels.min_count),
+        high=labels.max_count,
+    )
+    add(
+        "smallest_label_share", "share of the rarest label in the train split", low=labels.min_share
+    )
+    add(
+        "largest_label_share",
+        "share of the commonest label in the train split",
+        high=labels.max_share,
+    )
     return Suite("corpus", found)
 
 
@@ -277,7 +341,11 @@ def _exception(info: Any) -> str | None:
     if not isinstance(info, dict):
         return None
     if "raised_exception" in info:
-        return str(info.get("exception_message") or "an exception") if info["raised_exception"] else None
+        return (
+            str(info.get("exception_message") or "an exception")
+            if info["raised_exception"]
+            else None
+        )
     return next((text for one in info.values() if (text := _exception(one))), None)
 
 

@@ -36,9 +36,15 @@ MAX_LABELS = 100  # up to here the label values are written out
 RARE_SHARE = 0.0005  # share of rows, and
 RARE_ROWS = 10  # rows, below which a label is named as rare
 HEADROOM = 2.0  # limits stand this factor above what was seen
-NOTICEABLE = 0.05  # share of rows that repeat or leak above which the draft says so: the default limit
+NOTICEABLE = (
+    0.05  # share of rows that repeat or leak above which the draft says so: the default limit
+)
 _BY_OTHERS = ("relabelled", "duplicate", "leaked")  # reasons with a limit of their own
-SHARES = (0.1, 0.2, 0.3)  # of valid and of test, tried in turn until few rows leave none of them empty
+SHARES = (
+    0.1,
+    0.2,
+    0.3,
+)  # of valid and of test, tried in turn until few rows leave none of them empty
 
 
 @dataclass(frozen=True)
@@ -79,8 +85,12 @@ def find_roles(rows: Rows, given: dict[Role, str] | None = None) -> Roles:
     """
     given = given or {}
     if not rows:
-        raise SourceError("There are no rows, a header at most.", "Check the export that writes them.")
-    faults = [fault for file, header in rows.header.items() for fault in _headerless(file, header, rows)]
+        raise SourceError(
+            "There are no rows, a header at most.", "Check the export that writes them."
+        )
+    faults = [
+        fault for file, header in rows.header.items() for fault in _headerless(file, header, rows)
+    ]
     try:
         chosen = choose(rows, given)
         columns = Columns(
@@ -96,11 +106,16 @@ def find_roles(rows: Rows, given: dict[Role, str] | None = None) -> Roles:
     except ValidationError as error:
         raise _not_possible(error) from None
     roles = {columns.text, columns.label}
-    if any(fault.name in roles and fault.sure for fault in faults) and not {"text", "label"} <= given.keys():
+    if (
+        any(fault.name in roles and fault.sure for fault in faults)
+        and not {"text", "label"} <= given.keys()
+    ):
         raise _no_header(faults)
     warned = [*chosen.warned]
     if any(fault.name in roles for fault in faults):
-        warned.append(f"{_looks_like_a_row(faults)}. If it is one, put a line with the columns' names before it.")
+        warned.append(
+            f"{_looks_like_a_row(faults)}. If it is one, put a line with the columns' names before it."
+        )
     select, told = {}, [*chosen.told]
     if chosen.form is not None and chosen.form.name == "Prodigy" and "answer" in rows.columns:
         select = {"answer": ("accept",)}
@@ -108,7 +123,9 @@ def find_roles(rows: Rows, given: dict[Role, str] | None = None) -> Roles:
         shown = ", ".join(f"{answer} {count:,}" for answer, count in sorted(answers.items()))
         told.append(f"Of its answers ({shown}) the draft selects those that are accept.")
     if rows.hidden:
-        told.append(f"Columns that hold objects, lists or numbers in rows are left out: {', '.join(rows.hidden)}.")
+        told.append(
+            f"Columns that hold objects, lists or numbers in rows are left out: {', '.join(rows.hidden)}."
+        )
     return Roles(columns, select, tuple(told), tuple(warned))
 
 
@@ -150,7 +167,8 @@ def draft_contract(rows: Rows, roles: Roles, name: str, found: Found = Found()) 
         )
     if repeated:
         where = ", ".join(
-            f"{rows.files[corpus.places[at]]}, row {rows.numbers[corpus.places[at]]:,}" for at in sorted(repeated)[:3]
+            f"{rows.files[corpus.places[at]]}, row {rows.numbers[corpus.places[at]]:,}"
+            for at in sorted(repeated)[:3]
         )
         warned.append(
             f"The header stands among the rows as well ({where}), as where files were joined: it goes to quarantine."
@@ -163,7 +181,8 @@ def _not_possible(error: ValidationError) -> SourceError:
     """A column or a label with a NUL in it, or one column for two roles."""
     what = error.errors()[0]["msg"].removeprefix("Value error, ")
     return SourceError(
-        f"No contract can be drafted from these rows: {what}.", "Mend the export, or name other columns."
+        f"No contract can be drafted from these rows: {what}.",
+        "Mend the export, or name other columns.",
     )
 
 
@@ -180,7 +199,9 @@ def _one_label(counts: Counter[str], column: str, rows: int) -> SourceError:
 
 def _headerless(file: str, header: list[str], rows: Rows) -> list[HeaderFault]:
     here = [at for at, one in enumerate(rows.files) if one == file]
-    faults = header_faults(header, {name: [rows.columns[name][at] for at in here] for name in header})
+    faults = header_faults(
+        header, {name: [rows.columns[name][at] for at in here] for name in header}
+    )
     return [HeaderFault(fault.name, f"{fault.what} ({file})", fault.sure) for fault in faults]
 
 
@@ -212,15 +233,21 @@ def spelled_alike(counts: Counter[str]) -> list[str]:
     said = []
     if alike := look_alikes(counts):
         groups = [sorted(group, key=lambda one: (-counts[one], one)) for group in alike]
-        shown = "; ".join(" = ".join(f"{one!r} ({counts[one]:,} rows)" for one in group) for group in groups[:10])
+        shown = "; ".join(
+            " = ".join(f"{one!r} ({counts[one]:,} rows)" for one in group) for group in groups[:10]
+        )
         said.append(
             f"Labels that differ in case, width, white space or punctuation alone are classes of their own: {shown}. "
             "If they are one label, write it one way in the source."
         )
     slips = [(one, other) for one in sorted(counts) if (other := _slip_of(one, counts)) is not None]
     if slips:
-        shown = "; ".join(f"{a!r} ({counts[a]:,}) beside {b!r} ({counts[b]:,})" for a, b in slips[:10])
-        said.append(f"Rare labels a letter away from a common one: {shown}. Slips are mended in the source.")
+        shown = "; ".join(
+            f"{a!r} ({counts[a]:,}) beside {b!r} ({counts[b]:,})" for a, b in slips[:10]
+        )
+        said.append(
+            f"Rare labels a letter away from a common one: {shown}. Slips are mended in the source."
+        )
     return said
 
 
@@ -230,14 +257,19 @@ def _slip_of(label: str, counts: Counter[str]) -> str | None:
         return None
     key = alike_key(label)
     common = sorted(other for other, count in counts.items() if count >= 50 * counts[label])
-    return next((other for other in common if key != alike_key(other) and _one_edit(key, alike_key(other))), None)
+    return next(
+        (other for other in common if key != alike_key(other) and _one_edit(key, alike_key(other))),
+        None,
+    )
 
 
 def _one_edit(one: str, other: str) -> bool:
     short, long = sorted((one, other), key=len)
     if len(long) - len(short) > 1:
         return False
-    start = next((at for at, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), len(short))
+    start = next(
+        (at for at, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), len(short)
+    )
     if len(short) < len(long):
         return short[start:] == long[start + 1 :]
     swapped = long[:start] + long[start : start + 2][::-1] + long[start + 2 :]
@@ -252,7 +284,9 @@ def rare(counts: Counter[str], rows: int) -> list[str]:
     few.sort(key=lambda label: (counts[label], label))
     if not few:
         return []
-    shown = ", ".join(f"{one!r} ({counts[one]:,})" for one in few[:20]) + (" …" if len(few) > 20 else "")
+    shown = ", ".join(f"{one!r} ({counts[one]:,})" for one in few[:20]) + (
+        " …" if len(few) > 20 else ""
+    )
     return [
         f"{len(few)} of {len(counts)} labels have few rows: {shown}. They are kept as classes; one that is a slip goes "
         "out of labels.values, and its rows then to quarantine."
@@ -322,7 +356,10 @@ def _tight(contract: DataContract, verdicts: Verdicts) -> DataContract:
     return contract.model_copy(
         update={
             "labels": contract.labels.model_copy(
-                update={"min_share": math.floor(rarest / HEADROOM * 1000) / 1000, "max_share": _above(commonest)}
+                update={
+                    "min_share": math.floor(rarest / HEADROOM * 1000) / 1000,
+                    "max_share": _above(commonest),
+                }
             ),
             "splits": contract.splits.model_copy(update={"min_rows": max(1, min(20, few // 2))}),
             "conflicts": ConflictPolicy(max_share=_headroom(verdicts.found["relabelled"] / rows)),
@@ -347,14 +384,10 @@ def _above(share: float) -> float:
 
 def _way_out(columns: Columns, rows: Rows, verdicts: Verdicts) -> str:
     if len(verdicts.labels["train"]) < 2:
-        return (
-            f"Train rows of two labels or more are needed (column {columns.label}): add rows, or give another --label."
-        )
+        return f"Train rows of two labels or more are needed (column {columns.label}): add rows, or give another --label."
     missing = [split for split, kept in verdicts.kept.items() if not kept]
     if missing and not rows.split_by_url and columns.split is None:
-        return (
-            f"So few rows leave the {' and '.join(missing)} split empty: add rows, or give --train, --valid and --test."
-        )
+        return f"So few rows leave the {' and '.join(missing)} split empty: add rows, or give --train, --valid and --test."
     if missing:
         return f"Give rows for {' and '.join(missing)}, or leave the split out to have it drawn."
     return "Mend the export, or name other columns with --text and --label."
@@ -415,7 +448,9 @@ def to_yaml(draft: Draft) -> str:
     """The contract as a person would write it: what to know first, a comment per section, nothing left to guess."""
     head = [f"Drafted from {draft.rows:,} rows; read it through before use."]
     if draft.found.fields:
-        fields = ", ".join(f"{name}: {_scalar(value)}" for name, value in draft.found.fields.items())
+        fields = ", ".join(
+            f"{name}: {_scalar(value)}" for name, value in draft.found.fields.items()
+        )
         head.append(f"The recipe needs, under source: {fields}")
     return comments(draft, head) + contract_yaml(draft, _COMMENTS)
 
@@ -429,7 +464,13 @@ def comments(draft: Draft, head: Sequence[str] = ()) -> str:
 def comment(text: str) -> str:
     """A text of any characters as comment lines."""
     return (
-        textwrap.fill(printable(text), 110, initial_indent="# ", subsequent_indent="#   ", break_long_words=False)
+        textwrap.fill(
+            printable(text),
+            110,
+            initial_indent="# ",
+            subsequent_indent="#   ",
+            break_long_words=False,
+        )
         + "\n"
     )
 
@@ -471,5 +512,7 @@ def _dump(content: dict[str, Any]) -> str:
 def _scalar(value: str) -> str:
     """One line that YAML reads as this text: `"yes"`, `'010'`, billing."""
     style = None if value.isprintable() and value == value.strip() else '"'
-    text = yaml.safe_dump(value, allow_unicode=value.isprintable(), width=math.inf, default_style=style)
+    text = yaml.safe_dump(
+        value, allow_unicode=value.isprintable(), width=math.inf, default_style=style
+    )
     return text.removesuffix("\n").removesuffix("\n...")

@@ -14,7 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_contracts.contract.contract import SPLITS, DataContract, Split
-from data_contracts.contract.expectations import CONTROL_CHARACTERS, REASONS, ROW_REASONS, shown_count, shown_share
+from data_contracts.contract.expectations import (
+    CONTROL_CHARACTERS,
+    REASONS,
+    ROW_REASONS,
+    shown_count,
+    shown_share,
+)
 from data_contracts.contract.rows import Rows
 from data_contracts.contract.text import SPLIT_NAMES, draw_split, text_hash
 from data_contracts.tables.labels import label_text
@@ -43,7 +49,10 @@ def corpus_of(rows: Rows, contract: DataContract) -> Corpus:
     chosen = [
         at
         for at in range(len(rows))
-        if all((label_text(cells[name][at] or "") or "") in values for name, values in contract.select.items())
+        if all(
+            (label_text(cells[name][at] or "") or "") in values
+            for name, values in contract.select.items()
+        )
     ]
     texts = [cells[columns.text][at] for at in chosen]
     faults = [rows.faults[at] for at in chosen]
@@ -60,12 +69,18 @@ def corpus_of(rows: Rows, contract: DataContract) -> Corpus:
 
 
 def _splits(
-    rows: Rows, contract: DataContract, chosen: list[int], texts: list[str | None], faults: list[str | None]
+    rows: Rows,
+    contract: DataContract,
+    chosen: list[int],
+    texts: list[str | None],
+    faults: list[str | None],
 ) -> list[Split]:
     """By the URL, by the row, or drawn; what names no split becomes a fault of the row."""
     given = {one for one in rows.splits if one is not None}
     drawn: tuple[Split, ...] = tuple(one for one in ("valid", "test") if one not in given)
-    cells = None if given or contract.columns.split is None else rows.columns[contract.columns.split]
+    cells = (
+        None if given or contract.columns.split is None else rows.columns[contract.columns.split]
+    )
     found: list[Split] = []
     for number, at in enumerate(chosen):
         one = None if rows.splits[at] == "train" and drawn else rows.splits[at]
@@ -125,7 +140,9 @@ def _row_reasons(corpus: Corpus, contract: DataContract) -> list[list[str]]:
     if not limits.allow_replacement_character:
         checks["broken_encoding"] = pc.greater(pc.count_substring(texts, "\ufffd"), 0)
     if not limits.allow_control_characters:
-        checks["control_characters"] = pc.greater(pc.count_substring_regex(texts, CONTROL_CHARACTERS), 0)
+        checks["control_characters"] = pc.greater(
+            pc.count_substring_regex(texts, CONTROL_CHARACTERS), 0
+        )
     known = None if contract.labels.values is None else set(contract.labels.values)
     broken = {reason: pc.fill_null(check, False).to_pylist() for reason, check in checks.items()}
     broken["bad_label"] = [
@@ -168,7 +185,9 @@ def _same_texts(corpus: Corpus, contract: DataContract, verdicts: Verdicts) -> N
         if len(rows) == 1:
             continue
         relabelled = [
-            at for split in SPLITS for at in _relabelled([r for r in rows if corpus.splits[r] == split], corpus, keep)
+            at
+            for split in SPLITS
+            for at in _relabelled([r for r in rows if corpus.splits[r] == split], corpus, keep)
         ]
         there = [at for at in rows if at not in relabelled] if keep == "none" else rows
         latest = max((place[corpus.splits[at]] for at in there), default=0)
@@ -207,7 +226,9 @@ class Limit:
 
     @property
     def holds(self) -> bool:
-        return (self.low is None or self.observed >= self.low) and (self.high is None or self.observed <= self.high)
+        return (self.low is None or self.observed >= self.low) and (
+            self.high is None or self.observed <= self.high
+        )
 
     def __str__(self) -> str:
         show = shown_share if self.name.endswith("_share") else shown_count

@@ -17,8 +17,12 @@ class Rows:
     splits: list[Split | None] = field(default_factory=list)  # that a URL of its own gives, per row
     files: list[str] = field(default_factory=list)  # per row
     numbers: list[int] = field(default_factory=list)  # of the row in its file
-    faults: list[str | None] = field(default_factory=list)  # why the text or the label cell of a row is none
-    left_out: list[str] = field(default_factory=list)  # columns that no text can show, or not in every row
+    faults: list[str | None] = field(
+        default_factory=list
+    )  # why the text or the label cell of a row is none
+    left_out: list[str] = field(
+        default_factory=list
+    )  # columns that no text can show, or not in every row
     told: list[str] = field(default_factory=list)  # what was read otherwise than one may think
     header: dict[str, list[str]] = field(default_factory=dict)  # of each CSV file
     complete: bool = True  # False: there are more rows than were read
@@ -44,7 +48,11 @@ class Rows:
     @property
     def hidden(self) -> list[str]:
         """Columns of which no cell can be shown: objects, lists, embeddings."""
-        return [name for name in self.left_out if not any(cell is not None for cell in self.columns.get(name, ()))]
+        return [
+            name
+            for name in self.left_out
+            if not any(cell is not None for cell in self.columns.get(name, ()))
+        ]
 
     @property
     def split_by_url(self) -> bool:

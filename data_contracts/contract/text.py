@@ -25,7 +25,9 @@ _BY_CLUSTER = (
 UNSPACED_SCRIPTS = rf"{_BY_CHARACTER}{_BY_CLUSTER}\p{{Tibetan}}"  # to stand within [ ]
 # What follows a letter within its cluster: a letter that the sign before it puts underneath (Khmer coeng, Myanmar and
 # Tai Tham, Balinese and Javanese have one each), marks, and the vowels that Thai and Lao write as letters.
-_FOLLOWING = r"[\u17d2\u1039\u1a60\u1b44\ua9c0]\p{L}|\p{M}|[\u0e30\u0e32\u0e33\u0e45\u0eb0\u0eb2\u0eb3]"
+_FOLLOWING = (
+    r"[\u17d2\u1039\u1a60\u1b44\ua9c0]\p{L}|\p{M}|[\u0e30\u0e32\u0e33\u0e45\u0eb0\u0eb2\u0eb3]"
+)
 # One orthographic cluster (a vowel that is written before its consonant belongs to that one), or a Tibetan syllable:
 # what stands between two tshegs.
 CLUSTERS = (
@@ -50,7 +52,9 @@ def hash64(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def draw_split(text: str, shares: SplitShares, drawn: Collection[Split] = ("valid", "test")) -> Split:
+def draw_split(
+    text: str, shares: SplitShares, drawn: Collection[Split] = ("valid", "test")
+) -> Split:
     """The split of a text, the same in every run and on every machine.
 
     A text's place u in [0, 1) is a hash of it and a salt that never changes. Test takes the places from 0 upward,

@@ -50,8 +50,12 @@ class Cell(NamedTuple):
 class Comparison(Section):
     """A grid of variants and seeds on the same rows."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.\-]{0,79}$", description="Lower-case name of the comparison.")
-    recipe: Recipe = Field(description="What all variants share: source, contract, and every field left alone.")
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_.\-]{0,79}$", description="Lower-case name of the comparison."
+    )
+    recipe: Recipe = Field(
+        description="What all variants share: source, contract, and every field left alone."
+    )
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="Values of training.seed.")
     variants: dict[str, dict[str, Any]] = Field(
         min_length=1,
@@ -62,17 +66,25 @@ class Comparison(Section):
         default_factory=dict,
         description="Name: glob of Parquet files with another program's predictions of the test rows, one per seed.",
     )
-    baseline: str = Field(description="The variant, or the name under predictions, that all others are paired with.")
-    bootstrap_samples: int = Field(2000, ge=50, le=100_000, description="Paired resamples of the test rows.")
+    baseline: str = Field(
+        description="The variant, or the name under predictions, that all others are paired with."
+    )
+    bootstrap_samples: int = Field(
+        2000, ge=50, le=100_000, description="Paired resamples of the test rows."
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Coverage of the paired intervals.")
 
     @field_validator("recipe")
     @classmethod
     def _from_itself_alone(cls, recipe: Recipe) -> Recipe:
         if recipe.training.warm_start != "never":
-            raise ValueError("training.warm_start must be never: what a champion knew is no part of the comparison")
+            raise ValueError(
+                "training.warm_start must be never: what a champion knew is no part of the comparison"
+            )
         if recipe.teacher is not None and recipe.teacher.version is None:
-            raise ValueError("teacher.version must be a number: every cell learns from the same version")
+            raise ValueError(
+                "teacher.version must be a number: every cell learns from the same version"
+            )
         return recipe
 
     @field_validator("seeds")
@@ -89,15 +101,23 @@ class Comparison(Section):
     def _names(cls, named: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         for name in named:
             if not _NAME.fullmatch(name) or name != name.strip():
-                raise ValueError(f"{name!r}: 1 to 60 characters, none of {{ }} | ` and no space at its ends")
-        both = named.keys() & info.data.get("variants", {}).keys() if info.field_name == "predictions" else ()
+                raise ValueError(
+                    f"{name!r}: 1 to 60 characters, none of {{ }} | ` and no space at its ends"
+                )
+        both = (
+            named.keys() & info.data.get("variants", {}).keys()
+            if info.field_name == "predictions"
+            else ()
+        )
         if both:
             raise ValueError(f"{', '.join(both)}: this name is taken by a variant")
         return named
 
     @field_validator("variants")
     @classmethod
-    def _variants_are_recipes(cls, variants: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, Any]:
+    def _variants_are_recipes(
+        cls, variants: dict[str, dict[str, Any]], info: ValidationInfo
+    ) -> dict[str, Any]:
         for name, overrides in variants.items():
             for dotted, value in overrides.items():
                 _check_override(name, dotted, value)
@@ -122,7 +142,10 @@ class Comparison(Section):
         Raises:
             RecipeError: where a variant or a seed is not in the grid.
         """
-        for option, wanted, known in (("--only", only, tuple(self.variants)), ("--seeds", seeds, self.seeds)):
+        for option, wanted, known in (
+            ("--only", only, tuple(self.variants)),
+            ("--seeds", seeds, self.seeds),
+        ):
             unknown = [str(value) for value in wanted if value not in known]
             if unknown:
                 raise RecipeError(
@@ -137,14 +160,18 @@ class Comparison(Section):
         ]
 
     def recipe_of(self, cell: Cell) -> Recipe:
-        return _overlaid(self.recipe, {**self.variants[cell.variant], "training.seed": cell.seed}, cell.variant)
+        return _overlaid(
+            self.recipe, {**self.variants[cell.variant], "training.seed": cell.seed}, cell.variant
+        )
 
     def on(self, day: date) -> Comparison:
         """With a rolling data window fixed, see `Recipe.on`."""
         return self.model_copy(update={"recipe": self.recipe.on(day)})
 
 
-def load_comparison(path: str | Path, overrides: dict[str, Any], find: Callable[[str, Path], Recipe]) -> Comparison:
+def load_comparison(
+    path: str | Path, overrides: dict[str, Any], find: Callable[[str, Path], Recipe]
+) -> Comparison:
     """Read a grid file.
 
     Args:
@@ -156,7 +183,8 @@ def load_comparison(path: str | Path, overrides: dict[str, Any], find: Callable[
     data, base = read_yaml(path), Path(path).resolve().parent
     if not isinstance(data, dict):
         raise RecipeError(
-            f"{path}: expected a mapping, found {type(data).__name__}.", "See data_contracts/recipe/comparison.py."
+            f"{path}: expected a mapping, found {type(data).__name__}.",
+            "See data_contracts/recipe/comparison.py.",
         )
     data, recipe = dict(data), data.get("recipe")
     if isinstance(recipe, str):
@@ -173,13 +201,17 @@ def load_comparison(path: str | Path, overrides: dict[str, Any], find: Callable[
         return Comparison.model_validate(data)
     except ValidationError as error:
         raise RecipeError(
-            f"{path}: {describe(error, Comparison)}", "data_contracts/recipe/comparison.py describes the file."
+            f"{path}: {describe(error, Comparison)}",
+            "data_contracts/recipe/comparison.py describes the file.",
         ) from None
 
 
 def _overlaid(recipe: Recipe, overrides: dict[str, Any], origin: str) -> Recipe:
     # What the recipe leaves open stays open, so that an override which changes a section's kind meets no stale field.
-    told = {"source": recipe.source.model_dump(mode="json"), **recipe.model_dump(mode="json", exclude_unset=True)}
+    told = {
+        "source": recipe.source.model_dump(mode="json"),
+        **recipe.model_dump(mode="json", exclude_unset=True),
+    }
     return parse_recipe(merge(told, overrides), origin=origin)
 
 
@@ -189,9 +221,15 @@ def _check_override(name: str, dotted: str, value: Any) -> None:
         raise ValueError(
             f"{name}: {dotted}: a variant may change {', '.join(_VARIED)}; the rows and the rest are the same for all"
         )
-    if section == "training" and (field == "seed" or (not field and isinstance(value, dict) and "seed" in value)):
+    if section == "training" and (
+        field == "seed" or (not field and isinstance(value, dict) and "seed" in value)
+    ):
         raise ValueError(f"{name}: {dotted}: the grid's seeds set training.seed")
-    others = set(value) - {"temperature"} if not field and isinstance(value, dict) else {field} - {"temperature"}
+    others = (
+        set(value) - {"temperature"}
+        if not field and isinstance(value, dict)
+        else {field} - {"temperature"}
+    )
     if section == "evaluation" and others:
         raise ValueError(
             f"{name}: evaluation.{min(others) or '…'}: all variants are measured alike; only temperature may differ"
@@ -199,7 +237,11 @@ def _check_override(name: str, dotted: str, value: Any) -> None:
 
 
 def _variant_from(base: Path, overrides: Any) -> Any:
-    return {k: _rebased(k, v, base) for k, v in overrides.items()} if isinstance(overrides, dict) else overrides
+    return (
+        {k: _rebased(k, v, base) for k, v in overrides.items()}
+        if isinstance(overrides, dict)
+        else overrides
+    )
 
 
 def _rebased(dotted: str, value: Any, base: Path) -> Any:
@@ -219,10 +261,16 @@ def _from(base: Path, pattern: Any) -> Any:
 class Facts(Section):
     """What a program says of itself beside its predictions; each may be absent."""
 
-    parameters: int | None = Field(None, description="Numbers that were learned and that predicting needs.")
+    parameters: int | None = Field(
+        None, description="Numbers that were learned and that predicting needs."
+    )
     bytes: int | None = Field(None, description="Size on disk of all that predicting needs.")
-    cpu_seconds_train: float | None = Field(None, description="CPU time of the process that trained, all its threads.")
-    texts_per_second: float | None = Field(None, description="From text to label, per second of one CPU thread.")
+    cpu_seconds_train: float | None = Field(
+        None, description="CPU time of the process that trained, all its threads."
+    )
+    texts_per_second: float | None = Field(
+        None, description="From text to label, per second of one CPU thread."
+    )
     chosen: str | None = Field(None, description="Settings that were chosen on validation data.")
 
 
@@ -234,7 +282,9 @@ class CellResult(Section):
     file: str | None = Field(None, description="Name of the predictions file.")
     state: Literal["finished", "failed", "not run"]
     cause: str | None = None
-    config: str | None = Field(None, description="Digest of the cell's tokenizer, model, training and evaluation.")
+    config: str | None = Field(
+        None, description="Digest of the cell's tokenizer, model, training and evaluation."
+    )
     figures: dict[str, float] = Field(
         default_factory=dict,
         description="Of the test rows: accuracy, macro_f1, nll, brier, ece, ece_floor. Of the valid rows, a variant's "
@@ -245,7 +295,9 @@ class CellResult(Section):
 
 class Spread(Section):
     mean: float
-    sd: float | None = Field(None, description="Standard deviation over seeds (n - 1); null with one seed.")
+    sd: float | None = Field(
+        None, description="Standard deviation over seeds (n - 1); null with one seed."
+    )
 
 
 class Row(Section):
@@ -256,7 +308,9 @@ class Row(Section):
     failed: int
     planned: int
     figures: dict[str, Spread]
-    differences: dict[str, Interval] = Field(description="From the baseline: accuracy, macro_f1, nll, brier, ece.")
+    differences: dict[str, Interval] = Field(
+        description="From the baseline: accuracy, macro_f1, nll, brier, ece."
+    )
     facts: Facts = Field(description="Means over the finished seeds.")
 
 
@@ -265,7 +319,9 @@ class Compared(Section):
 
     name: str
     command: str
-    corpus: str | None = Field(None, description="Content digest of the validated rows; null before they are read.")
+    corpus: str | None = Field(
+        None, description="Content digest of the validated rows; null before they are read."
+    )
     test_rows: int
     unmeasured: tuple[str, ...] | None = Field(
         None, description="Labels without a test row, of which no figure says anything; null: none."
@@ -284,29 +340,44 @@ class Compared(Section):
         So a table outlives the state folder that it was made in. A row is kept where it is of the same test rows and
         its cells have the settings that the grid asks for now; its differences, where the baseline's are the same too.
         """
-        if self.corpus not in (None, before.corpus) or (self.name, self.baseline) != (before.name, before.baseline):
+        if self.corpus not in (None, before.corpus) or (self.name, self.baseline) != (
+            before.name,
+            before.baseline,
+        ):
             return self
         settings = ("confidence", "bootstrap_samples", "ece_bins")
         comparable = all(getattr(self, name) == getattr(before, name) for name in settings)
-        wanted = {(cell.variant, cell.seed): cell.config for cell in self.cells if cell.file is None}
+        wanted = {
+            (cell.variant, cell.seed): cell.config for cell in self.cells if cell.file is None
+        }
         variants = {variant for variant, _ in wanted}
 
         def holds(variant: str) -> bool:
-            then = [cell for cell in before.cells if cell.variant == variant and cell.state == "finished"]
-            return variant not in variants or all(wanted.get((variant, cell.seed)) == cell.config for cell in then)
+            then = [
+                cell
+                for cell in before.cells
+                if cell.variant == variant and cell.state == "finished"
+            ]
+            return variant not in variants or all(
+                wanted.get((variant, cell.seed)) == cell.config for cell in then
+            )
 
         comparable &= holds(self.baseline)
         here = {row.variant: row for row in self.rows}
 
         def tells_more(row: Row) -> bool:
             now = here[row.variant]
-            paired_there = bool(row.differences) and not now.differences and row.figures == now.figures
+            paired_there = (
+                bool(row.differences) and not now.differences and row.figures == now.figures
+            )
             return row.finished > now.finished or paired_there
 
         kept = {
             row.variant: row.model_copy(
                 update={
-                    "planned": here[row.variant].planned if row.variant in variants else row.planned,
+                    "planned": here[row.variant].planned
+                    if row.variant in variants
+                    else row.planned,
                     "differences": row.differences if comparable else {},
                 }
             )
@@ -328,7 +399,11 @@ class Compared(Section):
                         for cell in self.cells
                         if cell.variant in variants or cell.variant not in kept
                     ),
-                    *(cell for cell in before.cells if cell.variant in kept and cell.variant not in variants),
+                    *(
+                        cell
+                        for cell in before.cells
+                        if cell.variant in kept and cell.variant not in variants
+                    ),
                 ),
             }
         )

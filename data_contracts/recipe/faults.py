@@ -45,7 +45,9 @@ _MEANT = {
 _BY_NAME = {name: field for field, names in _MEANT.items() for name in names}
 
 
-def describe(error: ValidationError, root: type[BaseModel], line: Callable[[tuple[Any, ...]], int | None]) -> str:
+def describe(
+    error: ValidationError, root: type[BaseModel], line: Callable[[tuple[Any, ...]], int | None]
+) -> str:
     """pydantic's faults as `field: what is wrong (got …)`, one after the other.
 
     Args:
@@ -55,7 +57,9 @@ def describe(error: ValidationError, root: type[BaseModel], line: Callable[[tupl
     kinds = _kinds(root)
     faults = []
     for fault in error.errors(include_url=False):
-        loc = tuple(part for at, part in enumerate(fault["loc"]) if not _is_kind(at, fault["loc"], kinds))
+        loc = tuple(
+            part for at, part in enumerate(fault["loc"]) if not _is_kind(at, fault["loc"], kinds)
+        )
         where = ".".join(map(str, loc)) or root.__name__.lower()
         got = fault.get("input")
         short = isinstance(got, (str, int, float, bool)) and len(repr(got)) < 80
@@ -106,7 +110,11 @@ def _said(fault: Any, where: str) -> str:
     }.get(kind)
     if kind == "string_pattern_mismatch":
         lower = str(context.get("pattern", "")).startswith("^[a-z0-9]")
-        allowed = "lower-case letters, digits, . _ and -" if lower else "letters, digits, spaces, . _ and -"
+        allowed = (
+            "lower-case letters, digits, . _ and -"
+            if lower
+            else "letters, digits, spaces, . _ and -"
+        )
         return f"a name is made of {allowed}"
     return said or fault["msg"].removeprefix("Value error, ")
 
@@ -120,10 +128,16 @@ def meant(loc: tuple[Any, ...], root: type[BaseModel]) -> str:
     section = str(loc[0]) if len(loc) > 1 else ""
     fields = dict.fromkeys(fields_of(root))
     own = [field for field in fields if field.rpartition(".")[0] == ".".join(map(str, loc[:-1]))]
-    near = difflib.get_close_matches(name, [field.rpartition(".")[2] for field in own], n=1, cutoff=0.75)
+    near = difflib.get_close_matches(
+        name, [field.rpartition(".")[2] for field in own], n=1, cutoff=0.75
+    )
     if near and name not in _BY_NAME:
-        return f"; did you mean {next(field for field in own if field.rpartition('.')[2] == near[0])}?"
-    if (known := _BY_NAME.get(name)) is not None and (section in ("", known.partition(".")[0]) or known in fields):
+        return (
+            f"; did you mean {next(field for field in own if field.rpartition('.')[2] == near[0])}?"
+        )
+    if (known := _BY_NAME.get(name)) is not None and (
+        section in ("", known.partition(".")[0]) or known in fields
+    ):
         return f"; did you mean {known}?"
     by_name: dict[str, list[str]] = {}
     for field in fields:
@@ -181,7 +195,11 @@ def line_in(path: str | Path) -> Callable[[tuple[Any, ...]], int | None]:
         for part in loc:
             if isinstance(node, yaml.MappingNode):
                 pair = next((pair for pair in node.value if pair[0].value == str(part)), None)
-            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            elif (
+                isinstance(node, yaml.SequenceNode)
+                and isinstance(part, int)
+                and part < len(node.value)
+            ):
                 pair = (node.value[part], node.value[part])
             else:
                 pair = None

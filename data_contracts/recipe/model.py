@@ -40,7 +40,9 @@ class TransformerEncoder(Section):
     kind: Literal["transformer"] = "transformer"
     num_layers: int = Field(2, ge=1, le=48, description="Blocks.")
     num_heads: int = Field(4, ge=1, le=64, description="Attention heads; divides embedding_dim.")
-    feedforward_size: int = Field(256, ge=1, le=32768, description="Units between the two feed-forward layers.")
+    feedforward_size: int = Field(
+        256, ge=1, le=32768, description="Units between the two feed-forward layers."
+    )
 
 
 class PretrainedEncoder(Section):
@@ -50,15 +52,19 @@ class PretrainedEncoder(Section):
     """
 
     kind: Literal["pretrained"] = "pretrained"
-    path: str = Field(description="Folder with config.json and *.safetensors, or a hub name in the local cache.")
+    path: str = Field(
+        description="Folder with config.json and *.safetensors, or a hub name in the local cache."
+    )
     pooling: Literal["auto", "mean", "cls", "last"] = Field(
-        "auto", description="Which positions make the document's vector; auto: last for a causal decoder, else mean."
+        "auto",
+        description="Which positions make the document's vector; auto: last for a causal decoder, else mean.",
     )
 
 
 Encoder = Annotated[
     Annotated[
-        TanhEncoder | LSTMEncoder | BiLSTMEncoder | TransformerEncoder | PretrainedEncoder, Field(discriminator="kind")
+        TanhEncoder | LSTMEncoder | BiLSTMEncoder | TransformerEncoder | PretrainedEncoder,
+        Field(discriminator="kind"),
     ],
     kind_is(lambda value: "pretrained" if "path" in value else "bilstm_attention"),
 ]
@@ -69,7 +75,9 @@ class NgramFeatures(Section):
     joins the document's."""
 
     buckets: int = Field(100_000, ge=16, le=50_000_000, description="Rows of the n-gram table.")
-    max_n: int = Field(2, ge=1, le=5, description="Longest n-gram, in tokens; all lengths from 1 are used.")
+    max_n: int = Field(
+        2, ge=1, le=5, description="Longest n-gram, in tokens; all lengths from 1 are used."
+    )
     size: int = Field(64, ge=1, le=8192, description="Size of an n-gram's vector.")
 
 
@@ -77,8 +85,12 @@ class WideFeatures(Section):
     """Hashed n-grams straight to the logits, weighed as TF-IDF does: a linear model that trains beside the network
     (Cheng 2016, https://arxiv.org/abs/1606.07792)."""
 
-    buckets: int = Field(500_000, ge=16, le=50_000_000, description="Rows of the table, one column per class.")
-    max_n: int = Field(2, ge=1, le=5, description="Longest n-gram, in tokens; all lengths from 1 are used.")
+    buckets: int = Field(
+        500_000, ge=16, le=50_000_000, description="Rows of the table, one column per class."
+    )
+    max_n: int = Field(
+        2, ge=1, le=5, description="Longest n-gram, in tokens; all lengths from 1 are used."
+    )
     scale: float = Field(
         10.0,
         gt=0,
@@ -98,7 +110,10 @@ class WideFeatures(Section):
         "ensemble of two in one network. null: the logits add up and are trained as one.",
     )
     learning_rate: float | None = Field(
-        None, gt=0, le=10, description="Peak learning rate of the table. null: that of the other weights."
+        None,
+        gt=0,
+        le=10,
+        description="Peak learning rate of the table. null: that of the other weights.",
     )
     epsilon: float = Field(
         1e-8,
@@ -128,16 +143,23 @@ class Dropout(Section):
 class Method(Section):
     """What the methods below share."""
 
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the input of each layer, beside the method.")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="Dropout on the input of each layer, beside the method."
+    )
 
 
 class Variational(Method):
     """A distribution over weights: loss = mean NLL + beta * KL / N, KL summed over layers in nats."""
 
     beta: float = Field(0.01, ge=0, le=10, description="Weight of the KL term after warm-up.")
-    kl_warmup: float = Field(0.3, ge=0, le=1, description="Share of the steps over which beta rises from 0.")
+    kl_warmup: float = Field(
+        0.3, ge=0, le=1, description="Share of the steps over which beta rises from 0."
+    )
     noise_lr_factor: float = Field(
-        3.0, gt=0, le=100, description="Learning rate of the noise's own parameters over that of weights."
+        3.0,
+        gt=0,
+        le=100,
+        description="Learning rate of the noise's own parameters over that of weights.",
     )
 
 
@@ -149,7 +171,9 @@ class MultiplicativeNoise(Variational):
     """
 
     kind: Literal["multiplicative_noise"] = "multiplicative_noise"
-    initial_alpha: float = Field(0.1, gt=0, le=10, description="Noise variance over weight squared, at step 0.")
+    initial_alpha: float = Field(
+        0.1, gt=0, le=10, description="Noise variance over weight squared, at step 0."
+    )
     max_alpha: float = Field(1.0, gt=0, le=10, description="Cap of alpha.")
     sampling: Literal["one_draw", "local", "rank_one"] = Field(
         "one_draw",
@@ -161,7 +185,9 @@ class MultiplicativeNoise(Variational):
     @model_validator(mode="after")
     def _below_cap(self) -> MultiplicativeNoise:
         if self.initial_alpha > self.max_alpha:
-            raise ValueError(f"initial_alpha ({self.initial_alpha}) is above max_alpha ({self.max_alpha})")
+            raise ValueError(
+                f"initial_alpha ({self.initial_alpha}) is above max_alpha ({self.max_alpha})"
+            )
         return self
 
 
@@ -169,8 +195,12 @@ class GaussianPosterior(Variational):
     """W = mu + sigma * eps, sigma = softplus(rho) per weight, KL to N(0, s^2) (Blundell 2015, arXiv:1505.05424)."""
 
     kind: Literal["gaussian_posterior"] = "gaussian_posterior"
-    initial_sigma: float = Field(0.02, gt=0, le=10, description="Posterior std at step 0, in weight units.")
-    prior_sigma: float = Field(0.1, gt=0, le=10, description="Std s of the zero-mean Gaussian prior.")
+    initial_sigma: float = Field(
+        0.02, gt=0, le=10, description="Posterior std at step 0, in weight units."
+    )
+    prior_sigma: float = Field(
+        0.1, gt=0, le=10, description="Std s of the zero-mean Gaussian prior."
+    )
 
 
 class WeightNorm(Method):
@@ -201,7 +231,8 @@ class LowRank(Method):
     rank: int = Field(8, ge=1, le=1024, description="Rank r of B A.")
     alpha: float = Field(16.0, gt=0, description="Scale of B A, before it is divided by the rank.")
     targets: Literal["attention", "all"] = Field(
-        "all", description="Which layers get factors: those of attention only, or every Linear and LSTM."
+        "all",
+        description="Which layers get factors: those of attention only, or every Linear and LSTM.",
     )
     noise: Noise | None = Field(None, description="Noise on the factors A and B.")
 
@@ -214,7 +245,9 @@ class Sparse(Variational):
     """
 
     kind: Literal["sparse"] = "sparse"
-    dropout: float = Field(0.3, ge=0, lt=1, description="Dropout on the input of each layer; every run below had it.")
+    dropout: float = Field(
+        0.3, ge=0, lt=1, description="Dropout on the input of each layer; every run below had it."
+    )
     beta: float = Field(
         0.005,
         ge=0,
@@ -229,7 +262,9 @@ class Sparse(Variational):
         description="Learning rate of log alpha over that of weights: a short training needs more for the same size. "
         "Not tuned by itself; 10, with other settings changed too, gave TREC .80 validation macro-F1 for .82.",
     )
-    initial_alpha: float = Field(0.05, gt=0, le=10, description="Noise variance over weight squared, at step 0.")
+    initial_alpha: float = Field(
+        0.05, gt=0, le=10, description="Noise variance over weight squared, at step 0."
+    )
     threshold: float = Field(
         0.0,
         ge=-5,
@@ -245,7 +280,10 @@ class Sparse(Variational):
         "unread goes too: .12 left 1/12.5 of TREC's parameters and 1/11.8 of SST-2's.",
     )
     prune_until: float = Field(
-        0.6, gt=0, lt=1, description="Share of the steps after which removal ends; only epochs after the end are kept."
+        0.6,
+        gt=0,
+        lt=1,
+        description="Share of the steps after which removal ends; only epochs after the end are kept.",
     )
 
 
@@ -277,27 +315,40 @@ class ModelConfig(Section):
 
     embedding_dim: int = Field(64, ge=1, le=8192, description="Size of a token's vector.")
     embedding_std: float = Field(
-        0.1, gt=0, le=10, description="Std of its first values; torch's 1.0 cost 8 points on SST-2 (tanh, seed 0)."
+        0.1,
+        gt=0,
+        le=10,
+        description="Std of its first values; torch's 1.0 cost 8 points on SST-2 (tanh, seed 0).",
     )
-    embedding_bias: bool = Field(False, description="E = W x + b as the source has it; b joins the table at fold.")
+    embedding_bias: bool = Field(
+        False, description="E = W x + b as the source has it; b joins the table at fold."
+    )
     embedding_vectors: str | None = Field(
         None,
         description="What known tokens start from: a GloVe or word2vec text file (or .gz), or a Hugging Face model "
         "(folder, or hub name in the local cache), whose input embeddings are projected to embedding_dim.",
     )
     encoder: Encoder = Field(default_factory=lambda: BiLSTMEncoder())
-    ngrams: NgramFeatures | None = Field(None, description="Hashed n-grams beside the encoder; null: none.")
-    wide: WideFeatures | None = Field(None, description="Hashed n-grams straight to the logits; null: none.")
+    ngrams: NgramFeatures | None = Field(
+        None, description="Hashed n-grams beside the encoder; null: none."
+    )
+    wide: WideFeatures | None = Field(
+        None, description="Hashed n-grams straight to the logits; null: none."
+    )
     reparameterization: Reparameterization = Field(default_factory=lambda: MultiplicativeNoise())
 
     @model_validator(mode="after")
     def _fits_together(self) -> ModelConfig:
         encoder = self.encoder
         if isinstance(encoder, TransformerEncoder) and self.embedding_dim % encoder.num_heads:
-            raise ValueError(f"num_heads ({encoder.num_heads}) does not divide embedding_dim ({self.embedding_dim})")
+            raise ValueError(
+                f"num_heads ({encoder.num_heads}) does not divide embedding_dim ({self.embedding_dim})"
+            )
         if isinstance(encoder, PretrainedEncoder):
             if isinstance(self.reparameterization, Sparse):
-                raise ValueError("sparse is for models from scratch: a pretrained encoder keeps the sizes it has")
+                raise ValueError(
+                    "sparse is for models from scratch: a pretrained encoder keeps the sizes it has"
+                )
             idle = {name for name in ("embedding_bias", "embedding_vectors") if getattr(self, name)}
             idle |= self.stated() & {"embedding_dim", "embedding_std"}
             if idle:
@@ -307,5 +358,7 @@ class ModelConfig(Section):
                     "Leave out what is named here, or choose an encoder without a path"
                 )
             if self.ngrams:
-                raise ValueError("ngrams is for models from scratch: beside a pretrained encoder, n-grams go in wide")
+                raise ValueError(
+                    "ngrams is for models from scratch: beside a pretrained encoder, n-grams go in wide"
+                )
         return self

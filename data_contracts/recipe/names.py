@@ -11,7 +11,9 @@ from pathlib import PurePath
 from urllib.parse import unquote, urlsplit
 
 LONGEST = 60  # characters of a name; a recipe's may have 80
-_ENDING = re.compile(r"(\.(csv|tsv|tab|txt|jsonl|ndjson|json|parquet|pq))?(\.(gz|zst|zstd|zip|bz2|xz))?$", re.I)
+_ENDING = re.compile(
+    r"(\.(csv|tsv|tab|txt|jsonl|ndjson|json|parquet|pq))?(\.(gz|zst|zstd|zip|bz2|xz))?$", re.I
+)
 _PATTERN = re.compile(r"[*?\[{]")
 # What tools call a part of a data set: the folder around it has the name.
 _GENERIC = re.compile(
@@ -50,7 +52,9 @@ def clean(stem: str) -> str:
     from slugify import slugify
 
     digest = blake2b(stem.encode("utf-8", "surrogatepass"), digest_size=3).hexdigest()
-    readable = slugify(stem, max_length=LONGEST - 7, word_boundary=True) or slugify(stem, max_length=LONGEST - 7)
+    readable = slugify(stem, max_length=LONGEST - 7, word_boundary=True) or slugify(
+        stem, max_length=LONGEST - 7
+    )
     return f"{readable or 'data'}-{digest}"
 
 
@@ -58,7 +62,11 @@ def stem_of(url: str) -> str:
     """What the path says of the data set: the file's name, or for a part, a folder or a glob the folder's."""
     parsed = urlsplit(url.split("::")[-1])
     path = f"{parsed.hostname or ''}/{unquote(parsed.path)}" if "://" in url else url
-    parts = [part for part in re.split(r"[\\/]+", path) if part not in ("", ".", "..") and "=" not in part]
+    parts = [
+        part
+        for part in re.split(r"[\\/]+", path)
+        if part not in ("", ".", "..") and "=" not in part
+    ]
     while parts:
         last = _ENDING.sub("", parts.pop())
         literal = _PATTERN.split(last)[0].rstrip("-_. ")

@@ -31,8 +31,12 @@ UNKNOWN_TO_BACKBONE = 0.05  # share of tokens above which a backbone does not kn
 PROBED = 2_000  # texts shown to the backbone's tokenizer
 SHORT = 30  # tokens of the median text up to which word order was worth a BiLSTM's time
 LONG = 60  # tokens of the median text from which n-grams straight to the logits were ahead of n-grams as vectors
-VAST = 2_000_000  # tokens from which n-grams of up to three fill a million buckets several times over
-CELLS = 10_000_000  # of their table, a column per class: each is read and written several times a step
+VAST = (
+    2_000_000  # tokens from which n-grams of up to three fill a million buckets several times over
+)
+CELLS = (
+    10_000_000  # of their table, a column per class: each is read and written several times a step
+)
 MANY = 50_000  # rows above which fine-tuning on a CPU, 10 to 30 s per 1,000 rows and epoch, is no matter of minutes
 FEW_PER_CLASS = 200  # rows of a class below which twice the epochs are given
 
@@ -106,13 +110,16 @@ def profile(rows: Rows, contract: DataContract) -> Profile:
     texts: list[str] = []
     labels: Counter[str] = Counter()
     known = contract.labels.values
-    for text, label in zip(rows.columns[contract.columns.text], rows.columns[contract.columns.label], strict=True):
+    for text, label in zip(
+        rows.columns[contract.columns.text], rows.columns[contract.columns.label], strict=True
+    ):
         if text and text.strip() and label is not None and (known is None or label in known):
             texts.append(text)
             labels[label] += 1
     if len(labels) < 2:
         raise RecipeError(
-            f"The rows hold {len(labels)} of the labels of contract {contract.name}.", "A classifier needs two or more."
+            f"The rows hold {len(labels)} of the labels of contract {contract.name}.",
+            "A classifier needs two or more.",
         )
     found = [_TOKEN.findall(text) for text in texts]
     lengths = sorted(map(len, found))
@@ -149,10 +156,12 @@ def suggest(seen: Profile, backbone: str | None = None, folder: str | None = Non
     if backbone is not None:
         unknown = unknown_share(folder or backbone, seen.texts)
         if unknown <= UNKNOWN_TO_BACKBONE:
-            return _started_from(seen, backbone, folder or backbone) if seen.many else _fine_tuned(seen, backbone)
-        passed_over = (
-            f"The backbone at {backbone} was passed over: its tokenizer does not know {unknown:.0%} of these texts. "
-        )
+            return (
+                _started_from(seen, backbone, folder or backbone)
+                if seen.many
+                else _fine_tuned(seen, backbone)
+            )
+        passed_over = f"The backbone at {backbone} was passed over: its tokenizer does not know {unknown:.0%} of these texts. "
         return _from_scratch(seen, passed_over)
     return _from_scratch(seen, "")
 
@@ -162,12 +171,20 @@ def _fine_tuned(seen: Profile, backbone: str) -> list[Choice]:
     if seen.rows / seen.classes < FEW_PER_CLASS:
         epochs *= 2
     return [
-        Choice("tokenizer", {"max_length": _window(seen), "overlap": _window(seen) // 8}, _window_reason(seen)),
+        Choice(
+            "tokenizer",
+            {"max_length": _window(seen), "overlap": _window(seen) // 8},
+            _window_reason(seen),
+        ),
         Choice(
             "model",
             {
                 "encoder": {"kind": "pretrained", "path": backbone},
-                "reparameterization": {"kind": "low_rank", "rank": 16, "noise": {"kind": "multiplicative_noise"}},
+                "reparameterization": {
+                    "kind": "low_rank",
+                    "rank": 16,
+                    "noise": {"kind": "multiplicative_noise"},
+                },
             },
             "MiniLM with low rank was 6 points above models from scratch on TREC and SST-2 and 1.0 on AG News; noise "
             "on its factors added 0.5 points on TREC and took 0.013 nats off the NLL on SST-2. Registered, it can "
@@ -185,7 +202,15 @@ def _fine_tuned(seen: Profile, backbone: str) -> list[Choice]:
 def _beside_backbone(seen: Profile) -> Choice:
     return Choice(
         "model",
-        {"wide": {"buckets": _buckets(seen), "max_n": 3, "scale": 8.0, "naive_bayes": True, "share": 0.4}},
+        {
+            "wide": {
+                "buckets": _buckets(seen),
+                "max_n": 3,
+                "scale": 8.0,
+                "naive_bayes": True,
+                "share": 0.4,
+            }
+        },
         "Hashed n-grams beside the backbone, each part by a loss of its own: ahead by 1.6 points on SST-2, "
         "1.5 on Banking77 and 0.9 on AG News, with better probabilities, at hardly any cost; level on TREC, which is "
         "smaller.",
@@ -197,7 +222,11 @@ def _started_from(seen: Profile, backbone: str, folder: str) -> list[Choice]:
     size = min(256, vector_size(folder))
     vectors = Choice(
         "model",
-        {"embedding_vectors": backbone, "embedding_dim": size, **({"embedding_std": 1.0} if seen.short else {})},
+        {
+            "embedding_vectors": backbone,
+            "embedding_dim": size,
+            **({"embedding_std": 1.0} if seen.short else {}),
+        },
         f"For {seen.rows:,} rows, fine-tuning takes hours of CPU. Started from MiniLM's token vectors instead, a small "
         "model went from 90.1 to 93.6 points of accuracy on TREC and from 82.7 to 84.4 on SST-2 (a BiLSTM, at std 1; "
         "tanh wants the default).",
@@ -231,7 +260,9 @@ def _from_scratch(seen: Profile, passed_over: str) -> list[Choice]:
             "model",
             {
                 "embedding_dim": 128,
-                "encoder": {"kind": "bilstm_attention", "hidden_size": 96} if seen.short else {"kind": "tanh"},
+                "encoder": {"kind": "bilstm_attention", "hidden_size": 96}
+                if seen.short
+                else {"kind": "tanh"},
             },
             passed_over
             + (
@@ -302,7 +333,10 @@ def _buckets(seen: Profile) -> int:
 
 def _window(seen: Profile, longest: int = 256) -> int:
     """A power of two that holds 19 of 20 texts, with room for special tokens and subwords; at most `longest`."""
-    return next((size for size in (32, 64, 128, 256, 512) if 1.25 * seen.long_tokens + 2 <= size < longest), longest)
+    return next(
+        (size for size in (32, 64, 128, 256, 512) if 1.25 * seen.long_tokens + 2 <= size < longest),
+        longest,
+    )
 
 
 def _window_reason(seen: Profile) -> str:
@@ -317,10 +351,16 @@ def unknown_share(backbone: str, texts: Sequence[str]) -> float:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
-        raise RecipeError(f"{path}: {error}.", "Give --backbone the folder of a Hugging Face model.") from None
+        raise RecipeError(
+            f"{path}: {error}.", "Give --backbone the folder of a Hugging Face model."
+        ) from None
     unknown = getattr(tokenizer.model, "unk_token", None)
     identity = None if unknown is None else tokenizer.token_to_id(unknown)
-    ids = [i for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False) for i in encoding.ids]
+    ids = [
+        i
+        for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        for i in encoding.ids
+    ]
     return ids.count(identity) / max(1, len(ids))
 
 
@@ -329,7 +369,11 @@ def vector_size(backbone: str) -> int:
     path = Path(backbone) / "config.json"
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        return next(int(facts[name]) for name in ("hidden_size", "n_embd", "d_model", "dim") if name in facts)
+        return next(
+            int(facts[name])
+            for name in ("hidden_size", "n_embd", "d_model", "dim")
+            if name in facts
+        )
     except (OSError, ValueError, TypeError, StopIteration) as error:
         raise RecipeError(
             f"{path} does not say the size of its vectors ({error!r}).",
@@ -337,7 +381,9 @@ def vector_size(backbone: str) -> int:
         ) from None
 
 
-def recipe_yaml(source: dict[str, Any], draft: Draft, seen: Profile, choices: Sequence[Choice]) -> str:
+def recipe_yaml(
+    source: dict[str, Any], draft: Draft, seen: Profile, choices: Sequence[Choice]
+) -> str:
     """The recipe as a person would write it, each choice under its reason; it is checked before it is returned.
 
     Args:
@@ -349,7 +395,10 @@ def recipe_yaml(source: dict[str, Any], draft: Draft, seen: Profile, choices: Se
         f"up to {seen.median_tokens} tokens long."
     )
     name = draft.contract.name
-    parts = [f"{comments(draft, [head])}\nname: {name}\n", _section({"source": {"kind": "files", **source}})]
+    parts = [
+        f"{comments(draft, [head])}\nname: {name}\n",
+        _section({"source": {"kind": "files", **source}}),
+    ]
     contract = contract_yaml(draft, {}, only_own=True)
     parts.append("# Drafted from the rows; read it through.\ncontract:\n" + _indented(contract))
     sections: dict[str, dict[str, Any]] = {}
@@ -369,4 +418,6 @@ def _indented(text: str) -> str:
 
 
 def _section(content: dict[str, Any]) -> str:
-    return yaml.safe_dump(content, allow_unicode=True, sort_keys=False, default_flow_style=None, width=110)
+    return yaml.safe_dump(
+        content, allow_unicode=True, sort_keys=False, default_flow_style=None, width=110
+    )

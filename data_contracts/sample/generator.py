@@ -43,7 +43,14 @@ DEFAULT_ROWS = 20_000
 DEFAULT_SEED = 20_260_101
 MIN_ROWS = 200
 # Faults in the words of the quarantine; counts for DEFAULT_ROWS.
-DIRTY_ROWS = {"empty": 40, "over_long": 20, "bad_label": 30, "broken_encoding": 25, "duplicate": 60, "leaked": 25}
+DIRTY_ROWS = {
+    "empty": 40,
+    "over_long": 20,
+    "bad_label": 30,
+    "broken_encoding": 25,
+    "duplicate": 60,
+    "leaked": 25,
+}
 BAD_LABELS = ("5 stars", "Positive!", "neg", None, "好评", "3", "N/A", "mixed feelings")
 WHITE_SPACE = (" ", "\u3000", "\t", "\n")
 
@@ -201,7 +208,12 @@ CHINESE = Grammar(
         "number": "两|三|四|五|六|七",
         "ordinal": "二|三|四|五",
     },
-    plain=("{a}{very}{p}", "我觉得{a}{very}{p}", "在我看来，{a}{very}{p}", "这款{product}的{a}{very}{p}"),
+    plain=(
+        "{a}{very}{p}",
+        "我觉得{a}{very}{p}",
+        "在我看来，{a}{very}{p}",
+        "这款{product}的{a}{very}{p}",
+    ),
     negated=(
         "{a}一点也不{gn}",
         "{a}没有想象中那么{n}",
@@ -301,7 +313,9 @@ class _Writer:
             options = grammar.words[slot]
         else:
             of: Sign = sign if slot.endswith("p") else -sign
-            options = grammar.gradable[of] + ("" if slot.startswith("g") else "|" + grammar.strong[of])
+            options = grammar.gradable[of] + (
+                "" if slot.startswith("g") else "|" + grammar.strong[of]
+            )
         choice = self._fresh(options.split("|"))
         return _SLOT.sub(lambda inner: self._fill(inner[1], bound, sign), choice)
 
@@ -349,8 +363,12 @@ class _Writer:
 def dirty_rows(rows: int = DEFAULT_ROWS) -> dict[str, int]:
     """How many rows of each fault a sample of this size holds: `DIRTY_ROWS` in proportion, at least one of each."""
     if rows < MIN_ROWS:
-        raise ValueError(f"a sample needs at least {MIN_ROWS} rows to hold one of each fault, not {rows}")
-    return {fault: max(1, round(count * rows / DEFAULT_ROWS)) for fault, count in DIRTY_ROWS.items()}
+        raise ValueError(
+            f"a sample needs at least {MIN_ROWS} rows to hold one of each fault, not {rows}"
+        )
+    return {
+        fault: max(1, round(count * rows / DEFAULT_ROWS)) for fault, count in DIRTY_ROWS.items()
+    }
 
 
 @dataclass
@@ -411,7 +429,11 @@ def _break(fault: str, text: str, writer: _Writer, rng: random.Random) -> str:
 
 
 def generate(
-    rows: int = DEFAULT_ROWS, seed: int = DEFAULT_SEED, *, classes: Literal[2, 4] = 4, with_truth: bool = False
+    rows: int = DEFAULT_ROWS,
+    seed: int = DEFAULT_SEED,
+    *,
+    classes: Literal[2, 4] = 4,
+    with_truth: bool = False,
 ) -> Iterator[dict[str, str | None]]:
     """The synthetic reviews in their shuffled order, the same ones for a seed on any machine.
 
@@ -424,9 +446,13 @@ def generate(
     return _rows(plan, rng, TWO_CLASSES if classes == 2 else LABELS, with_truth)
 
 
-def _rows(plan: _Plan, rng: random.Random, labels: Sequence[str], with_truth: bool) -> Iterator[dict[str, str | None]]:
+def _rows(
+    plan: _Plan, rng: random.Random, labels: Sequence[str], with_truth: bool
+) -> Iterator[dict[str, str | None]]:
     seen: set[bytes] = set()
-    held: dict[int, dict[str, str | None]] = {}  # position of a copy that is still to come -> the row it repeats
+    held: dict[
+        int, dict[str, str | None]
+    ] = {}  # position of a copy that is still to come -> the row it repeats
     for at, split in enumerate(plan.split):
         fault = plan.fault.get(at)
         row = held.pop(at, None) or _row(fault, at in plan.noisy, labels, seen, rng)
@@ -459,7 +485,10 @@ def _row(
 
 
 def write_sample(
-    path: str | os.PathLike[str], rows: int = DEFAULT_ROWS, seed: int = DEFAULT_SEED, classes: Literal[2, 4] = 4
+    path: str | os.PathLike[str],
+    rows: int = DEFAULT_ROWS,
+    seed: int = DEFAULT_SEED,
+    classes: Literal[2, 4] = 4,
 ) -> int:
     """Write the synthetic sample as Parquet (zstd) and return its number of rows.
 
@@ -470,7 +499,9 @@ def write_sample(
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    schema = pa.schema([(column, pa.string()) for column in COLUMNS], metadata={"origin": "synthetic"})
+    schema = pa.schema(
+        [(column, pa.string()) for column in COLUMNS], metadata={"origin": "synthetic"}
+    )
     stream, written = generate(rows, seed, classes=classes), 0
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -66,5 +66,9 @@ class Variants:
 
 def _joined(parts: Sequence[str]) -> str:
     """The last word of a text has no space or tsheg behind it, and needs one where it comes to stand within another."""
-    whole = [part + "\u0f0b" if _SYLLABLE.fullmatch(part) else part for part in parts[:-1]] + list(parts[-1:])
-    return "".join(part if part[-1].isspace() or _UNIT.match(part) else part + " " for part in whole).strip()
+    whole = [part + "\u0f0b" if _SYLLABLE.fullmatch(part) else part for part in parts[:-1]] + list(
+        parts[-1:]
+    )
+    return "".join(
+        part if part[-1].isspace() or _UNIT.match(part) else part + " " for part in whole
+    ).strip()

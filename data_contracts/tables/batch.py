@@ -17,7 +17,9 @@ from data_contracts.errors import SourceError
 from data_contracts.tables.encoding import likely_encodings
 from data_contracts.tables.labels import label_text, unlisted
 
-BAD_BYTES = re.compile("[\udc80-\udcff]")  # what errors="surrogateescape" leaves of bytes that do not decode
+BAD_BYTES = re.compile(
+    "[\udc80-\udcff]"
+)  # what errors="surrogateescape" leaves of bytes that do not decode
 # A quote that is never closed swallows the rest of the file; stop long before it swallows the memory.
 MAX_CELL_CHARACTERS = 1 << 24
 MAX_LINE_CHARACTERS = 1 << 25
@@ -29,7 +31,12 @@ BATCH_CHARACTERS = 1 << 23  # a batch of long rows is cut where it has so many
 MAX_SPELLINGS = 1_000  # of labels, told one by one
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
-NOT_TEXT, SEVERAL_LABELS, NESTED_LABEL, UNNAMED_CLASS = "not_text", "several_labels", "nested_label", "unnamed_class"
+NOT_TEXT, SEVERAL_LABELS, NESTED_LABEL, UNNAMED_CLASS = (
+    "not_text",
+    "several_labels",
+    "nested_label",
+    "unnamed_class",
+)
 
 
 @dataclass(frozen=True)
@@ -38,9 +45,15 @@ class Batch:
 
     columns: dict[str, pa.Array]
     rows: pa.Array
-    left_out: tuple[str, ...] = ()  # columns that no text can show (objects, lists, embeddings), where all were asked
-    faults: pa.Array | None = None  # string per row, why its text or label cell is none; None where no row has a fault
-    told: Counter[str] = field(default_factory=Counter)  # what was read otherwise than a reader may think, and its rows
+    left_out: tuple[
+        str, ...
+    ] = ()  # columns that no text can show (objects, lists, embeddings), where all were asked
+    faults: pa.Array | None = (
+        None  # string per row, why its text or label cell is none; None where no row has a fault
+    )
+    told: Counter[str] = field(
+        default_factory=Counter
+    )  # what was read otherwise than a reader may think, and its rows
     spelled: Counter[tuple[str, str]] = field(
         default_factory=Counter
     )  # labels as written and as read, where these differ
@@ -61,11 +74,15 @@ class Batch:
 class Ask:
     """What of a table is asked for."""
 
-    columns: Sequence[str] | None = None  # all of them must be there; None: every one that a text can show
+    columns: Sequence[str] | None = (
+        None  # all of them must be there; None: every one that a text can show
+    )
     text: str | None = None
     label: str | None = None
     optional: Sequence[str] = ()  # read as well, where they are there
-    label_values: Sequence[str] | None = None  # the labels that are known; where these are class numbers, numbers stay
+    label_values: Sequence[str] | None = (
+        None  # the labels that are known; where these are class numbers, numbers stay
+    )
     separator: str | None = None
     usual_separator: str = ","
     batch_rows: int = 50_000
@@ -73,7 +90,11 @@ class Ask:
     @property
     def roles(self) -> list[str]:
         """The columns without which nothing can be done."""
-        return list(self.columns) if self.columns is not None else [one for one in (self.text, self.label) if one]
+        return (
+            list(self.columns)
+            if self.columns is not None
+            else [one for one in (self.text, self.label) if one]
+        )
 
 
 @dataclass
@@ -119,7 +140,9 @@ def check_columns(
                 remedy or "Name the column in the contract, under columns.",
             )
         if list(there).count(name) > 1:
-            raise SourceError(f"{file}: two columns are called {name!r}.", "Give each column a name of its own.")
+            raise SourceError(
+                f"{file}: two columns are called {name!r}.", "Give each column a name of its own."
+            )
     return list(dict.fromkeys(wanted))
 
 
@@ -131,15 +154,23 @@ def numbers(rows: Sequence[int]) -> pa.Array:
     return pa.array(rows, pa.int64())
 
 
-def strings(values: list[str | None], rows: Sequence[int], place: Place, json: bool = False) -> pa.Array:
+def strings(
+    values: list[str | None], rows: Sequence[int], place: Place, json: bool = False
+) -> pa.Array:
     try:
         return pa.array(values, pa.string())
     except UnicodeEncodeError:
         pass
     if json:
         # "\ud83d" alone is a legal JSON escape for no character at all: U+FFFD, and the contract judges the row.
-        return pa.array([None if v is None else _SURROGATES.sub("\ufffd", v) for v in values], pa.string())
-    bad = [(row, value) for row, value in zip(rows, values, strict=True) if value and _SURROGATES.search(value)]
+        return pa.array(
+            [None if v is None else _SURROGATES.sub("\ufffd", v) for v in values], pa.string()
+        )
+    bad = [
+        (row, value)
+        for row, value in zip(rows, values, strict=True)
+        if value and _SURROGATES.search(value)
+    ]
     raise bad_encoding(place, bad[0][0], "\n".join(value for _, value in bad[:1000]))
 
 
@@ -170,7 +201,9 @@ def with_labels(batch: Batch, label: str | None) -> Batch:
     encoded = batch.columns[label].dictionary_encode()
     written = encoded.dictionary.to_pylist()
     read = [label_cell(one) for one in written]
-    if all(fault is None and one == there for (one, fault), there in zip(read, written, strict=True)):
+    if all(
+        fault is None and one == there for (one, fault), there in zip(read, written, strict=True)
+    ):
         return batch
     times = Counter(encoded.indices.to_pylist())
     spelled: Counter[tuple[str, str]] = Counter(
@@ -178,7 +211,10 @@ def with_labels(batch: Batch, label: str | None) -> Batch:
          if one is not None and one != there}
     )  # fmt: skip
     # A label that is none stands there as it is written, for whoever looks at the quarantine.
-    cells = pa.array([there if fault else one for there, (one, fault) in zip(written, read, strict=True)], pa.string())
+    cells = pa.array(
+        [there if fault else one for there, (one, fault) in zip(written, read, strict=True)],
+        pa.string(),
+    )
     faults = pa.array([fault for _, fault in read], pa.string()).take(encoded.indices)
     if faults.null_count == len(faults):
         faults = None
@@ -191,7 +227,11 @@ def merged(first: pa.Array | None, second: pa.Array | None) -> pa.Array | None:
     import pyarrow.compute as pc
 
     return (
-        pc.coalesce(first, second) if first is not None and second is not None else first if second is None else second
+        pc.coalesce(first, second)
+        if first is not None and second is not None
+        else first
+        if second is None
+        else second
     )
 
 

@@ -27,7 +27,9 @@ from data_contracts.tables.batch import (
 )
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "| characters"}
-_EXCEL = re.compile(r'"?sep=([^"\r\n])"?[\r\n]*', re.I)  # Excel's own first line, which no other program skips
+_EXCEL = re.compile(
+    r'"?sep=([^"\r\n])"?[\r\n]*', re.I
+)  # Excel's own first line, which no other program skips
 
 
 def read_csv(text: io.TextIOWrapper, place: Place, ask: Ask) -> Iterator[Batch]:
@@ -60,7 +62,9 @@ def read_csv(text: io.TextIOWrapper, place: Place, ask: Ask) -> Iterator[Batch]:
         cells = {name: [record[at] or None for record in records] for name, at in positions.items()}
         rows = range(first, first + len(records))
         columns = {name: strings(values, rows, place) for name, values in cells.items()}
-        yield Batch(columns, numbers(rows), told=Counter({told: len(records)}) if told else Counter())
+        yield Batch(
+            columns, numbers(rows), told=Counter({told: len(records)}) if told else Counter()
+        )
 
 
 def lines(text: io.TextIOWrapper, place: Place) -> Iterator[str]:
@@ -69,12 +73,16 @@ def lines(text: io.TextIOWrapper, place: Place) -> Iterator[str]:
     while line := read(MAX_LINE_CHARACTERS):
         if len(line) == MAX_LINE_CHARACTERS:
             raise place.error(
-                f"a line of more than {MAX_LINE_CHARACTERS:,} characters", "Check the export.", place.row + 1
+                f"a line of more than {MAX_LINE_CHARACTERS:,} characters",
+                "Check the export.",
+                place.row + 1,
             )
         yield line
 
 
-def _opened(source: Iterator[str], place: Place, ask: Ask) -> tuple[Iterator[str], str, list[str], str]:
+def _opened(
+    source: Iterator[str], place: Place, ask: Ask
+) -> tuple[Iterator[str], str, list[str], str]:
     """The lines from the header on, what separates the cells, the header, and what is to be told of it.
 
     Where the usual separator does not give the wanted columns, the one whose header has them all is exact: no other
@@ -89,7 +97,9 @@ def _opened(source: Iterator[str], place: Place, ask: Ask) -> tuple[Iterator[str
 
         def replayed() -> Iterator[str]:
             nonlocal at
-            while at < len(held) or ((line := next(source, None)) is not None and not held.append(line)):
+            while at < len(held) or (
+                (line := next(source, None)) is not None and not held.append(line)
+            ):
                 at += 1
                 yield held[at - 1]
 
@@ -153,9 +163,15 @@ def _look_at_separators(header: list[str], others: dict[str, list[str]]) -> tupl
     )
 
 
-def _uneven(place: Place, record: list[str], header: list[str], line: int, separator: str) -> SourceError:
+def _uneven(
+    place: Place, record: list[str], header: list[str], line: int, separator: str
+) -> SourceError:
     what = f"{len(record)} fields where the header has {len(header)} (it ends on line {line})"
-    others = [name for one, name in SEPARATORS.items() if one != separator and len(header) == 1 and one in header[0]]
+    others = [
+        name
+        for one, name in SEPARATORS.items()
+        if one != separator and len(header) == 1 and one in header[0]
+    ]
     if others:
         return place.error(what, f"The header has {' and '.join(others)}: set source.separator.")
     cells = "commas" if separator == "," else SEPARATORS.get(separator, repr(separator))

@@ -14,10 +14,20 @@ from data_contracts.tables.encoding import marked
 RECORDS = 200  # of a file's head, by which its separator is told
 SAMPLE = 1 << 17  # bytes that charset-normalizer looks at
 _KANA = re.compile(r"[\u3040-\u30ff]")
-_WESTERN = re.compile("[ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜßàáâãäåæçèéêëìíîïñòóôõöøùúûüÿŒœŸŠšŽž‘’“”„‚«»–—…€£°§·¿¡ºª©®™´\xa0•]")
+_WESTERN = re.compile(
+    "[ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜßàáâãäåæçèéêëìíîïñòóôõöøùúûüÿŒœŸŠšŽž‘’“”„‚«»–—…€£°§·¿¡ºª©®™´\xa0•]"
+)
 # A family that shares its first members is named by the one that has them all.
-_WIDEST = {"gb2312": "gb18030", "gbk": "gb18030", "hz": "gb18030", "big5": "cp950", "latin_1": "cp1252"}
-_HARDLY_USED = re.compile(r"iso8859_1[0346]|hp_roman8|kz1048|ptcp154|mac_|cp037|cp4|cp5|cp7|cp8[5-6]|cp1[01]")
+_WIDEST = {
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "hz": "gb18030",
+    "big5": "cp950",
+    "latin_1": "cp1252",
+}
+_HARDLY_USED = re.compile(
+    r"iso8859_1[0346]|hp_roman8|kz1048|ptcp154|mac_|cp037|cp4|cp5|cp7|cp8[5-6]|cp1[01]"
+)
 
 
 @dataclass(frozen=True)
@@ -36,10 +46,14 @@ def find_encoding(data: bytes, *, whole: bool) -> Encoding | None:
         whole: whether `data` is the whole file, so that a character cut at its end is a fault.
     """
     if marked(data) is not None or (data.isascii() and b"\0" not in data):
-        return Encoding("ascii")  # as good as any: the reader takes a byte order mark before what is named
+        return Encoding(
+            "ascii"
+        )  # as good as any: the reader takes a byte order mark before what is named
     if (wide := _without_mark(data)) is not None:
         return wide
-    if is_utf8(data, whole=whole) or _damaged_utf8(data):  # of a damaged one the reader names the row
+    if is_utf8(data, whole=whole) or _damaged_utf8(
+        data
+    ):  # of a damaged one the reader names the row
         return Encoding("utf-8")
     foreign = b"\n".join(line for line in data.splitlines() if not line.isascii())[:SAMPLE]
     if len(foreign) == SAMPLE:  # a character may be cut at its end
@@ -69,7 +83,9 @@ def _without_mark(data: bytes) -> Encoding | None:
         return None
     name = "utf-16-le" if head[1::2].count(0) > zeros / 2 else "utf-16-be"
     return Encoding(
-        name, ("utf-16-be" if name == "utf-16-le" else "utf-16-le",), _excerpt(head.decode(name, "replace"))
+        name,
+        ("utf-16-be" if name == "utf-16-le" else "utf-16-le",),
+        _excerpt(head.decode(name, "replace")),
     )
 
 
@@ -106,7 +122,9 @@ def _by_library(data: bytes) -> Encoding | None:
         name = next((one for one in others if not _HARDLY_USED.match(one)), name)
     text = _decoded(data, name)
     return Encoding(
-        name, tuple(one for one in others if one != name)[:4], _excerpt(str(best) if text is None else text)
+        name,
+        tuple(one for one in others if one != name)[:4],
+        _excerpt(str(best) if text is None else text),
     )
 
 
@@ -130,20 +148,30 @@ def find_separator(head: str, usual: str = ",") -> str | None:
         head: the first lines of the file, the last one whole.
         usual: what is taken where it fits, before the others.
     """
-    if (stated := re.match(r'"?sep=([^"\r\n])"?[\r\n]', head, re.I)) is not None:  # Excel's own first line
+    if (
+        stated := re.match(r'"?sep=([^"\r\n])"?[\r\n]', head, re.I)
+    ) is not None:  # Excel's own first line
         return stated[1]
-    fields = {separator: _fields(head, separator) for separator in dict.fromkeys((usual, *SEPARATORS))}
+    fields = {
+        separator: _fields(head, separator) for separator in dict.fromkeys((usual, *SEPARATORS))
+    }
     if fields[usual] > 1:
         return usual
     most = max(fields.values())
-    return next((separator for separator, count in fields.items() if count == most), None) if most > 1 else None
+    return (
+        next((separator for separator, count in fields.items() if count == most), None)
+        if most > 1
+        else None
+    )
 
 
 def _fields(head: str, separator: str) -> int:
     """Fields of each record, where all have as many; else 0."""
     counts: set[int] = set()
     try:
-        for number, record in enumerate(csv.reader(io.StringIO(head, newline=""), delimiter=separator, strict=True)):
+        for number, record in enumerate(
+            csv.reader(io.StringIO(head, newline=""), delimiter=separator, strict=True)
+        ):
             if record:
                 counts.add(len(record))
             if len(counts) > 1 or number >= RECORDS:

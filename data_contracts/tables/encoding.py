@@ -64,15 +64,27 @@ def likely_encodings(undecoded: str, encoding: str) -> str:
     for match in from_bytes(data):
         says = str(match)
         # Of those in which it says the same, the one that most programs write.
-        name = "windows-1252" if _reads(data, "cp1252") == says else _NAMES.get(match.encoding, match.encoding)
+        name = (
+            "windows-1252"
+            if _reads(data, "cp1252") == says
+            else _NAMES.get(match.encoding, match.encoding)
+        )
         if not name.startswith("utf"):
             found.setdefault(name, _excerpt(says))
     found = {name: says for name, says in found.items() if name in _USUAL} or found
     # One byte per letter, and all of them Latin: by far most such files are the West's, whatever the letters say.
-    if (west := _reads(data, "cp1252")) is not None and found and _is_latin(next(iter(found.values()))):
+    if (
+        (west := _reads(data, "cp1252")) is not None
+        and found
+        and _is_latin(next(iter(found.values())))
+    ):
         found = {"windows-1252": _excerpt(west), **found}
     # Syllables of Japanese in what another reading takes for rare characters of Korean or Chinese.
-    names = sorted(found, key=lambda name: name in ("shift_jis", "euc-jp") and _has_kana(found[name]), reverse=True)
+    names = sorted(
+        found,
+        key=lambda name: name in ("shift_jis", "euc-jp") and _has_kana(found[name]),
+        reverse=True,
+    )
     return " or ".join(f"{name} ({found[name]!r})" for name in names[:3])
 
 

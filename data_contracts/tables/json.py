@@ -64,7 +64,9 @@ def read_json(text: io.TextIOWrapper, place: Place, ask: Ask) -> Iterator[Batch]
         yield _batch(batch, rows, wanted, ask, place)
 
 
-def _batch(records: list[dict[str, Any]], rows: list[int], wanted: list[str], ask: Ask, place: Place) -> Batch:
+def _batch(
+    records: list[dict[str, Any]], rows: list[int], wanted: list[str], ask: Ask, place: Place
+) -> Batch:
     columns: dict[str, pa.Array] = {}
     faults, left_out = None, []
     for name in wanted:
@@ -116,7 +118,12 @@ def records(text: io.TextIOWrapper, place: Place) -> Iterator[Record]:
             record = _record(line, place)
         except SourceError:
             # An object that is written over several lines, or several of them: read by its braces and not by line ends.
-            broken = opened or _decodes(line) or BAD_BYTES.search(line) or not line.lstrip(_SPACE).startswith("{")
+            broken = (
+                opened
+                or _decodes(line)
+                or BAD_BYTES.search(line)
+                or not line.lstrip(_SPACE).startswith("{")
+            )
             if broken or (rest := _complete(line, source)) is None:
                 raise
             place.row = 0
@@ -132,7 +139,9 @@ def _lines_after(head: str, text: io.TextIOWrapper, place: Place) -> Iterator[st
     rest += text.readline(MAX_LINE_CHARACTERS)
     if len(rest) >= MAX_LINE_CHARACTERS:
         row = place.row + 1
-        raise place.error(f"a line of more than {MAX_LINE_CHARACTERS:,} characters", "Check the export.", row)
+        raise place.error(
+            f"a line of more than {MAX_LINE_CHARACTERS:,} characters", "Check the export.", row
+        )
     if rest:
         yield rest
     yield from lines(text, place)
@@ -175,7 +184,9 @@ def _decodes(text: str) -> bool:
     return True
 
 
-def _elements(buffer: str, read: Callable[[int], str], place: Place, *, array: bool) -> Iterator[Record]:
+def _elements(
+    buffer: str, read: Callable[[int], str], place: Place, *, array: bool
+) -> Iterator[Record]:
     """The records of an array, or of values one after the other; rows count from 1."""
     decoder, at, ended = json.JSONDecoder(), 0, False
 
@@ -202,7 +213,9 @@ def _elements(buffer: str, read: Callable[[int], str], place: Place, *, array: b
     while (mark := next_character()) and not (array and mark == "]"):
         if array and place.row:
             if mark != ",":
-                raise place.error("no comma behind its record in the JSON array", "Write the file again.")
+                raise place.error(
+                    "no comma behind its record in the JSON array", "Write the file again."
+                )
             at += 1
             next_character()
         while True:
@@ -210,11 +223,17 @@ def _elements(buffer: str, read: Callable[[int], str], place: Place, *, array: b
                 value, end = decoder.raw_decode(buffer, at)
                 break
             except (ValueError, RecursionError) as error:
-                if len(buffer) - at <= MAX_LINE_CHARACTERS and not isinstance(error, RecursionError) and more():
+                if (
+                    len(buffer) - at <= MAX_LINE_CHARACTERS
+                    and not isinstance(error, RecursionError)
+                    and more()
+                ):
                     continue
                 place_in = f"character {getattr(error, 'pos', at) - at + 1} of the record"
                 what = f"not valid JSON ({getattr(error, 'msg', error)} at {place_in})"
-                raise place.error(what, "Write the file again; each record is one object.", place.row + 1) from None
+                raise place.error(
+                    what, "Write the file again; each record is one object.", place.row + 1
+                ) from None
         place.row += 1
         written = buffer[at:end]
         if not written.isascii() and BAD_BYTES.search(written):
@@ -222,7 +241,9 @@ def _elements(buffer: str, read: Callable[[int], str], place: Place, *, array: b
         at = end
         yield place.row, _object(value, place), len(written)
     if array and not buffer[at : at + 1]:
-        raise place.error("the JSON array is not closed, so records are missing", "Write the file again.")
+        raise place.error(
+            "the JSON array is not closed, so records are missing", "Write the file again."
+        )
     at += 1
     if array and next_character():
         raise place.error("something stands behind the JSON array", "Write the file again.")
@@ -241,12 +262,22 @@ def _record(line: str, place: Place) -> dict[str, Any]:
 
 def _object(value: Any, place: Place) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise place.error(f"a JSON {_json_type(value)}, not an object", "Each record is one object of column and cell.")
+        raise place.error(
+            f"a JSON {_json_type(value)}, not an object",
+            "Each record is one object of column and cell.",
+        )
     return value
 
 
 def _json_type(value: Any) -> str:
-    names = {dict: "object", list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
+    names = {
+        dict: "object",
+        list: "array",
+        str: "string",
+        bool: "boolean",
+        int: "number",
+        float: "number",
+    }
     return names.get(type(value), "null")
 
 
@@ -256,7 +287,9 @@ def _json_type(value: Any) -> str:
 def _other_form(records: Sequence[dict[str, Any]], ask: Ask, place: Place) -> SourceError | None:
     """What a file of records that are no rows is, and how to get rows from its program; None for rows."""
     record, alone = records[0], len(records) == 1
-    nested = alone and any(isinstance(record.get(role), dict) for role in (ask.text, ask.label) if role)
+    nested = alone and any(
+        isinstance(record.get(role), dict) for role in (ask.text, ask.label) if role
+    )
     if ask.roles and set(ask.roles) <= record.keys() and not nested:
         return None
 
@@ -269,7 +302,11 @@ def _other_form(records: Sequence[dict[str, Any]], ask: Ask, place: Place) -> So
             "Label Studio's full JSON export, whose texts and labels are nested in data and annotations",
             "Export as CSV or as JSON-MIN.",
         )
-    named = [name for name in ("annotations", "entities", "spans") if kinds.get(name) is list and record[name]]
+    named = [
+        name
+        for name in ("annotations", "entities", "spans")
+        if kinds.get(name) is list and record[name]
+    ]
     if ask.roles and ask.label in ask.roles and ask.label not in kinds:
         if named and isinstance(record[named[0]][0], dict | list):
             return refuse(
@@ -289,15 +326,24 @@ def _other_form(records: Sequence[dict[str, Any]], ask: Ask, place: Place) -> So
     if {"schema", "data"} <= kinds.keys() and kinds["schema"] is dict:
         return refuse("pandas' JSON of orient='table'", _PANDAS)
     if len(record) > 1 and set(kinds.values()) == {dict}:
-        return refuse("one JSON object of objects, as pandas' orient='columns' or 'index' writes", _PANDAS)
-    lists = [name for name, value in record.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
+        return refuse(
+            "one JSON object of objects, as pandas' orient='columns' or 'index' writes", _PANDAS
+        )
+    lists = [
+        name
+        for name, value in record.items()
+        if isinstance(value, list) and value and isinstance(value[0], dict)
+    ]
     if lists:
         return refuse(
             f"one JSON object that holds its records under {lists[0][:60]!r}",
             f"Write that list alone, as with jq '.{lists[0][:60]}' in.json > out.json.",
         )
     if len(record) > 1 and set(kinds.values()) == {list}:
-        return refuse("one JSON object with a list for each column", "Write one object per row, as JSON Lines.")
+        return refuse(
+            "one JSON object with a list for each column",
+            "Write one object per row, as JSON Lines.",
+        )
     return None
 
 

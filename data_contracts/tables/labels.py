@@ -14,10 +14,14 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-_WHOLE = re.compile(r"(-?)(0|[1-9][0-9]*)\.0+")  # 1.0 as pandas writes an integer beside an empty cell
+_WHOLE = re.compile(
+    r"(-?)(0|[1-9][0-9]*)\.0+"
+)  # 1.0 as pandas writes an integer beside an empty cell
 _NUMBER = re.compile(r"(-?)([0-9]+)(\.[0-9]+)?")
 _BOOLEANS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
-_NOTHING = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))  # zero-width space, word joiner, byte order mark
+_NOTHING = dict.fromkeys(
+    map(ord, "\u200b\u2060\ufeff")
+)  # zero-width space, word joiner, byte order mark
 _EDGES = "\u200c\u200d\u200e\u200f\u180e\u00ad"  # invisible; within a word some scripts need them
 _LONGEST = 1_000  # characters of a cell that may hold a list
 
@@ -56,8 +60,12 @@ def unlisted(text: str) -> Any:
 def alike_key(label: str) -> str:
     """What is left of a label without case, width, white space and punctuation; a number keeps its sign and point."""
     folded = unicodedata.normalize("NFKC", label).casefold()
-    if (number := _NUMBER.fullmatch(folded)) is not None:  # a spreadsheet makes 7 of 007, and 1.1 of 1.10
-        return number[1] + (number[2].lstrip("0") or "0") + (number[3] or "").rstrip("0").rstrip(".")
+    if (
+        number := _NUMBER.fullmatch(folded)
+    ) is not None:  # a spreadsheet makes 7 of 007, and 1.1 of 1.10
+        return (
+            number[1] + (number[2].lstrip("0") or "0") + (number[3] or "").rstrip("0").rstrip(".")
+        )
     kept = []
     for at, character in enumerate(folded):
         before, after = folded[at - 1 : at], folded[at + 1 : at + 2]
@@ -82,7 +90,9 @@ def nearest(label: str, known: Sequence[str]) -> str | None:
     keys = {alike_key(one): one for one in reversed(known)}
     if key in keys:
         return keys[key]
-    near = difflib.get_close_matches(key[:100], list(keys), n=1, cutoff=0.75) if len(key) > 3 else []
+    near = (
+        difflib.get_close_matches(key[:100], list(keys), n=1, cutoff=0.75) if len(key) > 3 else []
+    )
     return keys[near[0]] if near else None
 
 
@@ -94,5 +104,9 @@ def unselected_rejects(answers: set[str | None], selected: bool) -> list[str]:
         selected: the contract says which answers count, so nothing is amiss.
     """
     there = {answer for answer in answers if answer is not None}
-    amiss = not selected and there <= {"accept", "reject", "ignore"} and bool(there & {"reject", "ignore"})
+    amiss = (
+        not selected
+        and there <= {"accept", "reject", "ignore"}
+        and bool(there & {"reject", "ignore"})
+    )
     return sorted(there) if amiss else []

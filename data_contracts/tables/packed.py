@@ -15,7 +15,14 @@ from typing import IO, Any
 from data_contracts.errors import SourceError
 from data_contracts.tables.batch import FREE_EXPANSION, MAX_EXPANSION
 
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bzip2", ".xz": "xz", ".zip": "zip"}
+COMPRESSIONS = {
+    ".gz": "gzip",
+    ".zst": "zstd",
+    ".zstd": "zstd",
+    ".bz2": "bzip2",
+    ".xz": "xz",
+    ".zip": "zip",
+}
 _LZMA_MEMORY = 1 << 27  # bytes; xz -9 needs half of it
 _MAX_CONTENTS = 1 << 20  # bytes of a zip's table of contents
 _PIECE = 1 << 16
@@ -38,7 +45,9 @@ def decompressed(stream: IO[bytes], compression: str | None, name: str) -> IO[by
     elif compression == "bzip2":
         plain = _Chunks(_chunks(counted, bz2.BZ2Decompressor))
     elif compression == "xz":
-        plain = _Chunks(_chunks(counted, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY)))
+        plain = _Chunks(
+            _chunks(counted, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY))
+        )
     else:
         raise ValueError(f"{name}: {compression} is no stream; a zip file is opened by `unzipped`")
     return io.BufferedReader(_Bounded(plain, counted, name), 1 << 18)
@@ -112,7 +121,10 @@ def _chunks(stream: _Counted, decompressor_of: Callable[[], Any]) -> Iterator[by
             yield decompressor.decompress(data, _PIECE)
             while not decompressor.eof and not decompressor.needs_input:
                 yield decompressor.decompress(b"", _PIECE)
-        except (OSError, lzma.LZMAError) as error:  # bz2's OSError has no errno: it is of the data, not of the disk
+        except (
+            OSError,
+            lzma.LZMAError,
+        ) as error:  # bz2's OSError has no errno: it is of the data, not of the disk
             raise EOFError(str(error)) from error
         data = b""
         if decompressor.eof:
@@ -144,7 +156,9 @@ def _zstd_chunks(stream: _Counted) -> Iterator[bytes]:
 
 
 @contextmanager
-def unzipped(stream: IO[bytes], name: str, knows: Callable[[str], bool]) -> Iterator[tuple[str, IO[bytes]]]:
+def unzipped(
+    stream: IO[bytes], name: str, knows: Callable[[str], bool]
+) -> Iterator[tuple[str, IO[bytes]]]:
     """The one data file of a zip: its name and its plain bytes.
 
     Args:
@@ -160,21 +174,44 @@ def unzipped(stream: IO[bytes], name: str, knows: Callable[[str], bool]) -> Iter
         raise SourceError(f"{name}: the file is empty.", "Check the export that writes it.")
     try:
         archive = zipfile.ZipFile(_Modest(stream, name))  # type: ignore[arg-type]
-    except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError, UnicodeError) as error:
-        raise SourceError(f"{name}: no zip file, or a damaged one ({error}).", "Write or download it again.") from None
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+        OverflowError,
+        NotImplementedError,
+        UnicodeError,
+    ) as error:
+        raise SourceError(
+            f"{name}: no zip file, or a damaged one ({error}).", "Write or download it again."
+        ) from None
     with archive:
         member = _only_member(archive.infolist(), name, knows)
         try:
             plain = archive.open(member)
-        except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError, UnicodeError) as error:
-            raise SourceError(f"{name}: a damaged zip file ({error}).", "Write or download it again.") from None
+        except (
+            zipfile.BadZipFile,
+            ValueError,
+            OverflowError,
+            NotImplementedError,
+            UnicodeError,
+        ) as error:
+            raise SourceError(
+                f"{name}: a damaged zip file ({error}).", "Write or download it again."
+            ) from None
         compressed = _Counted(stream)
         compressed.bytes = size
-        yield PurePosixPath(member.filename).name, io.BufferedReader(_Bounded(plain, compressed, name), 1 << 18)
+        yield (
+            PurePosixPath(member.filename).name,
+            io.BufferedReader(_Bounded(plain, compressed, name), 1 << 18),
+        )
 
 
-def _only_member(members: Sequence[zipfile.ZipInfo], name: str, knows: Callable[[str], bool]) -> zipfile.ZipInfo:
-    files = [one for one in members if one.filename and not one.is_dir() and not _hidden(one.filename)]
+def _only_member(
+    members: Sequence[zipfile.ZipInfo], name: str, knows: Callable[[str], bool]
+) -> zipfile.ZipInfo:
+    files = [
+        one for one in members if one.filename and not one.is_dir() and not _hidden(one.filename)
+    ]
     data = [one for one in files if knows(one.filename)] or files
     if len(data) != 1:
         there = ", ".join(one.filename[:100] for one in data[:5]) + (" …" if len(data) > 5 else "")
@@ -185,7 +222,9 @@ def _only_member(members: Sequence[zipfile.ZipInfo], name: str, knows: Callable[
         )
     [member] = data
     if member.flag_bits & 0x1:
-        raise SourceError(f"{name}: {member.filename[:100]} is encrypted.", "Unpack it, and give the file itself.")
+        raise SourceError(
+            f"{name}: {member.filename[:100]} is encrypted.", "Unpack it, and give the file itself."
+        )
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise SourceError(
             f"{name}: {member.filename[:100]} is packed by a method that is not read (number {member.compress_type}).",
@@ -210,5 +249,7 @@ class _Modest:
 
     def read(self, size: int = -1) -> bytes:
         if size > _MAX_CONTENTS:
-            raise SourceError(f"{self._name}: its table of contents is too long.", "Give the data file itself.")
+            raise SourceError(
+                f"{self._name}: its table of contents is too long.", "Give the data file itself."
+            )
         return self._stream.read(size if size >= 0 else _MAX_CONTENTS)

@@ -48,14 +48,20 @@ def read_parquet(stream: IO[bytes], place: Place, ask: Ask) -> Iterator[Batch]:
         with pq.ParquetFile(stream) as file:
             metadata, schema = file.metadata, file.schema_arrow
         wanted, left_out = _wanted(schema, place, ask)
-        names = {name: found for name in wanted if (found := _class_names(schema, name)) is not None}
+        names = {
+            name: found for name in wanted if (found := _class_names(schema, name)) is not None
+        }
         _check_expansion(_stated_bytes(metadata), size, place)
         text_bytes = 0
         lists = _paths(metadata, [name for name in wanted if _is_list(schema.field(name).type)])
         with pq.ParquetFile(stream, metadata=metadata, read_dictionary=lists) as file:
             for group in range(metadata.num_row_groups):
-                fitting = _batch_rows(stream, metadata, group, wanted, schema, ask.batch_rows, place)
-                for batch in file.iter_batches(batch_size=fitting, row_groups=[group], columns=wanted):
+                fitting = _batch_rows(
+                    stream, metadata, group, wanted, schema, ask.batch_rows, place
+                )
+                for batch in file.iter_batches(
+                    batch_size=fitting, row_groups=[group], columns=wanted
+                ):
                     rows = range(place.row + 1, place.row + 1 + batch.num_rows)
                     found = _batch(batch, rows, names, ask, place)
                     place.row += batch.num_rows
@@ -71,7 +77,14 @@ def read_parquet(stream: IO[bytes], place: Place, ask: Ask) -> Iterator[Batch]:
             raise
         raise _damaged_parquet(place, error) from error
     # What Arrow raises at a damaged footer depends on the byte: its own errors, and those of Python's conversions.
-    except (pa.ArrowException, ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
+    except (
+        pa.ArrowException,
+        ValueError,
+        TypeError,
+        KeyError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         raise _damaged_parquet(place, error) from error
 
 
@@ -80,17 +93,25 @@ def _wanted(schema: pa.Schema, place: Place, ask: Ask) -> tuple[list[str], tuple
     wanted = check_columns(place.file, schema.names, ask.columns)
     if ask.columns is None:
         check_columns(place.file, schema.names, ask.roles)
-        shown = [name for name in wanted if name in ask.roles or _shows_text(schema.field(name).type)]
+        shown = [
+            name for name in wanted if name in ask.roles or _shows_text(schema.field(name).type)
+        ]
         left_out = tuple(name for name in wanted if name not in shown)
     else:
-        there = [name for name in ask.optional if name in schema.names and _shows_text(schema.field(name).type)]
+        there = [
+            name
+            for name in ask.optional
+            if name in schema.names and _shows_text(schema.field(name).type)
+        ]
         shown, left_out = list(dict.fromkeys([*wanted, *there])), ()
     for name in shown:
         _check_type(schema.field(name).type, name, name == ask.text, name == ask.label, place)
     return shown, left_out
 
 
-def _batch(batch: pa.RecordBatch, rows: range, names: dict[str, list[str]], ask: Ask, place: Place) -> Batch:
+def _batch(
+    batch: pa.RecordBatch, rows: range, names: dict[str, list[str]], ask: Ask, place: Place
+) -> Batch:
     columns: dict[str, pa.Array] = {}
     faults, told = None, Counter()
     for name in batch.schema.names:
@@ -108,7 +129,9 @@ def _batch(batch: pa.RecordBatch, rows: range, names: dict[str, list[str]], ask:
         columns[name] = _arrow_text(column, rows, place)
         if several is not None:
             columns[name] = pc.coalesce(several, columns[name])
-            faults = merged(pc.if_else(pc.is_valid(several), SEVERAL_LABELS, None).cast(pa.string()), faults)
+            faults = merged(
+                pc.if_else(pc.is_valid(several), SEVERAL_LABELS, None).cast(pa.string()), faults
+            )
     return Batch(columns, numbers(rows), faults=faults, told=told)
 
 
@@ -116,14 +139,18 @@ def _unpacked(column: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     """The one value of each list, and the beginnings of the lists that hold several, as text."""
     first = pc.list_slice(column, 0, 1)
     places = np.full(len(column), -1)
-    places[pc.list_parent_indices(first).to_numpy()] = np.arange(pc.sum(pc.list_value_length(first)).as_py() or 0)
+    places[pc.list_parent_indices(first).to_numpy()] = np.arange(
+        pc.sum(pc.list_value_length(first)).as_py() or 0
+    )
     values = pc.list_flatten(first).take(pa.array(places, mask=places < 0))
     several = pc.fill_null(pc.greater(pc.list_value_length(column), 1), False)
     if not pc.any(several).as_py():
         return values, None
     at = np.flatnonzero(several.to_numpy(zero_copy_only=False))
     shown: list[str | None] = [None] * len(column)
-    for place, cells in zip(at.tolist(), pc.list_slice(column.take(pa.array(at)), 0, 9).to_pylist(), strict=True):
+    for place, cells in zip(
+        at.tolist(), pc.list_slice(column.take(pa.array(at)), 0, 9).to_pylist(), strict=True
+    ):
         shown[place] = json_text([cell[:100] if isinstance(cell, str) else cell for cell in cells])
     return values, pa.array(shown, pa.string())
 
@@ -138,8 +165,12 @@ def _class_names(schema: pa.Schema, column: str) -> list[str] | None:
     if not pa.types.is_integer(numbers_in):
         return None
     try:
-        feature: Any = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][column]
-        while _is_list(kind) and not (isinstance(feature, dict) and feature.get("_type") == "ClassLabel"):
+        feature: Any = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][
+            column
+        ]
+        while _is_list(kind) and not (
+            isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        ):
             feature = feature[0] if isinstance(feature, list) else feature["feature"]
         names = feature["names"] if feature["_type"] == "ClassLabel" else None
     except (KeyError, IndexError, TypeError, ValueError, RecursionError):
@@ -155,7 +186,11 @@ def _class_names(schema: pa.Schema, column: str) -> list[str] | None:
 
 def _means_numbers(values: Sequence[str] | None, names: list[str]) -> bool:
     """Whether the labels that are known are these classes' numbers, and not their names."""
-    return values is not None and not set(values) & set(names) and all(one.isdecimal() for one in values)
+    return (
+        values is not None
+        and not set(values) & set(names)
+        and all(one.isdecimal() for one in values)
+    )
 
 
 def _named(column: pa.Array, names: list[str]) -> tuple[pa.Array, pa.Array | None, int]:
@@ -166,7 +201,11 @@ def _named(column: pa.Array, names: list[str]) -> tuple[pa.Array, pa.Array | Non
     texts = pa.array(names, pa.string()).take(pc.if_else(named, number, None))
     outside = pc.fill_null(pc.invert(pc.or_(named, unlabelled)), False)
     texts = pc.if_else(outside, number.cast(pa.string()), texts)
-    faults = pc.if_else(outside, UNNAMED_CLASS, None).cast(pa.string()) if pc.any(outside).as_py() else None
+    faults = (
+        pc.if_else(outside, UNNAMED_CLASS, None).cast(pa.string())
+        if pc.any(outside).as_py()
+        else None
+    )
     return texts, faults, pc.sum(pc.fill_null(unlabelled, False).cast(pa.int64())).as_py() or 0
 
 
@@ -176,7 +215,10 @@ def _stated_bytes(metadata: pq.FileMetaData) -> int:
     Of the row groups: pyarrow 25 looks at a column's metadata (`row_group(i).column(j)`, `to_dict()`) through C++ whose
     exceptions it does not catch, and a footer with a size histogram of a wrong length ends the process there.
     """
-    return sum(max(0, metadata.row_group(group).total_byte_size) for group in range(metadata.num_row_groups))
+    return sum(
+        max(0, metadata.row_group(group).total_byte_size)
+        for group in range(metadata.num_row_groups)
+    )
 
 
 def _check_expansion(expanded: int, size: int, place: Place) -> None:
@@ -201,7 +243,11 @@ def _batch_rows(
     The first row alone, with its dictionary left as it is, shows how long the longest such text is.
     """
     kinds = {name: schema.field(name).type for name in wanted}
-    texts = [name for name, kind in kinds.items() if _is_text(kind) or (_is_list(kind) and _is_text(kind.value_type))]
+    texts = [
+        name
+        for name, kind in kinds.items()
+        if _is_text(kind) or (_is_list(kind) and _is_text(kind.value_type))
+    ]
     longest = 1
     with pq.ParquetFile(stream, metadata=metadata, read_dictionary=_paths(metadata, texts)) as file:
         for batch in file.iter_batches(batch_size=1, row_groups=[group], columns=texts):
@@ -223,18 +269,30 @@ def _paths(metadata: pq.FileMetaData, columns: Sequence[str]) -> list[str]:
 
 
 def _damaged_parquet(place: Place, error: Exception) -> SourceError:
-    what = "not a Parquet file, or a damaged one" if not place.row else f"damaged after row {place.row}"
+    what = (
+        "not a Parquet file, or a damaged one"
+        if not place.row
+        else f"damaged after row {place.row}"
+    )
     detail = (str(error).splitlines() or [type(error).__name__])[0][:300].rstrip(".")
     return SourceError(f"{place.file}: {what} ({detail}).", "Write or download the file again.")
 
 
-def _check_type(kind: pa.DataType, column: str, must_be_text: bool, may_be_list: bool, place: Place) -> None:
-    of_labels = may_be_list and _is_list(kind) and (_is_text(kind.value_type) or pa.types.is_integer(kind.value_type))
+def _check_type(
+    kind: pa.DataType, column: str, must_be_text: bool, may_be_list: bool, place: Place
+) -> None:
+    of_labels = (
+        may_be_list
+        and _is_list(kind)
+        and (_is_text(kind.value_type) or pa.types.is_integer(kind.value_type))
+    )
     if _is_text(kind) or of_labels or (_shows_text(kind) and not must_be_text):
         return
     expected = "text" if must_be_text else "text, numbers or booleans"
     what = f"column {column!r} is of type {kind}, expected {expected}"
-    raise SourceError(f"{place.file}: {what}.", "Name another column in the contract, or mend the export.")
+    raise SourceError(
+        f"{place.file}: {what}.", "Name another column in the contract, or mend the export."
+    )
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -247,14 +305,24 @@ def _shows_text(kind: pa.DataType) -> bool:
     types = pa.types
     if types.is_dictionary(kind):
         kind = kind.value_type
-    return _is_text(kind) or types.is_boolean(kind) or types.is_primitive(kind) or types.is_decimal(kind)
+    return (
+        _is_text(kind)
+        or types.is_boolean(kind)
+        or types.is_primitive(kind)
+        or types.is_decimal(kind)
+    )
 
 
 def _is_text(kind: pa.DataType) -> bool:
     types = pa.types
     if types.is_dictionary(kind):
         kind = kind.value_type
-    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_null(kind)
+    return (
+        types.is_string(kind)
+        or types.is_large_string(kind)
+        or types.is_string_view(kind)
+        or types.is_null(kind)
+    )
 
 
 def _arrow_text(array: pa.Array, rows: range, place: Place) -> pa.Array:
@@ -262,12 +330,18 @@ def _arrow_text(array: pa.Array, rows: range, place: Place) -> pa.Array:
         array = array.dictionary_decode()
     kind = array.type
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return pa.array([None if v is None else plain_text(v) for v in array.to_pylist()], pa.string())
+        return pa.array(
+            [None if v is None else plain_text(v) for v in array.to_pylist()], pa.string()
+        )
     array = array.cast(pa.string())
     try:
         array.validate(full=True)
     except pa.ArrowInvalid:
-        row = next(row for row, cell in zip(rows, array.cast(pa.binary()).to_pylist(), strict=True) if not _utf8(cell))
+        row = next(
+            row
+            for row, cell in zip(rows, array.cast(pa.binary()).to_pylist(), strict=True)
+            if not _utf8(cell)
+        )
         raise bad_encoding(place, row) from None
     return array
 

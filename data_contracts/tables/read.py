@@ -39,7 +39,15 @@ EXTENSIONS: dict[str, Format] = {
 }
 _TABBED = (".tsv", ".tab")
 _TEXT_READERS: dict[str, Any] = {"csv": read_csv, "jsonl": read_json, "json": read_json}
-_NO_ENCODINGS = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "mbcs", "oem"}
+_NO_ENCODINGS = {
+    "idna",
+    "punycode",
+    "unicode-escape",
+    "raw-unicode-escape",
+    "undefined",
+    "mbcs",
+    "oem",
+}
 
 _SHEET = "Save the sheet as CSV (UTF-8) from its program, or with pandas.read_excel(path).to_csv(out, index=False)."
 _UNPACK = "Unpack it; a folder of files is read as it is, and so is one file in .gz, .zst, .bz2, .xz or .zip."
@@ -47,7 +55,10 @@ _UNPACK = "Unpack it; a folder of files is read as it is, and so is one file in 
 _OTHERS = {
     (".xlsx", ".xls", ".xlsm", ".xlsb"): ("an Excel workbook", _SHEET),
     (".ods", ".numbers"): ("a spreadsheet", _SHEET),
-    (".feather", ".arrow", ".ipc"): ("Arrow's own format", "Write Parquet: pandas.read_feather(path).to_parquet(out)."),
+    (".feather", ".arrow", ".ipc"): (
+        "Arrow's own format",
+        "Write Parquet: pandas.read_feather(path).to_parquet(out).",
+    ),
     (".orc",): ("an ORC file", "Write Parquet: pandas.read_orc(path).to_parquet(out)."),
     (".pkl", ".pickle", ".joblib"): (
         "a pickle, which may run any code when it is opened",
@@ -57,16 +68,34 @@ _OTHERS = {
         "a statistics program's own format",
         "Export CSV (UTF-8) from it, or read it with pandas (read_stata, read_spss, read_sas) and write to_csv.",
     ),
-    (".db", ".sqlite", ".sqlite3"): ("a database", "Export the query as CSV: sqlite3 -csv -header file 'select …'."),
-    (".npy", ".npz", ".h5", ".hdf5", ".tfrecord", ".avro"): ("no table of texts", "Write its rows as Parquet or CSV."),
-    (".xml",): ("XML", "Write its records as CSV or JSON Lines: pandas.read_xml(path).to_csv(out, index=False)."),
-    (".html", ".htm"): ("a web page", "Write its table as CSV: pandas.read_html(path)[0].to_csv(out, index=False)."),
+    (".db", ".sqlite", ".sqlite3"): (
+        "a database",
+        "Export the query as CSV: sqlite3 -csv -header file 'select …'.",
+    ),
+    (".npy", ".npz", ".h5", ".hdf5", ".tfrecord", ".avro"): (
+        "no table of texts",
+        "Write its rows as Parquet or CSV.",
+    ),
+    (".xml",): (
+        "XML",
+        "Write its records as CSV or JSON Lines: pandas.read_xml(path).to_csv(out, index=False).",
+    ),
+    (".html", ".htm"): (
+        "a web page",
+        "Write its table as CSV: pandas.read_html(path)[0].to_csv(out, index=False).",
+    ),
     (".txt", ".text", ".dat"): (
         "plain text, whose columns the name does not tell",
         "Where it is a table, name it .csv or .tsv, or set source.format: csv (and source.separator).",
     ),
-    (".md", ".pdf", ".doc", ".docx", ".rtf"): ("a document", "Write its texts and labels as CSV or JSON Lines."),
-    (".conll", ".conllu", ".iob", ".bio"): ("words with a tag each", "Write one text and one label per row, as CSV."),
+    (".md", ".pdf", ".doc", ".docx", ".rtf"): (
+        "a document",
+        "Write its texts and labels as CSV or JSON Lines.",
+    ),
+    (".conll", ".conllu", ".iob", ".bio"): (
+        "words with a tag each",
+        "Write one text and one label per row, as CSV.",
+    ),
     (".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar"): ("an archive", _UNPACK),
 }
 
@@ -133,7 +162,14 @@ def read_batches(
     """
     place = Place(name, encoding=encoding)
     ask = Ask(
-        columns, text, label, optional, label_values, separator, usual or usual_separator(name), max(1, batch_rows)
+        columns,
+        text,
+        label,
+        optional,
+        label_values,
+        separator,
+        usual or usual_separator(name),
+        max(1, batch_rows),
     )
     if format == "parquet":
         with _damage_told(place):
@@ -144,7 +180,9 @@ def read_batches(
             yield with_labels(batch, label)
 
 
-def read_records(stream: IO[bytes], name: str, *, encoding: str = "utf-8") -> Iterator[tuple[int, dict[str, Any]]]:
+def read_records(
+    stream: IO[bytes], name: str, *, encoding: str = "utf-8"
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """The records of JSON Lines or a JSON array with their rows, whole: what is nested in them stays.
 
     Args and errors: as of `read_batches`.
@@ -173,7 +211,9 @@ def _damage_told(place: Place) -> Iterator[None]:
     except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile) as error:
         what = f"the compressed data end early or are damaged after row {place.row} ({error})"
         raise SourceError(f"{place.file}: {what}.", "Write or download the file again.") from error
-    except UnicodeError as error:  # of some codecs also the plain one, as at a missing byte order mark
+    except (
+        UnicodeError
+    ) as error:  # of some codecs also the plain one, as at a missing byte order mark
         raise bad_encoding(place, place.row + 1) from error
 
 
@@ -183,7 +223,10 @@ def _decoded(stream: IO[bytes], place: Place) -> io.TextIOWrapper:
     while len(head) < MARK_BYTES and (piece := stream.read(MARK_BYTES - len(head))):
         head += piece
     if (kind := kind_of(head)) is not None:
-        raise place.error(f"it is {kind}, and no text", "Give it the ending of what it is, or export the rows as CSV.")
+        raise place.error(
+            f"it is {kind}, and no text",
+            "Give it the ending of what it is, or export the rows as CSV.",
+        )
     place.encoding = (mark := marked(head)) or place.encoding
     # newline="\n" for JSON Lines and "" for csv would both keep U+0085 and U+2028 inside their line; "" suits csv.
     whole = io.BufferedReader(_Again(head, stream), 1 << 18)

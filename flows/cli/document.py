@@ -31,11 +31,15 @@ def document(only: bool) -> Iterator[TextIO]:
         else:
             kept = os.dup(descriptor)
             os.dup2(2, descriptor)
-            stream = os.fdopen(os.dup(kept), "w", buffering=1, encoding=ours.encoding, errors=ours.errors)
+            stream = os.fdopen(
+                os.dup(kept), "w", buffering=1, encoding=ours.encoding, errors=ours.errors
+            )
             try:
                 yield stream
             finally:
-                with suppress(BrokenPipeError):  # told where it arose; closing tries once more to write what is left
+                with suppress(
+                    BrokenPipeError
+                ):  # told where it arose; closing tries once more to write what is left
                     stream.close()
     finally:
         sys.stdout.flush()

@@ -21,14 +21,24 @@ if TYPE_CHECKING:
     from data_contracts.recipe.recipe import Recipe
     from tasks.sources.look import Asked, Seen
 
-SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "bar": "|", "pipe": "|", "space": " "}
+SEPARATORS = {
+    "comma": ",",
+    "semicolon": ";",
+    "tab": "\t",
+    "\\t": "\t",
+    "bar": "|",
+    "pipe": "|",
+    "space": " ",
+}
 
 
 def infer_in_terminal(asked: Mapping[str, Any], output: str | None) -> None:
     from data_contracts.contract.infer import to_yaml
 
     *_, draft = draft_from(asked)
-    write_new(to_yaml(draft), output, "Read it through, then name it as `contract:` in your recipe.")
+    write_new(
+        to_yaml(draft), output, "Read it through, then name it as `contract:` in your recipe."
+    )
     _tell(draft)
 
 
@@ -78,7 +88,11 @@ def draft_from(asked: Mapping[str, Any]) -> tuple[Rows, Seen, Draft]:
     from tasks.sources.look import look_closer
 
     seen = _look(asked)
-    given = {role: asked[role] for role in ("text", "label", "id", "split") if asked.get(role) is not None}
+    given = {
+        role: asked[role]
+        for role in ("text", "label", "id", "split")
+        if asked.get(role) is not None
+    }
     roles = find_roles(seen.rows, given)  # pyright: ignore[reportArgumentType]
     rows = look_closer(seen.source, roles.names, roles.columns.text, roles.columns.label)
     url = seen.source.url
@@ -98,9 +112,13 @@ def _asked(asked: Mapping[str, Any]) -> Asked:
     from tasks.sources.look import Asked
 
     files = asked.get("files", ())
-    by_split = {split: asked[split] for split in ("train", "valid", "test") if asked.get(split) is not None}
+    by_split = {
+        split: asked[split] for split in ("train", "valid", "test") if asked.get(split) is not None
+    }
     if by_split and files:
-        raise SourceError("Both FILE and --train, --valid or --test are given.", "Give one or the other.")
+        raise SourceError(
+            "Both FILE and --train, --valid or --test are given.", "Give one or the other."
+        )
     if len(files) > 1:
         raise SourceError(
             f"{len(files)} files are given, the first two {files[0]} and {files[1]}.",
@@ -109,7 +127,9 @@ def _asked(asked: Mapping[str, Any]) -> Asked:
     if by_split and "train" not in by_split:
         raise SourceError("There are no rows to train on.", "Give them with --train.")
     if not by_split and not files:
-        raise SourceError("No rows are named.", "Give a file, a folder, a glob or a URL; or --train and --test.")
+        raise SourceError(
+            "No rows are named.", "Give a file, a folder, a glob or a URL; or --train and --test."
+        )
     separator = asked.get("separator")
     return Asked(
         url=by_split or files[0],
@@ -123,7 +143,9 @@ def _source_fields(seen: Seen, folder: Path) -> dict[str, Any]:
     """The source as a recipe in `folder` has it: what was given or found out, without what is the default."""
     url = seen.source.url
     placed: Any = (
-        _from_folder(url, folder) if isinstance(url, str) else {k: _from_folder(v, folder) for k, v in url.items()}
+        _from_folder(url, folder)
+        if isinstance(url, str)
+        else {k: _from_folder(v, folder) for k, v in url.items()}
     )
     fields = seen.source.model_dump(mode="json", exclude_defaults=True, exclude={"kind", "url"})
     return {"url": placed, **fields}
@@ -153,6 +175,8 @@ def write_new(text: str, output: str | None, next_step: str) -> None:
         return
     path = Path(output)
     if path.exists():
-        raise NoisefoldError(f"{output} is there already.", "Choose another name, or remove it first.")
+        raise NoisefoldError(
+            f"{output} is there already.", "Choose another name, or remove it first."
+        )
     path.write_text(text, encoding="utf-8")
     click.echo(f"Wrote {output}. {next_step.format(output=output)}")

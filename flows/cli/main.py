@@ -43,7 +43,9 @@ class Friendly(click.Group):
             stop = stop_signal(error)
             if stop is None:
                 raise
-            click.echo("Stopped. What is finished is kept; the same command goes on from there.", err=True)
+            click.echo(
+                "Stopped. What is finished is kept; the same command goes on from there.", err=True
+            )
             ctx.exit(130 if isinstance(stop, KeyboardInterrupt) else 143)
 
 
@@ -79,12 +81,18 @@ def main() -> None:
 
 
 _set = click.option(
-    "--set", "overrides", multiple=True, metavar="SECTION.FIELD=VALUE", help="Replace a field; may be given repeatedly."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="SECTION.FIELD=VALUE",
+    help="Replace a field; may be given repeatedly.",
 )
 
 
 _model = click.option(
-    "--model", metavar="NAME", help="Registered model; without it noisefold-sample, or the only one that there is."
+    "--model",
+    metavar="NAME",
+    help="Registered model; without it noisefold-sample, or the only one that there is.",
 )
 
 
@@ -92,7 +100,12 @@ _model = click.option(
 @click.argument("recipe", default="sample", metavar="[NAME|FILE]")
 @_set
 @click.option("--verbose", "-v", is_flag=True, help="Show every library's log and warnings.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object instead of the summary.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the result as one JSON object instead of the summary.",
+)
 def retrain(recipe: str, overrides: tuple[str, ...], verbose: bool, as_json: bool) -> None:
     """Run a retrain here and now: a deployment of prefect.yaml by NAME, or a recipe FILE."""
     parsed = find_recipe(recipe, overrides)
@@ -103,13 +116,29 @@ def retrain(recipe: str, overrides: tuple[str, ...], verbose: bool, as_json: boo
 
 @main.command()
 @click.argument("file")
-@click.option("--out", "-o", type=click.Path(path_type=Path), metavar="FILE.md", help="Table; FILE.json has its cells.")
-@click.option("--only", multiple=True, metavar="VARIANT", help="Run this variant alone; may be given repeatedly.")
+@click.option(
+    "--out",
+    "-o",
+    type=click.Path(path_type=Path),
+    metavar="FILE.md",
+    help="Table; FILE.json has its cells.",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="VARIANT",
+    help="Run this variant alone; may be given repeatedly.",
+)
 @click.option("--seeds", metavar="0,1", help="Run these of the grid's seeds alone.")
 @click.option("--report", is_flag=True, help="Run nothing: the table of what is finished.")
 @_set
 @click.option("--verbose", "-v", is_flag=True, help="Show every library's log and warnings.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object instead of the table.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the result as one JSON object instead of the table.",
+)
 def compare(
     file: str,
     out: Path | None,
@@ -130,18 +159,31 @@ def compare(
     changes = dict(parse_set(text) for text in overrides)
     grid = load_comparison(file, changes, lambda name, base: find_recipe(name, overrides, base))
     if out is not None and out.suffix != ".md":
-        raise NoisefoldError(f"--out {out}: the table is Markdown.", "Give it a name that ends in .md.")
+        raise NoisefoldError(
+            f"--out {out}: the table is Markdown.", "Give it a name that ends in .md."
+        )
     try:
         chosen = tuple(int(seed) for seed in seeds.split(",")) if seeds else ()
     except ValueError:
-        raise NoisefoldError(f"--seeds {seeds}: expected whole numbers.", "For example --seeds 0,1.") from None
+        raise NoisefoldError(
+            f"--seeds {seeds}: expected whole numbers.", "For example --seeds 0,1."
+        ) from None
     from flows.cli.terminal import compare_in_terminal
 
     # The command that makes the whole table: cells may have come from several, each with a selection of its own.
     options = [*(("--set", text) for text in overrides), *([("--out", shown(out))] if out else [])]
-    command = shlex.join(["noisefold", "compare", shown(file), *(part for option in options for part in option)])
+    command = shlex.join(
+        ["noisefold", "compare", shown(file), *(part for option in options for part in option)]
+    )
     compare_in_terminal(
-        grid, only=only, seeds=chosen, out=out, command=command, run=not report, verbose=verbose, as_json=as_json
+        grid,
+        only=only,
+        seeds=chosen,
+        out=out,
+        command=command,
+        run=not report,
+        verbose=verbose,
+        as_json=as_json,
     )
 
 
@@ -156,19 +198,44 @@ def shown(path: str | Path) -> str:
 @main.command()
 @click.argument("texts", nargs=-1)
 @_model
-@click.option("--version", "alias", default="champion", show_default=True, help="Alias or version number.")
-@click.option("--input", "-i", "table", metavar="FILE", help="A table of texts: a path or URL; - is standard input.")
-@click.option("--column", "-c", metavar="NAME", help="Its column of texts; otherwise text, or the only one.")
-@click.option("--output", "-o", metavar="FILE", help="The table with the answers; - or none: standard output.")
 @click.option(
-    "--format", "kind", type=click.Choice(["csv", "jsonl", "json", "parquet"]), help="Of --input; otherwise its name's."
+    "--version", "alias", default="champion", show_default=True, help="Alias or version number."
+)
+@click.option(
+    "--input",
+    "-i",
+    "table",
+    metavar="FILE",
+    help="A table of texts: a path or URL; - is standard input.",
+)
+@click.option(
+    "--column", "-c", metavar="NAME", help="Its column of texts; otherwise text, or the only one."
+)
+@click.option(
+    "--output", "-o", metavar="FILE", help="The table with the answers; - or none: standard output."
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["csv", "jsonl", "json", "parquet"]),
+    help="Of --input; otherwise its name's.",
 )
 @click.option("--encoding", default="utf-8", show_default=True, help="Text encoding of --input.")
-@click.option("--separator", help="Between the cells of --input; otherwise told by its name or its header.")
+@click.option(
+    "--separator", help="Between the cells of --input; otherwise told by its name or its header."
+)
 @click.option("--force", is_flag=True, help="Replace what --output names.")
-@click.option("--strict", is_flag=True, help="Fail where a text is missing or empty; otherwise its row has no answer.")
-@click.option("--lines", is_flag=True, help="Standard input is a text per line, though it looks like a table.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per line instead of a table.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Fail where a text is missing or empty; otherwise its row has no answer.",
+)
+@click.option(
+    "--lines", is_flag=True, help="Standard input is a text per line, though it looks like a table."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object per line instead of a table."
+)
 def predict(
     texts: tuple[str, ...],
     model: str | None,
@@ -199,7 +266,9 @@ def predict(
     if table is None:
         for option, given in (("--column", column), ("--output", output), ("--format", kind)):
             if given is not None:
-                raise NoisefoldError(f"{option} is about a table, and there is none.", "Name one with --input.")
+                raise NoisefoldError(
+                    f"{option} is about a table, and there is none.", "Name one with --input."
+                )
         lines_in_terminal(list(texts), model, alias, as_json=as_json, strict=strict, lines=lines)
         return
     if texts:
@@ -210,7 +279,9 @@ def predict(
     )  # fmt: skip
 
 
-_unchecked = click.option("--unchecked", is_flag=True, help="Even if it does not serve as it was measured.")
+_unchecked = click.option(
+    "--unchecked", is_flag=True, help="Even if it does not serve as it was measured."
+)
 
 
 @main.command()
@@ -267,7 +338,13 @@ def reconcile(dry_run: bool, as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--free", default=5.0, show_default=True, metavar="GB", help="Space that has to be free on each disk.")
+@click.option(
+    "--free",
+    default=5.0,
+    show_default=True,
+    metavar="GB",
+    help="Space that has to be free on each disk.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON object.")
 @click.pass_context
 def doctor(context: click.Context, free: float, as_json: bool) -> None:
@@ -335,7 +412,9 @@ def show(recipe: str, overrides: tuple[str, ...]) -> None:
 
     document = find_recipe(recipe, overrides).model_dump(mode="json")
     text = yaml.safe_dump(document, allow_unicode=True, sort_keys=False)
-    shown = text if text.replace("\n", "").isprintable() else yaml.safe_dump(document, sort_keys=False)
+    shown = (
+        text if text.replace("\n", "").isprintable() else yaml.safe_dump(document, sort_keys=False)
+    )
     click.echo(shown, nl=False)
 
 
@@ -363,18 +442,36 @@ def _rows(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(
         (
             click.argument("files", nargs=-1, metavar="FILE|FOLDER|GLOB|URL"),
-            click.option("--train", metavar="FILE", help="Rows of the train split, in place of FILE."),
-            click.option("--valid", metavar="FILE", help="Rows of the valid split; left out, it is drawn from train."),
-            click.option("--test", metavar="FILE", help="Rows of the test split; left out, it is drawn from train."),
+            click.option(
+                "--train", metavar="FILE", help="Rows of the train split, in place of FILE."
+            ),
+            click.option(
+                "--valid",
+                metavar="FILE",
+                help="Rows of the valid split; left out, it is drawn from train.",
+            ),
+            click.option(
+                "--test",
+                metavar="FILE",
+                help="Rows of the test split; left out, it is drawn from train.",
+            ),
             click.option("--text", metavar="COLUMN", help="Column of the text."),
             click.option("--label", metavar="COLUMN", help="Column of the label."),
             click.option("--id", metavar="COLUMN", help="Column of unique row names."),
             click.option("--split", metavar="COLUMN", help="Column of train, valid and test."),
-            click.option("--encoding", help="Of CSV and JSON files, such as gb18030; otherwise found by their bytes."),
             click.option(
-                "--separator", help="Of CSV cells: comma, semicolon, tab, bar or a character; otherwise found."
+                "--encoding",
+                help="Of CSV and JSON files, such as gb18030; otherwise found by their bytes.",
             ),
-            click.option("--format", "format_", help="csv, jsonl, json or parquet; otherwise told by the name."),
+            click.option(
+                "--separator",
+                help="Of CSV cells: comma, semicolon, tab, bar or a character; otherwise found.",
+            ),
+            click.option(
+                "--format",
+                "format_",
+                help="csv, jsonl, json or parquet; otherwise told by the name.",
+            ),
             click.option("--name", help="Name of the data set; otherwise the file's or folder's."),
         )
     ):
@@ -384,10 +481,16 @@ def _rows(command: Callable[..., None]) -> Callable[..., None]:
 
 @recipe_group.command()
 @_rows
-@click.option("--contract", "contract_file", help="Contract of these rows; otherwise one is drafted.")
+@click.option(
+    "--contract", "contract_file", help="Contract of these rows; otherwise one is drafted."
+)
 @click.option("--backbone", help="Folder of a pretrained model, if one is at hand.")
-@click.option("--output", "-o", type=click.Path(dir_okay=False), help="Write here instead of to the terminal.")
-def suggest(contract_file: str | None, backbone: str | None, output: str | None, **asked: Any) -> None:
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False), help="Write here instead of to the terminal."
+)
+def suggest(
+    contract_file: str | None, backbone: str | None, output: str | None, **asked: Any
+) -> None:
     """Write a recipe for the rows of a file, a folder or a glob, with a sentence of why for each choice."""
     from flows.cli.drafts import suggest_in_terminal
 
@@ -409,7 +512,9 @@ def contract_group() -> None:
 
 @contract_group.command()
 @_rows
-@click.option("--output", "-o", type=click.Path(dir_okay=False), help="Write here instead of to the terminal.")
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False), help="Write here instead of to the terminal."
+)
 def infer(output: str | None, **asked: Any) -> None:
     """Draft a contract from the rows of a file, a folder or a glob: CSV, JSON Lines or Parquet, a path or a URL."""
     from flows.cli.drafts import infer_in_terminal
@@ -437,7 +542,9 @@ def find_recipe(name_or_file: str, overrides: tuple[str, ...], base: Path = Path
     named = {
         str(d["name"]): parameters.get("recipe") or {}
         for d in (deployments if isinstance(deployments, list) else [])
-        if isinstance(d, dict) and d.get("name") and isinstance(parameters := d.get("parameters") or {}, dict)
+        if isinstance(d, dict)
+        and d.get("name")
+        and isinstance(parameters := d.get("parameters") or {}, dict)
     }
     if name_or_file not in named:
         raise RecipeError(
@@ -459,7 +566,9 @@ def show_error(cause: str, remedy: str) -> None:
     from data_contracts.urls import redacted
 
     console = Console(stderr=True, highlight=False)
-    console.print(Text("error: ", style="bold red") + Text(printable(redacted(cause))), soft_wrap=True)
+    console.print(
+        Text("error: ", style="bold red") + Text(printable(redacted(cause))), soft_wrap=True
+    )
     if remedy:
         console.print(Text("       ") + Text(printable(remedy)), soft_wrap=True)
 

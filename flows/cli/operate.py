@@ -54,7 +54,12 @@ def has_database(settings: Settings) -> bool:
 def reconcile_in_terminal(*, dry_run: bool, as_json: bool) -> None:
     """Close what died and say so, a line each."""
     settings, console = Settings(), Console(highlight=False)
-    with document(as_json) as out, writable_home(settings), quiet(False), prefect_at_hand(settings) as prefect:
+    with (
+        document(as_json) as out,
+        writable_home(settings),
+        quiet(False),
+        prefect_at_hand(settings) as prefect,
+    ):
         from tasks.liveness.reconcile import reconcile
 
         found = reconcile(settings, prefect=prefect, dry_run=dry_run)
@@ -74,7 +79,8 @@ def doctor_in_terminal(*, as_json: bool, free_gigabytes: float) -> bool:
             found.append(line)
             if not as_json:
                 console.print(
-                    f"[{_STYLE[line.state]}]{line.state:<5}[/] {line.check:<10} {safe(line.what)}", soft_wrap=True
+                    f"[{_STYLE[line.state]}]{line.state:<5}[/] {line.check:<10} {safe(line.what)}",
+                    soft_wrap=True,
                 )
                 if line.remedy:
                     console.print(f"{'':<16} → {safe(line.remedy)}", soft_wrap=True)
@@ -100,19 +106,30 @@ def gc_in_terminal(*, keep: int, older_than_days: float, apply: bool, as_json: b
         going = [thing for thing in things if thing.goes]
         freed = sum(thing.bytes for thing in going)
         if as_json:
-            content = {"applied": apply, "bytes": freed, "things": [thing.facts() for thing in things]}
+            content = {
+                "applied": apply,
+                "bytes": freed,
+                "things": [thing.facts() for thing in things],
+            }
             print(printable_json(json.dumps(content, ensure_ascii=False)), file=out)
             return
     table = Table(title="goes" if going else None, title_justify="left", box=SIMPLE)
     for column in ("what", "name", "made (UTC)", "kB"):
         table.add_column(column, overflow="fold", justify="right" if column == "kB" else "left")
     for thing in going:
-        table.add_row(thing.kind, safe(thing.name), f"{thing.made:%Y-%m-%d %H:%M}", f"{thing.bytes / 1e3:,.0f}")
+        table.add_row(
+            thing.kind,
+            safe(thing.name),
+            f"{thing.made:%Y-%m-%d %H:%M}",
+            f"{thing.bytes / 1e3:,.0f}",
+        )
     if going:
         console.print(table)
     stays = Table(title="stays", title_justify="left", box=SIMPLE)
     for column in ("what", "how many", "kB", "because"):
-        stays.add_column(column, overflow="fold", justify="right" if column in ("how many", "kB") else "left")
+        stays.add_column(
+            column, overflow="fold", justify="right" if column in ("how many", "kB") else "left"
+        )
     groups: dict[tuple[str, str], list[int]] = {}
     for thing in things:
         if not thing.goes:
@@ -123,7 +140,9 @@ def gc_in_terminal(*, keep: int, older_than_days: float, apply: bool, as_json: b
         console.print(stays)
     done = "went" if apply else "would go; --apply removes them"
     console.print(
-        f"{len(going)} of {len(things)} things, {freed / 1e6:,.1f} MB, {done}." if going else "Nothing to do."
+        f"{len(going)} of {len(things)} things, {freed / 1e6:,.1f} MB, {done}."
+        if going
+        else "Nothing to do."
     )
 
 
@@ -144,6 +163,10 @@ def findings(settings: Settings, free_gigabytes: float) -> Iterator[Line]:
             prefect = opened.enter_context(prefect_at_hand(settings))
         except Exception as error:
             prefect = False
-            cause, remedy = (error.cause, error.remedy) if isinstance(error, NoisefoldError) else (str(error), "")
+            cause, remedy = (
+                (error.cause, error.remedy)
+                if isinstance(error, NoisefoldError)
+                else (str(error), "")
+            )
             yield Line("Prefect", "fail", cause, remedy)
         yield from examine(settings, prefect)

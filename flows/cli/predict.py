@@ -32,12 +32,43 @@ if TYPE_CHECKING:
     from tasks.serving.predict_table import Done
 
 LINES = 256  # answered at a time
-_OPTIONS = {"url": "--input", "format": "--format", "encoding": "--encoding", "separator": "--separator"}
+_OPTIONS = {
+    "url": "--input",
+    "format": "--format",
+    "encoding": "--encoding",
+    "separator": "--separator",
+}
 _LOOKED_AT = 20  # lines of standard input
 # What the columns of a table of texts are usually called.
 _HEADERS = {
-    *("text", "texts", "label", "labels", "id", "content", "sentence", "review", "comment", "message", "body", "title"),
-    *("class", "category", "sentiment", "target", "split", "language", "文本", "内容", "标签", "评论", "标题", "类别"),
+    *(
+        "text",
+        "texts",
+        "label",
+        "labels",
+        "id",
+        "content",
+        "sentence",
+        "review",
+        "comment",
+        "message",
+        "body",
+        "title",
+    ),
+    *(
+        "class",
+        "category",
+        "sentiment",
+        "target",
+        "split",
+        "language",
+        "文本",
+        "内容",
+        "标签",
+        "评论",
+        "标题",
+        "类别",
+    ),
 }
 
 
@@ -48,7 +79,9 @@ def lines_in_terminal(
     try:
         "".join(texts).encode()
     except UnicodeError:
-        raise NoisefoldError("The text is not in the terminal's encoding.", "Give it as UTF-8.") from None
+        raise NoisefoldError(
+            "The text is not in the terminal's encoding.", "Give it as UTF-8."
+        ) from None
     given = iter(texts) if texts else _plain_lines(sys.stdin, lines)
     first = list(islice(given, LINES))
     if not any(text.strip() for text in first) and len(first) < LINES:
@@ -64,7 +97,10 @@ def lines_in_terminal(
             rows += len(batch)
             if as_json:
                 for text, line in zip(batch, _json_answers(answers, predictor), strict=True):
-                    print(printable_json(json.dumps({"text": text, **line}, ensure_ascii=False)), file=out)
+                    print(
+                        printable_json(json.dumps({"text": text, **line}, ensure_ascii=False)),
+                        file=out,
+                    )
             else:
                 _print_table(batch, answers, predictor, alias)
             batch = list(islice(given, LINES))
@@ -92,7 +128,9 @@ def _plain_lines(stream: Iterable[str], wanted: bool) -> Iterator[str]:
             line.encode()
             yield line.rstrip("\n").removesuffix("\r")
     except UnicodeError:
-        raise NoisefoldError("The text is not in the terminal's encoding.", "Give it as UTF-8.") from None
+        raise NoisefoldError(
+            "The text is not in the terminal's encoding.", "Give it as UTF-8."
+        ) from None
 
 
 def _kind_of_table(head: list[str]) -> str:
@@ -105,10 +143,17 @@ def _kind_of_table(head: list[str]) -> str:
             return "JSON Lines" if all(isinstance(json.loads(line), dict) for line in lines) else ""
         except (ValueError, RecursionError):
             return ""
-    for separator, name in ((",", "CSV"), ("\t", "CSV with tabs"), (";", "CSV with semicolons"), ("|", "CSV with |")):
+    for separator, name in (
+        (",", "CSV"),
+        ("\t", "CSV with tabs"),
+        (";", "CSV with semicolons"),
+        ("|", "CSV with |"),
+    ):
         try:
             (header,) = csv.reader(lines[:1], delimiter=separator)
-            fields = {len(record) for record in csv.reader(lines[1:-1] or lines[1:], delimiter=separator)}
+            fields = {
+                len(record) for record in csv.reader(lines[1:-1] or lines[1:], delimiter=separator)
+            }
         except (csv.Error, ValueError):
             continue
         known = {cell.strip().casefold() for cell in header} & _HEADERS
@@ -160,7 +205,10 @@ def table_in_terminal(
                 "Run the command again; nothing is half done.",
             ) from error
         if as_json and not to_stdout:
-            print(printable_json(json.dumps({**asdict(done), "output": output}, ensure_ascii=False)), file=out)
+            print(
+                printable_json(json.dumps({**asdict(done), "output": output}, ensure_ascii=False)),
+                file=out,
+            )
     _tell_done(done, output)
 
 
@@ -178,8 +226,12 @@ def _separator(given: str | None) -> str | None:
 def _as_options(text: str) -> str:
     """A fault of reading speaks of the recipe's fields; here the same things are options."""
     text = text.replace("; a relative path starts at the recipe's folder", "")
-    text = text.replace("Name the column in the contract, under columns.", "Name the column of the texts: --column.")
-    return re.sub(r"source\.(url|format|encoding|separator)", lambda found: _OPTIONS[found[1]], text)
+    text = text.replace(
+        "Name the column in the contract, under columns.", "Name the column of the texts: --column."
+    )
+    return re.sub(
+        r"source\.(url|format|encoding|separator)", lambda found: _OPTIONS[found[1]], text
+    )
 
 
 def _opened(opened: ExitStack, settings: Settings, model: str | None, alias: str) -> Predictor:
@@ -195,7 +247,8 @@ def _opened(opened: ExitStack, settings: Settings, model: str | None, alias: str
 def _spooled(opened: ExitStack, kind: str | None) -> Path:
     if kind is None:
         raise NoisefoldError(
-            "Standard input has no name that tells its format.", "Say which: --format csv, jsonl or parquet."
+            "Standard input has no name that tells its format.",
+            "Say which: --format csv, jsonl or parquet.",
         )
     from tasks.serving.predict_table import spool
 
@@ -206,7 +259,10 @@ def _spooled(opened: ExitStack, kind: str | None) -> Path:
 def _json_answers(answers: Answers, predictor: Predictor) -> Iterator[dict[str, Any]]:
     for label, proba, reason in zip(answers.labels, answers.proba, answers.reasons, strict=True):
         if reason is None:
-            shares = {name: round(float(share), 6) for name, share in zip(predictor.classes, proba, strict=True)}
+            shares = {
+                name: round(float(share), 6)
+                for name, share in zip(predictor.classes, proba, strict=True)
+            }
             yield {"label": label, "probabilities": shares}
         else:
             yield {"label": None, "probabilities": None, "reason": reason}
@@ -217,7 +273,9 @@ def _print_table(texts: list[str], answers: Answers, predictor: Predictor, alias
     table = Table(title=safe(title), title_justify="left")
     for name in ("text", "label", "probability"):
         table.add_column(name, justify="right" if name == "probability" else "left")
-    for text, label, proba, reason in zip(texts, answers.labels, answers.proba, answers.reasons, strict=True):
+    for text, label, proba, reason in zip(
+        texts, answers.labels, answers.proba, answers.reasons, strict=True
+    ):
         best = "–" if reason else f"{max(share for share in proba if not math.isnan(share)):.3f}"
         table.add_row(safe(text), f"[dim]{safe(reason)}[/]" if reason else safe(label or ""), best)
     Console(highlight=False).print(table)
@@ -226,9 +284,14 @@ def _print_table(texts: list[str], answers: Answers, predictor: Predictor, alias
 def _tell_done(done: Done, output: str) -> None:
     console = Console(stderr=True, highlight=False)
     for plain, name in done.renamed.items():
-        console.print(safe(f"The table has a column {plain} already: the model's is {name}."), soft_wrap=True)
+        console.print(
+            safe(f"The table has a column {plain} already: the model's is {name}."), soft_wrap=True
+        )
     where = "" if output == "-" else f" Written to {output}."
-    console.print(safe(f"{done.answered:,} of {done.rows:,} rows answered by {done.model}.{where}"), soft_wrap=True)
+    console.print(
+        safe(f"{done.answered:,} of {done.rows:,} rows answered by {done.model}.{where}"),
+        soft_wrap=True,
+    )
     _tell_refused(done.refused, done.rows, done.first, False)
 
 
@@ -250,7 +313,9 @@ class _Rows:
 
     def __init__(self, console: Console) -> None:
         columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} rows"), TimeElapsedColumn())
-        self.bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.bar = Progress(
+            *columns, console=console, transient=True, disable=not console.is_terminal
+        )
         self.task = self.bar.add_task("rows", total=None)
 
     def __enter__(self) -> _Rows:

@@ -48,7 +48,11 @@ def safe(text: str) -> str:
 
 def run_in_terminal(recipe: Recipe, *, verbose: bool = False, as_json: bool = False) -> None:
     """Run the flow, show how far it is, print the summary (or the result as JSON, with progress on stderr)."""
-    console, settings, started = Console(highlight=False, stderr=as_json), Settings(), time.monotonic()
+    console, settings, started = (
+        Console(highlight=False, stderr=as_json),
+        Settings(),
+        time.monotonic(),
+    )
 
     def load() -> Callable[[], Retrained]:
         from flows.retrain import retrain
@@ -115,13 +119,19 @@ def finished_table(
     return board.table()
 
 
-def run_flow(load: Callable[[], Callable[[], R]], bars: StageBars, settings: Settings, *, verbose: bool) -> R:
+def run_flow(
+    load: Callable[[], Callable[[], R]], bars: StageBars, settings: Settings, *, verbose: bool
+) -> R:
     """Start Prefect, import the flow (`load`) meanwhile, run it and show how far it is."""
     console = bars.console
     with writable_home(settings), quiet(verbose):
         mode = embed(settings, verbose=verbose)
         check_prefect(mode)
-        with console.status("Starting Prefect …") if console.is_terminal else contextlib.nullcontext():
+        with (
+            console.status("Starting Prefect …")
+            if console.is_terminal
+            else contextlib.nullcontext()
+        ):
             server = start_temporary_server() if mode == "temporary" else None
             flow = load()
             if server is not None:
@@ -167,14 +177,27 @@ def history_in_terminal(model: str | None, limit: int, as_json: bool) -> None:
             for move in moves:
                 print(printable_json(move.model_dump_json(by_alias=True)), file=out)
             return
-    now = ", ".join(f"{alias} {version}" for alias, version in sorted(found.aliases.items())) or "no alias is set"
+    now = (
+        ", ".join(f"{alias} {version}" for alias, version in sorted(found.aliases.items()))
+        or "no alias is set"
+    )
     console.print(f"[bold]{safe(model)}[/]: {safe(now)}")
     table = Table(box=SIMPLE)
     for column in ("when (UTC)", "who", "by", "alias", "from", "to", "why"):
-        table.add_column(column, overflow="fold", justify="right" if column in ("from", "to") else "left")
+        table.add_column(
+            column, overflow="fold", justify="right" if column in ("from", "to") else "left"
+        )
     for move in moves:
         when = move.when[:19].replace("T", " ")
-        cells = (when, move.who, move.by, move.alias, move.before or "–", move.after or "–", move.why)
+        cells = (
+            when,
+            move.who,
+            move.by,
+            move.alias,
+            move.before or "–",
+            move.after or "–",
+            move.why,
+        )
         table.add_row(*(safe(cell) for cell in cells))
     console.print(table)
     if len(moves) < len(found.moves):
@@ -182,7 +205,12 @@ def history_in_terminal(model: str | None, limit: int, as_json: bool) -> None:
 
 
 def release_in_terminal(
-    action: Literal["promote", "rollback"], model: str | None, why: str, *, unchecked: bool, version: str = ""
+    action: Literal["promote", "rollback"],
+    model: str | None,
+    why: str,
+    *,
+    unchecked: bool,
+    version: str = "",
 ) -> None:
     """Move the champion by hand and say what was done."""
     settings, console = Settings(), Console(highlight=False)
@@ -196,7 +224,10 @@ def release_in_terminal(
         else:
             done = rollback(settings, model, why, checked=not unchecked)
     before = f", which was {done.before}" if done.before and done.moved else ""
-    console.print(f"{safe(model)}: champion is version [bold green]{done.champion}[/]{before}.", soft_wrap=True)
+    console.print(
+        f"{safe(model)}: champion is version [bold green]{done.champion}[/]{before}.",
+        soft_wrap=True,
+    )
     console.print(f"  · {safe(done.note)}", soft_wrap=True)
     if action == "rollback" and done.moved and done.before:
         text = f"  · No retrain makes version {done.before} champion again; noisefold promote can."
@@ -270,15 +301,21 @@ class CellBars(StageBars):
             self.started["this cell"] = time.monotonic()
         elif not self.live:
             seconds = time.monotonic() - self.started["this cell"]
-            self.console.print(f"{f'{done}/{total}':<9} {report.state:<8} {seconds:6.1f} s  {safe(report.note)}")
+            self.console.print(
+                f"{f'{done}/{total}':<9} {report.state:<8} {seconds:6.1f} s  {safe(report.note)}"
+            )
 
 
 def print_table(console: Console, compared: Compared) -> None:
     """How good, how different from the baseline, at what cost: three tables narrow enough for a terminal."""
     from tasks.comparing.table import HEADER, cells_of, remarks
 
-    lines = [dict(zip(HEADER, cells_of(row, compared.baseline), strict=True)) for row in compared.rows]
-    console.print(f"[bold]{compared.name}[/], {compared.test_rows:,} test rows; Δ from {safe(compared.baseline)}")
+    lines = [
+        dict(zip(HEADER, cells_of(row, compared.baseline), strict=True)) for row in compared.rows
+    ]
+    console.print(
+        f"[bold]{compared.name}[/], {compared.test_rows:,} test rows; Δ from {safe(compared.baseline)}"
+    )
     for columns in (
         ("variant", "seeds", "accuracy", "macro-F1", "NLL", "ECE"),
         ("variant", "valid macro-F1", "Δ accuracy", "Δ macro-F1", "Δ NLL"),
@@ -307,7 +344,11 @@ def print_summary(console: Console, result: Retrained, settings: Settings, secon
     console.print(stages)
     for days in days_read(result):
         console.print(f"days read: {safe(days)}", soft_wrap=True)
-    metrics = Table(title=f"test split, {result.confidence:.0%} intervals", title_justify="left", title_style="bold")
+    metrics = Table(
+        title=f"test split, {result.confidence:.0%} intervals",
+        title_justify="left",
+        title_style="bold",
+    )
     for column in ("metric", "value", "from", "to"):
         metrics.add_column(column, justify="left" if column == "metric" else "right")
     for name, figure in headline(result.metrics).items():
@@ -317,8 +358,13 @@ def print_summary(console: Console, result: Retrained, settings: Settings, secon
         console.print(f"[bold yellow]note[/] {safe(warning)}", soft_wrap=True)
 
     decision = result.decision
-    verdict = {"promoted": "[bold green]champion[/]", "already_champion": "[bold cyan]champion already[/]"}
-    console.print(f"\n{safe(result.model_uri)} is {verdict.get(decision.outcome, '[bold yellow]not promoted[/]')}")
+    verdict = {
+        "promoted": "[bold green]champion[/]",
+        "already_champion": "[bold cyan]champion already[/]",
+    }
+    console.print(
+        f"\n{safe(result.model_uri)} is {verdict.get(decision.outcome, '[bold yellow]not promoted[/]')}"
+    )
     for reason in decision.reasons:
         console.print(f"  · {safe(reason)}", soft_wrap=True)
     console.print(f"\n{seconds:.0f} s in all. To look at this run:")
@@ -328,13 +374,26 @@ def print_summary(console: Console, result: Retrained, settings: Settings, secon
 
 def how_to_look(result: Retrained | ComparisonRun, settings: Settings) -> list[str]:
     addresses = running_server(settings)
-    prefect = shown_url(os.environ.get("PREFECT_API_URL", "")).removesuffix("/api") or "http://127.0.0.1:4200"
-    mlflow = result.tracking_uri if result.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
+    prefect = (
+        shown_url(os.environ.get("PREFECT_API_URL", "")).removesuffix("/api")
+        or "http://127.0.0.1:4200"
+    )
+    mlflow = (
+        result.tracking_uri if result.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
+    )
     if addresses:
         prefect, mlflow = addresses["prefect"], addresses["mlflow"]
     embedded = not result.tracking_uri.startswith("http")
-    home = f"NOISEFOLD_HOME={shlex.quote(str(settings.home))} " if os.environ.get("NOISEFOLD_HOME") else ""
-    command = "noisefold" if shutil.which("noisefold") else os.path.relpath(Path(sys.executable).with_name("noisefold"))
+    home = (
+        f"NOISEFOLD_HOME={shlex.quote(str(settings.home))} "
+        if os.environ.get("NOISEFOLD_HOME")
+        else ""
+    )
+    command = (
+        "noisefold"
+        if shutil.which("noisefold")
+        else os.path.relpath(Path(sys.executable).with_name("noisefold"))
+    )
     serve = [f"  {home}{command} ui      # serves both"] if embedded and not addresses else []
     return [
         *serve,
@@ -351,7 +410,14 @@ def quiet(verbose: bool) -> Iterator[None]:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in ("mlflow", "great_expectations", "lightning", "pytorch_lightning", "alembic", "prefect"):
+        for name in (
+            "mlflow",
+            "great_expectations",
+            "lightning",
+            "pytorch_lightning",
+            "alembic",
+            "prefect",
+        ):
             logging.getLogger(name).setLevel(logging.ERROR)
         yield
 
@@ -376,7 +442,11 @@ def check_prefect(mode: str) -> None:
     from tasks.tracking.runs import probe
 
     if mode == "given":
-        probe(os.environ["PREFECT_API_URL"].rstrip("/") + "/health", "Prefect server", "PREFECT_API_URL")
+        probe(
+            os.environ["PREFECT_API_URL"].rstrip("/") + "/health",
+            "Prefect server",
+            "PREFECT_API_URL",
+        )
 
 
 def start_temporary_server() -> threading.Thread:

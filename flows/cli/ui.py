@@ -30,7 +30,8 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
     running = running_server(settings)
     if running:
         raise NoisefoldError(
-            f"The UIs already run on this state: {running['prefect']} and {running['mlflow']}.", "Open them there."
+            f"The UIs already run on this state: {running['prefect']} and {running['mlflow']}.",
+            "Open them there.",
         )
     for port, option in ((prefect_port, "--prefect-port"), (mlflow_port, "--mlflow-port")):
         if not _free(port):
@@ -38,7 +39,10 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
     logs = settings.root / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     os.environ["PREFECT_HOME"] = os.environ.get("PREFECT_HOME", str(settings.root / "prefect"))
-    addresses = {"prefect": f"http://127.0.0.1:{prefect_port}", "mlflow": f"http://127.0.0.1:{mlflow_port}"}
+    addresses = {
+        "prefect": f"http://127.0.0.1:{prefect_port}",
+        "mlflow": f"http://127.0.0.1:{mlflow_port}",
+    }
     # The store in the environment: a database's password in the arguments would be everybody's to read.
     environment = {
         **os.environ,
@@ -63,7 +67,9 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
             for name, child in children.items():
                 _wait(addresses[name] + health[name], child, name, logs / f"{name}-server.log")
         (settings.root / "ui.json").write_text(json.dumps(addresses))
-        console.print(f"MLflow   {addresses['mlflow']}\nPrefect  {addresses['prefect']}\nCtrl-C stops both.")
+        console.print(
+            f"MLflow   {addresses['mlflow']}\nPrefect  {addresses['prefect']}\nCtrl-C stops both."
+        )
         while all(child.poll() is None for child in children.values()):
             time.sleep(0.5)
         dead = next(name for name, child in children.items() if child.poll() is not None)
@@ -85,10 +91,14 @@ def _start(command: list[str], log: Path, environment: dict[str, str]) -> subpro
     # `mlflow server` looks for uvicorn by name: the venv's own bin folder must be on PATH.
     path = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
     with log.open("wb") as stream:
-        return subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env={**environment, "PATH": path})
+        return subprocess.Popen(
+            command, stdout=stream, stderr=subprocess.STDOUT, env={**environment, "PATH": path}
+        )
 
 
-def _wait(url: str, child: subprocess.Popen[bytes], name: str, log: Path, seconds: float = 120) -> None:
+def _wait(
+    url: str, child: subprocess.Popen[bytes], name: str, log: Path, seconds: float = 120
+) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and child.poll() is None:
         try:

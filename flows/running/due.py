@@ -53,10 +53,16 @@ def due() -> Due:
         if run.parent_task_run_id is not None:
             run = client.read_flow_run(flow_run.root_flow_run_id)
         try:
-            schedules = client.read_deployment(run.deployment_id).schedules if run.deployment_id else []
+            schedules = (
+                client.read_deployment(run.deployment_id).schedules if run.deployment_id else []
+            )
         except ObjectNotFound:  # deleted since
             schedules = []
-    maker = run.created_by.id if run.created_by is not None and run.created_by.type == "SCHEDULE" else None
+    maker = (
+        run.created_by.id
+        if run.created_by is not None and run.created_by.type == "SCHEDULE"
+        else None
+    )
     return by_schedules(run.expected_start_time or datetime.now(UTC), maker, schedules)
 
 
@@ -71,7 +77,9 @@ def by_schedules(at: datetime, maker: UUID | None, schedules: Iterable[Deploymen
     if len(agreed) == 1:
         return _in_zone(at, *agreed, "its deployment's time zone")
     if agreed:
-        return by_machine(at, f"its deployment has schedules in {' and '.join(sorted(agreed))}; so by ")
+        return by_machine(
+            at, f"its deployment has schedules in {' and '.join(sorted(agreed))}; so by "
+        )
     return by_machine(at)
 
 
@@ -84,9 +92,14 @@ def by_machine(at: datetime | None = None, why: str = "") -> Due:
     at = at or datetime.now(UTC)
     name = os.environ.get("TZ", "").removeprefix(":")
     if name and not name.startswith("/") and ("/" in name or _known(name)):
-        return _in_zone(at, name, f"{why}this machine's time zone")  # a slim system has no table of its own to look in
+        return _in_zone(
+            at, name, f"{why}this machine's time zone"
+        )  # a slim system has no table of its own to look in
     local = _plain(at).astimezone()
-    return Due(local, f"{local:%Z}, UTC{local.isoformat(timespec='minutes')[16:]}, {why}this machine's time zone")
+    return Due(
+        local,
+        f"{local:%Z}, UTC{local.isoformat(timespec='minutes')[16:]}, {why}this machine's time zone",
+    )
 
 
 def _known(zone: str) -> bool:

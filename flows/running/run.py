@@ -56,12 +56,27 @@ from tasks.settings import Settings
 from tasks.sources.dated_files import hold
 from tasks.teach import Teacher, find_teacher, teach
 from tasks.tracking.owner import refuse_other_data
-from tasks.tracking.runs import ARTIFACT, OWNER, WARM_START, Tracker, connect, git_commit, open_tracker
+from tasks.tracking.runs import (
+    ARTIFACT,
+    OWNER,
+    WARM_START,
+    Tracker,
+    connect,
+    git_commit,
+    open_tracker,
+)
 
 # Of the stages whose results stand in the MLflow run.
 VERSIONS = {
     stage.__name__.rpartition(".")[2]: stage.VERSION
-    for stage in (tasks.ingest, tasks.validate, tasks.tokenize, tasks.teach, tasks.train, tasks.evaluate)
+    for stage in (
+        tasks.ingest,
+        tasks.validate,
+        tasks.tokenize,
+        tasks.teach,
+        tasks.train,
+        tasks.evaluate,
+    )
 }
 GRACE_SECONDS = 60.0  # for an attempt that is ended at its limit to come to its end
 
@@ -123,9 +138,13 @@ class Run:
 
     def __enter__(self) -> Run:
         with ExitStack() as opened:
-            opened.enter_context(dropped_are_sent_again())  # here too, since a worker runs flows without the command
+            opened.enter_context(
+                dropped_are_sent_again()
+            )  # here too, since a worker runs flows without the command
             self.lease = opened.enter_context(self._take_lease())
-            opened.enter_context(TagsContext(current_tags=set()))  # the process is named on the flow run, once
+            opened.enter_context(
+                TagsContext(current_tags=set())
+            )  # the process is named on the flow run, once
             opened.enter_context(scratch(self.settings.work))
             opened.enter_context(threads(self.recipe.training.threads))
             self._begin()
@@ -133,7 +152,9 @@ class Run:
         return self
 
     def _begin(self) -> None:
-        self.client, _ = connect(self.settings)  # a server that does not answer ends the run before any work is done
+        self.client, _ = connect(
+            self.settings
+        )  # a server that does not answer ends the run before any work is done
         self.fingerprint: str
         self.window: WindowRead | None
         self.fingerprint, self.window = self._attempt(_fingerprint)(self.recipe.source)
@@ -160,19 +181,28 @@ class Run:
     def _take_lease(self) -> Held:
         """One retrain at a time of a recipe, and of a registered model."""
         return self._lease(
-            f"retrain {self.recipe.name}", [f"recipe {self.recipe.name}", f"model {self.recipe.model_name}"]
+            f"retrain {self.recipe.name}",
+            [f"recipe {self.recipe.name}", f"model {self.recipe.model_name}"],
         )
 
     def _lease(self, work: str, holds: list[str]) -> Held:
-        owner = this_process(flow_run_id=str(flow_run.id or ""), flow_run_name=str(flow_run.name or ""))
+        owner = this_process(
+            flow_run_id=str(flow_run.id or ""), flow_run_name=str(flow_run.name or "")
+        )
         wait = self.recipe.execution.wait_seconds
-        return Leases(self.settings.root).take(work, holds, owner, wait, lambda text: tell("lease", text))
+        return Leases(self.settings.root).take(
+            work, holds, owner, wait, lambda text: tell("lease", text)
+        )
 
     def _open(self) -> Tracker:
         self._attempt(_refuse_other_data)(self.client, self.recipe)
-        return self._attempt(_open_run)(self.settings, self.recipe, self.fingerprint, self.opened_by, VERSIONS)
+        return self._attempt(_open_run)(
+            self.settings, self.recipe, self.fingerprint, self.opened_by, VERSIONS
+        )
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
         with self._opened:  # the lease goes last, when the MLflow run is closed
             self._close(kind, error)
 
@@ -187,7 +217,9 @@ class Run:
         try:
             self.tracker.end(status, told_of(error))
         except Exception as unreachable:
-            error.add_note(f"The MLflow run {self.tracker.run_id} could not be closed: {unreachable}")
+            error.add_note(
+                f"The MLflow run {self.tracker.run_id} could not be closed: {unreachable}"
+            )
         if stop is not None and stop is not error:
             raise stop from error
 
@@ -203,12 +235,23 @@ class Run:
         with self._in_time(stage):
             result = state.result()
         how: Literal["ran", "cached", "retried"] = (
-            "cached" if state.name == "Cached" else "retried" if self._failed_attempts[name] else "ran"
+            "cached"
+            if state.name == "Cached"
+            else "retried"
+            if self._failed_attempts[name]
+            else "ran"
         )
         rows_in, rows_out = _rows(result)
         seconds = round(time.monotonic() - started, 1)
         counted = result.counted if isinstance(result, Artifact) else ("rows", "rows")
-        record = StageRecord(name=name, state=how, rows_in=rows_in, rows_out=rows_out, counted=counted, seconds=seconds)
+        record = StageRecord(
+            name=name,
+            state=how,
+            rows_in=rows_in,
+            rows_out=rows_out,
+            counted=counted,
+            seconds=seconds,
+        )
         self.stages.append(record)
         if isinstance(result, Artifact):
             self.warnings += result.warnings
@@ -250,7 +293,9 @@ class Run:
         if self.recipe.training.warm_start == "never":
             return None
         pinned = self.tracker.tag(WARM_START)
-        found = champion_bundle(self.tracker, self.recipe.model_name, self.store.fetched, version=pinned)
+        found = champion_bundle(
+            self.tracker, self.recipe.model_name, self.store.fetched, version=pinned
+        )
         if found is None:
             return None  # no champion yet: the first one starts from scratch
         version, folder = found
@@ -258,7 +303,11 @@ class Run:
         return folder
 
     def finish(
-        self, model: TrainedModel, report: EvaluationReport, version: RegisteredModel, decision: PromotionDecision
+        self,
+        model: TrainedModel,
+        report: EvaluationReport,
+        version: RegisteredModel,
+        decision: PromotionDecision,
     ) -> Retrained:
         result = Retrained(
             recipe=self.recipe.name,
@@ -280,9 +329,13 @@ class Run:
         )
         self._tell_needs()
         text = as_markdown(result, self.tracker.run_url())
-        if not self.tracker.closed:  # the summary of the night that did the work stays; Prefect has this one's
+        if (
+            not self.tracker.closed
+        ):  # the summary of the night that did the work stays; Prefect has this one's
             self.tracker.log_text(text, "summary.md")
-        create_markdown_artifact(text, key="retrain-summary", description=f"Retrain of {self.recipe.name}")
+        create_markdown_artifact(
+            text, key="retrain-summary", description=f"Retrain of {self.recipe.name}"
+        )
         return result
 
     def _attempt(self, stage: Task[..., Any]) -> Callable[..., Any]:
@@ -328,18 +381,27 @@ def as_markdown(result: Retrained, run_url: str) -> str:
         f"# {result.recipe}: {decision.outcome.replace('_', ' ')}",
         "",
         *[f"- {markdown(reason, 2000)}" for reason in decision.reasons],
-        *[f"- Due {markdown(result.due, 300)}, days read: {markdown(days, 2000)}." for days in days_read(result)],
+        *[
+            f"- Due {markdown(result.due, 300)}, days read: {markdown(days, 2000)}."
+            for days in days_read(result)
+        ],
         *[f"- **Warning:** {markdown(warning, 2000)}" for warning in result.warnings],
         "",
         f"Model `{result.model_uri}` · [MLflow run]({run_url})",
         "",
         "| stage | state | rows in | rows out | seconds |",
         "|---|---|--:|--:|--:|",
-        *[f"| {s.name} | {s.state} | {' | '.join(s.shown)} | {s.seconds:.1f} |" for s in result.stages],
+        *[
+            f"| {s.name} | {s.state} | {' | '.join(s.shown)} | {s.seconds:.1f} |"
+            for s in result.stages
+        ],
         "",
         "| metric | value | interval |",
         "|---|--:|---|",
-        *[f"| {name} | {m.value:.4f} | {m.low:.4f} – {m.high:.4f} |" for name, m in headline(result.metrics).items()],
+        *[
+            f"| {name} | {m.value:.4f} | {m.low:.4f} – {m.high:.4f} |"
+            for name, m in headline(result.metrics).items()
+        ],
     ]
     return "\n".join(lines) + "\n"
 
@@ -351,7 +413,16 @@ def days_read(result: Retrained) -> tuple[str, ...]:
 
 def headline(metrics: dict[str, Interval]) -> dict[str, Interval]:
     """The figures of the whole test split, without those of single classes."""
-    names = ("accuracy", "macro_f1", "macro_precision", "macro_recall", "weighted_f1", "nll", "brier", "ece")
+    names = (
+        "accuracy",
+        "macro_f1",
+        "macro_precision",
+        "macro_recall",
+        "weighted_f1",
+        "nll",
+        "brier",
+        "ece",
+    )
     return {f"test/{name}": metrics[f"test/{name}"] for name in names if f"test/{name}" in metrics}
 
 
@@ -383,6 +454,10 @@ def _refuse_other_data(client: Any, recipe: Recipe) -> None:
 
 @task(name="open-run", **STAGE)
 def _open_run(
-    settings: Settings, recipe: Recipe, source_fingerprint: str, lineage: dict[str, str], versions: dict[str, int]
+    settings: Settings,
+    recipe: Recipe,
+    source_fingerprint: str,
+    lineage: dict[str, str],
+    versions: dict[str, int],
 ) -> Tracker:
     return open_tracker(settings, recipe, source_fingerprint, lineage, versions)

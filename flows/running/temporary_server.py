@@ -27,7 +27,11 @@ def start() -> None:
         def _run_uvicorn_command(self) -> subprocess.Popen[Any]:
             arguments = ["--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1"]
             arguments += ["--port", str(self.port), "--log-level", "error", "--lifespan", "on"]
-            switches = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+            switches = {
+                "PREFECT_UI_ENABLED": "0",
+                "PREFECT__SERVER_EPHEMERAL": "1",
+                "PREFECT__SERVER_FINAL": "1",
+            }
             settings = get_current_settings().to_environment_variables(exclude_unset=True)
             return subprocess.Popen(
                 [sys.executable, "-P", "-m", "flows.running.temporary_server", *arguments],

@@ -48,7 +48,10 @@ class LSTMEncoder(nn.Module):
         self.output_size = input_size
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": "lstm", "hidden_sizes": [_width(layer.weight_hh_l0) for layer in self.layers]}
+        return {
+            "kind": "lstm",
+            "hidden_sizes": [_width(layer.weight_hh_l0) for layer in self.layers],
+        }
 
     def forward(self, x_BTD: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
         for layer in self.layers:
@@ -127,7 +130,10 @@ class _Block(nn.Module):
         self.heads = heads
         self.before_attention, self.before_feedforward = nn.LayerNorm(size), nn.LayerNorm(size)
         self.qkv, self.mix = nn.Linear(size, 3 * size), nn.Linear(size, size)
-        self.widen, self.narrow = nn.Linear(size, feedforward_size), nn.Linear(feedforward_size, size)
+        self.widen, self.narrow = (
+            nn.Linear(size, feedforward_size),
+            nn.Linear(feedforward_size, size),
+        )
 
     def forward(self, x_BTD: Tensor, mask_B11T: Tensor) -> Tensor:
         B, T, D = x_BTD.shape
@@ -168,9 +174,15 @@ class NgramFeatures(nn.Module):
 
     def __init__(self, description: dict[str, Any]) -> None:
         super().__init__()
-        self.table = token_table(description["buckets"], description["size"], description.get("rows"))
+        self.table = token_table(
+            description["buckets"], description["size"], description.get("rows")
+        )
         nn.init.zeros_(self.table.weight)
-        self.buckets, self.max_n, self.output_size = description["buckets"], description["max_n"], description["size"]
+        self.buckets, self.max_n, self.output_size = (
+            description["buckets"],
+            description["max_n"],
+            description["size"],
+        )
 
     def describe(self) -> dict[str, Any]:
         rows, size = self.table.weight.shape
@@ -200,7 +212,9 @@ class WideLogits(nn.Module):
         super().__init__()
         buckets, rows = description["buckets"], description.get("rows")
         self.table = (
-            ClassTable(buckets, classes) if rows in (None, buckets) else CompactEmbedding(buckets, rows, classes)
+            ClassTable(buckets, classes)
+            if rows in (None, buckets)
+            else CompactEmbedding(buckets, rows, classes)
         )
         nn.init.zeros_(self.table.weight)
         # A parameter, since predicting needs it: it counts among the model's numbers.
@@ -236,7 +250,9 @@ class WideLogits(nn.Module):
         """Buckets (B, G) and how often each stands in its document, said where it stands first and 0 elsewhere."""
         buckets = len(self.idf)
         buckets_BG, mask_BG = hashed_ngrams(input_ids_BT, lengths_B, self.max_n, buckets)
-        sorted_BG = buckets_BG.masked_fill(~mask_BG, buckets).sort(dim=1).values  # padding comes last
+        sorted_BG = (
+            buckets_BG.masked_fill(~mask_BG, buckets).sort(dim=1).values
+        )  # padding comes last
         position_G = torch.arange(sorted_BG.shape[1], device=sorted_BG.device)
         first_BG = torch.ones_like(mask_BG)
         first_BG[:, 1:] = sorted_BG[:, 1:] != sorted_BG[:, :-1]
@@ -247,7 +263,9 @@ class WideLogits(nn.Module):
         return sorted_BG * inside_BG, (end_BG - position_G) * (first_BG & inside_BG)
 
 
-ENCODERS: dict[str, type[TanhEncoder] | type[LSTMEncoder] | type[BiLSTMEncoder] | type[TransformerEncoder]] = {
+ENCODERS: dict[
+    str, type[TanhEncoder] | type[LSTMEncoder] | type[BiLSTMEncoder] | type[TransformerEncoder]
+] = {
     "tanh": TanhEncoder,
     "lstm": LSTMEncoder,
     "bilstm_attention": BiLSTMEncoder,
@@ -255,7 +273,9 @@ ENCODERS: dict[str, type[TanhEncoder] | type[LSTMEncoder] | type[BiLSTMEncoder] 
 }
 
 
-def hashed_ngrams(input_ids_BT: Tensor, lengths_B: Tensor, max_n: int, buckets: int) -> tuple[Tensor, Tensor]:
+def hashed_ngrams(
+    input_ids_BT: Tensor, lengths_B: Tensor, max_n: int, buckets: int
+) -> tuple[Tensor, Tensor]:
     """Buckets (B, G) of all n-grams of up to max_n tokens, and which of them lie wholly within their document."""
     hash_BT, T = torch.zeros_like(input_ids_BT, dtype=torch.long), input_ids_BT.shape[1]
     position_T = torch.arange(T, device=lengths_B.device)
@@ -302,7 +322,9 @@ class _Permute(torch.autograd.Function):
 
 def _lstm(input_size: int, hidden_size: int) -> nn.LSTM:
     lstm = nn.LSTM(input_size, hidden_size, batch_first=True)
-    with torch.no_grad():  # an open forget gate at the start (Jozefowicz 2015); torch adds two biases, one suffices
+    with (
+        torch.no_grad()
+    ):  # an open forget gate at the start (Jozefowicz 2015); torch adds two biases, one suffices
         nn.init.ones_(lstm.get_parameter("bias_ih_l0")[hidden_size : 2 * hidden_size])
         nn.init.zeros_(lstm.get_parameter("bias_hh_l0"))
     return lstm

@@ -12,7 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.network.encoders import ENCODERS, CompactEmbedding, NgramFeatures, WideLogits, token_table
+from lightning_modules.network.encoders import (
+    ENCODERS,
+    CompactEmbedding,
+    NgramFeatures,
+    WideLogits,
+    token_table,
+)
 from lightning_modules.network.pretrained import PretrainedEncoder
 
 
@@ -30,7 +36,11 @@ class TextNetwork(nn.Module):
         self.embedding: Any = (
             nn.Identity()
             if pretrained
-            else token_table(description["vocab_size"], description["embedding_dim"], description.get("embedding_rows"))
+            else token_table(
+                description["vocab_size"],
+                description["embedding_dim"],
+                description.get("embedding_rows"),
+            )
         )
         self.encoder = (
             PretrainedEncoder(encoder)
@@ -49,13 +59,17 @@ class TextNetwork(nn.Module):
         embedding: dict[str, Any] = {}
         if not isinstance(self.encoder, PretrainedEncoder):
             rows, size = self.embedding.weight.shape
-            ids = len(self.embedding.index) if isinstance(self.embedding, CompactEmbedding) else rows
+            ids = (
+                len(self.embedding.index) if isinstance(self.embedding, CompactEmbedding) else rows
+            )
             embedding = {"vocab_size": ids, "embedding_dim": size, "embedding_rows": rows}
         return {
             **embedding,
             "encoder": self.encoder.describe(),
             "ngrams": self.ngrams and self.ngrams.describe(),
-            **({"wide": self.wide.describe()} if self.wide else {}),  # none: the description of before there were any
+            **(
+                {"wide": self.wide.describe()} if self.wide else {}
+            ),  # none: the description of before there were any
             "num_classes": self.decoder.weight.shape[0],
         }
 
@@ -65,11 +79,15 @@ class TextNetwork(nn.Module):
 
     def parts(self, input_ids_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor | None]:
         """What the logits (B, C) are the sum of: the decoder's, and those of the n-grams where there are any."""
-        mask_BT = torch.arange(input_ids_BT.shape[1], device=lengths_B.device) < lengths_B.unsqueeze(1)
+        mask_BT = torch.arange(
+            input_ids_BT.shape[1], device=lengths_B.device
+        ) < lengths_B.unsqueeze(1)
         document_BF = self.encoder(self.embedding(input_ids_BT), lengths_B, mask_BT)
         if self.ngrams is not None:
             document_BF = torch.cat([document_BF, self.ngrams(input_ids_BT, lengths_B)], dim=-1)
-        return self.decoder(document_BF), None if self.wide is None else self.wide(input_ids_BT, lengths_B)
+        return self.decoder(document_BF), None if self.wide is None else self.wide(
+            input_ids_BT, lengths_B
+        )
 
 
 def build_network(description: dict[str, Any]) -> TextNetwork:

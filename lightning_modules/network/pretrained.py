@@ -33,16 +33,24 @@ class PretrainedEncoder(nn.Module):
         config = dict(description["config"])
         _refuse_other_code(config)
         with no_init_weights():
-            model = AutoModel.from_config(AutoConfig.for_model(config["model_type"]).from_dict(config))
+            model = AutoModel.from_config(
+                AutoConfig.for_model(config["model_type"]).from_dict(config)
+            )
         self.backbone: nn.Module = without_pooler(model)
         self.pooling: str = description["pooling"]
         self.output_size: int = model.config.hidden_size
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": "pretrained", "config": describe_config(self.backbone.config), "pooling": self.pooling}
+        return {
+            "kind": "pretrained",
+            "config": describe_config(self.backbone.config),
+            "pooling": self.pooling,
+        }
 
     def forward(self, input_ids_BT: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
-        h_BTH = self.backbone(input_ids=input_ids_BT, attention_mask=mask_BT.long()).last_hidden_state
+        h_BTH = self.backbone(
+            input_ids=input_ids_BT, attention_mask=mask_BT.long()
+        ).last_hidden_state
         if self.pooling == "mean":
             return masked_mean(h_BTH, lengths_B, mask_BT)
         if self.pooling == "cls":
@@ -58,10 +66,17 @@ def _refuse_other_code(config: dict[str, Any]) -> None:
     """
     from transformers.models.auto import modeling_auto as auto
 
-    known = auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.keys() | auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.keys()
+    known = (
+        auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.keys()
+        | auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.keys()
+    )
     if config.get("model_type") not in known:
         raise ValueError(f"{config.get('model_type')!r} is no text model of transformers")
-    refused = [key for key in config if key.lstrip("_").startswith(("auto_map", "attn_implementation", "quantization"))]
+    refused = [
+        key
+        for key in config
+        if key.lstrip("_").startswith(("auto_map", "attn_implementation", "quantization"))
+    ]
     if refused:
         raise ValueError(f"its config names {', '.join(refused)}, which may bring code of its own")
 
@@ -76,4 +91,8 @@ def without_pooler(model: nn.Module) -> nn.Module:
 def describe_config(config: Any) -> dict[str, Any]:
     """The configuration as JSON, without where it came from and which version of the library wrote it."""
     known = json.loads(config.to_json_string(use_diff=True))
-    return {key: value for key, value in known.items() if key != "transformers_version" and not key.startswith("_")}
+    return {
+        key: value
+        for key, value in known.items()
+        if key != "transformers_version" and not key.startswith("_")
+    }

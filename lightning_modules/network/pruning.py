@@ -71,16 +71,22 @@ def _pass(network: TextNetwork) -> bool:
     """
     encoder, decoder, ngrams = network.encoder, network.decoder, network.ngrams
     changed, readers = False, [Reader(decoder)]
-    if ngrams is not None:  # the mean of equal numbers is that number, so a constant dimension passes through
+    if (
+        ngrams is not None
+    ):  # the mean of equal numbers is that number, so a constant dimension passes through
         size = ngrams.table.weight.shape[1]
-        changed |= _remove_dimensions(ngrams.table, [Reader(decoder, decoder.weight.shape[1] - size)])
+        changed |= _remove_dimensions(
+            ngrams.table, [Reader(decoder, decoder.weight.shape[1] - size)]
+        )
     if isinstance(encoder, TransformerEncoder):  # its width stays: every norm reads all of it
         for block in encoder.blocks:
             changed |= _remove_rows(block.widen, F.gelu, [Reader(block.narrow)])
         return changed
     if isinstance(encoder, TanhEncoder):
         units = encoder.project.weight.shape[0]
-        changed |= _remove_rows(encoder.project, torch.tanh, [Reader(decoder, units), Reader(decoder)])  # max, mean
+        changed |= _remove_rows(
+            encoder.project, torch.tanh, [Reader(decoder, units), Reader(decoder)]
+        )  # max, mean
         readers = [Reader(encoder.project)]
     elif isinstance(encoder, LSTMEncoder):
         for lstm in reversed(encoder.layers):
@@ -108,14 +114,20 @@ def _remove_ngrams(network: TextNetwork) -> None:
         network.decoder.weight = nn.Parameter(weight[:, :-1].clone())
 
 
-def _remove_rows(linear: nn.Linear, activation: Callable[[Tensor], Tensor], readers: list[Reader]) -> bool:
+def _remove_rows(
+    linear: nn.Linear, activation: Callable[[Tensor], Tensor], readers: list[Reader]
+) -> bool:
     same = (linear.weight == 0).all(dim=1)
-    return _remove(same, activation(linear.bias), [Part(linear, "weight"), Part(linear, "bias")], readers)
+    return _remove(
+        same, activation(linear.bias), [Part(linear, "weight"), Part(linear, "bias")], readers
+    )
 
 
 def _remove_dimensions(table: nn.Module, readers: list[Reader]) -> bool:
     weight = table.get_parameter("weight")
-    return _remove((weight == weight[0]).all(dim=0), weight[0], [Part(table, "weight", dim=1)], readers)
+    return _remove(
+        (weight == weight[0]).all(dim=0), weight[0], [Part(table, "weight", dim=1)], readers
+    )
 
 
 def _remove_states(lstm: nn.Module, readers: list[Reader]) -> bool:
@@ -128,10 +140,18 @@ def _remove_states(lstm: nn.Module, readers: list[Reader]) -> bool:
     others = recurrent.view(4, n, n) * (1 - torch.eye(n, device=recurrent.device))
     names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
     made = [Part(lstm, "weight_hh_l0", dim=1), *(Part(lstm, name, blocks=4) for name in names)]
-    return _remove(silent, bias.new_zeros(n), made, readers, unread=(others == 0).all(dim=1).all(dim=0))
+    return _remove(
+        silent, bias.new_zeros(n), made, readers, unread=(others == 0).all(dim=1).all(dim=0)
+    )
 
 
-def _remove(same: Tensor, value: Tensor, made: list[Part], readers: list[Reader], unread: Tensor | None = None) -> bool:
+def _remove(
+    same: Tensor,
+    value: Tensor,
+    made: list[Part],
+    readers: list[Reader],
+    unread: Tensor | None = None,
+) -> bool:
     """Take out the units that always put out their `value` (`same`), and those that no reader reads.
 
     Where none would be left the first one stays, and is no longer read.

@@ -66,12 +66,16 @@ def reparameterize(module: nn.Module, config: Reparameterization) -> nn.Module:
     chosen = _chosen(module, method, config)
     if prepare := getattr(method, "prepare", None):
         prepare(module, config)
-    return _replace(module, lambda layer: chosen[id(layer)](layer, config) if id(layer) in chosen else layer)
+    return _replace(
+        module, lambda layer: chosen[id(layer)](layer, config) if id(layer) in chosen else layer
+    )
 
 
 def set_mode(module: nn.Module, mode: Mode) -> None:
     if mode not in ("sample", "mean"):
-        raise ValueError(f"mode is {mode!r}, not 'sample' or 'mean' (the third mode is what fold() returns)")
+        raise ValueError(
+            f"mode is {mode!r}, not 'sample' or 'mean' (the third mode is what fold() returns)"
+        )
     for layer in _layers(module):
         layer.mode = mode
 
@@ -135,14 +139,18 @@ def is_noise(name: str) -> bool:
 
 def fold(module: nn.Module) -> nn.Module:
     """A copy with plain torch layers and no trace of the method; folding it again changes nothing."""
-    return _replace(copy.deepcopy(module), lambda layer: layer.fold() if hasattr(layer, "fold") else layer)
+    return _replace(
+        copy.deepcopy(module), lambda layer: layer.fold() if hasattr(layer, "fold") else layer
+    )
 
 
 def _layers(module: nn.Module) -> list[Reparameterized]:
     return [layer for layer in module.modules() if isinstance(layer, Reparameterized)]
 
 
-def _chosen(module: nn.Module, method: ModuleType, config: Reparameterization) -> dict[int, type[Reparameterized]]:
+def _chosen(
+    module: nn.Module, method: ModuleType, config: Reparameterization
+) -> dict[int, type[Reparameterized]]:
     """The layers to replace, by id, and by what; raises where one that has weights would be passed over in silence."""
     left_plain: tuple[type, ...] = getattr(method, "PLAIN", ())
     wanted = getattr(method, "chosen", lambda path, layer, config: True)
@@ -156,10 +164,16 @@ def _chosen(module: nn.Module, method: ModuleType, config: Reparameterization) -
         reason = None
         if kind is None:
             if not isinstance(layer, left_plain) and (name := _matrix(layer)):
-                reason = f"has no rule for a {type(layer).__name__} (its `{name}` would go without it)"
+                reason = (
+                    f"has no rule for a {type(layer).__name__} (its `{name}` would go without it)"
+                )
         elif wanted(path, layer, config):
             found[id(layer)] = kind
-            shared = [owners[id(p)] for p in layer._parameters.values() if p is not None and len(owners[id(p)]) > 1]
+            shared = [
+                owners[id(p)]
+                for p in layer._parameters.values()
+                if p is not None and len(owners[id(p)]) > 1
+            ]
             reason = kind.refusal(layer, config)
             if shared and config.kind != "dropout":
                 reason = reason or f"would untie the weight that {' and '.join(shared[0])} share"
@@ -175,11 +189,15 @@ def _matrix(layer: nn.Module) -> str | None:
     """A weight matrix that the module holds itself; bare parameters beside children (learned positions) are none."""
     leaf = not layer._modules
     own = layer.named_parameters(recurse=False)
-    return next((name for name, parameter in own if parameter.ndim > 1 and (leaf or "weight" in name)), None)
+    return next(
+        (name for name, parameter in own if parameter.ndim > 1 and (leaf or "weight" in name)), None
+    )
 
 
 def _replace(
-    module: nn.Module, change: Callable[[nn.Module], nn.Module], seen: dict[int, nn.Module] | None = None
+    module: nn.Module,
+    change: Callable[[nn.Module], nn.Module],
+    seen: dict[int, nn.Module] | None = None,
 ) -> nn.Module:
     """Apply `change` from the leaves up; a module used in two places is changed once and stays shared."""
     seen = {} if seen is None else seen

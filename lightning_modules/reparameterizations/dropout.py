@@ -30,5 +30,8 @@ class DropoutLSTM(_DropsInput, layers.LSTM):
     pass
 
 
-LAYERS: dict[type[nn.Module], type[layers.Reparameterized]] = {nn.Linear: DropoutLinear, nn.LSTM: DropoutLSTM}
+LAYERS: dict[type[nn.Module], type[layers.Reparameterized]] = {
+    nn.Linear: DropoutLinear,
+    nn.LSTM: DropoutLSTM,
+}
 PLAIN = (nn.Embedding,)

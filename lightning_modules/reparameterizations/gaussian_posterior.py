@@ -44,7 +44,12 @@ class Gaussian(layers.Drawn):
         for name in self.noisy:
             mu, sigma = getattr(self, name).float(), F.softplus(self.spread(name).float())
             squares = (sigma.square() + mu.square()).sum() / (2 * self.prior_sigma**2)
-            total = total + squares - sigma.log().sum() + mu.numel() * (math.log(self.prior_sigma) - 0.5)
+            total = (
+                total
+                + squares
+                - sigma.log().sum()
+                + mu.numel() * (math.log(self.prior_sigma) - 0.5)
+            )
         return total
 
 

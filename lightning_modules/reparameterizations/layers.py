@@ -18,7 +18,10 @@ from lightning_modules.reparameterizations.seeds import mix, normal, normal_rows
 Mode = Literal["sample", "mean"]
 M = TypeVar("M", bound=nn.Module)
 
-NOISE_PREFIXES = ("log_alpha_", "rho_")  # parameters of the noise itself: no weight decay, a learning rate of their own
+NOISE_PREFIXES = (
+    "log_alpha_",
+    "rho_",
+)  # parameters of the noise itself: no weight decay, a learning rate of their own
 
 
 class Reparameterized(nn.Module):
@@ -42,7 +45,9 @@ class Reparameterized(nn.Module):
         self.dropout: float = getattr(config, "dropout", 0.0)
         for name, parameter in layer.named_parameters(recurse=False):
             self.register_parameter(name, parameter)
-        self.weights = self.noisy = tuple(name for name in self._parameters if name.startswith("weight"))
+        self.weights = self.noisy = tuple(
+            name for name in self._parameters if name.startswith("weight")
+        )
         self.training = layer.training
 
     @classmethod
@@ -90,7 +95,11 @@ class Reparameterized(nn.Module):
         for name in layer._parameters:
             if layer._parameters[name] is not None:
                 tensor = self.mean_weight(name) if name in self.weights else getattr(self, name)
-                setattr(layer, name, tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor.detach()))
+                setattr(
+                    layer,
+                    name,
+                    tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor.detach()),
+                )
         return layer.train(self.training)
 
 
@@ -121,7 +130,9 @@ class Embedding(Reparameterized):
 
     @classmethod
     def refusal(cls, layer: nn.Embedding, config: Any) -> str | None:
-        odd = [name for name in ("max_norm", "scale_grad_by_freq", "sparse") if getattr(layer, name)]
+        odd = [
+            name for name in ("max_norm", "scale_grad_by_freq", "sparse") if getattr(layer, name)
+        ]
         return f"does not take an Embedding with {odd[0]}" if odd else None
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -142,14 +153,24 @@ class LSTM(Reparameterized):
         self.order = [name for names in layer._all_weights for name in names]
         self.settings = {
             name: getattr(layer, name)
-            for name in ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
+            for name in (
+                "input_size",
+                "hidden_size",
+                "num_layers",
+                "bias",
+                "batch_first",
+                "dropout",
+                "bidirectional",
+            )
         }
 
     @classmethod
     def refusal(cls, layer: nn.LSTM, config: Any) -> str | None:
         return "does not take an LSTM with proj_size" if layer.proj_size else None
 
-    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(
+        self, x: Tensor, state: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         set_ = self.settings
         if x.dim() == 2:  # one document without a batch dimension, as nn.LSTM takes it
             at = 0 if set_["batch_first"] else 1
@@ -160,7 +181,10 @@ class LSTM(Reparameterized):
             batch = x.shape[0 if set_["batch_first"] else 1]
             size = (set_["num_layers"] * (1 + set_["bidirectional"]), batch, set_["hidden_size"])
             state = (x.new_zeros(size), x.new_zeros(size))
-        flat = [self.used(name) if name.startswith("weight") else getattr(self, name) for name in self.order]
+        flat = [
+            self.used(name) if name.startswith("weight") else getattr(self, name)
+            for name in self.order
+        ]
         out, h, c = torch._VF.lstm(
             self.incoming(x), state, flat, set_["bias"], set_["num_layers"], set_["dropout"],
             self.training, set_["bidirectional"], set_["batch_first"],
@@ -198,7 +222,9 @@ class Drawn(Reparameterized):
 
     def eps(self, name: str) -> Tensor:
         if name not in self.noise:
-            raise RuntimeError("no noise has been drawn: call redraw(module, seed) before the first step")
+            raise RuntimeError(
+                "no noise has been drawn: call redraw(module, seed) before the first step"
+            )
         return self.noise[name]
 
     def value(self, name: str) -> Tensor:
@@ -235,7 +261,9 @@ class DrawnEmbedding(Drawn, Embedding):
         rows, inverse = torch.unique(
             ids, return_inverse=True
         )  # far fewer than positions: the noise costs less than they
-        eps = F.embedding((rows * self.order[0] + self.order[1]) % len(table), table).to(self.weight.dtype)
+        eps = F.embedding((rows * self.order[0] + self.order[1]) % len(table), table).to(
+            self.weight.dtype
+        )
         theta = _DistinctRows.apply(self.weight, rows, self.padding_idx)
         spread = _DistinctRows.apply(self.spread("weight"), rows, self.padding_idx)
         return F.embedding(inverse, self.perturb(cast(Tensor, theta), cast(Tensor, spread), eps))

@@ -73,7 +73,9 @@ class LowRankLinear(_LowRank, layers.Linear):
     def forward(self, x: Tensor) -> Tensor:
         if self.mode == "mean":
             return self._affine(x, self.used("weight"))
-        return self._affine(x, self.weight) + self.B_weight(self.scale * self.A_weight(self.incoming(x)))
+        return self._affine(x, self.weight) + self.B_weight(
+            self.scale * self.A_weight(self.incoming(x))
+        )
 
     def _affine(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.linear(x, weight, self.bias)
@@ -127,11 +129,19 @@ def prepare(module: nn.Module, config: Any) -> None:
     Raises:
         RecipeError: no layer is one to be given factors.
     """
-    if not any(_known(layer) and chosen(path, layer, config) for path, layer in module.named_modules()):
-        what = "an attention projection" if config.targets == "attention" else "a Linear or LSTM beside its decoder"
+    if not any(
+        _known(layer) and chosen(path, layer, config) for path, layer in module.named_modules()
+    ):
+        what = (
+            "an attention projection"
+            if config.targets == "attention"
+            else "a Linear or LSTM beside its decoder"
+        )
         raise RecipeError(
             f"model.reparameterization.targets {config.targets}: {type(module).__name__} has no layer that is {what}.",
-            "Set targets: all." if config.targets == "attention" else "Choose another method than low_rank.",
+            "Set targets: all."
+            if config.targets == "attention"
+            else "Choose another method than low_rank.",
         )
     module.requires_grad_(False)
     decoder = getattr(module, "decoder", None)

@@ -63,7 +63,9 @@ class Noisy(layers.Drawn):
             self.noisy = tuple(name for name in self.noisy if name not in self.scaled)
         for name in self.noisy:
             theta = getattr(self, name)
-            self.register_parameter(self.prefix + name, nn.Parameter(theta.new_full(theta.shape[:1], start)))
+            self.register_parameter(
+                self.prefix + name, nn.Parameter(theta.new_full(theta.shape[:1], start))
+            )
         if self.scaled:
             theta = getattr(self, self.scaled[0])
             self.log_alpha_input = nn.Parameter(theta.new_full(theta.shape[1:], start))
@@ -76,7 +78,9 @@ class Noisy(layers.Drawn):
         """x * z under `rank_one`; `documents` is the dimension along which they stand, None: x is one."""
         if not self.scaled or self.mode == "mean":
             return x
-        shape = [size if i == documents or i == x.dim() - 1 else 1 for i, size in enumerate(x.shape)]
+        shape = [
+            size if i == documents or i == x.dim() - 1 else 1 for i, size in enumerate(x.shape)
+        ]
         std = torch.exp(0.5 * self.log_alpha_input)
         return x * (1 + std * torch.randn(shape, dtype=std.dtype, device=std.device)).to(x.dtype)
 
@@ -109,7 +113,11 @@ class Noisy(layers.Drawn):
 
 def divergence(layers: Sequence[Noisy]) -> Tensor:
     """KL(q || p) of these layers in nats, float32. In one piece: layer by layer it is a hundred small operations."""
-    spreads = [(log_alpha, count, layer.max_log_alpha) for layer in layers for log_alpha, count in layer.spreads()]
+    spreads = [
+        (log_alpha, count, layer.max_log_alpha)
+        for layer in layers
+        for log_alpha, count in layer.spreads()
+    ]
     log_alphas, counts, caps = zip(*spreads, strict=True)
     return cast(Tensor, _Divergence.apply(counts, caps, *log_alphas))
 
@@ -118,13 +126,20 @@ class _Divergence(torch.autograd.Function):
     """sum of count/2 log(1 + 1/alpha) = count/2 softplus(-log alpha); its derivative -count/2 sigmoid(-log alpha)."""
 
     @staticmethod
-    def forward(ctx: Any, counts: tuple[int, ...], caps: tuple[float, ...], *log_alphas: Tensor) -> Tensor:
-        sizes, ctx.dtypes = tuple(len(value) for value in log_alphas), [value.dtype for value in log_alphas]
+    def forward(
+        ctx: Any, counts: tuple[int, ...], caps: tuple[float, ...], *log_alphas: Tensor
+    ) -> Tensor:
+        sizes, ctx.dtypes = (
+            tuple(len(value) for value in log_alphas),
+            [value.dtype for value in log_alphas],
+        )
         half, cap = _halves_and_caps(sizes, counts, caps, log_alphas[0].device)
         flat = torch.cat([value.float() for value in log_alphas]).minimum(cap)
         ctx.save_for_backward(half * torch.sigmoid(-flat))
         ctx.sizes = sizes
-        return (half * F.softplus(-flat)).sum()  # a dot product would run in bfloat16 under autocast
+        return (
+            half * F.softplus(-flat)
+        ).sum()  # a dot product would run in bfloat16 under autocast
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -133,9 +148,13 @@ class _Divergence(torch.autograd.Function):
 
 
 @functools.lru_cache(maxsize=16)
-def _halves_and_caps(sizes: tuple[int, ...], counts: tuple[int, ...], caps: tuple[float, ...], device: Any) -> Tensor:
+def _halves_and_caps(
+    sizes: tuple[int, ...], counts: tuple[int, ...], caps: tuple[float, ...], device: Any
+) -> Tensor:
     """count / 2 and cap of each log_alpha: the same at every step, and slow to lay out."""
-    facts = torch.tensor([[0.5 * count for count in counts], caps], device=device, dtype=torch.float32)
+    facts = torch.tensor(
+        [[0.5 * count for count in counts], caps], device=device, dtype=torch.float32
+    )
     return facts.repeat_interleave(torch.tensor(sizes, device=device), dim=1)
 
 
@@ -162,7 +181,9 @@ class _LocalNoise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         x, theta, log_alpha, squared, std, eps = ctx.saved_tensors
-        d_variance = (gradients[0] * eps).div_(std)  # twice it; the 2 of d x^2 / dx cancels the half
+        d_variance = (gradients[0] * eps).div_(
+            std
+        )  # twice it; the 2 of d x^2 / dx cancels the half
         d_x = (d_variance @ squared).mul_(x) if ctx.needs_input_grad[0] else None
         d_squared = d_variance.flatten(0, -2).T @ x.square().flatten(0, -2)
         d_log_alpha = 0.5 * (d_squared * squared).sum(1)

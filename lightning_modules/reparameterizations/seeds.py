@@ -71,4 +71,6 @@ def normal_rows(rows: int, size: int, like: Tensor) -> Tensor:
 
 @functools.cache
 def _bank(size: int, device: torch.device) -> Tensor:
-    return torch.randn(size, generator=torch.Generator(device).manual_seed(mix(size)), device=device)
+    return torch.randn(
+        size, generator=torch.Generator(device).manual_seed(mix(size)), device=device
+    )

@@ -42,7 +42,10 @@ class _SigmaReparam(layers.Reparameterized):
 
     @classmethod
     def refusal(cls, layer: Any, config: Any) -> str | None:
-        if any(name.startswith("weight") and not w.any() for name, w in layer.named_parameters(recurse=False)):
+        if any(
+            name.startswith("weight") and not w.any()
+            for name, w in layer.named_parameters(recurse=False)
+        ):
             return "cannot divide a weight of zeros by its spectral norm"
         return super().refusal(layer, config)
 
@@ -61,7 +64,11 @@ class _SigmaReparam(layers.Reparameterized):
     @torch.no_grad()
     def redraw(self, seed: int) -> None:
         for name in self.weights if self.training else ():
-            weight, u, v = getattr(self, name), self.get_buffer(f"u_{name}"), self.get_buffer(f"v_{name}")
+            weight, u, v = (
+                getattr(self, name),
+                self.get_buffer(f"u_{name}"),
+                self.get_buffer(f"v_{name}"),
+            )
             v.copy_(F.normalize(weight.t() @ u, dim=0))
             u.copy_(F.normalize(weight @ v, dim=0))
 
@@ -74,5 +81,8 @@ class SigmaLSTM(_SigmaReparam, layers.LSTM):
     pass
 
 
-LAYERS: dict[type[nn.Module], type[layers.Reparameterized]] = {nn.Linear: SigmaLinear, nn.LSTM: SigmaLSTM}
+LAYERS: dict[type[nn.Module], type[layers.Reparameterized]] = {
+    nn.Linear: SigmaLinear,
+    nn.LSTM: SigmaLSTM,
+}
 PLAIN = (nn.Embedding,)

@@ -42,7 +42,9 @@ class Sparse(layers.Reparameterized):
         self.threshold: float = config.threshold
         for group, size in self.sizes().items():
             start = torch.full((size,), math.log(config.initial_alpha))
-            self.register_parameter(f"log_alpha_{group}", nn.Parameter(start.to(getattr(self, self.weights[0]))))
+            self.register_parameter(
+                f"log_alpha_{group}", nn.Parameter(start.to(getattr(self, self.weights[0])))
+            )
 
     def sizes(self) -> dict[str, int]:
         """Number of groups of each kind."""
@@ -79,7 +81,9 @@ class Sparse(layers.Reparameterized):
 
     def kl(self) -> Tensor:
         parts = [
-            0.5 * self.weights_in(group) * F.softplus(-getattr(self, f"log_alpha_{group}").float()).sum()
+            0.5
+            * self.weights_in(group)
+            * F.softplus(-getattr(self, f"log_alpha_{group}").float()).sum()
             for group in self.sizes()
         ]
         return torch.stack(parts).sum()
@@ -119,7 +123,9 @@ class SparseEmbedding(Sparse, layers.Embedding):
             return super().forward(ids)
         x = F.embedding(ids, self.weight, self.padding_idx)
         log_alpha = F.embedding(ids, self.log_alpha_row.unsqueeze(1))
-        return x * self.scale(log_alpha, torch.randn_like(log_alpha)) * self.per_document("column", x)
+        return (
+            x * self.scale(log_alpha, torch.randn_like(log_alpha)) * self.per_document("column", x)
+        )
 
     def used(self, name: str) -> Tensor:
         return getattr(self, name) * self.kept("row").unsqueeze(1) * self.kept("column")
@@ -138,7 +144,9 @@ class SparseClassTable(SparseEmbedding):
         if self.mode == "mean":
             return layers.Embedding.forward(self, ids)
         log_alpha = F.embedding(ids, self.log_alpha_row.unsqueeze(1))
-        return F.embedding(ids, self.weight, self.padding_idx) * self.scale(log_alpha, torch.randn_like(log_alpha))
+        return F.embedding(ids, self.weight, self.padding_idx) * self.scale(
+            log_alpha, torch.randn_like(log_alpha)
+        )
 
     def used(self, name: str) -> Tensor:
         return getattr(self, name) * self.kept("row").unsqueeze(1)
@@ -174,10 +182,14 @@ class SparseLSTM(Sparse, layers.LSTM):
         if self.mode == "mean":
             return weight * self.kept("unit")
         if self.eps is None:
-            raise RuntimeError("no noise has been drawn: call redraw(module, seed) before the first step")
+            raise RuntimeError(
+                "no noise has been drawn: call redraw(module, seed) before the first step"
+            )
         return weight * self.scale(self.log_alpha_unit, self.eps)
 
-    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(
+        self, x: Tensor, state: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         out, (h, c) = super().forward(x, state)
         if x.ndim == 2:  # which came here once more, with a batch dimension
             return out, (h, c)
@@ -188,7 +200,9 @@ class SparseLSTM(Sparse, layers.LSTM):
 
     def fold(self) -> nn.LSTM:
         layer = super().fold()
-        for name in self.order:  # without a bias too, a removed unit's cell has no input, and puts out tanh(0)
+        for name in (
+            self.order
+        ):  # without a bias too, a removed unit's cell has no input, and puts out tanh(0)
             if name.startswith("bias"):
                 bias = getattr(self, name).detach() * self.kept("unit").repeat(4)
                 setattr(layer, name, nn.Parameter(bias))

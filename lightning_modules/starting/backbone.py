@@ -10,7 +10,14 @@ from typing import Any, cast
 
 from data_contracts.errors import RecipeError
 from data_contracts.recipe.model import PretrainedEncoder as PretrainedConfig
-from lightning_modules.starting.files import FIELD, TOKENIZER, VECTORS, WEIGHTS, locate, model_folder
+from lightning_modules.starting.files import (
+    FIELD,
+    TOKENIZER,
+    VECTORS,
+    WEIGHTS,
+    locate,
+    model_folder,
+)
 
 # What the tables of input embeddings are called: BERT and its kin, Llama and its kin, GPT-2, ModernBERT, T5.
 _EMBEDDINGS = ("word_embeddings", "embed_tokens", "wte", "tok_embeddings", "shared")
@@ -48,7 +55,9 @@ def describe(config: PretrainedConfig) -> dict[str, Any]:
     return {"kind": "pretrained", "config": describe_config(found), "pooling": pooling}
 
 
-def load_weights(network: Any, config: PretrainedConfig, *, vocab_size: int, max_length: int) -> None:
+def load_weights(
+    network: Any, config: PretrainedConfig, *, vocab_size: int, max_length: int
+) -> None:
     """Put the pretrained weights, float32, into a network that was built from `describe(config)`.
 
     Raises:
@@ -97,7 +106,9 @@ def input_embeddings(path: str) -> tuple[Any, Any]:
     try:
         tokenizer, table = load_tokenizer(file.read_bytes()), _embedding_table(folder)
     except (OSError, BundleError, SafetensorError) as error:
-        raise RecipeError(f"{VECTORS} {path} cannot be read: {error}", "Fetch the model again.") from error
+        raise RecipeError(
+            f"{VECTORS} {path} cannot be read: {error}", "Fetch the model again."
+        ) from error
     if table is None:
         raise RecipeError(
             f"{VECTORS} {path}: none of its weights is a table of input embeddings ({', '.join(_EMBEDDINGS)}).",
@@ -141,7 +152,10 @@ def _positions(backbone: Any) -> int | None:
     """Tokens that fit into one window; None where the model has no limit."""
     for name, module in backbone.named_modules():
         # RoBERTa and its kin count positions from padding_idx + 1.
-        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+        if (
+            name.endswith("position_embeddings")
+            and getattr(module, "padding_idx", None) is not None
+        ):
             return module.weight.shape[0] - module.padding_idx - 1
     return cast("int | None", getattr(backbone.config, "max_position_embeddings", None))
 
@@ -160,7 +174,8 @@ def _quiet(path: str) -> Iterator[None]:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RecipeError(
-            f"{FIELD} {path} cannot be read by transformers: {first}", "Check the folder, or fetch the model again."
+            f"{FIELD} {path} cannot be read by transformers: {first}",
+            "Check the folder, or fetch the model again.",
         ) from error
     finally:
         logging.set_verbosity(level)

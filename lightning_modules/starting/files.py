@@ -36,7 +36,10 @@ def locate(path: str, file: str, field: str = FIELD) -> Path:
     if folder.is_dir():
         if (folder / file).is_file():
             return folder / file
-        raise RecipeError(f"{field}: the folder {path} has no {file}.", "Give the folder that save_pretrained wrote.")
+        raise RecipeError(
+            f"{field}: the folder {path} has no {file}.",
+            "Give the folder that save_pretrained wrote.",
+        )
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -44,7 +47,8 @@ def locate(path: str, file: str, field: str = FIELD) -> Path:
         cached = try_to_load_from_cache(path, file)
     except HFValidationError:
         raise RecipeError(
-            f"{field} {path}: no such file or folder.", "Give its path, or a hub name (owner/model)."
+            f"{field} {path}: no such file or folder.",
+            "Give its path, or a hub name (owner/model).",
         ) from None
     if not isinstance(cached, str):
         raise RecipeError(
@@ -57,7 +61,9 @@ def locate(path: str, file: str, field: str = FIELD) -> Path:
 def is_backbone(vectors: str) -> bool:
     """Whether `model.embedding_vectors` names a Hugging Face model rather than a text file."""
     path = Path(vectors).expanduser()
-    return path.is_dir() or (not path.is_file() and not path.is_absolute() and not is_vector_file(vectors))
+    return path.is_dir() or (
+        not path.is_file() and not path.is_absolute() and not is_vector_file(vectors)
+    )
 
 
 def read_tokenizer(path: str) -> bytes:
@@ -91,8 +97,15 @@ def digest(path: str, field: str = FIELD, *more: str) -> str:
         RecipeError: as for `describe`.
     """
     folder = model_folder(path, field)
-    files = [folder / CONFIG, *sorted(folder.glob(WEIGHTS)), *(locate(path, name, field) for name in more)]
-    facts = [(file.name, _sha256(file, (stat := file.stat()).st_size, stat.st_mtime_ns)) for file in files]
+    files = [
+        folder / CONFIG,
+        *sorted(folder.glob(WEIGHTS)),
+        *(locate(path, name, field) for name in more),
+    ]
+    facts = [
+        (file.name, _sha256(file, (stat := file.stat()).st_size, stat.st_mtime_ns))
+        for file in files
+    ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
@@ -109,7 +122,9 @@ def model_folder(path: str, field: str = FIELD) -> Path:
     try:
         facts = json.loads(config.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise RecipeError(f"{field} {path}: {CONFIG} is no JSON ({error}).", "Fetch the model again.") from None
+        raise RecipeError(
+            f"{field} {path}: {CONFIG} is no JSON ({error}).", "Fetch the model again."
+        ) from None
     if not isinstance(facts, dict) or "auto_map" in facts:
         raise RecipeError(
             f"{field} {path} brings its own code (auto_map in {CONFIG}), which is not run.",
@@ -160,5 +175,6 @@ def reading_vectors(vectors: str) -> Iterator[IO[bytes]]:
     except (OSError, ValueError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise TrainingError(
-            f"The word vectors {vectors} cannot be read: {reason}.", "Check the path in model.embedding_vectors."
+            f"The word vectors {vectors} cannot be read: {reason}.",
+            "Check the path in model.embedding_vectors.",
         ) from error

@@ -61,7 +61,11 @@ def load_vectors(table: Tensor, vocabulary: dict[str, int], vectors: str) -> Ten
             for spelling in {token, token.lower()}:
                 rows_of.setdefault(spelling.encode(), []).append((row, spelling == token))
     for number, word, values in _vectors(vectors, table.shape[1]):
-        rows = [(row, own) for row, own in rows_of.get(word, ()) if not (exact[row] if own else found[row])]
+        rows = [
+            (row, own)
+            for row, own in rows_of.get(word, ())
+            if not (exact[row] if own else found[row])
+        ]
         if not rows:
             continue
         try:
@@ -104,7 +108,10 @@ def project_vectors(table: Tensor, tokenizer: Tokenizer, path: str, std: float) 
         # Such a model's words in running text begin with their space; scripts without spaces start at U+2E80.
         texts = [f" {text}" if "!" <= text[:1] < "\u2e80" else text for text in texts]
     unknown = unknown_id(model)
-    pieces = [[i for i in found.ids if i != unknown] for found in model.encode_batch(texts, add_special_tokens=False)]
+    pieces = [
+        [i for i in found.ids if i != unknown]
+        for found in model.encode_batch(texts, add_special_tokens=False)
+    ]
     found = torch.tensor([bool(ids) for ids in pieces])
     if found.sum() < size:
         raise TrainingError(
@@ -112,7 +119,9 @@ def project_vectors(table: Tensor, tokenizer: Tokenizer, path: str, std: float) 
             "Lower model.embedding_dim, or give a model of the texts' language.",
         )
     vectors = torch.stack([embeddings[ids].mean(0) for ids in pieces if ids]).double()
-    vectors = torch.from_numpy(PCA(size, svd_solver="covariance_eigh").fit_transform(vectors.numpy()))
+    vectors = torch.from_numpy(
+        PCA(size, svd_solver="covariance_eigh").fit_transform(vectors.numpy())
+    )
     table[found] = (vectors * (std / vectors.std())).to(table.dtype)
     return found
 
@@ -129,7 +138,9 @@ def _vectors(vectors: str, size: int) -> Iterator[tuple[int, bytes, list[bytes]]
             word, *values = line.rstrip().rsplit(b" ", size)
             if number == 1:
                 fields = line.split()
-                if len(fields) == 2 and all(field.isdigit() and len(field) < 19 for field in fields):
+                if len(fields) == 2 and all(
+                    field.isdigit() and len(field) < 19 for field in fields
+                ):
                     announced, found = (int(field) for field in fields)
                 else:
                     found = len(fields) - 1
@@ -151,4 +162,7 @@ def _vectors(vectors: str, size: int) -> Iterator[tuple[int, bytes, list[bytes]]
 
 
 def _malformed(vectors: str, number: int, reason: str) -> TrainingError:
-    return TrainingError(f"{vectors}, line {number}: {reason}.", "Mend or remove that line, or download the file anew.")
+    return TrainingError(
+        f"{vectors}, line {number}: {reason}.",
+        "Mend or remove that line, or download the file anew.",
+    )

@@ -35,7 +35,10 @@ class MetricsLog:
 
     def write(self, step: int, values: dict[str, float]) -> None:
         now = int(time.time() * 1000)
-        points = [{"key": key, "value": value, "step": step, "timestamp": now} for key, value in values.items()]
+        points = [
+            {"key": key, "value": value, "step": step, "timestamp": now}
+            for key, value in values.items()
+        ]
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write("".join(json.dumps(point) + "\n" for point in points))
 
@@ -90,7 +93,9 @@ class Recorder(pl.Callback):
         self.sums, self.count = dict(state_dict["sums"]), state_dict["count"]
         self.cpu_before = state_dict.get("cpu_seconds", 0.0)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         step_values = {
             "loss": outputs["loss"].detach(),
             "nll": outputs["nll"],
@@ -99,7 +104,9 @@ class Recorder(pl.Callback):
         if stepped(trainer, batch_idx):
             step_values |= {"gradient_norm": pl_module.gradient_norm, "steps": torch.ones(())}
         for name, value in step_values.items():
-            self.sums[name] = value if name not in self.sums else self.sums[name].to(value.device) + value
+            self.sums[name] = (
+                value if name not in self.sums else self.sums[name].to(value.device) + value
+            )
         self.count += 1
         step = trainer.global_step
         last = batch_idx + 1 == trainer.num_training_batches
@@ -137,7 +144,9 @@ class Recorder(pl.Callback):
         self.sums, self.count, self.started = {}, 0, now
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self.points.write(trainer.global_step, {**pl_module.validation, "epoch": float(trainer.current_epoch + 1)})
+        self.points.write(
+            trainer.global_step, {**pl_module.validation, "epoch": float(trainer.current_epoch + 1)}
+        )
         self.started = time.monotonic()  # validation is no part of the training's throughput
 
     def check(self, trainer: pl.Trainer, loss: float | Tensor | None = None) -> float:
@@ -179,7 +188,10 @@ class KeepBest(pl.Callback):
         return "noisefold.keep_best"
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("best", "best_epoch", "steps", "weights", "history")}
+        return {
+            name: getattr(self, name)
+            for name in ("best", "best_epoch", "steps", "weights", "history")
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for name, value in state_dict.items():
@@ -237,10 +249,14 @@ class Averaging(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         for name, parameter in _trained(pl_module):
-            self.average[name] = self.average.get(name, parameter.detach()).to(parameter.device, copy=True)
+            self.average[name] = self.average.get(name, parameter.detach()).to(
+                parameter.device, copy=True
+            )
 
     @torch.no_grad()
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if stepped(trainer, batch_idx):
             t = trainer.global_step
             share = 1.0 - min(self.decay, (1 + t) / (10 + t))
@@ -280,7 +296,9 @@ class Checkpoints(pl.Callback):
         self.next_at = -math.inf  # on the monotonic clock
         folder.mkdir(parents=True, exist_ok=True)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         # After an epoch's last batch its validation is still to come, and the epoch's own checkpoint follows that.
         last = batch_idx + 1 == trainer.num_training_batches
         due = trainer.global_step % self.every == 0 and time.monotonic() >= self.next_at
@@ -290,7 +308,9 @@ class Checkpoints(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self.save(trainer)
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]
+    ) -> None:
         loops = checkpoint["loops"]["fit_loop"]
         for progress in ("epoch_loop.batch_progress", "epoch_progress"):
             for span in ("current", "total"):
@@ -298,7 +318,9 @@ class Checkpoints(pl.Callback):
         checkpoint["noisefold"] = {"identity": self.identity, "step": trainer.global_step}
 
     def save(self, trainer: pl.Trainer) -> None:
-        self.recorder.check(trainer)  # a checkpoint from which no resume could go on would hide the older ones
+        self.recorder.check(
+            trainer
+        )  # a checkpoint from which no resume could go on would hide the older ones
         started, temporary = time.monotonic(), self.folder / "writing.tmp"
         trainer.save_checkpoint(temporary)
         sha = hashlib.sha256(temporary.read_bytes()).hexdigest()[:16]
@@ -314,13 +336,20 @@ class Checkpoints(pl.Callback):
         """The newest checkpoint of this very training that is whole, and its step."""
         for path in sorted(self.folder.glob("step-*.ckpt"), reverse=True):
             try:
-                if hashlib.sha256(path.read_bytes()).hexdigest()[:16] != path.stem.rsplit("-", 1)[-1]:
+                if (
+                    hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+                    != path.stem.rsplit("-", 1)[-1]
+                ):
                     raise ValueError("its bytes have changed")
                 facts = torch.load(path, map_location="cpu", weights_only=True)["noisefold"]
                 if facts["identity"] != self.identity:
                     raise ValueError("it belongs to a training with other data or settings")
                 return path, facts["step"]
-            except Exception as error:  # whatever is wrong with it, training from an older one is right
+            except (
+                Exception
+            ) as error:  # whatever is wrong with it, training from an older one is right
                 os.replace(path, path.with_suffix(".damaged"))
-                on_progress({"event": "note", "message": f"Checkpoint {path.name} was set aside: {error}."})
+                on_progress(
+                    {"event": "note", "message": f"Checkpoint {path.name} was set aside: {error}."}
+                )
         return None

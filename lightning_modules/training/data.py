@@ -51,7 +51,9 @@ class TokenTable:
 
     def digest(self) -> int:
         """Checksum of the rows in their order: a checkpoint belongs to one table."""
-        return zlib.crc32(self.labels, zlib.crc32(self.lengths, zlib.crc32(np.ascontiguousarray(self.ids))))
+        return zlib.crc32(
+            self.labels, zlib.crc32(self.lengths, zlib.crc32(np.ascontiguousarray(self.ids)))
+        )
 
     def batch(self, rows: np.ndarray) -> Batch:
         """Rows as input_ids (B, T), lengths (B), labels (B), documents (B); padding is id 0, which no network reads."""
@@ -80,7 +82,9 @@ class TaughtTable(TokenTable):
         encode: texts -> windows of token ids, and for each window the index of its text.
     """
 
-    def __init__(self, path: Path, lessons: Path, encode: Encode, *, num_classes: int, weight: float) -> None:
+    def __init__(
+        self, path: Path, lessons: Path, encode: Encode, *, num_classes: int, weight: float
+    ) -> None:
         super().__init__(path)
         ids, lengths, targets = [self.ids], [self.lengths], []
         documents, known = [self.documents], self.num_documents
@@ -93,16 +97,22 @@ class TaughtTable(TokenTable):
                 own.append(proba[~made_up])
                 windows, document = encode(batch["text"].filter(pa.array(made_up)).to_pylist())
                 lengths.append(np.fromiter(map(len, windows), np.int64, len(windows)))
-                ids.append(np.fromiter(chain.from_iterable(windows), np.int32, int(lengths[-1].sum())))
+                ids.append(
+                    np.fromiter(chain.from_iterable(windows), np.int32, int(lengths[-1].sum()))
+                )
                 targets.append(proba[made_up][document])
                 documents.append(known + document)
                 known += int(made_up.sum())
-        place = pc.index_in(pq.read_table(path, columns=["id"])["id"], value_set=pa.chunked_array(names))
+        place = pc.index_in(
+            pq.read_table(path, columns=["id"])["id"], value_set=pa.chunked_array(names)
+        )
         taught = np.concatenate(own)[place.to_numpy()]
         labelled = np.eye(num_classes, dtype=np.float32)[self.labels]
         self.ids, self.lengths = np.concatenate(ids), np.concatenate(lengths)
         self.documents = np.concatenate(documents)
-        self.targets = np.concatenate([weight * taught + (1 - weight) * labelled, *targets]).astype(np.float32)
+        self.targets = np.concatenate([weight * taught + (1 - weight) * labelled, *targets]).astype(
+            np.float32
+        )
         self.labels = self.targets.argmax(axis=1)
         self.starts = np.cumsum(self.lengths) - self.lengths
 
@@ -185,10 +195,20 @@ class TokenData(pl.LightningDataModule):
     """`train|valid|test.parquet` of a token folder."""
 
     def __init__(
-        self, folder: Path, *, batch_size: int, seed: int, columns: tuple[str, str] = ("input_ids", "label")
+        self,
+        folder: Path,
+        *,
+        batch_size: int,
+        seed: int,
+        columns: tuple[str, str] = ("input_ids", "label"),
     ) -> None:
         super().__init__()
-        self.folder, self.batch_size, self.seed, self.columns = Path(folder), batch_size, seed, columns
+        self.folder, self.batch_size, self.seed, self.columns = (
+            Path(folder),
+            batch_size,
+            seed,
+            columns,
+        )
         self.tables: dict[str, TokenTable] = {}
         self.taught: TaughtTable | None = None
 

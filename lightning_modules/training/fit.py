@@ -44,7 +44,14 @@ from lightning_modules.reparameterizations import fold, reparameterize
 from lightning_modules.starting.backbone import describe, load_weights
 from lightning_modules.starting.files import by_content, is_backbone
 from lightning_modules.starting.vectors import BiasedEmbedding, load_vectors, project_vectors
-from lightning_modules.training.callbacks import Averaging, Checkpoints, KeepBest, MetricsLog, OnProgress, Recorder
+from lightning_modules.training.callbacks import (
+    Averaging,
+    Checkpoints,
+    KeepBest,
+    MetricsLog,
+    OnProgress,
+    Recorder,
+)
 from lightning_modules.training.data import TaughtTable, TokenData
 from lightning_modules.training.module import TextModule, frozen_state
 from lightning_modules.training.warm_start import warm_start as start_from
@@ -103,15 +110,30 @@ def fit(
         TrainingError: the split cannot train a classifier, or the loss is not finite.
     """
     work, out, cpu_started = Path(work), Path(out), time.process_time()
-    data = TokenData(token_folder, batch_size=training.batch_size, seed=training.seed, columns=Classification.columns)
+    data = TokenData(
+        token_folder,
+        batch_size=training.batch_size,
+        seed=training.seed,
+        columns=Classification.columns,
+    )
     counts = _class_counts(data, labels)
     if lessons is not None:
         tokenizer = load_tokenizer(tokenizer_json)
-        around = {"prefix": prefix_ids, "suffix": suffix_ids, "unknown_id": special_ids(tokenizer)[1]}
-        encode = partial(encode_windows, tokenizer, max_length=max_length, overlap=overlap, **around)
+        around = {
+            "prefix": prefix_ids,
+            "suffix": suffix_ids,
+            "unknown_id": special_ids(tokenizer)[1],
+        }
+        encode = partial(
+            encode_windows, tokenizer, max_length=max_length, overlap=overlap, **around
+        )
         path = data.folder / "train.parquet"
-        data.taught = TaughtTable(path, lessons, encode, num_classes=len(labels), weight=teacher_weight)
-    identity = _identity(data, vocab_size, labels, tokenizer_json, max_length, model, training, warm_start)
+        data.taught = TaughtTable(
+            path, lessons, encode, num_classes=len(labels), weight=teacher_weight
+        )
+    identity = _identity(
+        data, vocab_size, labels, tokenizer_json, max_length, model, training, warm_start
+    )
     with _determinism(training), _silence():
         torch.manual_seed(training.seed)
         network = build_network(network_description(model, vocab_size, len(labels), max_length))
@@ -120,16 +142,23 @@ def fit(
         else:
             torch.nn.init.normal_(network.embedding.weight, std=model.embedding_std)
         if network.wide is not None:
-            network.wide.weigh((batch["input_ids"], batch["lengths"]) for batch in data.in_order("train"))
+            network.wide.weigh(
+                (batch["input_ids"], batch["lengths"]) for batch in data.in_order("train")
+            )
         coverage = _start_from_vectors(network, model, tokenizer_json, data, on_progress)
         taken: set[str] = set()
         if warm_start is not None:
-            taken = start_from(network, warm_start, tokenizer_json=tokenizer_json, labels=tuple(labels))
+            taken = start_from(
+                network, warm_start, tokenizer_json=tokenizer_json, labels=tuple(labels)
+            )
         _check_frozen(model, set(network.state_dict()) - taken, warm_start)
         if model.embedding_bias:
             network.embedding = BiasedEmbedding(network.embedding)
         if network.wide is not None and model.wide is not None and model.wide.naive_bayes:
-            windows = ((batch["input_ids"], batch["lengths"], batch["labels"]) for batch in data.in_order("train"))
+            windows = (
+                (batch["input_ids"], batch["lengths"], batch["labels"])
+                for batch in data.in_order("train")
+            )
             network.wide.table = RatioTable(network.wide.table, log_ratios(network.wide, windows))
         network = cast(TextNetwork, reparameterize(network, model.reparameterization))
         objective = Classification.from_counts(counts, training.class_weights)
@@ -147,7 +176,9 @@ def fit(
         recorder = Recorder(log, on_progress, steps_per_epoch)
         recorder.cpu_started = cpu_started  # reading the data is part of training, imports are not
         best = KeepBest(training.monitor, training.patience, on_progress)
-        checkpoints = Checkpoints(work / "checkpoints", training.checkpoint_every_steps, identity, recorder)
+        checkpoints = Checkpoints(
+            work / "checkpoints", training.checkpoint_every_steps, identity, recorder
+        )
         found = checkpoints.latest(on_progress)
         log.rewind(found[1] if found else -1)
         if not found:
@@ -193,7 +224,9 @@ def fit(
     )
 
 
-def network_description(model: ModelConfig, vocab_size: int, num_classes: int, max_length: int) -> dict[str, Any]:
+def network_description(
+    model: ModelConfig, vocab_size: int, num_classes: int, max_length: int
+) -> dict[str, Any]:
     """The sizes of the network that a recipe asks for (see `TextNetwork`)."""
     config = model.encoder
     wide = model.wide and model.wide.model_dump()
@@ -227,7 +260,11 @@ def network_description(model: ModelConfig, vocab_size: int, num_classes: int, m
 
 
 def _start_from_vectors(
-    network: TextNetwork, model: ModelConfig, tokenizer_json: bytes, data: TokenData, on_progress: OnProgress
+    network: TextNetwork,
+    model: ModelConfig,
+    tokenizer_json: bytes,
+    data: TokenData,
+    on_progress: OnProgress,
 ) -> dict[str, float]:
     """Word vectors into the embedding; returns the share of the vocabulary, and of the train tokens, that has one."""
     if model.embedding_vectors is None:
@@ -237,19 +274,31 @@ def _start_from_vectors(
         found = project_vectors(table, tokenizer, model.embedding_vectors, model.embedding_std)
     else:
         found = load_vectors(table, tokenizer.get_vocab(), model.embedding_vectors)
-    of_vocabulary, of_tokens = float(found.float().mean()), float(found.numpy()[data.table("train").ids].mean())
+    of_vocabulary, of_tokens = (
+        float(found.float().mean()),
+        float(found.numpy()[data.table("train").ids].mean()),
+    )
     message = f"Word vectors: {of_vocabulary:.1%} of the vocabulary, {of_tokens:.1%} of the train tokens have one."
     on_progress({"event": "note", "message": message})
-    return {"train/vector_coverage_vocabulary": of_vocabulary, "train/vector_coverage_tokens": of_tokens}
+    return {
+        "train/vector_coverage_vocabulary": of_vocabulary,
+        "train/vector_coverage_tokens": of_tokens,
+    }
 
 
 def _check_frozen(model: ModelConfig, fresh: set[str], warm_start: Path | None) -> None:
     """low_rank keeps what it starts from for good, so a recipe that would freeze random weights is refused."""
-    if not isinstance(model.reparameterization, LowRank) or isinstance(model.encoder, PretrainedEncoder):
+    if not isinstance(model.reparameterization, LowRank) or isinstance(
+        model.encoder, PretrainedEncoder
+    ):
         return
     fresh = {name for name in fresh if not name.startswith(("decoder.", "wide."))}
     if fresh:
-        cause = "there is no champion" if warm_start is None else f"the champion has no {min(fresh)} of this size"
+        cause = (
+            "there is no champion"
+            if warm_start is None
+            else f"the champion has no {min(fresh)} of this size"
+        )
         raise TrainingError(
             f"low_rank freezes the weights it starts from, and {cause}, so they would be random.",
             "Train a champion of the same sizes with another method first, or give model.encoder a pretrained path.",
@@ -259,7 +308,9 @@ def _check_frozen(model: ModelConfig, fresh: set[str], warm_start: Path | None) 
 def _class_counts(data: TokenData, labels: tuple[str, ...]) -> list[int]:
     for split in ("train", "valid"):
         if not len(data.table(split)):
-            raise TrainingError(f"The {split} split has no rows.", "Give the source more rows, or a split column.")
+            raise TrainingError(
+                f"The {split} split has no rows.", "Give the source more rows, or a split column."
+            )
     counts = np.bincount(data.table("train").labels, minlength=len(labels)).tolist()
     present = [label for label, count in zip(labels, counts, strict=True) if count]
     if len(present) < 2:
@@ -281,12 +332,18 @@ def _identity(
     warm_start: Path | None,
 ) -> str:
     """Digest of everything that shapes the weights: a checkpoint of another training must not be taken up."""
-    start = None if warm_start is None else (Path(warm_start) / "bundle.json").read_text(encoding="utf-8")
+    start = (
+        None
+        if warm_start is None
+        else (Path(warm_start) / "bundle.json").read_text(encoding="utf-8")
+    )
     facts = [
         {"train": data.trained_on.digest(), "valid": data.table("valid").digest()},
         [vocab_size, max_length, list(labels), hashlib.sha256(tokenizer_json).hexdigest(), start],
         by_content(model),
-        {key: value for key, value in training.keyed().items() if key != "warm_start"},  # `start` says what it was
+        {
+            key: value for key, value in training.keyed().items() if key != "warm_start"
+        },  # `start` says what it was
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -296,7 +353,10 @@ def _trainer(training: TrainingConfig, work: Path, callbacks: list[pl.Callback])
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     elif accelerator == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("The recipe asks for CUDA, and there is no CUDA device.", "Set training.accelerator: auto.")
+        raise TrainingError(
+            "The recipe asks for CUDA, and there is no CUDA device.",
+            "Set training.accelerator: auto.",
+        )
     if accelerator == "cpu" and training.precision != "32-true":
         raise TrainingError(
             f"training.precision: {training.precision} is for a GPU; on a CPU it gains nothing, and an LSTM may crash.",
@@ -323,12 +383,17 @@ def _trainer(training: TrainingConfig, work: Path, callbacks: list[pl.Callback])
 def _determinism(training: TrainingConfig) -> Iterator[None]:
     """Same bits for the same arguments: fixed threads, deterministic kernels; torch's settings are put back after."""
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    warn_only, filled = torch.is_deterministic_algorithms_warn_only_enabled(), _filling().fill_uninitialized_memory
+    warn_only, filled = (
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        _filling().fill_uninitialized_memory,
+    )
     torch.set_num_threads(training.threads)
     # CUDA has operations without a deterministic kernel; there the promise is for CPU only, so nothing is refused.
     on_gpu = training.accelerator != "cpu" and torch.cuda.is_available()
     torch.use_deterministic_algorithms(not on_gpu)
-    _filling().fill_uninitialized_memory = False  # a debugging aid that costs a pass over every new tensor
+    _filling().fill_uninitialized_memory = (
+        False  # a debugging aid that costs a pass over every new tensor
+    )
     try:
         yield
     finally:
@@ -344,7 +409,10 @@ def _filling() -> Any:
 @contextmanager
 def _silence() -> Iterator[None]:
     """No library chatter that a user can do nothing about."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")]
+    loggers = [
+        logging.getLogger(name)
+        for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")
+    ]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         for message in QUIET:

@@ -102,7 +102,9 @@ class TextModule(pl.LightningModule):
             nll = self.objective.loss(self.network(ids, lengths), batch)
             return nll, nll
         deep, wide = cast(tuple[Tensor, Tensor], self.network.parts(ids, lengths))
-        own = self.objective.loss(deep / (1 - share), batch) + self.objective.loss(wide / share, batch)
+        own = self.objective.loss(deep / (1 - share), batch) + self.objective.loss(
+            wide / share, batch
+        )
         return self.objective.loss((deep + wide).detach(), batch), own
 
     def on_validation_start(self) -> None:
@@ -127,7 +129,9 @@ class TextModule(pl.LightningModule):
     def on_validation_end(self) -> None:
         set_mode(self.network, "sample")
 
-    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any
+    ) -> None:
         # Trainer(gradient_clip_val=...) would clip as well, but throw the norm away. Called just before the step, so
         # this is also the rate that the step takes: the scheduler has moved on when the batch ends.
         self.learning_rate = optimizer.param_groups[0]["lr"]
@@ -149,7 +153,9 @@ class TextModule(pl.LightningModule):
         for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:
                 matrices = table if own_table and name.startswith("wide.") else decayed
-                (noise if is_noise(name) else matrices if parameter.ndim > 1 else plain).append(parameter)
+                (noise if is_noise(name) else matrices if parameter.ndim > 1 else plain).append(
+                    parameter
+                )
         factor = self.noise.noise_lr_factor if self.noise else 1.0
         groups = [
             {"params": decayed, "weight_decay": config.weight_decay},
@@ -159,7 +165,9 @@ class TextModule(pl.LightningModule):
         ]
         # A fused step would undo the loss scale of float16 by itself, after the clipping and not before it.
         fused = config.precision != "16-mixed"
-        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=rate, fused=fused)
+        optimizer = torch.optim.AdamW(
+            [group for group in groups if group["params"]], lr=rate, fused=fused
+        )
         rising = round(config.warmup * self.total_steps)
 
         def share(step: int) -> float:
@@ -170,7 +178,10 @@ class TextModule(pl.LightningModule):
             return max(0.0, (self.total_steps - step) / max(1, self.total_steps - rising))
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = trained_state(self)

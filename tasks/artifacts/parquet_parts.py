@@ -46,7 +46,9 @@ class PartWriter:
 
     def _flush(self, rows: int) -> None:
         table = pa.concat_tables(self._held)
-        pq.write_table(table.slice(0, rows), self.folder / f"part-{self.parts:05d}.parquet", compression="zstd")
+        pq.write_table(
+            table.slice(0, rows), self.folder / f"part-{self.parts:05d}.parquet", compression="zstd"
+        )
         self.parts += 1
         rest = table.slice(rows)
         self._held, self._held_rows = ([rest] if rest.num_rows else []), rest.num_rows

@@ -33,7 +33,11 @@ def settle(outcome: Outcome[M]) -> M | State[M]:
     """The manifest, or a state named `Cached` around it, which both Prefect's UI and the summary show as such."""
     if not outcome.cached:
         return outcome.manifest
-    return Completed(name="Cached", message=f"Found in the store as {outcome.manifest.key}", data=outcome.manifest)
+    return Completed(
+        name="Cached",
+        message=f"Found in the store as {outcome.manifest.key}",
+        data=outcome.manifest,
+    )
 
 
 def can_heal(error: BaseException) -> bool:

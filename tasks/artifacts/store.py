@@ -61,7 +61,9 @@ class ArtifactStore:
                 "~/.config/fsspec, …).",
             )
         self.root, self.work = UPath(url), Path(work)
-        self.fetched = self.work / "fetched"  # copies of what lies elsewhere: artifacts, models of the registry
+        self.fetched = (
+            self.work / "fetched"
+        )  # copies of what lies elsewhere: artifacts, models of the registry
         self.local = self.root.protocol in ("", "file", "local")
 
     def once(
@@ -97,7 +99,9 @@ class ArtifactStore:
                 shutil.rmtree(out, ignore_errors=True)
                 out.mkdir(parents=True)
                 facts = build(Workspace(out, keep, key))
-                manifest = kind(key=key, uri=str(self.root / kind.stage / key), files=hash_files(out), **facts)
+                manifest = kind(
+                    key=key, uri=str(self.root / kind.stage / key), files=hash_files(out), **facts
+                )
                 self._commit(manifest, out)
             shutil.rmtree(keep, ignore_errors=True)
         return Outcome(manifest, cached)
@@ -115,11 +119,17 @@ class ArtifactStore:
 
     def damage(self, manifest: Artifact) -> list[str]:
         """Names of files that are missing, links, or whose bytes differ from the manifest."""
-        return [name for name, file in manifest.files.items() if not self._intact(manifest.uri, name, file)]
+        return [
+            name
+            for name, file in manifest.files.items()
+            if not self._intact(manifest.uri, name, file)
+        ]
 
     def _intact(self, uri: str, name: str, file: File) -> bool:
         try:
-            return not (self.local and _through_a_link(Path(uri), name)) and _same_bytes(UPath(uri) / name, file)
+            return not (self.local and _through_a_link(Path(uri), name)) and _same_bytes(
+                UPath(uri) / name, file
+            )
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:  # no file has that name
                 return False
@@ -168,7 +178,10 @@ class ArtifactStore:
 
 
 def stage_key(
-    kind: type[Artifact], inputs: Sequence[str], config: BaseModel | dict[str, Any] | None, version: int
+    kind: type[Artifact],
+    inputs: Sequence[str],
+    config: BaseModel | dict[str, Any] | None,
+    version: int,
 ) -> str:
     return digest_of(kind.stage, version, list(inputs), _plain(config))
 
@@ -222,7 +235,10 @@ def _cells(column: pa.ChunkedArray | pa.Array) -> list[bytes]:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return [b"" if v is None else b"s" + v for v in column.cast(pa.large_binary()).to_pylist()]
     if pa.types.is_integer(column.type):
-        return [b"" if v is None else b"i" + v.to_bytes(8, "little", signed=True) for v in column.to_pylist()]
+        return [
+            b"" if v is None else b"i" + v.to_bytes(8, "little", signed=True)
+            for v in column.to_pylist()
+        ]
     if pa.types.is_list(column.type):
         array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         values, offsets = array.flatten().to_numpy(zero_copy_only=False), array.offsets.to_numpy()
@@ -251,7 +267,10 @@ def _appear(folder: Path, final: Path) -> None:
         beside = final.with_name(f".{final.name}.part")
         shutil.rmtree(beside, ignore_errors=True)
         try:
-            for name in [*hash_files(folder), MANIFEST]:  # not copytree: it hides which error a file met
+            for name in [
+                *hash_files(folder),
+                MANIFEST,
+            ]:  # not copytree: it hides which error a file met
                 (beside / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(folder / name, beside / name)
             os.rename(beside, final)
@@ -261,7 +280,11 @@ def _appear(folder: Path, final: Path) -> None:
 
 def _through_a_link(folder: Path, name: str) -> bool:
     """What a link leads to belongs to somebody else, and may change after it was checked."""
-    places = [folder, *(folder / part for part in reversed(Path(name).parents) if part.parts), folder / name]
+    places = [
+        folder,
+        *(folder / part for part in reversed(Path(name).parents) if part.parts),
+        folder / name,
+    ]
     return any(place.is_symlink() for place in places)
 
 

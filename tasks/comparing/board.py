@@ -38,12 +38,27 @@ from data_contracts.artifacts import (
     ValidatedCorpus,
 )
 from data_contracts.errors import NoisefoldError, SourceError
-from data_contracts.recipe.comparison import Cell, CellResult, Compared, Comparison, Facts, Row, Spread
+from data_contracts.recipe.comparison import (
+    Cell,
+    CellResult,
+    Compared,
+    Comparison,
+    Facts,
+    Row,
+    Spread,
+)
 from data_contracts.recipe.recipe import Recipe
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify import figures as m
 from tasks.artifacts.stage import STAGE, settle
-from tasks.artifacts.store import ArtifactStore, Outcome, Workspace, digest_of, stage_key, write_durably
+from tasks.artifacts.store import (
+    ArtifactStore,
+    Outcome,
+    Workspace,
+    digest_of,
+    stage_key,
+    write_durably,
+)
 from tasks.engines.threads import threads
 from tasks.evaluate import evaluate_model
 from tasks.ingest import fingerprint, ingest_source
@@ -57,7 +72,9 @@ from tasks.validate import validate_corpus
 VERSION = 1
 TEXTS, PASS_SECONDS, PASSES, PASSES_SECONDS = 1000, 4.0, 5, 1.0
 LABELS, FACTS = b"noisefold.labels", b"noisefold.facts"
-_SMALLEST = float(np.log(np.finfo(np.float64).tiny))  # log of 0 is not finite, and one such row would hide all others
+_SMALLEST = float(
+    np.log(np.finfo(np.float64).tiny)
+)  # log of 0 is not finite, and one such row would hide all others
 A = TypeVar("A", bound=Artifact)
 _NOBODY: Any = None  # a finished training is looked up, so there is no run to tell of it
 
@@ -76,7 +93,11 @@ class Predictions:
 
 
 def write_predictions(
-    path: str | Path, ids: Sequence[str], log_proba: Any, labels: Sequence[str], facts: Mapping[str, Any] | None = None
+    path: str | Path,
+    ids: Sequence[str],
+    log_proba: Any,
+    labels: Sequence[str],
+    facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Write predictions for `noisefold compare`; the file appears whole or not at all.
 
@@ -88,18 +109,25 @@ def write_predictions(
     """
     values = np.asarray(log_proba, np.float64)
     if values.shape != (len(ids), len(labels)):
-        raise ValueError(f"expected log_proba of shape {(len(ids), len(labels))}, got {values.shape}")
+        raise ValueError(
+            f"expected log_proba of shape {(len(ids), len(labels))}, got {values.shape}"
+        )
     stated = Facts.model_validate(dict(facts or {})).model_dump(exclude_none=True)
     offsets = pa.array(np.arange(len(ids) + 1) * len(labels), pa.int32())
     columns = {
         "id": pa.array(ids, pa.string()),
         "log_proba": pa.ListArray.from_arrays(offsets, pa.array(values.ravel())),
     }
-    described = {LABELS: json.dumps(list(labels), ensure_ascii=False), FACTS: json.dumps(stated, ensure_ascii=False)}
+    described = {
+        LABELS: json.dumps(list(labels), ensure_ascii=False),
+        FACTS: json.dumps(stated, ensure_ascii=False),
+    }
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    pq.write_table(pa.table(columns).replace_schema_metadata(described), temporary, compression="zstd")
+    pq.write_table(
+        pa.table(columns).replace_schema_metadata(described), temporary, compression="zstd"
+    )
     os.replace(temporary, path)
 
 
@@ -114,7 +142,11 @@ def read_predictions(path: str | Path) -> Predictions:
         table = pq.read_table(path)
         described = table.schema.metadata or {}
         labels = tuple(json.loads(described[LABELS]))
-        if not labels or not all(isinstance(label, str) for label in labels) or len(set(labels)) < len(labels):
+        if (
+            not labels
+            or not all(isinstance(label, str) for label in labels)
+            or len(set(labels)) < len(labels)
+        ):
             raise ValueError("its labels are no list of distinct texts")
         facts = Facts.model_validate_json(described.get(FACTS, b"{}"))
         ids = table["id"].cast(pa.string()).to_pylist()
@@ -123,9 +155,13 @@ def read_predictions(path: str | Path) -> Predictions:
     except FileNotFoundError:
         raise SourceError(f"{path}: no such file.", "Correct the path under predictions.") from None
     except (pa.ArrowException, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
-        raise SourceError(f"{name}: no predictions file ({type(error).__name__}: {error}).", _REWRITE) from None
+        raise SourceError(
+            f"{name}: no predictions file ({type(error).__name__}: {error}).", _REWRITE
+        ) from None
     if rows.null_count or set(pc.list_value_length(rows).to_pylist()) - {len(labels)}:
-        raise SourceError(f"{name}: log_proba does not have one value for each of {len(labels)} labels.", _REWRITE)
+        raise SourceError(
+            f"{name}: log_proba does not have one value for each of {len(labels)} labels.", _REWRITE
+        )
     log_proba = rows.flatten().to_numpy(zero_copy_only=False).reshape(len(ids), len(labels))
     off = np.abs(logsumexp(log_proba, axis=1)) if len(ids) else np.zeros(1)
     if not (off < 1e-3).all():  # NaN is not
@@ -156,7 +192,12 @@ class TestRows:
         table = read_test(corpus, store, ["id", "label"])
         number = {name: index for index, name in enumerate(corpus.labels)}
         labels = np.array([number[label] for label in table["label"].to_pylist()], np.int64)
-        return cls(table["id"].cast(pa.large_string()).combine_chunks(), labels, corpus.labels, corpus.digest)
+        return cls(
+            table["id"].cast(pa.large_string()).combine_chunks(),
+            labels,
+            corpus.labels,
+            corpus.digest,
+        )
 
     def unmeasured(self) -> tuple[str, ...]:
         """The labels that no row has."""
@@ -195,7 +236,9 @@ def _same(origin: str, what: str, found: Sequence[str], wanted: Sequence[str]) -
 
 
 def read_test(corpus: ValidatedCorpus, store: ArtifactStore, columns: list[str]) -> pa.Table:
-    return pq.read_table(store.open(corpus) / "corpus", columns=columns, filters=[("split", "==", "test")])
+    return pq.read_table(
+        store.open(corpus) / "corpus", columns=columns, filters=[("split", "==", "test")]
+    )
 
 
 def some_texts(corpus: ValidatedCorpus, store: ArtifactStore, most: int) -> list[str]:
@@ -229,7 +272,9 @@ def judge_cell(
     comparison: Comparison,
 ) -> Judged:
     """A finished cell, from the predictions that its evaluation left in the store."""
-    table = pq.read_table(store.open(evaluation) / "predictions.parquet", columns=["id", "probabilities"])
+    table = pq.read_table(
+        store.open(evaluation) / "predictions.parquet", columns=["id", "probabilities"]
+    )
     labels = tuple(json.loads((table.schema.metadata or {})[LABELS]))
     proba = table["probabilities"].combine_chunks().flatten().to_numpy().reshape(-1, len(labels))
     with np.errstate(divide="ignore"):
@@ -255,11 +300,15 @@ def measure(
     outcome = measure_model(model, corpus, store)
     cost = outcome.manifest
     values = {"cost/bundle_bytes": cost.bytes, "cost/texts_per_second": cost.texts_per_second}
-    tracker.log_metrics({**values, "cost/parameters": model.parameters, "cost/cpu_seconds_train": model.cpu_seconds})
+    tracker.log_metrics(
+        {**values, "cost/parameters": model.parameters, "cost/cpu_seconds_train": model.cpu_seconds}
+    )
     return settle(outcome)
 
 
-def measure_model(model: TrainedModel, corpus: ValidatedCorpus, store: ArtifactStore) -> Outcome[Measurement]:
+def measure_model(
+    model: TrainedModel, corpus: ValidatedCorpus, store: ArtifactStore
+) -> Outcome[Measurement]:
     """CPU time of `predict_proba` on up to 1,000 test texts, from text to probabilities, on one thread.
 
     The lower quartile of 5 passes or more (a second's worth), since other work on the machine lengthens a pass and
@@ -287,7 +336,13 @@ def measure_model(model: TrainedModel, corpus: ValidatedCorpus, store: ArtifactS
         }
 
     config = {"texts": TEXTS, "pass_seconds": PASS_SECONDS, "passes": PASSES}
-    return store.once(Measurement, inputs=[model.digest, corpus.digest], config=config, version=VERSION, build=build)
+    return store.once(
+        Measurement,
+        inputs=[model.digest, corpus.digest],
+        config=config,
+        version=VERSION,
+        build=build,
+    )
 
 
 def cpu_seconds(predict: Callable[[list[str]], Any], texts: list[str]) -> float:
@@ -345,7 +400,11 @@ class Board:
     """
 
     def __init__(
-        self, comparison: Comparison, settings: Settings, command: str, before: Compared | None = None
+        self,
+        comparison: Comparison,
+        settings: Settings,
+        command: str,
+        before: Compared | None = None,
     ) -> None:
         self.comparison, self.command, self.before = comparison, command, before
         self.store = Finished(settings.artifacts_url, settings.work)
@@ -353,7 +412,9 @@ class Board:
         self.test: TestRows | None = None
         self.finished: dict[Cell, Judged] = {}
         self.failed: dict[Cell, str] = {}
-        self.others: dict[str, list[tuple[str, Judged]]] = {name: [] for name in comparison.predictions}
+        self.others: dict[str, list[tuple[str, Judged]]] = {
+            name: [] for name in comparison.predictions
+        }
 
     def read(self, corpus: ValidatedCorpus | None = None) -> None:
         """Find what is finished. Without a corpus it, too, is looked up, and where it is missing nothing can be.
@@ -370,17 +431,26 @@ class Board:
             for path in sorted(glob.glob(pattern)):
                 found = read_predictions(path)
                 aligned = self.test.align(found, Path(path).name)
-                self.others[name].append((Path(path).name, judge(self.test, aligned, found.facts, self.comparison)))
+                self.others[name].append(
+                    (Path(path).name, judge(self.test, aligned, found.facts, self.comparison))
+                )
         for cell in self.comparison.cells():
             try:
                 self.add(cell, *self.find(self.comparison.recipe_of(cell)))
-            except (NotRun, NoisefoldError):  # a fault of the cell's own is met, and told, when its turn comes
+            except (
+                NotRun,
+                NoisefoldError,
+            ):  # a fault of the cell's own is met, and told, when its turn comes
                 if self._note(cell).exists():
                     self.failed[cell] = self._note(cell).read_text(encoding="utf-8")
 
-    def add(self, cell: Cell, model: TrainedModel, evaluation: EvaluationReport, cost: Measurement) -> None:
+    def add(
+        self, cell: Cell, model: TrainedModel, evaluation: EvaluationReport, cost: Measurement
+    ) -> None:
         assert self.test is not None
-        self.finished[cell] = judge_cell(self.test, model, evaluation, cost, self.store, self.comparison)
+        self.finished[cell] = judge_cell(
+            self.test, model, evaluation, cost, self.store, self.comparison
+        )
         self.failed.pop(cell, None)
         self._note(cell).unlink(missing_ok=True)
 
@@ -391,13 +461,21 @@ class Board:
         write_durably(self._note(cell), cause.encode())
 
     def table(self) -> Compared:
-        others: dict[str, dict[Any, Judged]] = {name: dict(files) for name, files in self.others.items()}
+        others: dict[str, dict[Any, Judged]] = {
+            name: dict(files) for name, files in self.others.items()
+        }
         variants = {
-            v: {c.seed: j for c, j in self.finished.items() if c.variant == v} for v in self.comparison.variants
+            v: {c.seed: j for c, j in self.finished.items() if c.variant == v}
+            for v in self.comparison.variants
         }
         baseline = {**variants, **others}[self.comparison.baseline]
         rows = [
-            self._row(name, judged, len(self.comparison.seeds) if name in variants else len(judged), baseline)
+            self._row(
+                name,
+                judged,
+                len(self.comparison.seeds) if name in variants else len(judged),
+                baseline,
+            )
             for name, judged in {**variants, **others}.items()
         ]
         evaluation = self.comparison.recipe.evaluation
@@ -416,19 +494,25 @@ class Board:
         )
         return found.with_rows_of(self.before) if self.before is not None else found
 
-    def _row(self, name: str, runs: dict[Any, Judged], planned: int, baseline: dict[Any, Judged]) -> Row:
+    def _row(
+        self, name: str, runs: dict[Any, Judged], planned: int, baseline: dict[Any, Judged]
+    ) -> Row:
         """Two variants are compared at the seeds that both have finished, another program as a whole."""
         judged = list(runs.values())
         both_have_seeds = {name, self.comparison.baseline} <= self.comparison.variants.keys()
         shared = runs.keys() & baseline.keys() if both_have_seeds else None
-        sides = [[run for key, run in side.items() if shared is None or key in shared] for side in (runs, baseline)]
+        sides = [
+            [run for key, run in side.items() if shared is None or key in shared]
+            for side in (runs, baseline)
+        ]
         differences: dict[str, Interval] = {}
         if all(sides) and name != self.comparison.baseline:
             for figure in judged[0].drawn:
                 one, other = ([run.drawn[figure] for run in side] for side in sides)
                 differences[figure] = m.paired_difference(one, other, self.comparison.confidence)
         figures = {
-            figure: _spread([one.figures[figure] for one in judged]) for figure in (judged[0].figures if judged else ())
+            figure: _spread([one.figures[figure] for one in judged])
+            for figure in (judged[0].figures if judged else ())
         }
         return Row(
             variant=name,
@@ -445,7 +529,11 @@ class Board:
         if judged is None:
             state = "failed" if cell in self.failed else "not run"
             return CellResult(
-                variant=cell.variant, seed=cell.seed, state=state, cause=self.failed.get(cell), config=config
+                variant=cell.variant,
+                seed=cell.seed,
+                state=state,
+                cause=self.failed.get(cell),
+                config=config,
             )
         return CellResult(
             variant=cell.variant,
@@ -460,14 +548,21 @@ class Board:
         for name, files in self.others.items():
             for file, judged in files:
                 yield CellResult(
-                    variant=name, seed=None, file=file, state="finished", figures=judged.figures, facts=judged.facts
+                    variant=name,
+                    seed=None,
+                    file=file,
+                    state="finished",
+                    figures=judged.figures,
+                    facts=judged.facts,
                 )
 
     def find_corpus(self) -> ValidatedCorpus:
         """The validated rows of every cell; `NotRun` where the store lacks them."""
         recipe, store = self.comparison.recipe, self.store
         rows = recipe.execution.batch_rows
-        raw = ingest_source(recipe.source, recipe.contract, fingerprint(recipe.source), store, batch_rows=rows)
+        raw = ingest_source(
+            recipe.source, recipe.contract, fingerprint(recipe.source), store, batch_rows=rows
+        )
         return validate_corpus(raw.manifest, recipe.contract, store, batch_rows=rows).manifest
 
     def find(self, recipe: Recipe) -> tuple[TrainedModel, EvaluationReport, Measurement]:
@@ -476,9 +571,13 @@ class Board:
         tokens = tokenize_corpus(self.corpus, recipe.tokenizer, self.store).manifest
         lessons = self._lessons(recipe)
         taught = (None, lessons, recipe.teacher)
-        trained = train_model(tokens, recipe.model, recipe.training, recipe.execution, self.store, _NOBODY, *taught)
+        trained = train_model(
+            tokens, recipe.model, recipe.training, recipe.execution, self.store, _NOBODY, *taught
+        )
         model = trained.manifest
-        evaluation = evaluate_model(model, tokens, self.corpus, recipe.evaluation, self.store).manifest
+        evaluation = evaluate_model(
+            model, tokens, self.corpus, recipe.evaluation, self.store
+        ).manifest
         return model, evaluation, measure_model(model, self.corpus, self.store).manifest
 
     def _lessons(self, recipe: Recipe) -> Lessons | None:
@@ -493,7 +592,11 @@ class Board:
     def _config(self, cell: Cell) -> str:
         # What is off is left out: a table stays valid when a later version has one more thing that may be on.
         sections = {"tokenizer", "model", "training", "teacher", "evaluation"}
-        return digest_of(self.comparison.recipe_of(cell).model_dump(mode="json", include=sections, exclude_none=True))
+        return digest_of(
+            self.comparison.recipe_of(cell).model_dump(
+                mode="json", include=sections, exclude_none=True
+            )
+        )
 
     def _note(self, cell: Cell) -> Path:
         assert self.test is not None
@@ -501,7 +604,9 @@ class Board:
 
 
 def _spread(values: list[float]) -> Spread:
-    return Spread(mean=float(np.mean(values)), sd=float(np.std(values, ddof=1)) if len(values) > 1 else None)
+    return Spread(
+        mean=float(np.mean(values)), sd=float(np.std(values, ddof=1)) if len(values) > 1 else None
+    )
 
 
 def _mean_facts(facts: list[Facts]) -> Facts:

@@ -12,7 +12,17 @@ from tasks.artifacts.store import write_durably
 from tasks.reports.readable import code, listed, markdown
 
 HEADER = (
-    *("variant", "seeds", "valid macro-F1", "accuracy", "macro-F1", "NLL", "Brier", "ECE", "ECE floor"),
+    *(
+        "variant",
+        "seeds",
+        "valid macro-F1",
+        "accuracy",
+        "macro-F1",
+        "NLL",
+        "Brier",
+        "ECE",
+        "ECE floor",
+    ),
     *("Δ accuracy", "Δ macro-F1", "Δ NLL", "parameters", "MB", "CPU s to train", "texts/s"),
 )
 _VALID = ("valid_macro_f1", 100, 1)
@@ -51,7 +61,9 @@ def as_markdown(table: Compared) -> str:
     """The table with what a reader needs to judge and to repeat it."""
     lines = [cells_of(row, table.baseline) for row in table.rows]
     share = f"{table.confidence:.0%}"
-    rows = f"{table.test_rows:,} test rows" if table.test_rows else "The rows have not been read yet"
+    rows = (
+        f"{table.test_rows:,} test rows" if table.test_rows else "The rows have not been read yet"
+    )
     notes = [
         f"{rows}. Mean ± standard deviation over seeds; accuracy, macro-F1 and ECE in points, NLL in nats. Valid "
         "macro-F1, of the epoch that was kept, is the figure to choose by; the others are of the test rows. Δ: from "
@@ -84,15 +96,23 @@ def remarks(table: Compared) -> list[str]:
         if cell.state == "not run":
             waiting[cell.variant].append(str(cell.seed))
         elif cell.state == "failed":
-            failed.append(f"Failed: {markdown(cell.variant)}, seed {cell.seed}: {markdown(cell.cause)}")
+            failed.append(
+                f"Failed: {markdown(cell.variant)}, seed {cell.seed}: {markdown(cell.cause)}"
+            )
     empty = [row.variant for row in table.rows if not row.planned]
     runs = "; ".join(
         [
-            *(f"{markdown(name)} (seeds {', '.join(seeds)})" for name, seeds in waiting.items() if seeds),
+            *(
+                f"{markdown(name)} (seeds {', '.join(seeds)})"
+                for name, seeds in waiting.items()
+                if seeds
+            ),
             *(f"{markdown(name)} (no predictions file)" for name in empty),
         ]
     )
-    chosen = [f"{markdown(r.variant)}: {markdown(r.facts.chosen)}." for r in table.rows if r.facts.chosen]
+    chosen = [
+        f"{markdown(r.variant)}: {markdown(r.facts.chosen)}." for r in table.rows if r.facts.chosen
+    ]
     unknown = []
     if table.unmeasured:
         names = markdown(listed(table.unmeasured))

@@ -75,7 +75,9 @@ def end_with_parent() -> None:
     """End this process when its standard input ends: the parent holds the other end, and is gone, however it went."""
 
     def wait() -> None:
-        while os.read(0, 1):  # not sys.stdin: its lock, held by this thread, would abort the interpreter's shutdown
+        while os.read(
+            0, 1
+        ):  # not sys.stdin: its lock, held by this thread, would abort the interpreter's shutdown
             pass
         os._exit(1)
 

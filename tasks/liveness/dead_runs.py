@@ -49,7 +49,9 @@ def open_flow_runs(client: SyncPrefectClient) -> list[FlowRun]:
     while True:
         page = client.read_flow_runs(
             flow_filter=FlowFilter(name=FlowFilterName(any_=FLOWS)),
-            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_OPEN))),
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_OPEN))
+            ),
             limit=_PAGE,
             offset=len(found),
         )
@@ -61,7 +63,9 @@ def open_flow_runs(client: SyncPrefectClient) -> list[FlowRun]:
 def close_flow_run(client: SyncPrefectClient, run: FlowRun, message: str) -> None:
     """Crashed, and so are its tasks that were under way. Safe to repeat."""
     mine = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
-    for task in client.read_task_runs(flow_run_filter=mine, task_run_filter=_UNDER_WAY, limit=_PAGE):
+    for task in client.read_task_runs(
+        flow_run_filter=mine, task_run_filter=_UNDER_WAY, limit=_PAGE
+    ):
         close_task_run(client, task, message)
     client.set_flow_run_state(run.id, Crashed(message=message), force=True)
 
@@ -77,13 +81,19 @@ def orphaned_task_runs(client: SyncPrefectClient) -> list[tuple[FlowRun, TaskRun
     tasks: list[TaskRun] = []
     while not tasks or len(tasks) % _PAGE == 0:
         page = client.read_task_runs(
-            flow_filter=ours, flow_run_filter=ended, task_run_filter=_UNDER_WAY, limit=_PAGE, offset=len(tasks)
+            flow_filter=ours,
+            flow_run_filter=ended,
+            task_run_filter=_UNDER_WAY,
+            limit=_PAGE,
+            offset=len(tasks),
         )
         if not page:
             break
         tasks += page
     runs = {
-        run_id: client.read_flow_run(run_id) for run_id in dict.fromkeys(task.flow_run_id for task in tasks) if run_id
+        run_id: client.read_flow_run(run_id)
+        for run_id in dict.fromkeys(task.flow_run_id for task in tasks)
+        if run_id
     }
     return [(runs[task.flow_run_id], task) for task in tasks if task.flow_run_id in runs]
 

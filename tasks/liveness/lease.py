@@ -66,7 +66,9 @@ class Owner(BaseModel):
 
     @classmethod
     def of_tags(cls, tags: Iterable[str]) -> Owner | None:
-        parts = next((tag.removeprefix(_TAG).split("/") for tag in tags if tag.startswith(_TAG)), [])
+        parts = next(
+            (tag.removeprefix(_TAG).split("/") for tag in tags if tag.startswith(_TAG)), []
+        )
         if len(parts) != 3 or not parts[0].isdecimal():
             return None
         return cls(user="", host="", pid=int(parts[0]), started=parts[1], machine=parts[2])
@@ -139,7 +141,10 @@ class Leases:
         while True:
             with self.alone():
                 there = self.all()
-                rival = next((lease for lease in there.values() if lease.alive and lease.excludes(holds)), None)
+                rival = next(
+                    (lease for lease in there.values() if lease.alive and lease.excludes(holds)),
+                    None,
+                )
                 if rival is None:
                     dead = {
                         path: lease
@@ -155,7 +160,9 @@ class Leases:
                     "Wait until it has ended, or set execution.wait_seconds, and this run waits for it.",
                 )
             if not told:
-                on_wait(f"Waiting up to {wait:,.0f} s for {rival.work} of {rival.owner}, since {since}.")
+                on_wait(
+                    f"Waiting up to {wait:,.0f} s for {rival.work} of {rival.owner}, since {since}."
+                )
                 told = True
             time.sleep(min(1.0, wait))
 
@@ -163,7 +170,9 @@ class Leases:
         self, work: str, holds: Sequence[str], owner: Owner, dead: dict[Path, Lease]
     ) -> tuple[Path, Lease]:
         """The new lease names the dead before theirs are removed: a crash in between forgets nobody."""
-        left = dict.fromkeys(owner for lease in dead.values() for owner in (*lease.left, lease.owner))
+        left = dict.fromkeys(
+            owner for lease in dead.values() for owner in (*lease.left, lease.owner)
+        )
         now = datetime.now(UTC)
         lease = Lease(
             work=work,
@@ -173,7 +182,9 @@ class Leases:
             expires_at=now + timedelta(seconds=SECONDS),
             left=tuple(left),
         )
-        for torn in self.folder.glob("*.tmp"):  # of a process that died in the middle: all writing is done `alone`
+        for torn in self.folder.glob(
+            "*.tmp"
+        ):  # of a process that died in the middle: all writing is done `alone`
             torn.unlink()
         path = self.folder / f"{work.replace(' ', '-')}.{uuid.uuid4().hex[:8]}.json"
         self.write(path, lease)
@@ -182,7 +193,9 @@ class Leases:
         return path, lease
 
     def write(self, path: Path, lease: Lease) -> None:
-        write_durably(path, json.dumps(lease.model_dump(mode="json"), indent=2, ensure_ascii=False).encode())
+        write_durably(
+            path, json.dumps(lease.model_dump(mode="json"), indent=2, ensure_ascii=False).encode()
+        )
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -203,7 +216,9 @@ class Held:
     def __enter__(self) -> Held:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
         self.release()
 
     @property
@@ -238,7 +253,9 @@ class Held:
 
     def _renew(self) -> None:
         while not self._ended.wait(RENEW_SECONDS):
-            with suppress(OSError):  # a disk that is full or away for a moment; the next round tries again
+            with suppress(
+                OSError
+            ):  # a disk that is full or away for a moment; the next round tries again
                 self._write({})
 
     def _write(self, changed: dict[str, Any]) -> bool:
@@ -267,7 +284,9 @@ def this_process(*, flow_run_id: str = "", flow_run_name: str = "") -> Owner:
 def this_machine() -> str:
     """One boot and one set of process numbers: containers of one host do not see each other's processes."""
     try:
-        return digest_of(Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid"))
+        return digest_of(
+            Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")
+        )
     except OSError:
         return digest_of(socket.gethostname())
 
@@ -279,7 +298,9 @@ def process_started(pid: int) -> str | None:
     except (FileNotFoundError, ProcessLookupError):
         if Path("/proc/self/stat").exists():
             return None
-        listed = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True)
+        listed = subprocess.run(
+            ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True
+        )
         return listed.stdout.strip() or None
     # The name, in parentheses, may hold anything; after it stand the state and, as field 22 of all, the start.
     state, *fields = stat.rpartition(")")[2].split()

@@ -22,7 +22,12 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas import FlowRun
-from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventResourceFilter
+from prefect.events.filters import (
+    EventFilter,
+    EventNameFilter,
+    EventOccurredFilter,
+    EventResourceFilter,
+)
 from prefect.exceptions import ObjectNotFound
 
 from tasks.liveness.dead_runs import (
@@ -69,7 +74,11 @@ class Item:
     why: str
 
     def sentence(self, how: Literal["done", "would", "unknown"]) -> str:
-        what = {"done": _DONE[self.kind], "would": f"would be {_DONE[self.kind]}", "unknown": "left as it is"}[how]
+        what = {
+            "done": _DONE[self.kind],
+            "would": f"would be {_DONE[self.kind]}",
+            "unknown": "left as it is",
+        }[how]
         return f"{self.kind} {self.name}: {what}. {self.why}"
 
 
@@ -113,11 +122,17 @@ def reconcile(settings: Settings, *, prefect: bool = True, dry_run: bool = False
     else:
         _tracked_runs(settings, judge, found, None)
     for path, lease in leases.all().items():
-        if not lease.alive and found.add(Item("lease", lease.work, path.name, _of_lease(lease)), dead=True):
-            with leases.alone():  # a lease's name is never given twice: this one is nobody else's by now
+        if not lease.alive and found.add(
+            Item("lease", lease.work, path.name, _of_lease(lease)), dead=True
+        ):
+            with (
+                leases.alone()
+            ):  # a lease's name is never given twice: this one is nobody else's by now
                 path.unlink(missing_ok=True)
     for folder in dead_folders(settings.work) if dry_run else sweep_dead(settings.work):
-        found.add(Item("temporary folder", folder.name, str(folder), "Its process is gone."), dead=True)
+        found.add(
+            Item("temporary folder", folder.name, str(folder), "Its process is gone."), dead=True
+        )
     return found
 
 
@@ -144,7 +159,10 @@ class Judge:
             return None, "Nothing says which process it was."
         if owner.here:
             return died(owner) is not None, obituary(owner)
-        return None, f"Its process ({owner.pid}) is of another machine{f', {owner.host}' if owner.host else ''}."
+        return (
+            None,
+            f"Its process ({owner.pid}) is of another machine{f', {owner.host}' if owner.host else ''}.",
+        )
 
     def note(self, flow_run_id: str, dead: bool | None, why: str) -> None:
         """What Prefect's run showed holds for the MLflow run that belongs to it."""
@@ -160,7 +178,9 @@ def _flow_runs(server: SyncPrefectClient, judge: Judge, found: Reconciled) -> No
         if dead is None:
             dead, why = _by_heartbeat(server, run, why)
         judge.note(str(run.id), dead, why)
-        if dead is not False and found.add(Item("Prefect run", run.name, str(run.id), why), dead is True):
+        if dead is not False and found.add(
+            Item("Prefect run", run.name, str(run.id), why), dead is True
+        ):
             close_flow_run(server, run, why)
 
 
@@ -178,7 +198,10 @@ def _task_runs(server: SyncPrefectClient, judge: Judge, found: Reconciled) -> No
 def _by_heartbeat(server: SyncPrefectClient, run: FlowRun, why: str) -> tuple[bool | None, str]:
     last = last_heartbeat(server, run.id)
     if last is None:
-        return None, f"{why} Prefect has heard no heartbeat of it; `noisefold reconcile` on its machine can tell."
+        return (
+            None,
+            f"{why} Prefect has heard no heartbeat of it; `noisefold reconcile` on its machine can tell.",
+        )
     silent = _seconds_since(last)
     if silent <= SILENT_SECONDS:
         return False, ""
@@ -198,14 +221,21 @@ def last_heartbeat(server: SyncPrefectClient, flow_run_id: UUID) -> datetime | N
     return events[0].occurred if events else None
 
 
-def _tracked_runs(settings: Settings, judge: Judge, found: Reconciled, server: SyncPrefectClient | None) -> None:
-    if settings.tracking_uri.startswith("sqlite:///") and not Path(settings.tracking_uri[10:]).exists():
+def _tracked_runs(
+    settings: Settings, judge: Judge, found: Reconciled, server: SyncPrefectClient | None
+) -> None:
+    if (
+        settings.tracking_uri.startswith("sqlite:///")
+        and not Path(settings.tracking_uri[10:]).exists()
+    ):
         return
     client, _ = connect(settings)
     for run in open_tracked_runs(client):
         dead, why = _tracked(run, judge, server)
         name = run.info.run_name or run.info.run_id
-        if dead is False or not found.add(Item("MLflow run", name, run.info.run_id, why), dead is True):
+        if dead is False or not found.add(
+            Item("MLflow run", name, run.info.run_id, why), dead is True
+        ):
             continue
         # A rerun may have opened it again since it was read; the owner is written down before the run is RUNNING.
         now = client.get_run(run.info.run_id)
@@ -222,7 +252,10 @@ def _tracked(run: Run, judge: Judge, server: SyncPrefectClient | None) -> tuple[
         try:
             flow_run = server.read_flow_run(UUID(flow_run_id))
         except (ObjectNotFound, ValueError):
-            return None, f"{why} Prefect does not know its flow run; `noisefold reconcile` on its machine can tell."
+            return (
+                None,
+                f"{why} Prefect does not know its flow run; `noisefold reconcile` on its machine can tell.",
+            )
         if flow_run.state is not None and flow_run.state.is_final():
             return True, f"Its Prefect run {flow_run.name} has ended as {flow_run.state.name}."
     return None, f"{why} `noisefold reconcile` on its machine can tell."

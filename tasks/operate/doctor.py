@@ -57,7 +57,9 @@ def examine(settings: Settings, prefect: bool) -> Iterator[Line]:
         yield from guarded("schedules", schedules)
 
 
-def examine_here(settings: Settings, root: Path = ROOT, free_gigabytes: float = FREE_GIGABYTES) -> Iterator[Line]:
+def examine_here(
+    settings: Settings, root: Path = ROOT, free_gigabytes: float = FREE_GIGABYTES
+) -> Iterator[Line]:
     """What this machine alone can tell: versions, disks, folders."""
     yield from guarded("versions", lambda: versions(root / "requirements"))
     yield from guarded("disk", lambda: disks(settings, free_gigabytes))
@@ -68,7 +70,9 @@ def guarded(check: str, lines: Callable[[], Iterator[Line]]) -> Iterator[Line]:
     try:
         yield from lines()
     except Exception as error:
-        what = redacted(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no more is known'}")
+        what = redacted(
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no more is known'}"
+        )
         yield Line(check, "fail", what, "See to this first; the check could not be made.")
 
 
@@ -79,14 +83,29 @@ def versions(locks: Path) -> Iterator[Line]:
     """What is installed, against the lock files of the checkout."""
     files = [locks / "base.lock", locks / "torch-cpu.lock"]
     if not all(file.is_file() for file in files):
-        yield Line("versions", "warn", "There are no lock files beside this installation.", "Run it from its checkout.")
+        yield Line(
+            "versions",
+            "warn",
+            "There are no lock files beside this installation.",
+            "Run it from its checkout.",
+        )
         return
-    pins = {name: version for file in files for name, version in pinned(file.read_text(encoding="utf-8")).items()}
-    away = {name: found for name, version in pins.items() if (found := _version(name)) != version.split("+")[0]}
+    pins = {
+        name: version
+        for file in files
+        for name, version in pinned(file.read_text(encoding="utf-8")).items()
+    }
+    away = {
+        name: found
+        for name, version in pins.items()
+        if (found := _version(name)) != version.split("+")[0]
+    }
     needed = {_plain_name(text) for text in _own_requirements()}
     for name in sorted(away.keys() & needed):
         found = away[name] or "missing"
-        yield Line("versions", "fail", f"{name} is {found}, locked is {pins[name]}.", "Run `make setup`.")
+        yield Line(
+            "versions", "fail", f"{name} is {found}, locked is {pins[name]}.", "Run `make setup`."
+        )
     others = sorted(away.keys() - needed)
     if others:
         few = ", ".join(f"{name} {away[name] or 'missing'}" for name in others[:5])
@@ -122,7 +141,10 @@ def disks(settings: Settings, free_gigabytes: float) -> Iterator[Line]:
         if free < free_gigabytes:
             text += f", less than {free_gigabytes:g}"
             yield Line(
-                "disk", "fail", f"{text}.", "Free space (`noisefold gc` says what may go), or move NOISEFOLD_HOME."
+                "disk",
+                "fail",
+                f"{text}.",
+                "Free space (`noisefold gc` says what may go), or move NOISEFOLD_HOME.",
             )
         else:
             yield Line("disk", "ok", f"{text}.")
@@ -131,7 +153,10 @@ def disks(settings: Settings, free_gigabytes: float) -> Iterator[Line]:
 def folders(settings: Settings) -> Iterator[Line]:
     """Whether a run may write where it has to."""
     shown, refused = [], False
-    for name, place in (("state folder", UPath(settings.root)), ("artifacts", UPath(settings.artifacts_url))):
+    for name, place in (
+        ("state folder", UPath(settings.root)),
+        ("artifacts", UPath(settings.artifacts_url)),
+    ):
         probe = place / f".doctor-{uuid.uuid4().hex[:8]}"
         try:
             place.mkdir(parents=True, exist_ok=True)
@@ -142,7 +167,12 @@ def folders(settings: Settings) -> Iterator[Line]:
             refused = True
             what = f"The {name} {shown_url(str(place))} cannot be written ({type(error).__name__}: {error})."
             variable = "NOISEFOLD_HOME" if name == "state folder" else "NOISEFOLD_ARTIFACTS"
-            yield Line("folders", "fail", redacted(what), f"Mend its permissions, or set {variable} to another one.")
+            yield Line(
+                "folders",
+                "fail",
+                redacted(what),
+                f"Mend its permissions, or set {variable} to another one.",
+            )
     if not refused:
         yield Line("folders", "ok", f"{' and '.join(dict.fromkeys(shown))} can be written.")
 
@@ -173,13 +203,14 @@ def mlflow_store(settings: Settings) -> Iterator[Line]:
         there, expected = _sqlite_schema(path), _expected_schema()
         if there != expected:
             text = f"{path} was written by another MLflow (schema {there}, expected {expected})."
-            remedy = (
-                f"Copy the file, then `mlflow db upgrade {shown}`; where that fails, a newer MLflow has written it."
-            )
+            remedy = f"Copy the file, then `mlflow db upgrade {shown}`; where that fails, a newer MLflow has written it."
             yield Line("MLflow", "fail", text, remedy)
             return
     connect(settings)
-    if uri.startswith(("http://", "https://")) and (there := _server_version(uri)) not in (None, here):
+    if uri.startswith(("http://", "https://")) and (there := _server_version(uri)) not in (
+        None,
+        here,
+    ):
         text = f"{shown} has version {there}, this installation {here}."
         yield Line("MLflow", "warn", text, f"Run the server with mlflow {here}.")
     else:
@@ -191,16 +222,23 @@ def dead_runs(settings: Settings, prefect: bool) -> Iterator[Line]:
     for item in found.dead[:10]:
         yield Line("dead runs", "warn", item.sentence("would"), "Run `noisefold reconcile`.")
     if len(found.dead) > 10:
-        yield Line("dead runs", "warn", f"And {len(found.dead) - 10} more.", "Run `noisefold reconcile`.")
+        yield Line(
+            "dead runs", "warn", f"And {len(found.dead) - 10} more.", "Run `noisefold reconcile`."
+        )
     for item in found.unknown[:10]:
         yield Line("dead runs", "warn", item.sentence("unknown"), "Look there whether it lives.")
     if not found.dead and not found.unknown:
-        yield Line("dead runs", "ok", "No run, lease or temporary folder was left by a dead process.")
+        yield Line(
+            "dead runs", "ok", "No run, lease or temporary folder was left by a dead process."
+        )
 
 
 def champions(settings: Settings) -> Iterator[Line]:
     """Fetches every champion of ours, and what a rollback would bring back, and checks its bytes."""
-    if settings.tracking_uri.startswith("sqlite:///") and not Path(settings.tracking_uri[10:]).exists():
+    if (
+        settings.tracking_uri.startswith("sqlite:///")
+        and not Path(settings.tracking_uri[10:]).exists()
+    ):
         yield Line("champions", "ok", "There is no model yet.")
         return
     client, _ = connect(settings)
@@ -209,7 +247,10 @@ def champions(settings: Settings) -> Iterator[Line]:
         aliases = {alias: str(number) for alias, number in model.aliases.items()}
         for alias in (CHAMPION, PREVIOUS):
             number = aliases.get(alias)
-            if number is None or (digest := client.get_model_version(model.name, number).tags.get(DIGEST)) is None:
+            if (
+                number is None
+                or (digest := client.get_model_version(model.name, number).tags.get(DIGEST)) is None
+            ):
                 continue
             try:
                 _fetch(client, model.name, number, digest)
@@ -218,9 +259,15 @@ def champions(settings: Settings) -> Iterator[Line]:
                 broken = True
                 text = f"{model.name} version {number}, which is {alias}, cannot be loaded: {str(error).rstrip('.')}."
                 remedy = f"Restore its files, or `noisefold promote VERSION --model {model.name} --why …`."
-                yield Line("champions", "fail" if alias == CHAMPION else "warn", redacted(text), remedy)
+                yield Line(
+                    "champions", "fail" if alias == CHAMPION else "warn", redacted(text), remedy
+                )
     if not broken:
-        text = f"Fetched and found whole: {', '.join(whole)}." if whole else "There is no champion yet."
+        text = (
+            f"Fetched and found whole: {', '.join(whole)}."
+            if whole
+            else "There is no champion yet."
+        )
         yield Line("champions", "ok", text)
 
 
@@ -268,7 +315,11 @@ def _version(name: str) -> str | None:
 
 def _own_requirements() -> list[str]:
     """Names of what a run needs, without the extras."""
-    return [re.split(r"[^\w.-]", text)[0] for text in requires("noisefold") or [] if "extra ==" not in text]
+    return [
+        re.split(r"[^\w.-]", text)[0]
+        for text in requires("noisefold") or []
+        if "extra ==" not in text
+    ]
 
 
 def _plain_name(name: str) -> str:

@@ -48,7 +48,9 @@ def history(settings: Settings, name: str) -> History:
     return History(aliases.current(), aliases.history())
 
 
-def promote_version(settings: Settings, name: str, version: str, why: str, *, checked: bool = True) -> Released:
+def promote_version(
+    settings: Settings, name: str, version: str, why: str, *, checked: bool = True
+) -> Released:
     """Make a version champion because a person says so; a version that was rolled back is reinstated.
 
     Args:
@@ -63,7 +65,9 @@ def promote_version(settings: Settings, name: str, version: str, why: str, *, ch
         champion = aliases.current().get(CHAMPION)
         if champion == str(found.version):
             aliases.reinstate(champion)
-            return Released(champion, champion, False, f"Version {champion} is the champion already.")
+            return Released(
+                champion, champion, False, f"Version {champion} is the champion already."
+            )
         note = must_serve(aliases.client, found, checked)
         aliases.run_id = found.run_id or None
         aliases.reinstate(str(found.version))
@@ -83,7 +87,9 @@ def rollback(settings: Settings, name: str, why: str, *, checked: bool = True) -
     with aliases.alone():
         now = aliases.current()
         champion, previous = now.get(CHAMPION), now.get(PREVIOUS)
-        if champion is not None and previous == champion:  # an attempt that died before its last move
+        if (
+            champion is not None and previous == champion
+        ):  # an attempt that died before its last move
             aliases.move(PREVIOUS, None, f"Version {champion} is champion again.")
             return Released(champion, champion, False, "The rollback that was begun is done.")
         if previous is None:
@@ -94,7 +100,8 @@ def rollback(settings: Settings, name: str, why: str, *, checked: bool = True) -
                 return Released(champion, champion, False, text)
             raise NoisefoldError(
                 f"{name} has no previous champion to go back to.",
-                "`noisefold promote VERSION --why …` makes any version champion. " + _HISTORY.format(name=name),
+                "`noisefold promote VERSION --why …` makes any version champion. "
+                + _HISTORY.format(name=name),
             )
         note = must_serve(aliases.client, find_version(aliases.client, name, previous), checked)
         if champion is not None:
@@ -144,10 +151,16 @@ def _predictions(client: MlflowClient, found: Any, scratch: str) -> Path:
 
     try:
         with quiet_mlflow():
-            return Path(client.download_artifacts(found.run_id, "evaluation/predictions.parquet", scratch))
+            return Path(
+                client.download_artifacts(found.run_id, "evaluation/predictions.parquet", scratch)
+            )
     except MlflowException as error:
         if error.error_code not in GONE and not isinstance(error.__cause__, FileNotFoundError):
             raise
-        raise Unservable("its MLflow run holds no evaluation/predictions.parquet to check it by") from error
+        raise Unservable(
+            "its MLflow run holds no evaluation/predictions.parquet to check it by"
+        ) from error
     except OSError as error:
-        raise Unservable("its MLflow run holds no evaluation/predictions.parquet to check it by") from error
+        raise Unservable(
+            "its MLflow run holds no evaluation/predictions.parquet to check it by"
+        ) from error

@@ -74,7 +74,13 @@ class Thing:
 
     def facts(self) -> dict[str, str | int | bool]:
         made = self.made.isoformat(timespec="seconds")
-        facts = {"kind": self.kind, "name": self.name, "made": made, "bytes": self.bytes, "why": self.why}
+        facts = {
+            "kind": self.kind,
+            "name": self.name,
+            "made": made,
+            "bytes": self.bytes,
+            "why": self.why,
+        }
         return {**facts, "goes": self.goes}
 
 
@@ -100,7 +106,9 @@ class Needs:
                 self.versions.setdefault((name, tags[tag]), why)
 
 
-def plan(settings: Settings, *, keep: int = KEEP, older_than_days: float = OLDER_THAN_DAYS) -> list[Thing]:
+def plan(
+    settings: Settings, *, keep: int = KEEP, older_than_days: float = OLDER_THAN_DAYS
+) -> list[Thing]:
     """Everything that takes space, and whether it goes. Changes nothing."""
     client, _ = connect(settings)
     store = ArtifactStore(settings.artifacts_url, settings.work)
@@ -171,7 +179,12 @@ class Judge:
 
 
 def _needs(
-    client: MlflowClient, settings: Settings, runs: dict[str, Run], models: list[Any], versions: list[Any], keep: int
+    client: MlflowClient,
+    settings: Settings,
+    runs: dict[str, Run],
+    models: list[Any],
+    versions: list[Any],
+    keep: int,
 ) -> Needs:
     needs, made_by = Needs(), {(v.name, str(v.version)): v.run_id for v in versions}
 
@@ -197,13 +210,17 @@ def _needs(
         if any(run.info.status != "FINISHED" for run in newest[0]) and needs.unfinished is None:
             needs.unfinished = f"the newest of {family} has not finished"
     for model in models:
-        moves = [m for m in Aliases(client, model.name, settings.ledger).history() if m.alias == CHAMPION]
+        moves = [
+            m for m in Aliases(client, model.name, settings.ledger).history() if m.alias == CHAMPION
+        ]
         for move in moves[-max(keep, 1) :]:
             for number in (move.after, move.before):
                 version(model.name, number, f"named by one of the last {keep} moves of the ledger")
     for found in versions:
         if WITHDRAWN in found.tags:
-            needs.versions.setdefault((found.name, str(found.version)), "rolled back: its mark keeps it out")
+            needs.versions.setdefault(
+                (found.name, str(found.version)), "rolled back: its mark keeps it out"
+            )
     for name in sorted({v.name for v in versions}):
         numbers = sorted((int(v.version) for v in versions if v.name == name), reverse=True)
         for number in numbers[: max(keep, 1)]:
@@ -241,11 +258,15 @@ def _touched(run: Run) -> int:
 # --- what there is ----------------------------------------------------------------------------------------------------
 
 
-def _versions(client: MlflowClient, settings: Settings, judge: Judge, versions: list[Any]) -> Iterator[Thing]:
+def _versions(
+    client: MlflowClient, settings: Settings, judge: Judge, versions: list[Any]
+) -> Iterator[Thing]:
     for found in versions:
         name, number = found.name, str(found.version)
 
-        def remove(name: str = name, number: str = number, model_id: str | None = model_of(found)) -> None:
+        def remove(
+            name: str = name, number: str = number, model_id: str | None = model_of(found)
+        ) -> None:
             aliases = Aliases(client, name, settings.ledger)
             with aliases.alone():
                 if number in aliases.current().values():
@@ -267,7 +288,9 @@ def _logged_models(client: MlflowClient, judge: Judge, registered: list[Any]) ->
         name, model_id = f"{version.name} {version.version}", model_of(version)
         if name in going:
             dropped.add(model_id)
-        elif model_id is not None or DIGEST in version.tags:  # one of ours that does not say where its files are: None
+        elif (
+            model_id is not None or DIGEST in version.tags
+        ):  # one of ours that does not say where its files are: None
             needed_by[model_id] = name
     experiments = [found.experiment_id for found in pages(client.search_experiments)]
     for logged in pages(client.search_logged_models, experiments) if experiments else ():
@@ -293,7 +316,15 @@ def _logged_models(client: MlflowClient, judge: Judge, registered: list[Any]) ->
             datetime.fromtimestamp(logged.creation_timestamp / 1000, UTC),
             _logged_bytes(client, logged.model_id),
         )
-        yield judge("logged model", f"{logged.name} {logged.model_id}", made, size, needed, remove, old=begun)
+        yield judge(
+            "logged model",
+            f"{logged.name} {logged.model_id}",
+            made,
+            size,
+            needed,
+            remove,
+            old=begun,
+        )
 
 
 def _artifacts(store: ArtifactStore, judge: Judge) -> Iterator[Thing]:
@@ -304,7 +335,10 @@ def _artifacts(store: ArtifactStore, judge: Judge) -> Iterator[Thing]:
                 continue
             try:
                 manifest = kind.model_validate_json((folder / MANIFEST).read_bytes())
-                size, needed = sum(file.size for file in manifest.files.values()), judge.needs.artifacts.get(key)
+                size, needed = (
+                    sum(file.size for file in manifest.files.values()),
+                    judge.needs.artifacts.get(key),
+                )
                 made = _modified(folder / MANIFEST)
             except (OSError, ValidationError):
                 size, needed = _bytes(folder), None  # no artifact: nobody trusts it
@@ -324,9 +358,17 @@ def _work(store: ArtifactStore, judge: Judge) -> Iterator[Thing]:
         stage, _, key = folder.name.rpartition("-")
         if folder.is_dir() and stage in stages and _KEY.fullmatch(key):
             needed = judge.needs.unfinished
-            yield judge("half-done work", folder.name, *_newest(folder), needed, lambda f=folder: shutil.rmtree(f))
+            yield judge(
+                "half-done work",
+                folder.name,
+                *_newest(folder),
+                needed,
+                lambda f=folder: shutil.rmtree(f),
+            )
     for folder in sorted(store.fetched.glob("*")):
-        yield judge("fetched copy", folder.name, *_newest(folder), None, lambda f=folder: shutil.rmtree(f))
+        yield judge(
+            "fetched copy", folder.name, *_newest(folder), None, lambda f=folder: shutil.rmtree(f)
+        )
 
 
 # --- removal ----------------------------------------------------------------------------------------------------------
@@ -347,7 +389,9 @@ def _remove_artifact(folder: UPath) -> None:
 
 def _disown(client: MlflowClient, model_id: str) -> None:
     """From here on no rerun takes these files for a model."""
-    client.set_logged_model_tags(model_id, {GONE: datetime.now(UTC).isoformat(timespec="seconds"), DIGEST: "gone"})
+    client.set_logged_model_tags(
+        model_id, {GONE: datetime.now(UTC).isoformat(timespec="seconds"), DIGEST: "gone"}
+    )
 
 
 def _remove_files(logged: LoggedModel, tracking_uri: str) -> None:
@@ -355,7 +399,9 @@ def _remove_files(logged: LoggedModel, tracking_uri: str) -> None:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     location = logged.artifact_location.rstrip("/")
-    if re.fullmatch(r"m-[0-9a-f]+", logged.model_id) and location.endswith(f"/models/{logged.model_id}/artifacts"):
+    if re.fullmatch(r"m-[0-9a-f]+", logged.model_id) and location.endswith(
+        f"/models/{logged.model_id}/artifacts"
+    ):
         get_artifact_repository(location, tracking_uri).delete_artifacts()
 
 
@@ -376,7 +422,10 @@ def model_of(version: Any) -> str | None:
 
 def _logged_bytes(client: MlflowClient, model_id: str, path: str | None = None) -> int:
     files = client.list_logged_model_artifacts(model_id, path)
-    return sum(_logged_bytes(client, model_id, file.path) if file.is_dir else file.file_size or 0 for file in files)
+    return sum(
+        _logged_bytes(client, model_id, file.path) if file.is_dir else file.file_size or 0
+        for file in files
+    )
 
 
 def _folders(parent: UPath) -> Iterable[UPath]:

@@ -47,7 +47,9 @@ def schedules(grace_minutes: float = GRACE_MINUTES) -> Iterator[Line]:
             return
         names = {deployment.id: deployment.name for deployment in deployments}
         found = [*_late_runs(client, ours, names)]
-        scheduled = [one for one in deployments if any(schedule.active for schedule in one.schedules)]
+        scheduled = [
+            one for one in deployments if any(schedule.active for schedule in one.schedules)
+        ]
         ahead: list[str] = []
         for deployment in scheduled:
             found += _of_deployment(client, deployment, timedelta(minutes=grace_minutes), ahead)
@@ -59,20 +61,26 @@ def schedules(grace_minutes: float = GRACE_MINUTES) -> Iterator[Line]:
             yield Line(CHECK, "warn", text, remedy)
         if not found:
             known = f": {'; '.join(ahead)}" if ahead else ""
-            yield Line(CHECK, "ok", f"{len(scheduled)} deployments are scheduled, and none is late{known}.")
+            yield Line(
+                CHECK, "ok", f"{len(scheduled)} deployments are scheduled, and none is late{known}."
+            )
 
 
 # --- what was due -----------------------------------------------------------------------------------------------------
 
 
-def _late_runs(client: SyncPrefectClient, ours: FlowFilter, names: dict[Any, str]) -> Iterator[Line]:
+def _late_runs(
+    client: SyncPrefectClient, ours: FlowFilter, names: dict[Any, str]
+) -> Iterator[Line]:
     before = datetime.now(UTC) - timedelta(minutes=LATE_MINUTES)
     overdue = FlowRunFilter(
         state=_SCHEDULED,
         expected_start_time=FlowRunFilterExpectedStartTime(before_=before),  # type: ignore[call-arg]
     )
     runs = client.read_flow_runs(flow_filter=ours, flow_run_filter=overdue, limit=200)
-    late = sorted((run for run in runs if run.expected_start_time), key=lambda run: run.expected_start_time)
+    late = sorted(
+        (run for run in runs if run.expected_start_time), key=lambda run: run.expected_start_time
+    )
     for run in late[:10]:
         due = run.expected_start_time
         text = f"{names.get(run.deployment_id, 'A run')} was due at {due:%Y-%m-%d %H:%M} UTC and is {run.state_name}."
@@ -90,7 +98,12 @@ def _of_deployment(
     name = deployment.name
     if deployment.paused:
         text = f"{name} is paused as a whole, so its active schedules start nothing."
-        yield Line(CHECK, "warn", text, "Switch it on on its page in Prefect, or make its schedules inactive.")
+        yield Line(
+            CHECK,
+            "warn",
+            text,
+            "Switch it on on its page in Prefect, or make its schedules inactive.",
+        )
         return
     if deployment.work_pool_name is None:
         text = f"{name} has no work pool: no worker starts what its schedules plan."
@@ -107,7 +120,9 @@ def _of_deployment(
         elif (run := _next_run(client, schedule)) is not None:
             ahead.append(f"{name} next at {run.expected_start_time:%Y-%m-%d %H:%M} UTC")
         elif due > datetime.now(UTC) + _planned():
-            ahead.append(f"{name} next at {due.astimezone(UTC):%Y-%m-%d %H:%M} UTC, too far ahead to be planned yet")
+            ahead.append(
+                f"{name} next at {due.astimezone(UTC):%Y-%m-%d %H:%M} UTC, too far ahead to be planned yet"
+            )
         elif _age(schedule) < grace:
             ahead.append(f"{name} was scheduled just now")
         else:
@@ -152,7 +167,9 @@ def shown(schedule: DeploymentSchedule) -> str:
     return f"{schedule.slug} ({text})" if schedule.slug else f"({text})"
 
 
-def _pause(client: SyncPrefectClient, deployment: DeploymentResponse, schedule: DeploymentSchedule) -> str:
+def _pause(
+    client: SyncPrefectClient, deployment: DeploymentResponse, schedule: DeploymentSchedule
+) -> str:
     flow = client.read_flow(deployment.flow_id).name
     return f"prefect deployment schedule pause {flow}/{deployment.name} {schedule.id}"
 
@@ -163,7 +180,9 @@ def _next_run(client: SyncPrefectClient, schedule: DeploymentSchedule) -> FlowRu
         created_by=FlowRunFilterCreatedBy(id_=[schedule.id]),
         expected_start_time=FlowRunFilterExpectedStartTime(after_=datetime.now(UTC)),
     )
-    runs = client.read_flow_runs(flow_run_filter=mine, sort=FlowRunSort.EXPECTED_START_TIME_ASC, limit=1)
+    runs = client.read_flow_runs(
+        flow_run_filter=mine, sort=FlowRunSort.EXPECTED_START_TIME_ASC, limit=1
+    )
     return runs[0] if runs else None
 
 
@@ -191,10 +210,15 @@ def _of_pools(client: SyncPrefectClient, scheduled: list[DeploymentResponse]) ->
         if there.concurrency_limit == 0:
             text = f"The work pool {pool} lets 0 runs go at once: no run of it starts."
             yield Line(CHECK, "fail", text, f"prefect work-pool clear-concurrency-limit {pool}")
-        if not any(worker.status == WorkerStatus.ONLINE for worker in client.read_workers_for_work_pool(pool)):
+        if not any(
+            worker.status == WorkerStatus.ONLINE
+            for worker in client.read_workers_for_work_pool(pool)
+        ):
             text = f"The work pool {pool} has no worker online; its schedules will be late."
             yield Line(CHECK, "warn", text, f"Start one: prefect worker start --pool {pool}")
-    for pool, queue in sorted({(d.work_pool_name, d.work_queue_name) for d in scheduled if d.work_pool_name}):
+    for pool, queue in sorted(
+        {(d.work_pool_name, d.work_queue_name) for d in scheduled if d.work_pool_name}
+    ):
         yield from _of_queue(client, pool, queue or "default")
 
 
@@ -210,12 +234,16 @@ def _of_queue(client: SyncPrefectClient, pool: str, queue: str) -> Iterator[Line
         yield Line(CHECK, "fail", text, f"prefect work-queue resume {queue} --pool {pool}")
     if there.concurrency_limit == 0:
         text = f"The work queue {queue} of the work pool {pool} lets 0 runs go at once: no run of it starts."
-        yield Line(CHECK, "fail", text, f"prefect work-queue clear-concurrency-limit {queue} --pool {pool}")
+        yield Line(
+            CHECK, "fail", text, f"prefect work-queue clear-concurrency-limit {queue} --pool {pool}"
+        )
 
 
 def _closes_zombies(automation: object) -> bool:
     trigger = getattr(automation, "trigger", None)
-    return bool(getattr(automation, "enabled", False)) and "prefect.flow-run.heartbeat" in getattr(trigger, "after", ())
+    return bool(getattr(automation, "enabled", False)) and "prefect.flow-run.heartbeat" in getattr(
+        trigger, "after", ()
+    )
 
 
 _SCHEDULED = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))

@@ -47,13 +47,23 @@ class Findings:
 
     reasons: np.ndarray  # uint16 per row, one of BITS each
     row_checks: dict[str, int] = field(default_factory=dict)  # broken rows per row expectation
-    found: Counter[str] = field(default_factory=Counter)  # rows per reason, kept ones too; a row may count in several
+    found: Counter[str] = field(
+        default_factory=Counter
+    )  # rows per reason, kept ones too; a row may count in several
     first: Counter[str] = field(default_factory=Counter)  # quarantined rows per first reason
     samples: dict[str, list[Sample]] = field(default_factory=dict)
-    instead: dict[int, int] = field(default_factory=dict)  # position of a relabelled row → of the row that counts
-    unknown: Counter[str] = field(default_factory=Counter)  # quarantined rows per label that the contract does not know
-    labels: dict[str, Counter[str]] = field(default_factory=lambda: {split: Counter() for split in SPLITS})
-    lengths: dict[str, np.ndarray] = field(default_factory=dict)  # rows by number of characters, per split
+    instead: dict[int, int] = field(
+        default_factory=dict
+    )  # position of a relabelled row → of the row that counts
+    unknown: Counter[str] = field(
+        default_factory=Counter
+    )  # quarantined rows per label that the contract does not know
+    labels: dict[str, Counter[str]] = field(
+        default_factory=lambda: {split: Counter() for split in SPLITS}
+    )
+    lengths: dict[str, np.ndarray] = field(
+        default_factory=dict
+    )  # rows by number of characters, per split
 
     @property
     def kept(self) -> dict[str, int]:
@@ -71,6 +81,9 @@ def shown_cell(value: str | None, length: int = 60) -> str:
         return "null"
     cut = value[:length]
     plain = "".join(
-        c if c == " " or unicodedata.category(c)[0] not in "CZ" else c.encode("unicode_escape").decode() for c in cut
+        c
+        if c == " " or unicodedata.category(c)[0] not in "CZ"
+        else c.encode("unicode_escape").decode()
+        for c in cut
     )
     return f"'{plain}'" + (f"… ({len(value):,} characters)" if len(value) > length else "")

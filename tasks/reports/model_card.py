@@ -36,13 +36,15 @@ def model_card(
     """Markdown that reads like a README."""
     splits = ", ".join(f"{count:,} {split}" for split, count in corpus.splits.items())
     labels = ", ".join(f"**{markdown(label)}**" for label in tokens.labels[:_MOST_LABELS])
-    more = f" and {len(tokens.labels) - _MOST_LABELS} more" if len(tokens.labels) > _MOST_LABELS else ""
+    more = (
+        f" and {len(tokens.labels) - _MOST_LABELS} more"
+        if len(tokens.labels) > _MOST_LABELS
+        else ""
+    )
     if evaluation.temperature_why_not:
         temperature = f"No temperature is applied; none could be fitted: {markdown(evaluation.temperature_why_not)}."
     elif evaluation.temperature_applied:
-        temperature = (
-            f"Its logits are divided by {evaluation.temperature:.3f}, a temperature fitted on the valid split."
-        )
+        temperature = f"Its logits are divided by {evaluation.temperature:.3f}, a temperature fitted on the valid split."
     else:
         temperature = f"No temperature is applied; the one fitted on valid would be {evaluation.temperature:.3f}."
     figures = [
@@ -51,7 +53,11 @@ def model_card(
         if f"test/{name}" in evaluation.metrics
     ]
     classes = sorted(
-        ((name.removeprefix("test/f1/"), i) for name, i in evaluation.metrics.items() if name.startswith("test/f1/")),
+        (
+            (name.removeprefix("test/f1/"), i)
+            for name, i in evaluation.metrics.items()
+            if name.startswith("test/f1/")
+        ),
         key=lambda pair: pair[1].value,
     )
     percent = f"{recipe.evaluation.confidence:.0%}"
@@ -75,13 +81,17 @@ def model_card(
         f"With {percent} bootstrap intervals over the test rows. They say nothing about another seed or other data.",
         markdown_table(["figure", f"value ({percent} interval)"], figures),
         "Weakest classes by F1:",
-        markdown_table(["class", f"F1 ({percent} interval)"], [(n, with_interval(i)) for n, i in classes[:5]]),
+        markdown_table(
+            ["class", f"F1 ({percent} interval)"], [(n, with_interval(i)) for n, i in classes[:5]]
+        ),
         "## Limits",
         "One label per text, from the classes above, also for a text that fits none of them. Measured on rows "
         "like those it was trained on; figures on other sources, times and languages may be far lower. A probability "
         "is as good as the calibration error above. An empty text gets no label.",
         "## Lineage",
-        markdown_table(["what", "which"], sorted((k.removeprefix("noisefold."), v) for k, v in facts.items())),
+        markdown_table(
+            ["what", "which"], sorted((k.removeprefix("noisefold."), v) for k, v in facts.items())
+        ),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -90,7 +100,9 @@ def example_texts(corpus: Path, most: int = 3, limit: int = 200) -> list[str]:
     """A short test text for each script that the data is written in, commonest script first."""
     found: dict[str, list[str]] = {}
     for batch in read_parts(corpus, 2000, ["text", "split"]):
-        for text, split in zip(*(batch.column(name).to_pylist() for name in ("text", "split")), strict=True):
+        for text, split in zip(
+            *(batch.column(name).to_pylist() for name in ("text", "split")), strict=True
+        ):
             if split == "test" and len(text) <= limit and text.strip():
                 found.setdefault(script(text), []).append(text)
         if sum(map(len, found.values())) >= 500:

@@ -47,7 +47,13 @@ def draw_confusion_matrix(counts: np.ndarray, labels: Sequence[str], path: Path)
         for (row, column), count in np.ndenumerate(counts_shown):
             colour = "white" if share[row, column] > 0.5 else (INK if count else FAINT)
             axes.text(
-                column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=9 if size <= 10 else 6.5
+                column,
+                row,
+                f"{count:,}",
+                ha="center",
+                va="center",
+                color=colour,
+                fontsize=9 if size <= 10 else 6.5,
             )
     names, fonts = readable([labels[c] for c in shown], shown)
     slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if _wide(names) else {}
@@ -75,20 +81,40 @@ def draw_reliability(table: Reliability, ece: Interval, path: Path) -> None:
     held, width = table.count > 0, np.diff(table.edges)
     upper.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=3)
     upper.bar(
-        table.edges[:-1][held], table.accuracy[held], width[held], align="edge", color=BLUE, edgecolor="white", zorder=2
+        table.edges[:-1][held],
+        table.accuracy[held],
+        width[held],
+        align="edge",
+        color=BLUE,
+        edgecolor="white",
+        zorder=2,
     )
     # The point stands at the mean confidence of its bin: its distance to the dashed line is the bin's share of the ECE.
-    upper.plot(table.confidence[held], table.accuracy[held], "o", color=ORANGE, markersize=4, zorder=4, clip_on=False)
-    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
-    subtitle = (
-        f"expected calibration error {ece.value:.3f} ({ece.low:.3f} to {ece.high:.3f}); dashed: perfectly calibrated"
+    upper.plot(
+        table.confidence[held],
+        table.accuracy[held],
+        "o",
+        color=ORANGE,
+        markersize=4,
+        zorder=4,
+        clip_on=False,
     )
+    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+    subtitle = f"expected calibration error {ece.value:.3f} ({ece.low:.3f} to {ece.high:.3f}); dashed: perfectly calibrated"
     _title(upper, "Reliability", subtitle)
     lower.bar(table.edges[:-1], table.count, width, align="edge", color=GREY, edgecolor="white")
     lower.set(xlabel="confidence", ylabel="rows", ylim=(0, max(1, table.count.max()) * 1.25))
     for left, wide, count in zip(table.edges, width, table.count, strict=False):
         if count and len(table.count) <= 20:
-            lower.text(left + wide / 2, count, f"{count:,}", ha="center", va="bottom", fontsize=6.5, color=INK)
+            lower.text(
+                left + wide / 2,
+                count,
+                f"{count:,}",
+                ha="center",
+                va="bottom",
+                fontsize=6.5,
+                color=INK,
+            )
     for axes in (upper, lower):
         _plain_axes(axes)
         axes.yaxis.label.set_color(GREY)
@@ -97,14 +123,25 @@ def draw_reliability(table: Reliability, ece: Interval, path: Path) -> None:
 
 
 def draw_per_class_f1(
-    by_class: Sequence[Interval | None], support: np.ndarray, labels: Sequence[str], confidence: float, path: Path
+    by_class: Sequence[Interval | None],
+    support: np.ndarray,
+    labels: Sequence[str],
+    confidence: float,
+    path: Path,
 ) -> None:
     """F1 of each class with its interval, worst at the top; classes without a test row (None) are left out."""
     f1 = {c: interval for c, interval in enumerate(by_class) if interval is not None}
     shown = sorted(f1, key=lambda c: f1[c].value)[:_MOST_CLASSES]
     figure, axes = _figure(7, 1.5 + 0.32 * max(3, len(shown)))
     places = np.arange(len(shown))
-    axes.hlines(places, [f1[c].low for c in shown], [f1[c].high for c in shown], color=BLUE, linewidth=2.5, alpha=0.45)
+    axes.hlines(
+        places,
+        [f1[c].low for c in shown],
+        [f1[c].high for c in shown],
+        color=BLUE,
+        linewidth=2.5,
+        alpha=0.45,
+    )
     axes.plot([f1[c].value for c in shown], places, "o", color=BLUE, markersize=6)
     for place, c in zip(places, shown, strict=True):
         axes.text(
@@ -117,7 +154,13 @@ def draw_per_class_f1(
             transform=axes.get_yaxis_transform(),
         )
         axes.text(
-            1.13, place, f"{support[c]:,}", va="center", color=GREY, fontsize=8.5, transform=axes.get_yaxis_transform()
+            1.13,
+            place,
+            f"{support[c]:,}",
+            va="center",
+            color=GREY,
+            fontsize=8.5,
+            transform=axes.get_yaxis_transform(),
         )
     for x, head in ((1.02, "F1"), (1.13, "rows")):
         axes.text(x, 1.0, head, va="bottom", color=GREY, fontsize=8.5, transform=axes.transAxes)
@@ -134,7 +177,9 @@ def draw_per_class_f1(
     _title(
         axes,
         "F1 by class",
-        _subtitle(len(shown), len(f1), f"{confidence:.0%} bootstrap intervals", "with the lowest F1"),
+        _subtitle(
+            len(shown), len(f1), f"{confidence:.0%} bootstrap intervals", "with the lowest F1"
+        ),
     )
     _save(figure, path)
 
@@ -142,12 +187,17 @@ def draw_per_class_f1(
 # --- text in any script -----------------------------------------------------------------------------------------------
 
 
-def readable(labels: Sequence[str], numbers: Sequence[int] | np.ndarray) -> tuple[list[str], list[str]]:
+def readable(
+    labels: Sequence[str], numbers: Sequence[int] | np.ndarray
+) -> tuple[list[str], list[str]]:
     """Labels as they can be drawn, and the font families that hold their glyphs.
 
     Without a font for some character the label becomes its class number and the code points, rather than boxes.
     """
-    short = [_middle("".join(c if c.isprintable() else " " for c in label), 28).strip() or '""' for label in labels]
+    short = [
+        _middle("".join(c if c.isprintable() else " " for c in label), 28).strip() or '""'
+        for label in labels
+    ]
     families = _families("".join(sorted(set("".join(short)))))
     drawable = _coverage(tuple(families))
     names = [
@@ -184,7 +234,12 @@ def _families(characters: str) -> list[str]:
 def _installed() -> tuple[str, ...]:
     """Families worth asking for other scripts' glyphs, best first: to open every font would take seconds."""
     families = sorted({entry.name for entry in font_manager.fontManager.ttflist})
-    ranked = [(rank, name) for name in families for rank, start in enumerate(_PREFERRED) if name.startswith(start)]
+    ranked = [
+        (rank, name)
+        for name in families
+        for rank, start in enumerate(_PREFERRED)
+        if name.startswith(start)
+    ]
     best = {name: rank for rank, name in sorted(ranked, reverse=True)}
     return tuple(sorted(best, key=lambda name: (best[name], name)))[:200]
 
@@ -209,7 +264,9 @@ def _label_fonts(texts: Sequence, families: list[str], size: float) -> None:
 
 def _wide(names: Sequence[str]) -> bool:
     """Whether labels side by side would run into each other; a Chinese character is two columns wide."""
-    columns = [sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in name) for name in names]
+    columns = [
+        sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in name) for name in names
+    ]
     return len(names) > 20 or max(columns, default=0) > 10
 
 
@@ -227,7 +284,15 @@ def _subtitle(shown: int, total: int, text: str, which: str) -> str:
 
 def _title(axes: Axes, title: str, subtitle: str) -> None:
     axes.set_title(f"{title}\n", loc="left", fontsize=12, color=INK, fontweight="bold", pad=8)
-    axes.annotate(subtitle, (0, 1), (0, 9), "axes fraction", textcoords="offset points", fontsize=8.5, color=GREY)
+    axes.annotate(
+        subtitle,
+        (0, 1),
+        (0, 9),
+        "axes fraction",
+        textcoords="offset points",
+        fontsize=8.5,
+        color=GREY,
+    )
 
 
 def _plain_axes(axes: Axes) -> None:

@@ -32,8 +32,13 @@ def csv_cell(value: Any) -> Any:
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Every cell is escaped."""
-    lines = ["| " + " | ".join(markdown(cell) for cell in header) + " |", "|" + " --- |" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join(markdown(cell) for cell in row) + " |" for row in rows])
+    lines = [
+        "| " + " | ".join(markdown(cell) for cell in header) + " |",
+        "|" + " --- |" * len(header),
+    ]
+    return "\n".join(
+        lines + ["| " + " | ".join(markdown(cell) for cell in row) + " |" for row in rows]
+    )
 
 
 def markdown(value: Any, limit: int = 300) -> str:

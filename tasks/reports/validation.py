@@ -42,11 +42,16 @@ def sentences(raw: RawCorpus, contract: DataContract, findings: Findings) -> tup
         told.append(
             f"{sum(one.rows for one in rest):,} labels more were written otherwise than read ({len(rest):,} spellings)."
         )
-    told += [f"{rows:,} rows left out, as the contract selects: {what}." for what, rows in raw.left_out.items()]
+    told += [
+        f"{rows:,} rows left out, as the contract selects: {what}."
+        for what, rows in raw.left_out.items()
+    ]
     rows = sum(findings.labels.values(), Counter())
     for group in look_alikes(rows)[:SHOWN_SPELLINGS]:
         named = ", ".join(f"{shown_cell(label)} ({rows[label]:,} rows)" for label in group[:10])
-        told.append(f"Labels that differ in writing alone: {named}. If they are one, mend the source.")
+        told.append(
+            f"Labels that differ in writing alone: {named}. If they are one, mend the source."
+        )
     for label, count in sorted(findings.unknown.items(), key=lambda item: (-item[1], item[0])):
         if (near := meant(label, contract)) and len(told) < MAX_SENTENCES:
             told.append(f"{count:,} rows have the unknown label {shown_cell(label)}{near}.")
@@ -54,12 +59,20 @@ def sentences(raw: RawCorpus, contract: DataContract, findings: Findings) -> tup
 
 
 def summarise(
-    contract: DataContract, findings: Findings, results: list[Result], rows: int, told: tuple[str, ...]
+    contract: DataContract,
+    findings: Findings,
+    results: list[Result],
+    rows: int,
+    told: tuple[str, ...],
 ) -> dict[str, Any]:
     """Everything that the report shows, as plain JSON (also `report.json`)."""
     return {
         "told": list(told),
-        "contract": {"name": contract.name, "version": contract.version, "description": contract.description},
+        "contract": {
+            "name": contract.name,
+            "version": contract.version,
+            "description": contract.description,
+        },
         "passed": all(result.success for result in results),
         "rows_in": rows,
         "rows_kept": sum(findings.kept.values()),
@@ -89,7 +102,9 @@ def summarise(
             if findings.found[reason]
         ],
         "labels": _label_shares(contract, findings),
-        "characters": {split: _quantiles(counts) for split, counts in findings.lengths.items() if counts.any()},
+        "characters": {
+            split: _quantiles(counts) for split, counts in findings.lengths.items() if counts.any()
+        },
     }
 
 
@@ -97,14 +112,19 @@ def _label_shares(contract: DataContract, findings: Findings) -> dict[str, Any]:
     names = list(contract.labels.values or sorted(set().union(*findings.labels.values())))
     return {
         "hidden": max(0, len(names) - SHOWN_LABELS),
-        "rows": {name: {split: findings.labels[split][name] for split in SPLITS} for name in names[:SHOWN_LABELS]},
+        "rows": {
+            name: {split: findings.labels[split][name] for split in SPLITS}
+            for name in names[:SHOWN_LABELS]
+        },
     }
 
 
 def _quantiles(counts: np.ndarray) -> dict[str, int]:
     """Smallest number of characters that at least this share of the rows do not exceed."""
     below = np.cumsum(counts)
-    return {name: int(np.searchsorted(below, max(1, q * below[-1]))) for name, q in QUANTILES.items()}
+    return {
+        name: int(np.searchsorted(below, max(1, q * below[-1]))) for name, q in QUANTILES.items()
+    }
 
 
 def days_held(spans: Sequence[Days]) -> str | None:
@@ -137,7 +157,9 @@ def render(summary: dict[str, Any]) -> str:
     return environment.from_string(template).render(summary, split_names=SPLITS)
 
 
-def violation(contract: DataContract, findings: Findings, results: list[Result], folder: Path) -> ContractViolation:
+def violation(
+    contract: DataContract, findings: Findings, results: list[Result], folder: Path
+) -> ContractViolation:
     """Every failed expectation with what was seen and allowed, and cells to look at for those that cells explain."""
     failed = [result for result in results if not result.success]
     lines = []

@@ -32,7 +32,11 @@ ROWS = 200
 TOLERANCE = 1e-4
 SECONDS = 300
 # What MLflow writes for a model from code (mlflow 3.17), with the names that `tasks.register` gives.
-_FLAVOR = {"loader_module": "mlflow.pyfunc.loaders.code_model", "model_code_path": "pyfunc.py", "code": "code"}
+_FLAVOR = {
+    "loader_module": "mlflow.pyfunc.loaders.code_model",
+    "model_code_path": "pyfunc.py",
+    "code": "code",
+}
 _ARTIFACTS = {
     "bundle": "artifacts/bundle",
     "train_texts": "artifacts/train_texts.npy",
@@ -90,9 +94,15 @@ def check_served(client: MlflowClient, name: str, version: str, predictions: Pat
         try:
             texts, labels, wanted = sample(pq.read_table(predictions), ROWS)
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-            raise Unservable(f"the predictions of its evaluation cannot be read ({type(error).__name__})") from error
+            raise Unservable(
+                f"the predictions of its evaluation cannot be read ({type(error).__name__})"
+            ) from error
         seconds, answer = serve(model, texts, folder)
-        size = sum(file.stat().st_size for file in (model / "artifacts" / "bundle").rglob("*") if file.is_file())
+        size = sum(
+            file.stat().st_size
+            for file in (model / "artifacts" / "bundle").rglob("*")
+            if file.is_file()
+        )
     found = _probabilities(answer, labels, len(texts))
     away = np.abs(found - wanted).max(axis=1)
     if not (away <= TOLERANCE).all():
@@ -125,7 +135,16 @@ def serve(model: Path, texts: list[str], folder: Path) -> tuple[float, dict[str,
     """
     question, answer = folder / "texts.json", folder / "answer.json"
     question.write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
-    command = [sys.executable, "-I", "-c", _SERVE, str(model), str(question), str(answer), str(os.getpid())]
+    command = [
+        sys.executable,
+        "-I",
+        "-c",
+        _SERVE,
+        str(model),
+        str(question),
+        str(answer),
+        str(os.getpid()),
+    ]
     try:
         done = subprocess.run(
             command,
@@ -139,7 +158,9 @@ def serve(model: Path, texts: list[str], folder: Path) -> tuple[float, dict[str,
         raise Unservable(f"it did not answer {len(texts)} texts within {SECONDS} s") from None
     if done.returncode or not answer.is_file():
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
-        raise Unservable(f"a fresh process that loads it ends with status {done.returncode}: {said[-1][:500]}")
+        raise Unservable(
+            f"a fresh process that loads it ends with status {done.returncode}: {said[-1][:500]}"
+        )
     try:
         content = json.loads(answer.read_text(encoding="utf-8"))
         return float(content["seconds"]), dict(content["columns"])
@@ -162,7 +183,9 @@ def fetch_version(client: MlflowClient, name: str, version: str, folder: Path) -
         source = client.get_model_version_download_uri(name, version)
         with quiet_mlflow():
             model = Path(
-                download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=client.tracking_uri)
+                download_artifacts(
+                    artifact_uri=source, dst_path=str(folder), tracking_uri=client.tracking_uri
+                )
             )
         inspect(model, client.get_model_version(name, version).tags.get(DIGEST))
         return model
@@ -176,7 +199,9 @@ def fetch_version(client: MlflowClient, name: str, version: str, folder: Path) -
 
 def pickles(folder: Path) -> list[str]:
     """Files below a folder that could hold a pickle, by their names."""
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in _PICKLES)
+    return sorted(
+        p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in _PICKLES
+    )
 
 
 def inspect(model: Path, digest: str | None) -> None:
@@ -189,7 +214,9 @@ def inspect(model: Path, digest: str | None) -> None:
     if suspects := pickles(model):
         raise Unservable(f"its files may be pickles, which are not read: {', '.join(suspects)}")
     if (model / "MLmodel").is_file() and (why := _loaded_otherwise(model)):
-        raise Unservable(f"its MLmodel asks to be loaded in another way than noisefold saves models ({why})")
+        raise Unservable(
+            f"its MLmodel asks to be loaded in another way than noisefold saves models ({why})"
+        )
     description = model / "artifacts" / "bundle" / "bundle.json"
     if digest is None or not description.is_file():
         return  # whoever loads it says what is missing
@@ -198,7 +225,9 @@ def inspect(model: Path, digest: str | None) -> None:
     except (KeyError, TypeError, ValueError, RecursionError):
         return
     if found != digest:
-        raise Unservable(f"its bundle is not the one that was registered: digest {found}, registered as {digest}")
+        raise Unservable(
+            f"its bundle is not the one that was registered: digest {found}, registered as {digest}"
+        )
 
 
 def _loaded_otherwise(model: Path) -> str | None:
@@ -226,10 +255,16 @@ def _loaded_otherwise(model: Path) -> str | None:
             return f"{key} {str(value)[:60]!r}"
     if paths != _ARTIFACTS:
         return "other artifacts"
-    links = sorted(path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_symlink())
+    links = sorted(
+        path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_symlink()
+    )
     if links:
         return f"{links[0][:60]} is a link"
-    return None if (model / _FLAVOR["model_code_path"]).is_file() else f"no {_FLAVOR['model_code_path']}"
+    return (
+        None
+        if (model / _FLAVOR["model_code_path"]).is_file()
+        else f"no {_FLAVOR['model_code_path']}"
+    )
 
 
 def _probabilities(answer: dict[str, list[Any]], labels: list[str], rows: int) -> np.ndarray:

@@ -43,7 +43,11 @@ class Predictor:
     def __init__(self, model: Any, name: str, version: str) -> None:
         self.name, self.version, self._model = name, version, model
         columns = model.metadata.get_output_schema().input_names()
-        self.classes = [column.removeprefix(_PROBABILITY) for column in columns if column.startswith(_PROBABILITY)]
+        self.classes = [
+            column.removeprefix(_PROBABILITY)
+            for column in columns
+            if column.startswith(_PROBABILITY)
+        ]
 
     @property
     def uri(self) -> str:
@@ -55,7 +59,10 @@ class Predictor:
         Args:
             reasons: (N,) why a text is refused for what its table says of it; null where it is not.
         """
-        found = [reason or (None if text and text.strip() else BLANK) for text, reason in _paired(texts, reasons)]
+        found = [
+            reason or (None if text and text.strip() else BLANK)
+            for text, reason in _paired(texts, reasons)
+        ]
         asked = [row for row, reason in enumerate(found) if reason is None]
         labels: list[str | None] = [None] * len(texts)
         proba = np.full((len(texts), len(self.classes)), np.nan)
@@ -65,11 +72,15 @@ class Predictor:
             frame = self._model.predict(pd.DataFrame({"text": [texts[row] for row in asked]}))
             for row, label in zip(asked, frame["label"].to_list(), strict=True):
                 labels[row] = label
-            proba[asked] = frame[[f"{_PROBABILITY}{label}" for label in self.classes]].to_numpy(np.float64)
+            proba[asked] = frame[[f"{_PROBABILITY}{label}" for label in self.classes]].to_numpy(
+                np.float64
+            )
         return Answers(labels, proba, found)
 
 
-def _paired(texts: Sequence[str | None], reasons: Sequence[str | None]) -> Iterator[tuple[str | None, str | None]]:
+def _paired(
+    texts: Sequence[str | None], reasons: Sequence[str | None]
+) -> Iterator[tuple[str | None, str | None]]:
     return zip(texts, reasons or [None] * len(texts), strict=True)
 
 

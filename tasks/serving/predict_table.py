@@ -130,7 +130,9 @@ def refused_rows(refused: int, rows: int, first: Sequence[str]) -> NoisefoldErro
 # --- which columns ----------------------------------------------------------------------------------------------------
 
 
-def _columns(files: list[SourceFile], source: FileSource, column: str | None, scratch: Path) -> tuple[list[str], str]:
+def _columns(
+    files: list[SourceFile], source: FileSource, column: str | None, scratch: Path
+) -> tuple[list[str], str]:
     """The columns of all files, and the one of the texts."""
     columns: list[str] = []
     for file in files:
@@ -138,7 +140,8 @@ def _columns(files: list[SourceFile], source: FileSource, column: str | None, sc
         if file.format not in _JSON and columns and there != columns:
             other = next(iter(set(there) ^ set(columns)), "their order")
             raise SourceError(
-                f"{file.name}: its columns are not those of {files[0].name} ({other}).", "Predict them one by one."
+                f"{file.name}: its columns are not those of {files[0].name} ({other}).",
+                "Predict them one by one.",
             )
         columns += [name for name in there if name not in columns]
     return columns, _text_column(files[0].name, columns, column)
@@ -154,21 +157,29 @@ def _text_column(file: str, columns: list[str], wanted: str | None) -> str:
         return name
     shown = ", ".join(repr(one[:60]) for one in columns[:20]) + (" …" if len(columns) > 20 else "")
     if wanted is None:
-        raise SourceError(f"{file}: which column holds the texts? It has {shown}.", "Name it with --column.")
+        raise SourceError(
+            f"{file}: which column holds the texts? It has {shown}.", "Name it with --column."
+        )
     folded = {one.strip().casefold(): one for one in columns}
     near = difflib.get_close_matches(name.strip().casefold(), folded, n=1, cutoff=0.6)
     hint = f" Did you mean {folded[near[0]]!r}?" if near else ""
-    raise SourceError(f"{file}: no column {name!r}. It has {shown}.{hint}", "Name the column of the texts: --column.")
+    raise SourceError(
+        f"{file}: no column {name!r}. It has {shown}.{hint}",
+        "Name the column of the texts: --column.",
+    )
 
 
-def _columns_of(file: SourceFile, source: FileSource, column: str | None, scratch: Path) -> list[str]:
+def _columns_of(
+    file: SourceFile, source: FileSource, column: str | None, scratch: Path
+) -> list[str]:
     with file.open(scratch) as opened:
         if opened.format == "parquet":
             with _parquet(file, opened.stream) as table:
                 there = list(table.schema_arrow.names)
             if twice := next((name for name in there if there.count(name) > 1), None):
                 raise SourceError(
-                    f"{file.name}: two columns are called {twice!r}.", "Give each column a name of its own."
+                    f"{file.name}: two columns are called {twice!r}.",
+                    "Give each column a name of its own.",
                 )
             return there
         if opened.format in _JSON:  # a record may have keys that the ones before it lack
@@ -177,7 +188,9 @@ def _columns_of(file: SourceFile, source: FileSource, column: str | None, scratc
         with closing(_csv(file, opened, source, column)) as batches:
             first = next(batches, None)
     if first is None:
-        raise SourceError(f"{file.name}: no rows, a header at most.", "Check the export that writes it.")
+        raise SourceError(
+            f"{file.name}: no rows, a header at most.", "Check the export that writes it."
+        )
     return list(first.columns)
 
 
@@ -195,7 +208,9 @@ def _names(columns: Sequence[str], classes: Sequence[str]) -> tuple[list[str], d
     return names, renamed
 
 
-def _answer_columns(answers: Answers, predictor: Predictor, names: list[str]) -> dict[str, pa.Array]:
+def _answer_columns(
+    answers: Answers, predictor: Predictor, names: list[str]
+) -> dict[str, pa.Array]:
     proba = [pa.array(column, pa.float64(), from_pandas=True) for column in answers.proba.T]
     columns = [
         pa.array(answers.labels, pa.string()),
@@ -215,11 +230,15 @@ def _rows(file: SourceFile, source: FileSource, column: str, scratch: Path) -> I
         if opened.format == "parquet":
             yield from _parquet_rows(file, opened.stream, column)
         elif opened.format in _JSON:
-            yield from _json_rows(read_records(opened.stream, file.name, encoding=source.encoding), column)
+            yield from _json_rows(
+                read_records(opened.stream, file.name, encoding=source.encoding), column
+            )
         else:
             for batch in _csv(file, opened, source, column):
                 texts = batch.columns[column].to_pylist()
-                yield Rows(batch.rows.to_pylist(), texts, [None] * len(texts), pa.table(batch.columns))
+                yield Rows(
+                    batch.rows.to_pylist(), texts, [None] * len(texts), pa.table(batch.columns)
+                )
 
 
 def _csv(file: SourceFile, opened: Opened, source: FileSource, column: str | None) -> Iterator[Any]:
@@ -291,11 +310,14 @@ def _parquet(file: SourceFile, stream: IO[bytes]) -> Iterator[pq.ParquetFile]:
     except NoisefoldError:
         raise
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of the disk or the network, not of the data
+        if (
+            isinstance(error, OSError) and error.errno is not None
+        ):  # of the disk or the network, not of the data
             raise
         detail = (str(error).splitlines() or [type(error).__name__])[0][:300].rstrip(".")
         raise SourceError(
-            f"{file.name}: not a Parquet file, or a damaged one ({detail}).", "Write or download the file again."
+            f"{file.name}: not a Parquet file, or a damaged one ({detail}).",
+            "Write or download the file again.",
         ) from error
 
 
@@ -305,7 +327,9 @@ def _parquet(file: SourceFile, stream: IO[bytes]) -> Iterator[pq.ParquetFile]:
 class Writer(Protocol):
     """Takes rows and their answers, a batch at a time."""
 
-    def write(self, carried: pa.Table | list[dict[str, Any]], answers: dict[str, pa.Array]) -> None: ...
+    def write(
+        self, carried: pa.Table | list[dict[str, Any]], answers: dict[str, pa.Array]
+    ) -> None: ...
 
     def close(self) -> None: ...
 
@@ -314,7 +338,9 @@ Target = Callable[[list[str], list[str]], Writer]
 
 
 @contextmanager
-def _target(output: str, stdout: TextIO, stdout_format: Format, scratch: Path, force: bool) -> Iterator[Target]:
+def _target(
+    output: str, stdout: TextIO, stdout_format: Format, scratch: Path, force: bool
+) -> Iterator[Target]:
     """What makes a writer of columns and names of answers. The output appears when the block ends well."""
     if output == _TO_STDOUT:
         yield lambda columns, names: _writer(stdout_format, stdout, columns, names)
@@ -349,12 +375,18 @@ def _output_file(output: str, scratch: Path, force: bool) -> Iterator[Path]:
         raise
     except (ValueError, ImportError) as error:
         raise NoisefoldError(
-            f"--output {shown_url(output)}: {error}.", "Give a path, or a URL that fsspec can write to."
+            f"--output {shown_url(output)}: {error}.",
+            "Give a path, or a URL that fsspec can write to.",
         ) from None
     if there and not force:
-        raise NoisefoldError(f"{shown_url(output)} is there already.", "Choose another name, or replace it by --force.")
+        raise NoisefoldError(
+            f"{shown_url(output)} is there already.",
+            "Choose another name, or replace it by --force.",
+        )
     local, target = bool(protocols & {"file", "local"}), Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part") if local else scratch / "output"
+    temporary = (
+        target.with_name(f".{target.name}.{os.getpid()}.part") if local else scratch / "output"
+    )
     with ExitStack() as opened:
         with _writable(output):
             temporary.touch()
@@ -426,11 +458,18 @@ class _CsvWriter:
     def write(self, carried: pa.Table | list[dict[str, Any]], answers: dict[str, pa.Array]) -> None:
         records = carried.to_pylist() if isinstance(carried, pa.Table) else carried
         for record, answer in zip(records, pa.table(answers).to_pylist(), strict=True):
-            self._line([*(_as_text(record.get(name)) for name in self.columns), *map(_as_text, answer.values())])
+            self._line(
+                [
+                    *(_as_text(record.get(name)) for name in self.columns),
+                    *map(_as_text, answer.values()),
+                ]
+            )
 
     def _line(self, cells: Sequence[str | None]) -> None:
         quoted = (
-            '"' + cell.replace('"', '""') + '"' if any(c in cell for c in ',"\r\n') or cell != cell.strip() else cell
+            '"' + cell.replace('"', '""') + '"'
+            if any(c in cell for c in ',"\r\n') or cell != cell.strip()
+            else cell
             for cell in (cell or "" for cell in cells)
         )
         self.stream.write(",".join(quoted) + "\n")
@@ -449,14 +488,21 @@ class _ParquetWriter:
 
     def write(self, carried: pa.Table | list[dict[str, Any]], answers: dict[str, pa.Array]) -> None:
         if not isinstance(carried, pa.Table):
-            texts = {name: [_as_text(record.get(name)) for record in carried] for name in self.columns}
-            carried = pa.table({name: pa.array(values, pa.string()) for name, values in texts.items()})
+            texts = {
+                name: [_as_text(record.get(name)) for record in carried] for name in self.columns
+            }
+            carried = pa.table(
+                {name: pa.array(values, pa.string()) for name, values in texts.items()}
+            )
         table = carried
         for name, column in answers.items():
             table = table.append_column(name, column)
         self._held.append(table)
         # Row groups of some size: a reader pays for each of them.
-        if sum(one.num_rows for one in self._held) >= 50_000 or sum(one.nbytes for one in self._held) >= 1 << 25:
+        if (
+            sum(one.num_rows for one in self._held) >= 50_000
+            or sum(one.nbytes for one in self._held) >= 1 << 25
+        ):
             self._flush()
 
     def _flush(self) -> None:

@@ -37,7 +37,9 @@ class TextClassifier(PythonModel):
         texts, labels = read_texts(model_input), self.bundle.labels
         asked = [row for row, text in enumerate(texts) if text is not None]
         proba = self.bundle.predict_proba([text for text in texts if text is not None])
-        found = pd.DataFrame({f"probability_{label}": proba[:, index] for index, label in enumerate(labels)})
+        found = pd.DataFrame(
+            {f"probability_{label}": proba[:, index] for index, label in enumerate(labels)}
+        )
         found.insert(0, "label", [labels[index] for index in proba.argmax(axis=1)])
         if len(asked) == len(texts):
             return found
@@ -53,11 +55,18 @@ def read_texts(model_input: Any) -> list[str | None]:
     if isinstance(model_input, pd.DataFrame):
         if "text" not in model_input.columns:
             found = (
-                ", ".join(map(str, model_input.columns))[:500].encode("utf-8", "backslashreplace").decode() or "none"
+                ", ".join(map(str, model_input.columns))[:500]
+                .encode("utf-8", "backslashreplace")
+                .decode()
+                or "none"
             )
-            raise MlflowException.invalid_parameter_value(f"A column named text is needed; found: {found}.")
+            raise MlflowException.invalid_parameter_value(
+                f"A column named text is needed; found: {found}."
+            )
         model_input = model_input["text"]
-    if isinstance(model_input, str | bytes | range) or not isinstance(model_input, Sequence | pd.Series):
+    if isinstance(model_input, str | bytes | range) or not isinstance(
+        model_input, Sequence | pd.Series
+    ):
         kind = type(model_input).__name__
         raise MlflowException.invalid_parameter_value(
             f"A frame with a column text or a list of strings is needed: {kind}."
@@ -69,7 +78,9 @@ def _read_text(text: Any, row: int) -> str | None:
     if pd.api.types.is_scalar(text) and pd.isna(text):
         return None
     if not isinstance(text, str):
-        raise MlflowException.invalid_parameter_value(f"Row {row} (from 0): a {type(text).__name__}, not a text.")
+        raise MlflowException.invalid_parameter_value(
+            f"Row {row} (from 0): a {type(text).__name__}, not a text."
+        )
     if not text.isascii():
         # Half of a surrogate pair, which JSON can hold and no text: as the rows that the model was trained on are read.
         text = re.sub("[\ud800-\udfff]", "\ufffd", text)

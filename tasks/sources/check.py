@@ -40,21 +40,31 @@ def check_source(recipe: Recipe) -> Checked:
     files = list_files(source)
     rows = _read(source, contract, files)
     if not rows:
-        raise SourceError(f"{_named(files)}: no rows, a header at most.", "Check the export that writes it.")
+        raise SourceError(
+            f"{_named(files)}: no rows, a header at most.", "Check the export that writes it."
+        )
     _refuse_rejected(rows, contract)
     corpus = corpus_of(rows, contract)
     if not len(corpus):
-        wanted = "; ".join(f"{name}: {' or '.join(map(repr, values))}" for name, values in contract.select.items())
+        wanted = "; ".join(
+            f"{name}: {' or '.join(map(repr, values))}" for name, values in contract.select.items()
+        )
         raise SourceError(
-            f"The contract selects none of {len(rows):,} rows ({wanted}).", "Change select in the contract."
+            f"The contract selects none of {len(rows):,} rows ({wanted}).",
+            "Change select in the contract.",
         )
     verdicts = judge(corpus, contract)
-    broken = [limit for limit in limits(contract, verdicts) if not limit.holds and (rows.complete or _by_row(limit))]
+    broken = [
+        limit
+        for limit in limits(contract, verdicts)
+        if not limit.holds and (rows.complete or _by_row(limit))
+    ]
     told = _told(rows, corpus, files, contract, verdicts)
     if broken:
         rest = "" if rows.complete else " if the rest is like these"
         raise ContractViolation(
-            f"{' '.join(told)} A retrain would stop{rest}: {'; '.join(map(str, broken))}.", _way_out(broken)
+            f"{' '.join(told)} A retrain would stop{rest}: {'; '.join(map(str, broken))}.",
+            _way_out(broken),
         )
     alike = spelled_alike(Counter(label for label in corpus.labels if label is not None))
     return Checked(tuple(told), (*alike, *(_absent(verdicts) if rows.complete else ())))
@@ -63,7 +73,9 @@ def check_source(recipe: Recipe) -> Checked:
 def _absent(verdicts: Verdicts) -> list[str]:
     """Labels that have rows, and none in one of the splits: nothing is learned there, or nothing measured."""
     seen = sum(verdicts.labels.values(), Counter[str]())
-    absent = {split: sorted(seen.keys() - counts.keys()) for split, counts in verdicts.labels.items()}
+    absent = {
+        split: sorted(seen.keys() - counts.keys()) for split, counts in verdicts.labels.items()
+    }
     return [
         f"Labels without a row in {split}: {', '.join(labels[:12])}{' …' if len(labels) > 12 else ''}."
         for split, labels in absent.items()
@@ -108,11 +120,15 @@ def _refuse_rejected(rows: Rows, contract: DataContract) -> None:
         )
 
 
-def _told(rows: Rows, corpus: Corpus, files: list[SourceFile], contract: DataContract, verdicts: Verdicts) -> list[str]:
+def _told(
+    rows: Rows, corpus: Corpus, files: list[SourceFile], contract: DataContract, verdicts: Verdicts
+) -> list[str]:
     kept, refused = verdicts.kept, verdicts.first
     read = f"all {len(rows):,} rows" if rows.complete else f"the first {len(rows):,} rows"
     by_split = ", ".join(f"{split} {count:,}" for split, count in kept.items())
-    told = [f"Source: {_named(files)}; {read} read, {sum(kept.values()):,} of them kept ({by_split})."]
+    told = [
+        f"Source: {_named(files)}; {read} read, {sum(kept.values()):,} of them kept ({by_split})."
+    ]
     if len(corpus) < len(rows):
         told.append(f"Not selected by the contract: {len(rows) - len(corpus):,}.")
     if refused:
@@ -120,7 +136,9 @@ def _told(rows: Rows, corpus: Corpus, files: list[SourceFile], contract: DataCon
             f"{count:,} for {REASONS[reason]}{_examples(rows, corpus, verdicts, reason)}"
             for reason, count in refused.most_common()
         )
-        told.append(f"Quarantined would be {refused.total():,} ({refused.total() / len(corpus):.1%}): {shown}.")
+        told.append(
+            f"Quarantined would be {refused.total():,} ({refused.total() / len(corpus):.1%}): {shown}."
+        )
     seen = sum(verdicts.labels.values(), Counter[str]())
     shown = ", ".join(f"{label} {count:,}" for label, count in seen.most_common(12)) or "none"
     told.append(f"Labels: {shown}{' …' if len(seen) > 12 else ''}.")
@@ -136,13 +154,23 @@ def _examples(rows: Rows, corpus: Corpus, verdicts: Verdicts, reason: str) -> st
     places = [at for at, reasons in enumerate(verdicts.reasons) if reasons and reasons[0] == reason]
     if reason == "bad_label":
         counts = Counter(corpus.labels[at] for at in places).most_common(EXAMPLES)
-        return " (" + ", ".join(f"{'none' if label is None else repr(label)} {rows:,}" for label, rows in counts) + ")"
+        return (
+            " ("
+            + ", ".join(
+                f"{'none' if label is None else repr(label)} {rows:,}" for label, rows in counts
+            )
+            + ")"
+        )
     first = corpus.places[places[0]]
     return f" (first {rows.files[first]}, row {rows.numbers[first]:,})"
 
 
 def _named(files: list[SourceFile]) -> str:
-    return files[0].name if len(files) == 1 else f"{len(files):,} files ({files[0].name} … {files[-1].name})"
+    return (
+        files[0].name
+        if len(files) == 1
+        else f"{len(files):,} files ({files[0].name} … {files[-1].name})"
+    )
 
 
 def _way_out(broken: list[Limit]) -> str:

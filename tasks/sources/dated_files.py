@@ -67,7 +67,11 @@ def fixed_window(source: FileSource) -> Days | None:
     """
     if isinstance(source.window, RollingWindow):
         raise ValueError("a rolling window has no days before Recipe.on")
-    return Days(first=source.window.start, last=source.window.end) if source.window is not None else None
+    return (
+        Days(first=source.window.start, last=source.window.end)
+        if source.window is not None
+        else None
+    )
 
 
 def below(fs: Any, folder: str, depth: int = _DEPTH) -> list[str]:
@@ -113,7 +117,9 @@ def chosen(found: Found, window: Days | None) -> dict[str, Days | None]:
     return inside
 
 
-def governed(found: Mapping[Split | None, Found], days: Mapping[Split | None, Mapping[str, Days | None]]) -> None:
+def governed(
+    found: Mapping[Split | None, Found], days: Mapping[Split | None, Mapping[str, Days | None]]
+) -> None:
     """A file that a URL names by itself may stand beside files that the window chooses (a test set that stays), and
     not alone: then the window would choose nothing.
 
@@ -165,7 +171,9 @@ def hold(read: WindowRead, limits: WindowLimits) -> None:
     broken = [line for one in read.coverage for line in _broken(one, limits)]
     if broken:
         raise ContractViolation(
-            "The files break the contract's section window:" + "".join(f"\n  - {line}" for line in broken) + "\n",
+            "The files break the contract's section window:"
+            + "".join(f"\n  - {line}" for line in broken)
+            + "\n",
             "Look whether the export still runs and mend it, or change the limit in the contract (null: none).",
         )
 

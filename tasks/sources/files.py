@@ -28,7 +28,14 @@ from data_contracts.errors import NoisefoldError, SourceError
 from data_contracts.recipe.recipe import FileSource
 from data_contracts.tables.batch import Batch
 from data_contracts.tables.packed import decompressed, unzipped
-from data_contracts.tables.read import Format, name_parts, other_kind, read_batches, unknown_format, usual_separator
+from data_contracts.tables.read import (
+    Format,
+    name_parts,
+    other_kind,
+    read_batches,
+    unknown_format,
+    usual_separator,
+)
 from data_contracts.urls import redacted, resolve, shown_url
 from tasks.sources.dated_files import Found, below, chosen, fixed_window, governed
 
@@ -162,13 +169,16 @@ def read_rows(
                         break
 
 
-def _spooled(stream: IO[bytes], name: str, scratch: Path | None, stack: contextlib.ExitStack) -> IO[bytes]:
+def _spooled(
+    stream: IO[bytes], name: str, scratch: Path | None, stack: contextlib.ExitStack
+) -> IO[bytes]:
     spool: IO[bytes] = stack.enter_context(tempfile.TemporaryFile(dir=scratch))  # noqa: SIM115
     try:
         shutil.copyfileobj(stream, spool, 1 << 20)
     except (EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise SourceError(
-            f"{name}: the compressed data end early or are damaged ({error}).", "Write or download the file again."
+            f"{name}: the compressed data end early or are damaged ({error}).",
+            "Write or download the file again.",
         ) from error
     spool.seek(0)
     return spool
@@ -183,7 +193,9 @@ def list_files(source: FileSource) -> list[SourceFile]:
         SourceError: where a file is missing, a folder or glob holds none, a name tells no format, or a window is set
             and a name does not tell a day.
     """
-    urls: dict[Split | None, str] = dict(source.url) if isinstance(source.url, dict) else {None: source.url}  # type: ignore[arg-type]
+    urls: dict[Split | None, str] = (
+        dict(source.url) if isinstance(source.url, dict) else {None: source.url}
+    )  # type: ignore[arg-type]
     window = fixed_window(source)
     found = {split: _expand(url, source) for split, url in urls.items()}
     days = {split: chosen(one, window) for split, one in found.items()}
@@ -218,7 +230,13 @@ def _expand(url: str, source: FileSource) -> Found:
             if not fs.exists(path):
                 raise _missing(shown)
             return Found(fs, (path,), None, shown, placed)
-        listed = fs.glob(path) if not folder else fs.ls(path, detail=False) if window is None else below(fs, path)
+        listed = (
+            fs.glob(path)
+            if not folder
+            else fs.ls(path, detail=False)
+            if window is None
+            else below(fs, path)
+        )
         found = sorted(one for one in listed if fs.isfile(one))
     what = "folder" if folder else "glob"
     base = path if folder else re.split(r"[^/]*[*?\[]", path)[0]
@@ -227,13 +245,21 @@ def _expand(url: str, source: FileSource) -> Found:
     _refuse_saved_data_sets(found, f"{what} {shown}")
     known = [one for one in found if _wanted(one, source.format)]
     if not known:
-        there = f"; it holds {', '.join(PurePosixPath(one).name for one in found[:5])}" if found else ""
-        others = [told for one in found if (told := other_kind(PurePosixPath(one).name)) is not None]
+        there = (
+            f"; it holds {', '.join(PurePosixPath(one).name for one in found[:5])}" if found else ""
+        )
+        others = [
+            told for one in found if (told := other_kind(PurePosixPath(one).name)) is not None
+        ]
         remedy = unknown_format("", "").remedy
-        if folder and (folders := sorted(PurePosixPath(one).name for one in set(listed) - set(found))):
+        if folder and (
+            folders := sorted(PurePosixPath(one).name for one in set(listed) - set(found))
+        ):
             there += f"{', and' if found else '; it holds'} the folders {', '.join(folders[:5])}"
             remedy += f" Files in folders are named by a glob: {shown.rstrip('/')}/*/*."
-        raise SourceError(f"{what} {shown}: no file of a known kind{there}.", others[0][1] if others else remedy)
+        raise SourceError(
+            f"{what} {shown}: no file of a known kind{there}.", others[0][1] if others else remedy
+        )
     return Found(fs, tuple(known), base.rstrip("/"), f"{what} {shown}", placed)
 
 
@@ -255,7 +281,13 @@ def left_aside(source: FileSource) -> list[str]:
         if _is_http(fs) or source.format != "auto":
             continue
         with _reaching(path, shown_url(url)):
-            there = fs.ls(path, detail=False) if fs.isdir(path) else fs.glob(path) if _SPECIAL.search(path) else []
+            there = (
+                fs.ls(path, detail=False)
+                if fs.isdir(path)
+                else fs.glob(path)
+                if _SPECIAL.search(path)
+                else []
+            )
         for one in sorted(there):
             name = PurePosixPath(one).name
             if name.startswith((".", "_")):
@@ -281,7 +313,9 @@ def _wanted(path: str, format: str) -> bool:
     name = PurePosixPath(path).name
     kind, compression = name_parts(name)
     known = format != "auto" or kind is not None or compression == "zip"
-    return known and not name.startswith((".", "_")) and name != "dataset_infos.json"  # Hugging Face's, beside the data
+    return (
+        known and not name.startswith((".", "_")) and name != "dataset_infos.json"
+    )  # Hugging Face's, beside the data
 
 
 def _describe(fs: Any, path: str, split: Split | None, format: str) -> SourceFile:
@@ -319,7 +353,9 @@ def _filesystem(url: str) -> tuple[Any, str]:
         raise
     except (ValueError, ImportError) as error:
         cause = redacted(f"{shown_url(url)}: {error}.")
-        raise SourceError(cause, "Give a path, or a URL that fsspec can open.") from _harmless(error)
+        raise SourceError(cause, "Give a path, or a URL that fsspec can open.") from _harmless(
+            error
+        )
 
 
 def _protocols(fs: Any) -> tuple[str, ...]:
@@ -336,7 +372,8 @@ def _is_http(fs: Any) -> bool:
 
 def _missing(shown: str) -> SourceError:
     return SourceError(
-        f"{shown}: no such file or folder.", "Check source.url; a relative path starts at the recipe's folder."
+        f"{shown}: no such file or folder.",
+        "Check source.url; a relative path starts at the recipe's folder.",
     )
 
 
@@ -349,7 +386,9 @@ def _reaching(path: str, name: str) -> Iterator[None]:
         raise
     except Exception as error:
         # fsspec calls every failed look-up over http FileNotFoundError; its cause tells why.
-        cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
+        cause = (
+            error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
+        )
         status, shown, told = getattr(cause, "status", None), shown_url(path), _harmless(error)
         if isinstance(cause, FileNotFoundError) or status in (404, 410):
             raise _missing(shown) from told
@@ -359,13 +398,16 @@ def _reaching(path: str, name: str) -> Iterator[None]:
             ) from told
         if isinstance(cause, (PermissionError, IsADirectoryError, NotADirectoryError)):
             raise SourceError(
-                f"{shown}: cannot be read ({os.strerror(cause.errno or 0)}).", "Check its permissions."
+                f"{shown}: cannot be read ({os.strerror(cause.errno or 0)}).",
+                "Check its permissions.",
             ) from told
         if type(cause).__module__.partition(".")[0] == "aiohttp" or isinstance(cause, TimeoutError):
             detail = f"HTTP {status}" if status else redacted(str(cause)) or type(cause).__name__
             raise ConnectionError(f"{shown} cannot be reached or was cut off: {detail}") from told
         if told is None:
-            raise ConnectionError(f"{shown}: {type(error).__name__}: {redacted(str(error))}") from None
+            raise ConnectionError(
+                f"{shown}: {type(error).__name__}: {redacted(str(error))}"
+            ) from None
         raise
 
 

@@ -19,7 +19,9 @@ from data_contracts.tables.dialect import Encoding, find_encoding, find_separato
 from data_contracts.tables.encoding import marked
 from tasks.sources.files import SourceFile, list_files, read_rows
 
-MAX_ROWS = 200_000  # looked at of each file: the limits have headroom, so more rows would hardly move them
+MAX_ROWS = (
+    200_000  # looked at of each file: the limits have headroom, so more rows would hardly move them
+)
 MAX_CHARACTERS = 1 << 28  # held of all rows together
 SCANNED = 1 << 22  # bytes of a file in which its encoding is looked for
 MOST_FILES = 50  # whose encoding is looked for
@@ -43,7 +45,8 @@ class Asked:
             return FileSource.model_validate({"url": url, **fields})
         except ValidationError as error:
             raise SourceError(
-                f"The source cannot be read so: {describe(error, FileSource)}", "See --help for the options."
+                f"The source cannot be read so: {describe(error, FileSource)}",
+                "See --help for the options.",
             ) from None
 
 
@@ -70,19 +73,27 @@ def look(asked: Asked, most: int = MAX_ROWS) -> Seen:
         rows = first_rows(source, most)
         tables = {head.name for head in heads if head.format == "csv"}
         rows.header = {name: header for name, header in rows.header.items() if name in tables}
-        return Seen(rows, source, Found(found.fields, (*found.told, *_splits_in_names(files, asked))))
+        return Seen(
+            rows, source, Found(found.fields, (*found.told, *_splits_in_names(files, asked)))
+        )
 
 
-def look_closer(source: FileSource, columns: Sequence[str], text: str, label: str, most: int = MAX_ROWS) -> Rows:
+def look_closer(
+    source: FileSource, columns: Sequence[str], text: str, label: str, most: int = MAX_ROWS
+) -> Rows:
     """The same rows by the columns that matter, text and label read as a retrain reads them."""
     with as_options():
-        return first_rows(source, most, columns=list(dict.fromkeys(columns)), text=text, label=label)
+        return first_rows(
+            source, most, columns=list(dict.fromkeys(columns)), text=text, label=label
+        )
 
 
 def first_rows(source: FileSource, most: int, **wanted: Any) -> Rows:
     """The first `most` rows of every file of a source, `MAX_CHARACTERS` in all; `wanted` goes to `read_rows`."""
     rows, taken, characters = Rows(), dict[str, int](), 0
-    batches = read_rows(source, batch_rows=min(most + 1, 20_000), max_rows_per_file=most + 1, **wanted)
+    batches = read_rows(
+        source, batch_rows=min(most + 1, 20_000), max_rows_per_file=most + 1, **wanted
+    )
     with closing(batches):
         for file, batch in batches:
             rows.header.setdefault(file.name, list(batch.columns))
@@ -158,9 +169,13 @@ def _one_encoding(heads: list[_Head]) -> tuple[_Head, Encoding] | None:
     """The encoding of all files, with the first that has it; None where they are UTF-8."""
     found = [(head, one) for head in heads if (one := _encoding(head)).name != "ascii"]
     names = {one.name: head for head, one in reversed(found)}
-    if len(names) > 1 or (len(found) < len(heads) and any(name.startswith("utf-16") for name in names)):
+    if len(names) > 1 or (
+        len(found) < len(heads) and any(name.startswith("utf-16") for name in names)
+    ):
         shown = ", ".join(f"{head.name} in {name}" for name, head in names.items())
-        raise SourceError(f"The files are in different encodings: {shown}.", "Save them all as UTF-8.")
+        raise SourceError(
+            f"The files are in different encodings: {shown}.", "Save them all as UTF-8."
+        )
     return None if not found or found[0][1].name == "utf-8" else found[0]
 
 
@@ -188,7 +203,9 @@ def _splits_in_names(files: list[SourceFile], asked: Asked) -> tuple[str, ...]:
     """Files called train and test beside each other mean splits, and one URL for all of them takes no notice."""
     if not isinstance(asked.url, str) or len(files) < 2:
         return ()
-    named = {found[1].lower()[:3]: file.name for file in files if (found := _NAMED.search(file.name))}
+    named = {
+        found[1].lower()[:3]: file.name for file in files if (found := _NAMED.search(file.name))
+    }
     if len(named) < 2:
         return ()
     names = ", ".join(sorted(named.values()))
@@ -213,11 +230,21 @@ class as_options:
 
 def _as_option(remedy: str) -> str:
     for field in ("encoding", "separator", "format"):
-        remedy = re.sub(rf"\b([Ss]et|[Nn]ame the one it has in) source\.{field}( to)?\b:?", rf"give --{field}", remedy)
+        remedy = re.sub(
+            rf"\b([Ss]et|[Nn]ame the one it has in) source\.{field}( to)?\b:?",
+            rf"give --{field}",
+            remedy,
+        )
         remedy = re.sub(rf"source\.{field}:?", f"--{field}", remedy)
-    remedy = re.sub(r"Check source\.url; a relative path starts at the recipe's folder\.", "Check the path.", remedy)
+    remedy = re.sub(
+        r"Check source\.url; a relative path starts at the recipe's folder\.",
+        "Check the path.",
+        remedy,
+    )
     remedy = remedy.replace("name it in source.url", "name it by its path")
     remedy = re.sub(
-        r"Name (the|another) column in the contract(, under columns)?", r"Name \1 column with --text or --label", remedy
+        r"Name (the|another) column in the contract(, under columns)?",
+        r"Name \1 column with --text or --label",
+        remedy,
     )
     return remedy[:1].upper() + remedy[1:]

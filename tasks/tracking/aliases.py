@@ -49,16 +49,29 @@ class Move(BaseModel):
     before: str | None = Field(alias="from")
     after: str | None = Field(alias="to", description="Null: the alias was taken away.")
     why: str
-    run_id: str | None = Field(description="MLflow run with the evidence; null where there is none.")
+    run_id: str | None = Field(
+        description="MLflow run with the evidence; null where there is none."
+    )
 
 
 class Aliases:
     """The aliases of one registered model, as moved by `by`."""
 
     def __init__(
-        self, client: MlflowClient, name: str, ledger: Path, by: By = "retrain", run_id: str | None = None
+        self,
+        client: MlflowClient,
+        name: str,
+        ledger: Path,
+        by: By = "retrain",
+        run_id: str | None = None,
     ) -> None:
-        self.client, self.name, self.ledger, self.by, self.run_id = client, name, Path(ledger), by, run_id
+        self.client, self.name, self.ledger, self.by, self.run_id = (
+            client,
+            name,
+            Path(ledger),
+            by,
+            run_id,
+        )
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -138,7 +151,9 @@ class Aliases:
     def withdraw(self, version: str, why: str) -> None:
         """No retrain makes this version champion again; a person may (`reinstate`)."""
         when = datetime.now(UTC).isoformat(timespec="seconds")
-        self.client.set_model_version_tag(self.name, version, WITHDRAWN, f"{when} by {user_name()}: {why}"[:_WHY_LIMIT])
+        self.client.set_model_version_tag(
+            self.name, version, WITHDRAWN, f"{when} by {user_name()}: {why}"[:_WHY_LIMIT]
+        )
 
     def withdrawn(self, version: str) -> str | None:
         """When, by whom and why the version was rolled back; None where it was not."""

@@ -25,7 +25,9 @@ def refuse_other_data(client: MlflowClient, recipe: Recipe) -> None:
     version = dict(found[0].aliases).get(CHAMPION) if found else None
     if version is None:
         return
-    kept = client.get_model_version(recipe.model_name, str(version)).tags.get("noisefold.contract", "")
+    kept = client.get_model_version(recipe.model_name, str(version)).tags.get(
+        "noisefold.contract", ""
+    )
     theirs = kept.rpartition(" v")[0]
     if theirs and theirs != recipe.contract.name:
         raise RecipeError(

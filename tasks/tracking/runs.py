@@ -41,7 +41,9 @@ ERROR = "noisefold.error"  # why the run was left unfinished; a run that is unde
 LAST_SEEN, LAST_SEEN_ERROR = "noisefold.last_seen", "noisefold.last_seen_error"
 WARM_START = "noisefold.warm_start"  # the champion's version that a run started from
 TEACHER = "noisefold.teacher"  # NAME/VERSION that a run learns from
-ARTIFACT = "noisefold.artifact."  # and a stage's name: the key of the artifact that the run has of it
+ARTIFACT = (
+    "noisefold.artifact."  # and a stage's name: the key of the artifact that the run has of it
+)
 _TABLES = "mlflow.loggedArtifacts"  # by which MLflow knows its tables
 PROBE_SECONDS = 3.0
 # MLflow's own limits wait about four minutes per call on a dead server; a stage's retry is the better place to wait.
@@ -68,7 +70,13 @@ class Tracker:
     """
 
     def __init__(
-        self, client: MlflowClient, tracking_uri: str, experiment_id: str, run_id: str, *, closed: bool = False
+        self,
+        client: MlflowClient,
+        tracking_uri: str,
+        experiment_id: str,
+        run_id: str,
+        *,
+        closed: bool = False,
     ) -> None:
         self.client, self.tracking_uri = client, tracking_uri
         self.experiment_id, self.run_id = experiment_id, run_id
@@ -81,20 +89,26 @@ class Tracker:
         known = self.client.get_run(self.run_id).data.metrics
         fresh = {name: value for name, value in metrics.items() if known.get(name) != value}
         now = int(time.time() * 1000)
-        self.log_points([{"key": k, "value": v, "step": step, "timestamp": now} for k, v in fresh.items()])
+        self.log_points(
+            [{"key": k, "value": v, "step": step, "timestamp": now} for k, v in fresh.items()]
+        )
 
     def log_points(self, points: list[dict[str, Any]]) -> None:
         """Deliver metric points {key, value, step, timestamp in ms}, in order."""
         from mlflow.entities import Metric
 
-        metrics = [Metric(p["key"], float(p["value"]), int(p["timestamp"]), int(p["step"])) for p in points]
+        metrics = [
+            Metric(p["key"], float(p["value"]), int(p["timestamp"]), int(p["step"])) for p in points
+        ]
         for start in range(0, len(metrics), _BATCH):
             self.client.log_batch(self.run_id, metrics=metrics[start : start + _BATCH])
 
     def set_tags(self, tags: dict[str, Any]) -> None:
         from mlflow.entities import RunTag
 
-        self.client.log_batch(self.run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+        self.client.log_batch(
+            self.run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()]
+        )
 
     def tag(self, key: str) -> str | None:
         return self.client.get_run(self.run_id).data.tags.get(key)
@@ -121,9 +135,12 @@ class Tracker:
         """Show the corpus under the run's "Datasets", where MLflow users look for it."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        dataset = Dataset(name, digest, "noisefold", json.dumps({"uri": source}), profile=json.dumps(profile))
+        dataset = Dataset(
+            name, digest, "noisefold", json.dumps({"uri": source}), profile=json.dumps(profile)
+        )
         self.client.log_inputs(
-            self.run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+            self.run_id,
+            datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])],
         )
 
     @contextmanager
@@ -137,7 +154,11 @@ class Tracker:
 
     def run_url(self, ui: str | None = None) -> str:
         """Address of the run in the MLflow UI."""
-        base = ui or (shown_url(self.tracking_uri) if self.tracking_uri.startswith("http") else "http://127.0.0.1:5000")
+        base = ui or (
+            shown_url(self.tracking_uri)
+            if self.tracking_uri.startswith("http")
+            else "http://127.0.0.1:5000"
+        )
         return f"{base.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
     def remove_tag(self, key: str) -> None:
@@ -195,7 +216,10 @@ def open_tracker(
 
     # Fingerprint and content stand for source, backbone and tokenizer: a run is the same wherever they are mounted.
     sections = recipe.keyed({"source"})
-    sections |= {"model": by_content(recipe.model), "tokenizer": tokenizer_by_content(recipe.tokenizer)}
+    sections |= {
+        "model": by_content(recipe.model),
+        "tokenizer": tokenizer_by_content(recipe.tokenizer),
+    }
     run_key = digest_of("run", sections, fingerprint, dict(versions))
     tracker = open_run(
         settings,
@@ -230,7 +254,9 @@ def open_run(
     client, uri = connect(settings)
     experiment_id = _experiment(client, settings, experiment)
     with _first_use(settings):
-        found = client.search_runs([experiment_id], f"tags.`{RUN_KEY}` = '{run_key}'", max_results=1)
+        found = client.search_runs(
+            [experiment_id], f"tags.`{RUN_KEY}` = '{run_key}'", max_results=1
+        )
         run = found[0] if found else client.create_run(
             experiment_id,
             run_name=name,
@@ -243,7 +269,9 @@ def open_run(
                 **lineage,
             },
         )  # fmt: skip
-    tracker = Tracker(client, uri, experiment_id, run.info.run_id, closed=run.info.status == "FINISHED")
+    tracker = Tracker(
+        client, uri, experiment_id, run.info.run_id, closed=run.info.status == "FINISHED"
+    )
     if tracker.closed:
         tracker.seen(lineage)
     else:
@@ -259,7 +287,10 @@ def connect(settings: Settings) -> tuple[MlflowClient, str]:
     if uri.startswith(("http://", "https://")):
         probe(uri.rstrip("/") + "/health", "MLflow tracking server", "MLFLOW_TRACKING_URI")
     login = settings.tracking_login
-    for name, value in {**_BOUNDS, **(dict(zip(_LOGIN, login, strict=True)) if login else {})}.items():
+    for name, value in {
+        **_BOUNDS,
+        **(dict(zip(_LOGIN, login, strict=True)) if login else {}),
+    }.items():
         os.environ.setdefault(name, value)
     settings.root.mkdir(parents=True, exist_ok=True)
     import mlflow
@@ -293,7 +324,9 @@ def _create_database(settings: Settings) -> None:
     new = path.with_name(f"{path.name}.tmp")
     for left in (new, path.with_name(f"{new.name}-journal")):
         left.unlink(missing_ok=True)
-    SqlAlchemyStore(f"sqlite:///{new}", (settings.root / "mlartifacts" / "default").as_uri()).engine.dispose()
+    SqlAlchemyStore(
+        f"sqlite:///{new}", (settings.root / "mlartifacts" / "default").as_uri()
+    ).engine.dispose()
     os.replace(new, path)
 
 
@@ -321,9 +354,15 @@ def git_commit() -> str:
     root = file.parents[2]
     try:
         # An environment inside a user's own repository holds this file, and the repository does not.
-        ours = subprocess.run(["git", "ls-files", "--error-unmatch", file], cwd=root, capture_output=True, timeout=10)
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10)
-        status = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, timeout=10)
+        ours = subprocess.run(
+            ["git", "ls-files", "--error-unmatch", file], cwd=root, capture_output=True, timeout=10
+        )
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10
+        )
+        status = subprocess.run(
+            ["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
     if ours.returncode or commit.returncode:
@@ -356,7 +395,11 @@ def quiet_mlflow() -> Iterator[None]:
 def flatten(data: Any, prefix: str = "") -> dict[str, str]:
     """Nested sections as dotted names; lists as JSON."""
     if isinstance(data, dict):
-        return {k: v for key, value in data.items() for k, v in flatten(value, f"{prefix}{key}.").items()}
+        return {
+            k: v
+            for key, value in data.items()
+            for k, v in flatten(value, f"{prefix}{key}.").items()
+        }
     return {prefix[:-1]: data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)}
 
 
@@ -367,8 +410,12 @@ def log_recipe(tracker: Tracker, recipe: Recipe, run_key: str) -> None:
     with tracker.once("recipe", run_key) as fresh:
         if fresh:
             document = recipe.model_dump(mode="json")
-            log_params(tracker, {key: value for key, value in document.items() if key != "execution"})
-            tracker.log_text(yaml.safe_dump(document, allow_unicode=True, sort_keys=False), "recipe.yaml")
+            log_params(
+                tracker, {key: value for key, value in document.items() if key != "execution"}
+            )
+            tracker.log_text(
+                yaml.safe_dump(document, allow_unicode=True, sort_keys=False), "recipe.yaml"
+            )
 
 
 def log_params(tracker: Tracker, document: dict[str, Any]) -> None:

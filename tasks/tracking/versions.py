@@ -43,7 +43,9 @@ def choose_model(settings: Settings, given: str | None) -> tuple[str, str]:
     # A server may hold other people's models as well.
     ours = [name for name in names if name.startswith("noisefold-")] or names
     if len(ours) == 1:
-        return ours[0], f"The registry has one model, {ours[0]}: this is about it. --model names another."
+        return ours[
+            0
+        ], f"The registry has one model, {ours[0]}: this is about it. --model names another."
     raise NoisefoldError(f"Which model? {_there(names)}", "Name one with --model.")
 
 
@@ -58,7 +60,9 @@ def find_version(client: MlflowClient, name: str, version: str) -> Any:
     try:
         by_number = version.isdecimal() and version.isascii()
         return (
-            client.get_model_version(name, version) if by_number else client.get_model_version_by_alias(name, version)
+            client.get_model_version(name, version)
+            if by_number
+            else client.get_model_version_by_alias(name, version)
         )
     except MlflowException as error:
         if error.error_code not in GONE:
@@ -66,18 +70,33 @@ def find_version(client: MlflowClient, name: str, version: str) -> Any:
         names = model_names(client)
         if name not in names:
             raise no_such_model(name, names) from error
-        numbers = sorted(int(found.version) for found in client.search_model_versions(f"name = '{name}'"))
-        there = f"Its newest versions: {', '.join(map(str, numbers[-10:]))}." if numbers else "It has none."
+        numbers = sorted(
+            int(found.version) for found in client.search_model_versions(f"name = '{name}'")
+        )
+        there = (
+            f"Its newest versions: {', '.join(map(str, numbers[-10:]))}."
+            if numbers
+            else "It has none."
+        )
         aliases = sorted(dict(client.get_registered_model(name).aliases).items())
-        named = f" Aliases: {', '.join(f'{alias} ({number})' for alias, number in aliases)}." if aliases else ""
+        named = (
+            f" Aliases: {', '.join(f'{alias} ({number})' for alias, number in aliases)}."
+            if aliases
+            else ""
+        )
         raise NoisefoldError(
-            f"{name} has no version {version}. {there}{named}", "Give one of these numbers or aliases."
+            f"{name} has no version {version}. {there}{named}",
+            "Give one of these numbers or aliases.",
         ) from error
 
 
 def no_such_model(name: str, names: list[str]) -> NoisefoldError:
     """The fault to raise where no model bears a name; names the nearest of those that there are."""
-    near = [f"noisefold-{name}"] if f"noisefold-{name}" in names else difflib.get_close_matches(name, names, n=1)
+    near = (
+        [f"noisefold-{name}"]
+        if f"noisefold-{name}" in names
+        else difflib.get_close_matches(name, names, n=1)
+    )
     hint = f" Did you mean {near[0]}?" if near else ""
     remedy = "--model chooses another." if names else "`noisefold retrain` makes one."
     return NoisefoldError(f"There is no model named {name}. {_there(names)}{hint}", remedy)

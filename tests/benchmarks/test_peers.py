@@ -31,7 +31,9 @@ def corpus(tmp_path: Path) -> Corpus:
             part,
         )
         for i, (label, part) in enumerate(
-            (label, part) for part in ["train"] * 12 + ["valid"] * 4 + ["test"] * 4 for label in LABELS
+            (label, part)
+            for part in ["train"] * 12 + ["valid"] * 4 + ["test"] * 4
+            for label in LABELS
         )
     ]
     ids, texts, labels, splits = (list(column) for column in zip(*rows, strict=True))
@@ -55,7 +57,9 @@ def test_tfidf_predicts_distributions_in_label_order(corpus: Corpus) -> None:
     assert fitted.parameters > 0 and fitted.bytes > 8 * fitted.parameters - 1
 
 
-def test_predictions_are_those_that_compare_reads_and_the_table_measures(corpus: Corpus, tmp_path: Path) -> None:
+def test_predictions_are_those_that_compare_reads_and_the_table_measures(
+    corpus: Corpus, tmp_path: Path
+) -> None:
     log_proba = np.log(np.tile([0.8, 0.2], (8, 1)))
     path = tmp_path / "tfidf-0.parquet"
     write_predictions(path, corpus.test.ids, log_proba, corpus.labels, FACTS, SEARCH)
@@ -71,8 +75,12 @@ def test_predictions_are_those_that_compare_reads_and_the_table_measures(corpus:
     assert cell["ece"] == pytest.approx(0.3)
     assert json.dumps(cell)  # the table keeps it as JSON
 
-    compare.write_predictions(own := tmp_path / "cut_at_256-0.parquet", found.ids, log_proba, LABELS)
-    assert is_peers(path) and not is_peers(own), "predictions of our own model lie in the same folder"
+    compare.write_predictions(
+        own := tmp_path / "cut_at_256-0.parquet", found.ids, log_proba, LABELS
+    )
+    assert is_peers(path) and not is_peers(own), (
+        "predictions of our own model lie in the same folder"
+    )
 
     del numbers[corpus.test.ids[0]]
     with pytest.raises(SystemExit, match="other rows or labels"):
@@ -90,4 +98,8 @@ def test_runs_whose_files_are_gone_stay_and_one_that_ran_again_is_taken_anew() -
 
     kept = [cell("tfidf", 0, 0.7), cell("fasttext", 0, 0.6)]
     fresh = [cell("tfidf", 1, 0.9), cell("tfidf", 0, 0.8)]
-    assert merge(kept, fresh) == [cell("fasttext", 0, 0.6), cell("tfidf", 0, 0.8), cell("tfidf", 1, 0.9)]
+    assert merge(kept, fresh) == [
+        cell("fasttext", 0, 0.6),
+        cell("tfidf", 0, 0.8),
+        cell("tfidf", 1, 0.9),
+    ]

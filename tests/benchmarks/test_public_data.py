@@ -39,7 +39,9 @@ def test_recipe_reads_its_rows(
     if name == "newsgroups":
         prepare(real_data / "20newsgroups", tmp_path)
         source = FileSource(url={"train": f"{tmp_path}/train.csv", "test": f"{tmp_path}/test.csv"})
-    raw = ingest_source(source, recipe.contract, fingerprint(source), store, batch_rows=50_000).manifest
+    raw = ingest_source(
+        source, recipe.contract, fingerprint(source), store, batch_rows=50_000
+    ).manifest
     corpus = validate_corpus(raw, recipe.contract, store, batch_rows=50_000).manifest
     assert corpus.splits == splits
     assert corpus.quarantined == quarantined

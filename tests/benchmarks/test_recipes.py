@@ -13,12 +13,16 @@ from flows.cli.main import find_recipe
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
-@pytest.mark.parametrize("file", sorted(BENCHMARKS.glob("recipes/*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", sorted(BENCHMARKS.glob("recipes/*.yaml")), ids=lambda file: file.stem
+)
 def test_a_recipe_is_read(file: Path) -> None:
     assert load_recipe(file).source
 
 
-@pytest.mark.parametrize("file", sorted(BENCHMARKS.glob("studies/*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", sorted(BENCHMARKS.glob("studies/*.yaml")), ids=lambda file: file.stem
+)
 def test_a_study_is_read(file: Path) -> None:
     grid = load_comparison(str(file), {}, lambda name, base: find_recipe(name, (), base))
     assert grid.cells((), ())

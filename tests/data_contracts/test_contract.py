@@ -12,7 +12,9 @@ from data_contracts.contract.contract import SPLITS, SplitShares, load_contract,
 from data_contracts.contract.text import draw_split, normalise, text_hash
 from data_contracts.errors import RecipeError
 
-BUNDLED = sorted(path.stem for path in (Path(__file__).parents[2] / "data_contracts").glob("*.yaml"))
+BUNDLED = sorted(
+    path.stem for path in (Path(__file__).parents[2] / "data_contracts").glob("*.yaml")
+)
 
 
 @pytest.mark.parametrize("name", BUNDLED)
@@ -28,11 +30,20 @@ def test_bundled_contract_loads_under_its_own_name(name: str) -> None:
         ({"name": "x", "colums": {}}, "colums: unknown key"),
         ({"name": "x", "text": {"max_chars": 3}}, "text.max_chars: unknown key"),
         ({"name": "X!"}, "name:"),
-        ({"name": "x", "columns": {"text": "a", "label": "a"}}, "columns: one column plays two roles"),
-        ({"name": "x", "columns": {"slices": ["row"]}}, "columns: slice columns may not be named row"),
+        (
+            {"name": "x", "columns": {"text": "a", "label": "a"}},
+            "columns: one column plays two roles",
+        ),
+        (
+            {"name": "x", "columns": {"slices": ["row"]}},
+            "columns: slice columns may not be named row",
+        ),
         ({"name": "x", "labels": {"values": ["a"]}}, "labels.values: needs two labels"),
         ({"name": "x", "labels": {"values": ["a", "a"]}}, "labels.values: needs two labels"),
-        ({"name": "x", "splits": {"valid": 0.5, "test": 0.5}}, "splits: valid + test leave nothing"),
+        (
+            {"name": "x", "splits": {"valid": 0.5, "test": 0.5}},
+            "splits: valid + test leave nothing",
+        ),
         ({"name": "x", "leakage": {"max_share": 2}}, "leakage.max_share:"),
         ([], "contract:"),
     ],
@@ -57,7 +68,12 @@ def test_relative_contract_starts_at_the_base(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("a", "b"),
-    [("Good  phone", " good\tPHONE\n"), ("ｆｕｌｌ　ｗｉｄｔｈ", "full width"), ("STRASSE", "straße"), ("ﬁne", "fine")],
+    [
+        ("Good  phone", " good\tPHONE\n"),
+        ("ｆｕｌｌ　ｗｉｄｔｈ", "full width"),
+        ("STRASSE", "straße"),
+        ("ﬁne", "fine"),
+    ],
 )
 def test_writing_alone_makes_no_other_text(a: str, b: str) -> None:
     assert normalise(a) == normalise(b)
@@ -80,7 +96,9 @@ def test_draw_keeps_its_shares() -> None:
 
 
 @given(st.text(), st.floats(0, 0.45), st.floats(0, 0.45), st.floats(0, 0.05), st.floats(0, 0.05))
-def test_larger_shares_take_rows_from_train_alone(text: str, valid: float, test: float, v: float, t: float) -> None:
+def test_larger_shares_take_rows_from_train_alone(
+    text: str, valid: float, test: float, v: float, t: float
+) -> None:
     before = draw_split(text, SplitShares(valid=valid, test=test))
     after = draw_split(text, SplitShares(valid=valid + v, test=test + t))
     assert after == before or before == "train"

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_contracts.contract.days import Days, DayUnclear, coverage, days_in_name, days_of, leads_to_days, merged
+from data_contracts.contract.days import (
+    Days,
+    DayUnclear,
+    coverage,
+    days_in_name,
+    days_of,
+    leads_to_days,
+    merged,
+)
 
 A_DAY, A_WEEK = "2026-11-26", "2026-11-23 to 2026-11-29"
 A_MONTH, SEVEN = "2026-11-01 to 2026-11-30", "2026-11-01 to 2026-11-07"
@@ -87,7 +95,9 @@ def test_a_name_tells_its_days_or_none(name: str, told: str | None) -> None:
 
 
 @pytest.mark.parametrize(("name", "why"), UNCLEAR.items())
-def test_a_name_with_two_readings_or_a_broken_date_is_refused_with_the_reason(name: str, why: str) -> None:
+def test_a_name_with_two_readings_or_a_broken_date_is_refused_with_the_reason(
+    name: str, why: str
+) -> None:
     with pytest.raises(DayUnclear) as refused:
         days_in_name(name)
     assert why in str(refused.value)
@@ -140,13 +150,19 @@ def test_folders_and_name_that_contradict_each_other_are_refused(path: str) -> N
 
 def test_folders_that_the_url_fixes_give_year_and_month_and_nothing_else() -> None:
     day = Days(first=date(2026, 11, 26), last=date(2026, 11, 26))
-    assert days_of(["26", "a.csv"], ["data", "2026", "11"]) == days_of(["11", "26.csv"], ["logs", "2026"]) == day
+    assert (
+        days_of(["26", "a.csv"], ["data", "2026", "11"])
+        == days_of(["11", "26.csv"], ["logs", "2026"])
+        == day
+    )
     assert days_of(["2026-11-26.csv"], ["backup-2025-01-01"]) == day
     assert days_of(["mails.csv"], ["data", "2026-11-26"]) is None
 
 
 def test_folders_by_which_files_are_sorted_are_known() -> None:
-    assert all(map(leads_to_days, ("2026", "11", "date=x", "lang=zh", "2026-11-26", "2026年", "20261345")))
+    assert all(
+        map(leads_to_days, ("2026", "11", "date=x", "lang=zh", "2026-11-26", "2026年", "20261345"))
+    )
     assert not any(map(leads_to_days, ("archive", "old mails", "v12")))
 
 
@@ -170,7 +186,12 @@ def test_every_day_is_read_in_every_form(day: date, form: str, before: str) -> N
     assert days_in_name(f"{before}{day:{form}}.csv") == Days(first=day, last=day)
 
 
-@given(DAYS, DAYS, st.sampled_from(("%Y-%m-%d", "%Y%m%d", "%Y.%m.%d")), st.sampled_from(("_", "--", "_to_", "至", "~")))
+@given(
+    DAYS,
+    DAYS,
+    st.sampled_from(("%Y-%m-%d", "%Y%m%d", "%Y.%m.%d")),
+    st.sampled_from(("_", "--", "_to_", "至", "~")),
+)
 def test_every_range_is_read_or_refused_where_it_runs_backwards(
     one: date, other: date, form: str, between: str
 ) -> None:
@@ -202,10 +223,19 @@ def test_coverage_counts_days_and_names_what_is_missing_and_what_is_beyond() -> 
     some = coverage(span(1, 10), [span(1, 3), span(2, 4), span(6, 6)])
     assert (some.found, some.missing, some.missing_days) == (5, (span(5, 5), span(7, 10)), 5)
     assert (some.newest, some.age_days) == (date(2026, 11, 6), 4)
-    assert str(some).endswith("missing 2026-11-05, 2026-11-07 to 2026-11-10 (5 days); newest 2026-11-06")
+    assert str(some).endswith(
+        "missing 2026-11-05, 2026-11-07 to 2026-11-10 (5 days); newest 2026-11-06"
+    )
     month = coverage(span(26, 27), [span(1, 30)])
-    assert (month.found, month.beyond, month.newest) == (2, (span(1, 25), span(28, 30)), date(2026, 11, 27))
-    assert "the same files hold 2026-11-01 to 2026-11-25, 2026-11-28 to 2026-11-30 (28 days) too" in str(month)
+    assert (month.found, month.beyond, month.newest) == (
+        2,
+        (span(1, 25), span(28, 30)),
+        date(2026, 11, 27),
+    )
+    assert (
+        "the same files hold 2026-11-01 to 2026-11-25, 2026-11-28 to 2026-11-30 (28 days) too"
+        in str(month)
+    )
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 5)), min_size=1, max_size=12))
@@ -219,7 +249,11 @@ def test_coverage_agrees_with_sets_of_days(given_spans: list[tuple[int, int]]) -
     found = coverage(window, spans)
 
     def numbers(parts) -> set[int]:
-        return {(part.first - date(2026, 11, 1)).days + 1 + n for part in parts for n in range(len(part))}
+        return {
+            (part.first - date(2026, 11, 1)).days + 1 + n
+            for part in parts
+            for n in range(len(part))
+        }
 
     assert (found.found, numbers(found.missing)) == (len(held & wanted), wanted - held)
     assert numbers(found.beyond) == held - wanted and numbers(merged(spans)) == held

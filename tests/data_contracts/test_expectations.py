@@ -35,7 +35,10 @@ LABELS = {"values": ["good", "bad"]}
 def contract() -> DataContract:
     text = {"min_characters": 3, "max_characters": 40, "allow_control_characters": False}
     labels = LABELS | {"min_share": 0.2, "max_share": 0.8, "max_count": 3}
-    return parse_contract({"name": "strict", "text": text, "labels": labels, "splits": {"min_rows": 10}}, origin="test")
+    return parse_contract(
+        {"name": "strict", "text": text, "labels": labels, "splits": {"min_rows": 10}},
+        origin="test",
+    )
 
 
 @cache
@@ -49,12 +52,20 @@ def corpus() -> Suite:
 
 
 def table(cells: list[tuple[str | None, str | None]], fault: str | None = None) -> pa.Table:
-    columns = {"text": [t for t, _ in cells], "label": [la for _, la in cells], "fault": [fault] * len(cells)}
+    columns = {
+        "text": [t for t, _ in cells],
+        "label": [la for _, la in cells],
+        "fault": [fault] * len(cells),
+    }
     return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
 def broken(cells: list[tuple[str | None, str | None]]) -> dict[str, tuple[int, ...]]:
-    return {r.expectation.name: r.positions for r in rows().run(row_frame(table(cells))) if not r.success}
+    return {
+        r.expectation.name: r.positions
+        for r in rows().run(row_frame(table(cells)))
+        if not r.success
+    }
 
 
 def test_good_rows_pass() -> None:
@@ -76,7 +87,9 @@ def test_good_rows_pass() -> None:
         ("a fine text", "Good", "label_known", "bad_label"),
     ],
 )
-def test_bad_row_fails_for_its_reason_alone(text: str | None, label: str | None, name: str, reason: str) -> None:
+def test_bad_row_fails_for_its_reason_alone(
+    text: str | None, label: str | None, name: str, reason: str
+) -> None:
     assert broken([*GOOD, (text, label), *GOOD]) == {name: (len(GOOD),)}
     assert next(e.reason for e in rows().expectations if e.name == name) == reason
 
@@ -92,7 +105,11 @@ def test_length_counts_code_points_not_bytes() -> None:
 
 
 def test_row_may_have_several_faults() -> None:
-    assert set(broken([("\ufffd" * 41, "nice")])) == {"text_max_characters", "text_encoding", "label_known"}
+    assert set(broken([("\ufffd" * 41, "nice")])) == {
+        "text_max_characters",
+        "text_encoding",
+        "label_known",
+    }
 
 
 def test_all_null_columns_do_not_pass() -> None:
@@ -110,7 +127,9 @@ def test_expectation_that_cannot_be_evaluated_is_an_error() -> None:
 
 
 def test_limits_that_the_contract_leaves_open_have_no_expectation() -> None:
-    free = parse_contract({"name": "free", "text": {"allow_replacement_character": True}}, origin="test")
+    free = parse_contract(
+        {"name": "free", "text": {"allow_replacement_character": True}}, origin="test"
+    )
     assert {e.name for e in row_suite(free).expectations} == {
         "text_not_empty", "text_min_characters", "text_max_characters", "label_not_null",
         *(f"cell_{reason}" for reason in CELL_REASONS),
@@ -164,5 +183,14 @@ def test_aggregate_without_value_is_refused() -> None:
 def test_schemas_follow_the_contract() -> None:
     sliced = parse_contract({"name": "x", "columns": {"slices": ["language"]}}, origin="test")
     assert arrow_schema(sliced).names == ["id", "text", "label", "split", "language"]
-    assert raw_schema(sliced).names == ["id", "text", "label", "split", "language", "fault", "file", "row"]
+    assert raw_schema(sliced).names == [
+        "id",
+        "text",
+        "label",
+        "split",
+        "language",
+        "fault",
+        "file",
+        "row",
+    ]
     assert raw_schema(sliced).field("row").type == pa.int64()

@@ -31,11 +31,16 @@ def draft(path: Any, **options: Any) -> Draft:
 
 def reviews(count: int, seed: int = 0) -> list[list[object]]:
     rng = random.Random(seed)
-    return [[f"k{i}", i % 7, " ".join(rng.choices("abcdefghij", k=30)), rng.choice([1, 2, 3])] for i in range(count)]
+    return [
+        [f"k{i}", i % 7, " ".join(rng.choices("abcdefghij", k=30)), rng.choice([1, 2, 3])]
+        for i in range(count)
+    ]
 
 
 def test_roles_are_found_by_content(tmp_path: Path) -> None:
-    path = write_csv(tmp_path / "shop_reviews.csv", ["key", "weekday", "what they said", "rating"], reviews(500))
+    path = write_csv(
+        tmp_path / "shop_reviews.csv", ["key", "weekday", "what they said", "rating"], reviews(500)
+    )
     contract = draft(path).contract
     assert contract.name == "shop_reviews"
     assert contract.columns.model_dump() == {
@@ -57,7 +62,9 @@ def test_rare_labels_of_the_sample_are_kept_and_named(tmp_path: Path) -> None:
 
 def test_file_per_split_counts_leaks_and_its_own_ids(tmp_path: Path) -> None:
     rows = reviews(400)
-    train = write_csv(tmp_path / "train.csv", ["key", "day", "text", "label"], [*rows[:300], *rows[:30]])
+    train = write_csv(
+        tmp_path / "train.csv", ["key", "day", "text", "label"], [*rows[:300], *rows[:30]]
+    )
     test = write_csv(tmp_path / "test.csv", ["key", "day", "text", "label"], rows[270:])
     *_, drafted = draft_from({"train": train, "test": test})
     contract = drafted.contract
@@ -72,7 +79,9 @@ def test_file_per_split_counts_leaks_and_its_own_ids(tmp_path: Path) -> None:
 def test_yaml_reads_back_as_the_same_contract_with_counts_beside_the_labels(tmp_path: Path) -> None:
     labels = ["yes", "010", "1.10", "a: b", "# x", "  ", "null", "ü\u2028v", 'say "no"', "- a"]
     rows = [[f"text number {i} of many", labels[i % len(labels)]] for i in range(200)]
-    (tmp_path / "r.jsonl").write_text("".join(json.dumps({"text": t, "label": x}) + "\n" for t, x in rows))
+    (tmp_path / "r.jsonl").write_text(
+        "".join(json.dumps({"text": t, "label": x}) + "\n" for t, x in rows)
+    )
     drafted = draft(tmp_path / "r.jsonl")
     text = to_yaml(drafted)
     assert parse_contract(parse_yaml(text, "draft"), origin="draft") == drafted.contract
@@ -84,10 +93,18 @@ def test_yaml_reads_back_as_the_same_contract_with_counts_beside_the_labels(tmp_
     ("header", "rows", "message"),
     [
         (["text", "label"], [[f"text {i}", "same"] for i in range(50)], "all 50 rows have 'same'"),
-        (["text", "other"], [[f"text {i}", f"z{i}"] for i in range(50)], "No column looks like a label"),
+        (
+            ["text", "other"],
+            [[f"text {i}", f"z{i}"] for i in range(50)],
+            "No column looks like a label",
+        ),
         (["a", "b"], [[i, i % 2] for i in range(50)], "looks like text"),
         (["text", "label"], [], "no rows"),
-        (["text", "annotator", "lang"], [[f"the text {i}", i % 3, "en"] for i in range(60)], "annotator tell who"),
+        (
+            ["text", "annotator", "lang"],
+            [[f"the text {i}", i % 3, "en"] for i in range(60)],
+            "annotator tell who",
+        ),
     ],
 )
 def test_data_without_roles_are_refused(
@@ -107,7 +124,16 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 def test_labels_that_look_alike_or_like_slips_are_named_with_their_rows() -> None:
     from collections import Counter
 
-    counts = Counter({"billing": 900, "BILLING": 2, "delivery": 800, "delivvery": 1, "refund": 700, "refunds": 600})
+    counts = Counter(
+        {
+            "billing": 900,
+            "BILLING": 2,
+            "delivery": 800,
+            "delivvery": 1,
+            "refund": 700,
+            "refunds": 600,
+        }
+    )
     alike, slips = spelled_alike(counts)
     assert "'billing' (900 rows) = 'BILLING' (2 rows)" in alike
     assert "'delivvery' (1) beside 'delivery' (800)" in slips and "refunds" not in slips

@@ -66,7 +66,9 @@ def clean(sample: list[Row]) -> list[Row]:
 
 def test_same_seed_gives_same_rows_and_another_seed_gives_others() -> None:
     assert list(generate(400, seed=1)) == list(generate(400, seed=1))
-    assert [row["text"] for row in generate(400, seed=1)] != [row["text"] for row in generate(400, seed=2)]
+    assert [row["text"] for row in generate(400, seed=1)] != [
+        row["text"] for row in generate(400, seed=2)
+    ]
 
 
 def test_rows_do_not_depend_on_the_process_hash_seed() -> None:
@@ -127,30 +129,43 @@ def test_duplicates_repeat_text_and_label_and_come_later(sample: list[Row]) -> N
         earlier.setdefault(key, row)
 
 
-def test_leaked_rows_stand_in_train_with_the_exact_text_of_a_clean_test_row(sample: list[Row]) -> None:
+def test_leaked_rows_stand_in_train_with_the_exact_text_of_a_clean_test_row(
+    sample: list[Row],
+) -> None:
     of_test = {row["text"] for row in sample if row["split"] == "test" and row["fault"] is None}
     leaked = [row for row in sample if row["fault"] == "leaked"]
     assert all(row["split"] == "train" and row["text"] in of_test for row in leaked)
 
 
 def test_clean_texts_are_distinct_after_normalisation(clean: list[Row]) -> None:
-    assert len({normalised(row) for row in clean}) == len(clean) == DEFAULT_ROWS - sum(DIRTY_ROWS.values())
+    assert (
+        len({normalised(row) for row in clean})
+        == len(clean)
+        == DEFAULT_ROWS - sum(DIRTY_ROWS.values())
+    )
 
 
 def test_label_noise_is_its_share_of_every_split(clean: list[Row]) -> None:
     for split in SPLITS:
         rows = [row for row in clean if row["split"] == split]
-        assert sum(row["label"] != row["true_label"] for row in rows) == round(LABEL_NOISE * len(rows))
+        assert sum(row["label"] != row["true_label"] for row in rows) == round(
+            LABEL_NOISE * len(rows)
+        )
 
 
 def test_labels_languages_and_splits_have_their_shares(clean: list[Row]) -> None:
     def share(column: str) -> dict[str | None, float]:
-        return {value: count / len(clean) for value, count in Counter(row[column] for row in clean).items()}
+        return {
+            value: count / len(clean)
+            for value, count in Counter(row[column] for row in clean).items()
+        }
 
     assert set(share("label")) == set(LABELS)
     assert all(0.2 < of <= 0.3 for of in share("label").values())
     assert share("language") == pytest.approx({"en": 0.5, "zh": 0.5}, abs=0.02)
-    assert share("split") == pytest.approx({split: of / 100 for split, of in SPLITS.items()}, abs=0.01)
+    assert share("split") == pytest.approx(
+        {split: of / 100 for split, of in SPLITS.items()}, abs=0.01
+    )
 
 
 def test_texts_have_a_reviews_length_and_no_slot_left_open(clean: list[Row]) -> None:
@@ -188,7 +203,9 @@ def test_the_two_class_view_has_plain_opinions_and_the_same_faults() -> None:
     for split in SPLITS:
         clean = [row for row in rows if row["split"] == split and row["fault"] is None]
         assert {row["label"] for row in clean} == {"negative", "positive"}
-        assert sum(row["label"] != row["true_label"] for row in clean) == round(LABEL_NOISE * len(clean))
+        assert sum(row["label"] != row["true_label"] for row in clean) == round(
+            LABEL_NOISE * len(clean)
+        )
 
 
 def test_the_default_sample_keeps_its_bytes() -> None:
@@ -207,7 +224,9 @@ def test_a_bag_of_n_grams_stays_at_or_below_85_per_cent(clean: list[Row], featur
 
     texts = {split: [row["text"] for row in clean if row["split"] == split] for split in SPLITS}
     labels = {split: [row["label"] for row in clean if row["split"] == split] for split in SPLITS}
-    vectorizer = TfidfVectorizer(analyzer=features, ngram_range={"word": (1, 2), "char": (1, 3)}[features])
+    vectorizer = TfidfVectorizer(
+        analyzer=features, ngram_range={"word": (1, 2), "char": (1, 3)}[features]
+    )
     # One class against the rest, with a solver that is quicker than the default on sparse rows.
     model = OneVsRestClassifier(LogisticRegression(C=10, solver="liblinear"))
     model.fit(vectorizer.fit_transform(texts["train"]), labels["train"])

@@ -33,7 +33,12 @@ def suggest(data: Path, *options: str) -> Path:
 @pytest.fixture
 def backbone(tmp_path: Path) -> Path:
     """A folder whose tokenizer knows English words only."""
-    words = {word: i for i, word in enumerate(["[UNK]", "[PAD]", "where", "is", "my", "parcel", *map(str, range(400))])}
+    words = {
+        word: i
+        for i, word in enumerate(
+            ["[UNK]", "[PAD]", "where", "is", "my", "parcel", *map(str, range(400))]
+        )
+    }
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     folder = tmp_path / "backbone"
@@ -57,16 +62,24 @@ def test_each_choice_stands_under_its_reason_and_the_recipe_is_valid(tmp_path: P
 
 def test_short_texts_get_a_bilstm_and_long_ones_windows(tmp_path: Path) -> None:
     short = load_recipe(suggest(write_rows(tmp_path / "short.csv", ["where is my parcel"] * 300)))
-    long = load_recipe(suggest(write_rows(tmp_path / "long.csv", ["where is my parcel " * 100] * 300)))
+    long = load_recipe(
+        suggest(write_rows(tmp_path / "long.csv", ["where is my parcel " * 100] * 300))
+    )
     assert (short.model.encoder.kind, long.model.encoder.kind) == ("bilstm_attention", "tanh")
     assert short.tokenizer.max_length < long.tokenizer.max_length == 512
     assert short.model.wide is None and short.model.ngrams is not None
     assert long.model.wide is not None and long.model.wide.naive_bayes
     assert long.model.wide.epsilon == 1e-8
-    many = load_recipe(suggest(write_rows(tmp_path / "many.csv", ["where is my parcel " * 100] * 6_000))).model.wide
-    assert many is not None and many.buckets > long.model.wide.buckets and many.epsilon > 1e-8, "many more n-grams"
+    many = load_recipe(
+        suggest(write_rows(tmp_path / "many.csv", ["where is my parcel " * 100] * 6_000))
+    ).model.wide
+    assert many is not None and many.buckets > long.model.wide.buckets and many.epsilon > 1e-8, (
+        "many more n-grams"
+    )
     assert many.learning_rate is not None
-    topics = suggest(write_rows(tmp_path / "topics.csv", ["where is my parcel " * 100] * 300, ("a", "b", "c")))
+    topics = suggest(
+        write_rows(tmp_path / "topics.csv", ["where is my parcel " * 100] * 300, ("a", "b", "c"))
+    )
     kinds = [recipe.model.reparameterization.kind for recipe in (short, long, load_recipe(topics))]
     assert kinds == ["multiplicative_noise", "dropout", "none"], "what was ahead on such texts"
 
@@ -90,19 +103,32 @@ def test_a_backbone_that_knows_the_language_is_fine_tuned(tmp_path: Path, backbo
     assert 0 < wide.share < 0.5, "n-grams beside it, and the backbone has the larger say"
 
 
-def test_for_many_rows_a_backbone_gives_its_token_vectors_alone(tmp_path: Path, backbone: Path) -> None:
+def test_for_many_rows_a_backbone_gives_its_token_vectors_alone(
+    tmp_path: Path, backbone: Path
+) -> None:
     data = write_rows(tmp_path / "mails.csv", ["where is my parcel " * 6] * 50_001)
-    refused = CliRunner().invoke(main, ["recipe", "suggest", str(data), "--backbone", str(backbone)])
-    assert refused.exit_code == 1 and "config.json does not say the size of its vectors" in refused.output
+    refused = CliRunner().invoke(
+        main, ["recipe", "suggest", str(data), "--backbone", str(backbone)]
+    )
+    assert (
+        refused.exit_code == 1
+        and "config.json does not say the size of its vectors" in refused.output
+    )
     (backbone / "config.json").write_text('{"model_type": "bert", "hidden_size": 32}')
     path = suggest(data, "--backbone", str(backbone))
     model = load_recipe(path).model
     assert model.encoder.kind == "bilstm_attention"
-    assert model.embedding_vectors == str(backbone) and model.embedding_dim == 32 and model.embedding_std == 1.0
+    assert (
+        model.embedding_vectors == str(backbone)
+        and model.embedding_dim == 32
+        and model.embedding_std == 1.0
+    )
     assert "fine-tuning takes hours" in path.read_text(encoding="utf-8")
 
 
-def test_a_backbone_that_does_not_is_passed_over_with_the_share(tmp_path: Path, backbone: Path) -> None:
+def test_a_backbone_that_does_not_is_passed_over_with_the_share(
+    tmp_path: Path, backbone: Path
+) -> None:
     data = write_rows(tmp_path / "zh.csv", ["这个手机的屏幕非常好"] * 300)
     path = suggest(data, "--backbone", str(backbone))
     assert load_recipe(path).model.encoder.kind != "pretrained"
@@ -113,7 +139,10 @@ def test_a_backbone_that_does_not_is_passed_over_with_the_share(tmp_path: Path, 
 def test_bad_input_is_named(tmp_path: Path) -> None:
     data = write_rows(tmp_path / "mails.csv", ["where is my parcel"] * 300)
     run = CliRunner().invoke
-    assert "tokenizer.json" in run(main, ["recipe", "suggest", str(data), "--backbone", str(tmp_path)]).output
+    assert (
+        "tokenizer.json"
+        in run(main, ["recipe", "suggest", str(data), "--backbone", str(tmp_path)]).output
+    )
     other = tmp_path / "other.csv"
     other.write_text("question,kind\nwhy,a\nhow,b\n")
     found = run(main, ["recipe", "suggest", str(other), "--contract", "trec"]).output

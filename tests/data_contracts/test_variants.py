@@ -47,8 +47,13 @@ def test_variants_are_made_of_words_of_the_train_texts() -> None:
 
 
 def test_chinese_stays_without_spaces_and_english_with_them() -> None:
-    chinese, english = ["我们喜欢这个地方", "天气今天不错"], ["the room is clean", "we liked the place"]
-    assert not any(" " in text for number in range(2) for text in Variants(chinese, 0).of(number, 100))
+    chinese, english = (
+        ["我们喜欢这个地方", "天气今天不错"],
+        ["the room is clean", "we liked the place"],
+    )
+    assert not any(
+        " " in text for number in range(2) for text in Variants(chinese, 0).of(number, 100)
+    )
     known = {word for text in english for word in text.split()}
     made = [text for number in range(2) for text in Variants(english, 0).of(number, 100)]
     assert {word for text in made for word in text.split()} == known

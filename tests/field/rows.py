@@ -42,7 +42,9 @@ def contract(**parts: Any) -> DataContract:
     return parse_contract({"name": "t", **WIDE, **parts}, origin="test")
 
 
-def csv_of(path: Path, rows: Sequence[Mapping[str, Any]], encoding: str = "utf-8", **dialect: Any) -> Path:
+def csv_of(
+    path: Path, rows: Sequence[Mapping[str, Any]], encoding: str = "utf-8", **dialect: Any
+) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding=encoding, newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]), **dialect)
@@ -63,7 +65,9 @@ def mails(count: int = 60) -> list[dict[str, str]]:
 
 
 def ingested(url: Any, by: DataContract, folder: Path, **source: Any) -> Outcome:
-    files = FileSource(url={k: str(v) for k, v in url.items()} if isinstance(url, dict) else str(url), **source)
+    files = FileSource(
+        url={k: str(v) for k, v in url.items()} if isinstance(url, dict) else str(url), **source
+    )
     store = ArtifactStore(str(folder / "artifacts"), folder / "work")
     return ingest_source(files, by, fingerprint(files), store, batch_rows=100)
 

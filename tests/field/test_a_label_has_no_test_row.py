@@ -29,7 +29,9 @@ TOLD = "No test row has the label billing, so nothing is known of it"
 
 def rows(labels: dict[str, tuple[str, ...]]) -> pa.Table:
     """Forty rows of each label, in the splits that it is given in turns."""
-    columns: dict[str, list[Any]] = {name: [] for name in ("id", "text", "label", "split", "language")}
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("id", "text", "label", "split", "language")
+    }
     for label, splits in labels.items():
         for number in range(40 * len(splits)):
             columns["id"].append(f"{label}-{number}")
@@ -43,7 +45,9 @@ def rows(labels: dict[str, tuple[str, ...]]) -> pa.Table:
 EVERYWHERE = ("train", "valid", "test")
 
 
-def evaluated(world: World, table: pa.Table, name: str) -> tuple[World, TrainedModel, EvaluationReport]:
+def evaluated(
+    world: World, table: pa.Table, name: str
+) -> tuple[World, TrainedModel, EvaluationReport]:
     from tests.tasks.mlflow_fixtures import make_corpus
 
     corpus = make_corpus(world.store, table, name)
@@ -58,7 +62,9 @@ def test_two_labels_of_which_one_was_tested_are_not_all_right(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(promote, "check_served", lambda *_: Served(200, 1.5, 0.5))
-    here, model, report = evaluated(world, rows({"配送": EVERYWHERE, "billing": ("train",)}), "two-labels")
+    here, model, report = evaluated(
+        world, rows({"配送": EVERYWHERE, "billing": ("train",)}), "two-labels"
+    )
     macro = report.metrics["test/macro_f1"]
     assert (macro.value, macro.low, macro.high) == (1.0, 0.5, 1.0)
     assert report.without_rows == {"test": ("billing",), "valid": ("billing",)}
@@ -78,7 +84,9 @@ def test_third_label_widens_the_macro_figures_and_has_none_of_its_own(world: Wor
     from tasks.evaluate import log_evaluation
 
     here, _, report = evaluated(
-        world, rows({"配送": EVERYWHERE, "billing": ("train", "valid"), "退款": EVERYWHERE}), "three-labels"
+        world,
+        rows({"配送": EVERYWHERE, "billing": ("train", "valid"), "退款": EVERYWHERE}),
+        "three-labels",
     )
     assert report.without_rows == {"test": ("billing",)}
     macro = report.metrics["test/macro_f1"]
@@ -87,7 +95,9 @@ def test_third_label_widens_the_macro_figures_and_has_none_of_its_own(world: Wor
     folder = here.store.open(report)
     page = (folder / "report.md").read_text(encoding="utf-8")
     assert TOLD in page and "| billing | 0 | – | – | – |" in page
-    content = json.loads((folder / "report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    content = json.loads(
+        (folder / "report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail
+    )
     assert [row["f1"] for row in content["per_class"] if row["label"] == "billing"] == [None]
     assert "billing,0,,,,,,,,," in (folder / "per_class.csv").read_text(encoding="utf-8-sig")
     log_evaluation(report, here.store, here.tracker)
@@ -97,7 +107,9 @@ def test_third_label_widens_the_macro_figures_and_has_none_of_its_own(world: Wor
 
 
 def test_label_without_train_or_valid_rows_is_named(world: World) -> None:
-    *_, report = evaluated(world, rows({"配送": EVERYWHERE, "billing": EVERYWHERE, "退款": ("test",)}), "no-train-row")
+    *_, report = evaluated(
+        world, rows({"配送": EVERYWHERE, "billing": EVERYWHERE, "退款": ("test",)}), "no-train-row"
+    )
     assert report.without_rows == {"train": ("退款",), "valid": ("退款",)}
     assert "No valid row has the label 退款" in report.warnings[0]
     assert "No train row has the label 退款, so the model has not learnt it." in report.warnings[1]

@@ -29,7 +29,9 @@ def serves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def week(new_rows: int, old_rows: int = 120) -> pa.Table:
     """Texts of OLD and NEW cannot be told apart; in week two most such texts of the train split are NEW."""
-    columns: dict[str, list[Any]] = {name: [] for name in ("id", "text", "label", "split", "language")}
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("id", "text", "label", "split", "language")
+    }
     kinds = [
         (OLD, old_rows, "这个月 账单 不对"),
         (NEW, new_rows, "这个月 账单 不对"),
@@ -38,14 +40,18 @@ def week(new_rows: int, old_rows: int = 120) -> pa.Table:
     for label, count, text in kinds:
         for number in range(count):
             columns["id"].append(f"{label}-{number}")
-            columns["text"].append(f"{text} {label} {number}" if label == OTHER else f"{text} {number}")
+            columns["text"].append(
+                f"{text} {label} {number}" if label == OTHER else f"{text} {number}"
+            )
             columns["label"].append(label)
             columns["split"].append(("train", "train", "valid", "test")[number % 4])
             columns["language"].append("zh")
     return pa.table(columns)
 
 
-def retrained(world: World, table: pa.Table, name: str, ledger: Path) -> tuple[PromotionDecision, World]:
+def retrained(
+    world: World, table: pa.Table, name: str, ledger: Path
+) -> tuple[PromotionDecision, World]:
     """A model trained on these rows, and what promotion decides."""
     from dataclasses import replace
 
@@ -73,7 +79,9 @@ def test_the_champion_that_knows_the_old_label_stays(world: World, tmp_path: Pat
     second, here = retrained(world, week(480), "week-two", ledger)
     assert not second.promoted
     assert second.difference is not None
-    assert (second.difference.value, second.difference.high) == (-0.5, -0.5), "F1 of the old label falls from 1 to 0"
+    assert (second.difference.value, second.difference.high) == (-0.5, -0.5), (
+        "F1 of the old label falls from 1 to 0"
+    )
     assert second.accuracy_difference == pytest.approx(-0.5)
     assert second.rows_compared == 60
     told = " ".join(second.reasons)
@@ -81,5 +89,7 @@ def test_the_champion_that_knows_the_old_label_stays(world: World, tmp_path: Pat
     assert "0 rows only the challenger has right, 30 only the champion" in told
     assert f"new: {NEW}; gone: none" in told
     version = here.tracker.client.get_model_version(second.name, second.version)
-    assert "30 only the champion" in version.tags["noisefold.promotion_reasons"], "the registry's page says so, too"
+    assert "30 only the champion" in version.tags["noisefold.promotion_reasons"], (
+        "the registry's page says so, too"
+    )
     assert '"to": "2"' in ledger.read_text() and "30 only the champion" in ledger.read_text()

@@ -16,9 +16,18 @@ FEATURE: dict[str, Any] = {"names": NAMES, "_type": "ClassLabel"}
 
 
 def saved(path: Path, labels: pa.Array, feature: Any = FEATURE, **more: Any) -> Path:
-    features = {"text": {"dtype": "string", "_type": "Value"}, "label": feature, "meta": {"k": {"_type": "Value"}}}
+    features = {
+        "text": {"dtype": "string", "_type": "Value"},
+        "label": feature,
+        "meta": {"k": {"_type": "Value"}},
+    }
     table = pa.table({"text": [f"text {i}" for i in range(len(labels))], "label": labels, **more})
-    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}), path)
+    pq.write_table(
+        table.replace_schema_metadata(
+            {"huggingface": json.dumps({"info": {"features": features}})}
+        ),
+        path,
+    )
     return path
 
 
@@ -30,13 +39,20 @@ def test_the_names_are_the_labels_and_it_is_told(tmp_path: Path) -> None:
         (None, ["bad_label"]), (None, ["bad_label"]), ("7", ["unnamed_class"]),
     ]  # fmt: skip
     assert "Label names are taken from the file's own metadata (63 rows)." in told.told
-    assert any("class -1" in one and one.endswith("is a missing label (1 row).") for one in told.told)
+    assert any(
+        "class -1" in one and one.endswith("is a missing label (1 row).") for one in told.told
+    )
 
 
 def test_a_contract_of_numbers_keeps_them_and_says_so(tmp_path: Path) -> None:
-    told = judge(saved(tmp_path / "a.parquet", pa.array([0, 1] * 30)), labels={"values": ["0", "1"]})
+    told = judge(
+        saved(tmp_path / "a.parquet", pa.array([0, 1] * 30)), labels={"values": ["0", "1"]}
+    )
     assert told.labels == ("0", "1") and len(told.kept) == 60
-    assert any(one.startswith("The labels are class numbers, as the contract names them") for one in told.told)
+    assert any(
+        one.startswith("The labels are class numbers, as the contract names them")
+        for one in told.told
+    )
     named = judge(tmp_path / "a.parquet", labels={"values": NAMES})
     assert named.labels == tuple(NAMES) and not named.quarantined
 

@@ -18,9 +18,15 @@ def weeks(folder: Path, corrected: int = 12) -> Path:
     """A second week that corrects rows of the first, writes three of them again as they were, and adds its own."""
     first = mails(100)
     other = {"billing": "配送", "配送": "billing"}
-    again = [{"text": f" {row['text'].upper()}", "label": other[row["label"]]} for row in first[:corrected]]
+    again = [
+        {"text": f" {row['text'].upper()}", "label": other[row["label"]]}
+        for row in first[:corrected]
+    ]
     csv_of(folder / "2026-11-20.csv", first)
-    csv_of(folder / "2026-11-27.csv", [*again, *first[50:53], {"text": "a new one", "label": "billing"}])
+    csv_of(
+        folder / "2026-11-27.csv",
+        [*again, *first[50:53], {"text": "a new one", "label": "billing"}],
+    )
     return folder
 
 
@@ -38,8 +44,15 @@ def test_the_label_that_counts_is_the_policy_s(
 ) -> None:
     told = judge(weeks(tmp_path), conflicts={"keep": keep, "max_share": 1})
     assert len(told.kept) == kept
-    assert told.quarantined == {**({"relabelled": relabelled} if relabelled else {}), "duplicate": 3}
-    first = [row["label"] for row in told.kept if row["text"].strip().casefold() == "bill number 0, twice"]
+    assert told.quarantined == {
+        **({"relabelled": relabelled} if relabelled else {}),
+        "duplicate": 3,
+    }
+    first = [
+        row["label"]
+        for row in told.kept
+        if row["text"].strip().casefold() == "bill number 0, twice"
+    ]
     assert set(first) == labels
 
 
@@ -52,7 +65,9 @@ def test_the_quarantine_says_which_row_counts(tmp_path: Path) -> None:
         "2026-11-27.csv row 2, label 'billing'",
     ]
     assert "texts that stand in their split with another label" in told.page
-    assert "'billing' of text 'bill number 0, twice' (what counts: 2026-11-27.csv row 1" in told.page
+    assert (
+        "'billing' of text 'bill number 0, twice' (what counts: 2026-11-27.csv row 1" in told.page
+    )
 
 
 def test_repeats_that_are_kept_do_not_keep_the_wrong_label(tmp_path: Path) -> None:
@@ -62,7 +77,8 @@ def test_repeats_that_are_kept_do_not_keep_the_wrong_label(tmp_path: Path) -> No
 
 def test_more_conflicts_than_the_contract_allows_stop_the_run(tmp_path: Path) -> None:
     with pytest.raises(
-        ContractViolation, match=r"relabelled_share: .*, 10\.3 % \(limit: at most 5 %\).*conflicts\.keep"
+        ContractViolation,
+        match=r"relabelled_share: .*, 10\.3 % \(limit: at most 5 %\).*conflicts\.keep",
     ):
         judge(weeks(tmp_path), conflicts={"max_share": 0.05})
 
@@ -94,4 +110,8 @@ def test_a_later_day_is_read_later_however_its_name_is_spelled(tmp_path: Path) -
         csv_of(tmp_path / f"{day}.csv", mails(20))
     window = DataWindow(start=date(2026, 11, 20), end=date(2026, 12, 5))
     files = list_files(FileSource(url=str(tmp_path), window=window))
-    assert [file.name for file in files] == ["28-Nov-2026.csv", "30-Nov-2026.csv", "03-Dec-2026.csv"]
+    assert [file.name for file in files] == [
+        "28-Nov-2026.csv",
+        "30-Nov-2026.csv",
+        "03-Dec-2026.csv",
+    ]

@@ -20,7 +20,9 @@ from tests.pipeline.conftest import TINY, mlflow_client, refused, told
 
 DAYS = [date(2026, 11, 22) + timedelta(days=n) for n in range(6)]
 WINDOW = {"start": "2026-11-26", "end": "2026-11-27"}
-ROWS = "text,label\n" + "".join(f"parcel {n} came late,delivery\ninvoice {n} paid twice,billing\n" for n in range(60))
+ROWS = "text,label\n" + "".join(
+    f"parcel {n} came late,delivery\ninvoice {n} paid twice,billing\n" for n in range(60)
+)
 
 
 def write(folder: Path, *names: str) -> Path:
@@ -105,14 +107,18 @@ def test_days_are_told_wherever_fsspec_reaches() -> None:
         ("date=2026-11-26/2026-11-27.csv", "tell 2026-11-27 and 2026-11-26"),
     ],
 )
-def test_a_file_whose_day_is_not_told_is_neither_read_nor_left_out(name: str, why: str, tmp_path: Path) -> None:
+def test_a_file_whose_day_is_not_told_is_neither_read_nor_left_out(
+    name: str, why: str, tmp_path: Path
+) -> None:
     write(tmp_path, "2026-11-26.csv", "2026-11-27.csv", name)
     with pytest.raises(SourceError) as fault:
         list_files(source(str(tmp_path)))
     assert f"{name} (" in fault.value.cause and why in fault.value.cause
     for way in ("Rename", "narrow source.url", "drop source.window", "20261126", "date=2026-11-26"):
         assert way in fault.value.remedy
-    assert len(list_files(FileSource(url=str(tmp_path)))) >= 2, "without a window a name need not tell anything"
+    assert len(list_files(FileSource(url=str(tmp_path)))) >= 2, (
+        "without a window a name need not tell anything"
+    )
 
 
 def test_a_window_over_a_file_that_it_cannot_choose_is_refused(tmp_path: Path) -> None:
@@ -128,32 +134,49 @@ def test_a_folder_whose_folders_tell_no_day_is_refused_with_their_names(tmp_path
     assert f"{tmp_path}/*/*" in fault.value.remedy
 
 
-def test_a_test_file_that_stays_may_stand_beside_train_files_that_roll_and_is_named(tmp_path: Path) -> None:
+def test_a_test_file_that_stays_may_stand_beside_train_files_that_roll_and_is_named(
+    tmp_path: Path,
+) -> None:
     write(tmp_path, *(f"train/{day}.csv" for day in DAYS), "test.csv")
     files = source({"train": str(tmp_path / "train"), "test": str(tmp_path / "test.csv")})
-    assert [file.name for file in list_files(files)] == ["2026-11-26.csv", "2026-11-27.csv", "test.csv"]
+    assert [file.name for file in list_files(files)] == [
+        "2026-11-26.csv",
+        "2026-11-27.csv",
+        "test.csv",
+    ]
     assert said(files) == (
         "train: 2 of 2 days, 2026-11-26 to 2026-11-27",
         "test.csv is named by itself and read whatever the window",
     )
 
 
-def test_where_the_url_holds_the_dates_nothing_is_said_of_days_that_no_name_tells(tmp_path: Path) -> None:
+def test_where_the_url_holds_the_dates_nothing_is_said_of_days_that_no_name_tells(
+    tmp_path: Path,
+) -> None:
     write(tmp_path, "2026-11-26_2026-11-27/part-0.csv")
     files = source(f"{tmp_path}/{{start}}_{{end}}")
     assert [file.name for file in list_files(files)] == ["part-0.csv"]
-    assert said(files) == ("2026-11-26 to 2026-11-27; names do not tell which of these days are there",)
+    assert said(files) == (
+        "2026-11-26 to 2026-11-27; names do not tell which of these days are there",
+    )
 
 
 def test_what_a_file_of_several_days_holds_beyond_the_window_is_said(tmp_path: Path) -> None:
     write(tmp_path, "2026-10.csv", "2026-11.csv")
     (sentence,) = said(source(str(tmp_path)))
-    assert sentence.startswith("2 of 2 days") and "2026-11-01 to 2026-11-25, 2026-11-28 to 2026-11-30" in sentence
+    assert (
+        sentence.startswith("2 of 2 days")
+        and "2026-11-01 to 2026-11-25, 2026-11-28 to 2026-11-30" in sentence
+    )
 
 
-def test_an_export_that_died_is_a_broken_contract_and_so_are_gaps_where_they_are_bounded(tmp_path: Path) -> None:
+def test_an_export_that_died_is_a_broken_contract_and_so_are_gaps_where_they_are_bounded(
+    tmp_path: Path,
+) -> None:
     write(tmp_path, *(f"{date(2026, 11, 1) + timedelta(days=n)}.csv" for n in range(6) if n != 3))
-    day_20, day_21 = (survey(source(str(tmp_path), start="2026-11-01", end=f"2026-11-{n}"))[1] for n in (20, 21))
+    day_20, day_21 = (
+        survey(source(str(tmp_path), start="2026-11-01", end=f"2026-11-{n}"))[1] for n in (20, 21)
+    )
     assert day_20 is not None and day_21 is not None
     hold(day_20, WindowLimits())
     with pytest.raises(ContractViolation) as fault:
@@ -161,18 +184,24 @@ def test_an_export_that_died_is_a_broken_contract_and_so_are_gaps_where_they_are
     for word in ("max_age_days", "2026-11-06", "15 days", "2026-11-21", "limit: 14"):
         assert word in fault.value.cause
     hold(day_21, WindowLimits(max_age_days=None, max_missing_days=16))
-    with pytest.raises(ContractViolation, match=r"max_missing_days: 16 of 21 days .*2026-11-04, .*\(limit: 15\)"):
+    with pytest.raises(
+        ContractViolation, match=r"max_missing_days: 16 of 21 days .*2026-11-04, .*\(limit: 15\)"
+    ):
         hold(day_21, WindowLimits(max_age_days=15, max_missing_days=15))
 
 
-def test_another_window_over_the_same_files_reads_them_no_second_time_and_tells_its_own_days(store, tmp_path) -> None:
+def test_another_window_over_the_same_files_reads_them_no_second_time_and_tells_its_own_days(
+    store, tmp_path
+) -> None:
     write(tmp_path / "in", "2026-11.csv")
     contract = DataContract(name="x")
 
     def run(end: str):
         files = source(str(tmp_path / "in"), start="2026-11-20", end=end)
         fingerprint, read = survey(files)
-        return ingest_source(files, contract, fingerprint, store, batch_rows=1000), read.coverage[0].newest
+        return ingest_source(files, contract, fingerprint, store, batch_rows=1000), read.coverage[
+            0
+        ].newest
 
     (first, newest), (second, later) = run("2026-11-26"), run("2026-11-27")
     assert not first.cached and second.cached and first.manifest == second.manifest
@@ -188,24 +217,45 @@ def test_a_retrain_reads_up_to_local_yesterday_and_says_so_everywhere(here, tmp_
     for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):
         today = datetime.now(ZoneInfo(zone)).date()
         two_days = [today - timedelta(days=back) for back in (1, 2)]
-        folder = write(tmp_path / zone, *(f"in/{today - timedelta(days=back):%Y%m%d}.csv" for back in range(-1, 5)))
+        folder = write(
+            tmp_path / zone,
+            *(f"in/{today - timedelta(days=back):%Y%m%d}.csv" for back in range(-1, 5)),
+        )
         recipe = recipe_file(folder, "in", 2)
         if zone == "Pacific/Kiritimati":
             result = told(here(home, "retrain", recipe, "--json", TZ=zone))
             assert f"({zone}, this machine's time zone)" in result["due"]
-            assert result["window"]["window"] == {"first": str(two_days[1]), "last": str(two_days[0])}
+            assert result["window"]["window"] == {
+                "first": str(two_days[1]),
+                "last": str(two_days[0]),
+            }
             client = mlflow_client(home)
             run = client.get_run(result["run_id"])
             days = f"2 of 2 days, {two_days[1]} to {two_days[0]}"
-            assert run.data.tags["noisefold.window"] == days and run.data.tags["noisefold.due"] == result["due"]
-            assert f'"days": "2 days, {two_days[1]} to {two_days[0]}"' in run.inputs.dataset_inputs[0].dataset.profile
-            report = Path(client.download_artifacts(run.info.run_id, "validation/report.html", str(tmp_path)))
+            assert (
+                run.data.tags["noisefold.window"] == days
+                and run.data.tags["noisefold.due"] == result["due"]
+            )
+            assert (
+                f'"days": "2 days, {two_days[1]} to {two_days[0]}"'
+                in run.inputs.dataset_inputs[0].dataset.profile
+            )
+            report = Path(
+                client.download_artifacts(run.info.run_id, "validation/report.html", str(tmp_path))
+            )
             assert f"Files for 2 days, {two_days[1]} to {two_days[0]}." in report.read_text()
-            summary = Path(client.download_artifacts(run.info.run_id, "summary.md", str(tmp_path))).read_text()
+            summary = Path(
+                client.download_artifacts(run.info.run_id, "summary.md", str(tmp_path))
+            ).read_text()
             assert days in summary
         else:
             folder.joinpath("in", f"{two_days[0]:%Y%m%d}.csv").unlink()
             recipe = recipe_file(folder, "in", 2, window={"max_missing_days": 0})
             done = here(home, "retrain", recipe, TZ=zone)
-            refused(done, "max_missing_days: 1 of 2 days", str(two_days[0]), "change the limit in the contract")
+            refused(
+                done,
+                "max_missing_days: 1 of 2 days",
+                str(two_days[0]),
+                "change the limit in the contract",
+            )
             assert f"window    Due {today} " in done.output, "the days are said before the run ends"

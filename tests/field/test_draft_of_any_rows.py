@@ -68,7 +68,9 @@ def shapes(draw: st.DrawFn) -> dict[str, Any]:
         "words": draw(st.sampled_from([2, 6, 20])),
         "blank": draw(st.sampled_from([0.0, 0.02, 0.3])),
         "split": draw(
-            st.sampled_from([(), ("train", "valid", "test"), ("train", "test"), ("Train", "val", "", "TEST")])
+            st.sampled_from(
+                [(), ("train", "valid", "test"), ("train", "test"), ("Train", "val", "", "TEST")]
+            )
         ),
     }
 
@@ -87,7 +89,15 @@ def rows_of(shape: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
     return ["row_id", "message", "topic", *(["split"] if shape["split"] else [])], rows
 
 
-IMBALANCED = {"seed": 1, "rows": 600, "labels": 2, "commonest": 0.9975, "words": 20, "blank": 0.0, "split": ()}
+IMBALANCED = {
+    "seed": 1,
+    "rows": 600,
+    "labels": 2,
+    "commonest": 0.9975,
+    "words": 20,
+    "blank": 0.0,
+    "split": (),
+}
 
 
 @given(shapes())
@@ -95,7 +105,9 @@ IMBALANCED = {"seed": 1, "rows": 600, "labels": 2, "commonest": 0.9975, "words":
 @example({**IMBALANCED, "commonest": 0.0, "words": 2, "blank": 0.3})
 @example({**IMBALANCED, "commonest": 0.0, "labels": 130})
 @settings(max_examples=10, phases=PHASES, deadline=None, derandomize=True)
-def test_what_is_drafted_passes_validate_on_its_own_rows(tmp_path_factory: Any, shape: dict[str, Any]) -> None:
+def test_what_is_drafted_passes_validate_on_its_own_rows(
+    tmp_path_factory: Any, shape: dict[str, Any]
+) -> None:
     folder = tmp_path_factory.mktemp("shape")
     file = write(folder / "mails.csv", *rows_of(shape))
     try:
@@ -107,12 +119,18 @@ def test_what_is_drafted_passes_validate_on_its_own_rows(tmp_path_factory: Any, 
     corpus = validated(folder, seen.source, contract)
     # What infer and check foretell is what validate finds, to the row.
     foretold = judge(corpus_of(rows, contract), contract)
-    assert {reason: count for reason, count in foretold.first.items() if count} == corpus.quarantined
+    assert {
+        reason: count for reason, count in foretold.first.items() if count
+    } == corpus.quarantined
     assert foretold.kept == corpus.splits
     assert {split: dict(counts) for split, counts in foretold.labels.items()} == corpus.label_rows
 
 
-@given(shapes(), st.sampled_from(["latest", "earliest", "none", "all"]), st.sampled_from(["quarantine", "keep"]))
+@given(
+    shapes(),
+    st.sampled_from(["latest", "earliest", "none", "all"]),
+    st.sampled_from(["quarantine", "keep"]),
+)
 @settings(max_examples=10, phases=PHASES, deadline=None, derandomize=True)
 def test_a_check_foretells_the_verdict_on_any_contract(
     tmp_path_factory: Any, shape: dict[str, Any], keep: str, action: str
@@ -144,7 +162,9 @@ def test_a_check_foretells_the_verdict_on_any_contract(
     else:
         found = set()
         assert foretold.kept == corpus.splits
-        assert {reason: count for reason, count in foretold.first.items() if count} == corpus.quarantined
+        assert {
+            reason: count for reason, count in foretold.first.items() if count
+        } == corpus.quarantined
     assert broken == found
 
 
@@ -152,13 +172,16 @@ def test_a_check_foretells_the_verdict_on_any_contract(
     ("rows", "said"),
     [
         (
-            [["the same label always", "billing"]] * 3 + [[f"text {i} of many words", "billing"] for i in range(90)],
+            [["the same label always", "billing"]] * 3
+            + [[f"text {i} of many words", "billing"] for i in range(90)],
             "billing",
         ),
         ([[f"text {i} of many words", ["a", "b"][i % 2]] for i in range(3)], "3 rows"),
     ],
 )
-def test_rows_that_can_make_no_contract_are_refused_with_the_way_out(tmp_path: Path, rows: Any, said: str) -> None:
+def test_rows_that_can_make_no_contract_are_refused_with_the_way_out(
+    tmp_path: Path, rows: Any, said: str
+) -> None:
     file = write(tmp_path / "few.csv", ["text", "label"], rows)
     with pytest.raises(SourceError) as refused:
         draft_from({"files": [str(file)]})

@@ -60,7 +60,9 @@ READ: dict[str, bytes] = {
     "mails.csv.bz2": bz2.compress(CSV),
     "mails.jsonl.xz": lzma.compress(LINES.encode()),
     "mails.csv.zip": zipped({"mails.csv": CSV}),
-    "mails.zip": zipped({"export/mails.tsv": table("\t").encode(), "__MACOSX/._mails.tsv": b"x", "README.md": b"hi"}),
+    "mails.zip": zipped(
+        {"export/mails.tsv": table("\t").encode(), "__MACOSX/._mails.tsv": b"x", "README.md": b"hi"}
+    ),
     "packed_twice.zip": zipped({"mails.json.gz": gzip.compress(json.dumps(ROWS).encode())}),
     "named_outside.csv.zip": zipped({"export": CSV}),
 }
@@ -69,7 +71,9 @@ READ: dict[str, bytes] = {
 @pytest.mark.parametrize("name", READ)
 def test_it_is_read(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(READ[name])
-    assert [{key: row[key] for key in ("text", "label")} for row in rows_of(tmp_path / name)] == ROWS
+    assert [
+        {key: row[key] for key in ("text", "label")} for row in rows_of(tmp_path / name)
+    ] == ROWS
 
 
 def test_a_separator_is_what_the_source_says(tmp_path: Path) -> None:
@@ -96,7 +100,11 @@ ENCODINGS = {
 def test_another_encoding_is_named(tmp_path: Path, encoding: str, end: str) -> None:
     row = dict(zip(("text", "label"), ENCODINGS[encoding], strict=True))
     record = json.dumps(row, ensure_ascii=False)
-    text = {"csv": f"text,label\n{row['text']},{row['label']}\n", "jsonl": record, "json": f"[{record}]"}[end]
+    text = {
+        "csv": f"text,label\n{row['text']},{row['label']}\n",
+        "jsonl": record,
+        "json": f"[{record}]",
+    }[end]
     (tmp_path / f"a.{end}").write_bytes(text.encode(encoding))
     with pytest.raises(SourceError) as fault:
         rows_of(tmp_path / f"a.{end}")
@@ -184,23 +192,33 @@ def test_an_annotation_program_s_rows_are_read(tmp_path: Path, form: str) -> Non
     cells, parts = FORMS[form]
     records = [{"text": row["text"], **cells(row["label"]), "meta": {"by": ["x"]}} for row in ROWS]
     (tmp_path / "a.json").write_text(json.dumps(records), encoding="utf-8")
-    assert [row["label"] for row in rows_of(tmp_path / "a.json", contract(**parts))] == [row["label"] for row in ROWS]
+    assert [row["label"] for row in rows_of(tmp_path / "a.json", contract(**parts))] == [
+        row["label"] for row in ROWS
+    ]
 
 
 @pytest.mark.parametrize("cell", ['["billing"]', "['billing']", '{"choices": ["billing"]}'])
 def test_a_list_in_a_csv_cell_is_its_label(tmp_path: Path, cell: str) -> None:
-    path = csv_of(tmp_path / "a.csv", [{"text": "a", "label": cell}, {"text": "b", "label": "billing"}])
+    path = csv_of(
+        tmp_path / "a.csv", [{"text": "a", "label": cell}, {"text": "b", "label": "billing"}]
+    )
     assert {row["label"] for row in rows_of(path)} == {"billing"}
 
 
 def test_rejected_rows_never_train_and_are_counted(tmp_path: Path) -> None:
-    rows = [{**row, "answer": ("accept", "accept", "reject", "ignore")[i % 4]} for i, row in enumerate(mails(120))]
+    rows = [
+        {**row, "answer": ("accept", "accept", "reject", "ignore")[i % 4]}
+        for i, row in enumerate(mails(120))
+    ]
     told = judge(csv_of(tmp_path / "a.csv", rows), select={"answer": ["accept"]})
-    assert {row["text"] for row in told.kept} == {row["text"] for row in rows if row["answer"] == "accept"}
+    assert {row["text"] for row in told.kept} == {
+        row["text"] for row in rows if row["answer"] == "accept"
+    }
     assert not told.refused, "a row that is not selected is no fault"
     assert "30 rows left out, as the contract selects: answer 'reject'." in told.told
     with pytest.raises(
-        SourceError, match=r"no row that the contract selects \(answer: 'yes'\); there is answer 'accept'"
+        SourceError,
+        match=r"no row that the contract selects \(answer: 'yes'\); there is answer 'accept'",
     ):
         rows_of(tmp_path / "a.csv", contract(select={"answer": "yes"}))
 
@@ -232,7 +250,9 @@ def test_one_bad_cell_costs_its_row_alone(tmp_path: Path) -> None:
     assert [(row["reasons"], cell) for row, cell in zip(told.refused, shown, strict=True)] == [
         ([reason], cell) for _, reason, cell in ODD
     ]
-    with pytest.raises(ContractViolation, match=r"texts that are not text, 3\.08 %.*a\.jsonl row 121, text '5'"):
+    with pytest.raises(
+        ContractViolation, match=r"texts that are not text, 3\.08 %.*a\.jsonl row 121, text '5'"
+    ):
         judge(tmp_path / "a.jsonl", max_quarantine_share=0.02)
 
 

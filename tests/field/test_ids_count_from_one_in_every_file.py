@@ -41,7 +41,9 @@ def test_many_days_of_json_lines(tmp_path: Path) -> None:
         lines = map(json.dumps, numbered(rows[day * 30 : day * 30 + 30]))
         (tmp_path / f"2026-11-0{day + 1}.jsonl").write_text("\n".join(lines))
     ids = [row["id"] for row in rows_of(tmp_path, contract(**BY))]
-    assert len(set(ids)) == 90 and ids[0] == "2026-11-01.jsonl:1" and ids[-1] == "2026-11-03.jsonl:30"
+    assert (
+        len(set(ids)) == 90 and ids[0] == "2026-11-01.jsonl:1" and ids[-1] == "2026-11-03.jsonl:30"
+    )
 
 
 def test_ids_that_are_unique_anyway_stay_as_they_are(tmp_path: Path) -> None:
@@ -55,6 +57,8 @@ def test_within_a_file_an_id_is_refused_the_second_time_with_the_way_out(tmp_pat
     rows = numbered(mails(60))
     for row in rows[30:]:
         row["id"] = str(int(row["id"]) - 30)
-    with pytest.raises(ContractViolation, match=r"ids that stood before, 50 %.*set columns\.id: null"):
+    with pytest.raises(
+        ContractViolation, match=r"ids that stood before, 50 %.*set columns\.id: null"
+    ):
         judge(csv_of(tmp_path / "a.csv", rows), **BY, max_quarantine_share=0.05)
     assert not judge(tmp_path / "a.csv").quarantined

@@ -26,10 +26,15 @@ ENGLISH = {
     "billing": "invoice charge refund bank payment card fee",
     "delivery": "parcel courier door late tracking box",
 }
-CHINESE = {"好评": "味道不错 很好吃 送得很快 服务热情", "差评": "等了很久 味道太咸 送错了餐 包装漏了"}
+CHINESE = {
+    "好评": "味道不错 很好吃 送得很快 服务热情",
+    "差评": "等了很久 味道太咸 送错了餐 包装漏了",
+}
 
 
-def rows(words: dict[str, str] = ENGLISH, count: int = 120, sep: str = " ") -> list[tuple[str, str]]:
+def rows(
+    words: dict[str, str] = ENGLISH, count: int = 120, sep: str = " "
+) -> list[tuple[str, str]]:
     rng, labels = random.Random(3), list(words)
     made = []
     for number in range(count):
@@ -56,15 +61,21 @@ def infer(*words: str | Path) -> tuple[DataContract, Result]:
 
 def test_nested_columns_and_embeddings_are_left_out_and_named(tmp_path: Path) -> None:
     lines = [
-        {"id": i, "text": t, "label": x, "meta": {"from": "web"}, "Comments": []} for i, (t, x) in enumerate(rows())
+        {"id": i, "text": t, "label": x, "meta": {"from": "web"}, "Comments": []}
+        for i, (t, x) in enumerate(rows())
     ]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     contract, done = infer(tmp_path / "a.jsonl")
-    assert (contract.columns.text, contract.columns.label, contract.columns.id) == ("text", "label", "id")
+    assert (contract.columns.text, contract.columns.label, contract.columns.id) == (
+        "text",
+        "label",
+        "id",
+    )
     assert "doccano" in done.stdout and "left out: meta" in done.stdout
     texts, labels = zip(*rows(), strict=True)
     pq.write_table(
-        pa.table({"vector": [[0.1, 0.2]] * len(texts), "quote": texts, "mood": labels}), tmp_path / "b.parquet"
+        pa.table({"vector": [[0.1, 0.2]] * len(texts), "quote": texts, "mood": labels}),
+        tmp_path / "b.parquet",
     )
     contract, _ = infer(tmp_path / "b.parquet")
     assert (contract.columns.text, contract.columns.label) == ("quote", "mood")
@@ -120,11 +131,14 @@ def test_what_tells_who_when_and_where_is_no_label(tmp_path: Path) -> None:
 
 def test_where_two_columns_fit_the_other_is_named_with_the_option(tmp_path: Path) -> None:
     header = ["note", "verdict", "region"]
-    (tmp_path / "c.csv").write_text(table(header, [[t, x, i % 2] for i, (t, x) in enumerate(rows())]))
+    (tmp_path / "c.csv").write_text(
+        table(header, [[t, x, i % 2] for i, (t, x) in enumerate(rows())])
+    )
     contract, done = infer(tmp_path / "c.csv")
     assert contract.columns.label == "verdict"
     assert (
-        "other columns that could be it: region" in done.stdout.replace("\n#  ", "") and "--label region" in done.stdout
+        "other columns that could be it: region" in done.stdout.replace("\n#  ", "")
+        and "--label region" in done.stdout
     )
     assert infer(tmp_path / "c.csv", "--label", "region")[0].columns.label == "region"
     rng = random.Random(0)
@@ -148,7 +162,10 @@ def test_an_option_that_names_no_column_says_what_there_is(tmp_path: Path) -> No
     (tmp_path / "c.csv").write_text(table(["text", "verdict"], [list(row) for row in rows()]))
     done = run("contract", "infer", tmp_path / "c.csv", "--label", "verdikt")
     assert done.exit_code == 1
-    assert "--label verdikt: there is no such column. Did you mean 'verdict'?" in done.stderr.replace("\n", " ")
+    assert (
+        "--label verdikt: there is no such column. Did you mean 'verdict'?"
+        in done.stderr.replace("\n", " ")
+    )
 
 
 @pytest.mark.parametrize("seed", ["1", "2", "3"])
@@ -158,25 +175,36 @@ def test_the_draft_is_the_same_whatever_the_order_of_a_set(tmp_path: Path, seed:
     (tmp_path / "m.csv").write_text(table(header, lines))
     here, _ = infer(tmp_path / "m.csv")
     command = [sys.executable, "-m", "flows.cli.main", "contract", "infer", str(tmp_path / "m.csv")]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": seed})
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": seed}
+    )
     assert parse_contract(parse_yaml(done.stdout, "draft"), origin="draft") == here
     assert done.stdout == run("contract", "infer", tmp_path / "m.csv").stdout
 
 
 @pytest.mark.parametrize(
     "columns",
-    [["2", "Fee Before", "fee before please and with charge"], ["billing", "an invoice for the charge of a bank"]],
+    [
+        ["2", "Fee Before", "fee before please and with charge"],
+        ["billing", "an invoice for the charge of a bank"],
+    ],
 )
-def test_a_file_without_a_header_is_refused_with_the_way_out(tmp_path: Path, columns: list[str]) -> None:
+def test_a_file_without_a_header_is_refused_with_the_way_out(
+    tmp_path: Path, columns: list[str]
+) -> None:
     lines = [
-        [*(["1", "2"][x == "billing"], t[:9])[: len(columns) - 1], t] if len(columns) == 3 else [x, t]
+        [*(["1", "2"][x == "billing"], t[:9])[: len(columns) - 1], t]
+        if len(columns) == 3
+        else [x, t]
         for t, x in rows()
     ]
     (tmp_path / "h.csv").write_text(table(columns, lines))
     done = run("contract", "infer", tmp_path / "h.csv")
     assert done.exit_code == 1
     said = done.stderr.replace("\n", " ")
-    assert "first line looks like a row" in said and "is a value that the rows below have too" in said
+    assert (
+        "first line looks like a row" in said and "is a value that the rows below have too" in said
+    )
     assert "Put a line with the columns' names first" in said
     text, label = columns[-1], columns[0]
     contract, _ = infer(tmp_path / "h.csv", "--text", text, "--label", label)
@@ -192,7 +220,9 @@ def test_a_form_s_question_may_be_a_column_s_name(tmp_path: Path) -> None:
 
 def test_a_header_in_the_middle_becomes_no_label(tmp_path: Path) -> None:
     lines = [list(row) for row in rows()]
-    (tmp_path / "two.csv").write_text(table(["text", "label"], [*lines[:60], ["text", "label"], *lines[60:]]))
+    (tmp_path / "two.csv").write_text(
+        table(["text", "label"], [*lines[:60], ["text", "label"], *lines[60:]])
+    )
     contract, done = infer(tmp_path / "two.csv")
     assert contract.labels.values == ("billing", "delivery")
     assert "The header stands among the rows" in done.stderr and "row 61" in done.stderr
@@ -222,18 +252,28 @@ def test_an_encoding_is_found_said_and_written_into_the_recipe(
 
 
 def test_bytes_of_no_encoding_are_refused_with_the_option(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(b"text,label\n" + bytes(random.Random(0).choices(range(128, 256), k=4_000)))
+    (tmp_path / "a.csv").write_bytes(
+        b"text,label\n" + bytes(random.Random(0).choices(range(128, 256), k=4_000))
+    )
     done = run("contract", "infer", tmp_path / "a.csv")
     assert done.exit_code == 1 and "--encoding" in done.stderr and "source." not in done.stderr
 
 
-@pytest.mark.parametrize(("separator", "ending"), [(";", "csv"), ("\t", "csv"), ("|", "csv"), ("\t", "tsv")])
-def test_a_separator_is_found_said_and_written_into_the_recipe(tmp_path: Path, separator: str, ending: str) -> None:
+@pytest.mark.parametrize(
+    ("separator", "ending"), [(";", "csv"), ("\t", "csv"), ("|", "csv"), ("\t", "tsv")]
+)
+def test_a_separator_is_found_said_and_written_into_the_recipe(
+    tmp_path: Path, separator: str, ending: str
+) -> None:
     lines = [[text.replace(" ", ", "), label, "1,5"] for text, label in rows()]
-    (tmp_path / f"a.{ending}").write_text("\ufeff" + table(["text", "label", "weight"], lines, separator))
+    (tmp_path / f"a.{ending}").write_text(
+        "\ufeff" + table(["text", "label", "weight"], lines, separator)
+    )
     contract, _ = infer(tmp_path / f"a.{ending}")
     assert (contract.columns.text, contract.columns.label) == ("text", "label")
-    assert run("recipe", "suggest", tmp_path / f"a.{ending}", "-o", tmp_path / "a.yaml").exit_code == 0
+    assert (
+        run("recipe", "suggest", tmp_path / f"a.{ending}", "-o", tmp_path / "a.yaml").exit_code == 0
+    )
     source = load_recipe(tmp_path / "a.yaml").source
     assert source.kind == "files" and source.separator == (None if ending == "tsv" else separator)
     assert run("recipe", "check", tmp_path / "a.yaml").exit_code == 0

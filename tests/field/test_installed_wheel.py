@@ -23,7 +23,12 @@ def wheel(tmp_path_factory) -> Path:
     source, out = tmp_path_factory.mktemp("source") / "noisefold", tmp_path_factory.mktemp("wheel")
     source.mkdir()
     for name in PACKAGED:
-        shutil.copytree(REPOSITORY / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            REPOSITORY / name,
+            source / name,
+            symlinks=True,
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
     for name in ("noisefold.py", "pyproject.toml", "README.md", "LICENSE", "prefect.yaml"):
         shutil.copy2(REPOSITORY / name, source / name)
     pip("wheel", str(source), "--no-build-isolation", "--wheel-dir", str(out))
@@ -49,11 +54,15 @@ def desk(tmp_path: Path) -> Path:
 
 def pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", *arguments, "--no-deps", "--no-index", "--quiet"]
-    done = subprocess.run([*command, "--disable-pip-version-check"], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [*command, "--disable-pip-version-check"], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def run(desk: Path, site: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(
+    desk: Path, site: Path, *command: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """A command in the user's folder, which stands before the installed packages on the path of modules."""
     path = {"PYTHONPATH": os.pathsep.join([".", str(site)]), "NOISEFOLD_HOME": str(desk / "home")}
     return subprocess.run(
@@ -68,23 +77,36 @@ def test_the_wheel_holds_what_a_user_needs_and_says_its_licence(wheel: Path) -> 
         (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
         said = archive.read(metadata).decode()
         held = archive.read("flows/prefect.yaml").decode()
-    assert held == (REPOSITORY / "prefect.yaml").read_text(encoding="utf-8"), "the link became what it points at"
+    assert held == (REPOSITORY / "prefect.yaml").read_text(encoding="utf-8"), (
+        "the link became what it points at"
+    )
     assert {f"{name}/py.typed" for name in PACKAGED} <= names
-    assert any(name.endswith("licenses/LICENSE") for name in names) and "License-Expression: Apache-2.0" in said
+    assert (
+        any(name.endswith("licenses/LICENSE") for name in names)
+        and "License-Expression: Apache-2.0" in said
+    )
     assert "Provides-Extra: postgres" in said and "Requires-Python: <3.14,>=3.11" in said
 
 
 @pytest.mark.parametrize("command", [["-m", "noisefold"], ["{site}/bin/noisefold"]])
-def test_the_sample_is_found_beside_the_users_own_modules(desk: Path, site: Path, command: list[str]) -> None:
+def test_the_sample_is_found_beside_the_users_own_modules(
+    desk: Path, site: Path, command: list[str]
+) -> None:
     command = [word.format(site=site) for word in command]
     checked = run(desk, site, *command, "recipe", "check")
-    assert (checked.returncode, checked.stderr) == (0, "") and checked.stdout.startswith("sample: valid.")
+    assert (checked.returncode, checked.stderr) == (0, "") and checked.stdout.startswith(
+        "sample: valid."
+    )
     weekly = run(desk, site, *command, "recipe", "show", "weekly")
-    assert f"url: {desk.resolve()}/data/incoming" in weekly.stdout, "a bundled recipe's data is the user's, not pip's"
+    assert f"url: {desk.resolve()}/data/incoming" in weekly.stdout, (
+        "a bundled recipe's data is the user's, not pip's"
+    )
 
 
 def test_the_public_names_are_imported_when_they_are_asked_for(desk: Path, site: Path) -> None:
-    (desk / "lightning_modules.py").unlink()  # on the path of a script of the user's, that name would be theirs
+    (
+        desk / "lightning_modules.py"
+    ).unlink()  # on the path of a script of the user's, that name would be theirs
     code = (
         "import sys, noisefold\n"
         "assert not {'torch', 'prefect', 'mlflow', 'data_contracts'} & set(sys.modules)\n"

@@ -45,7 +45,11 @@ def setup(machine: Path, *arguments: str) -> str:
     for command in ("python3.11", "python3.12", "python3.13", "python3", "python"):
         if not (machine / "bin" / command).exists():
             has(machine, command, "3.10.12")
-    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHON", "TORCH", "MAKEFLAGS")}
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("PYTHON", "TORCH", "MAKEFLAGS")
+    }
     path = os.pathsep.join([str(machine / "bin"), os.environ["PATH"]])
     done = subprocess.run(
         ["make", "setup", *arguments], cwd=machine, env={**environment, "PATH": path}, capture_output=True, text=True,
@@ -60,7 +64,9 @@ def test_without_a_source_of_torch_the_ways_to_one_are_named(machine: Path, vers
     has(machine, f"python{version.rpartition('.')[0]}", version)
     told = setup(machine, "TORCH=cpu")
     assert f"no source for torch's CPU build (torch==2.13.0+cpu, Python {version}" in told
-    assert "PIP_EXTRA_INDEX_URL=" in told and "TORCH=cuda make setup" in told and "ERROR" not in told
+    assert (
+        "PIP_EXTRA_INDEX_URL=" in told and "TORCH=cuda make setup" in told and "ERROR" not in told
+    )
 
 
 def test_another_fault_of_pip_is_shown_as_it_is(machine: Path) -> None:

@@ -57,7 +57,9 @@ class Shop:
 def shop(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
     model = world.model()
     registered = world.register(model, world.evaluate(model))
-    Aliases(world.tracker.client, registered.name, tmp_path / "ledger.jsonl").crown(registered.version, None, "test")
+    Aliases(world.tracker.client, registered.name, tmp_path / "ledger.jsonl").crown(
+        registered.version, None, "test"
+    )
     monkeypatch.setenv("NOISEFOLD_HOME", str(world.settings.home))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
@@ -74,8 +76,13 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_a_csv_becomes_a_parquet_with_every_column_and_the_answers(shop: Shop) -> None:
-    table = shop.write("mails.csv", f'id,body,note\n007,{GOOD},"a, ""b"""\n8,{BAD},\n9,"parcel\r\narrived\nmonday",c\n')
-    done = shop.predict("--input", table, "--column", "body", "--output", shop.folder / "out.parquet")
+    table = shop.write(
+        "mails.csv",
+        f'id,body,note\n007,{GOOD},"a, ""b"""\n8,{BAD},\n9,"parcel\r\narrived\nmonday",c\n',
+    )
+    done = shop.predict(
+        "--input", table, "--column", "body", "--output", shop.folder / "out.parquet"
+    )
     assert (done.exit_code, done.stdout) == (0, ""), done.output
     assert "3 of 3 rows answered" in done.stderr
     out = pq.read_table(shop.folder / "out.parquet")
@@ -91,22 +98,35 @@ def test_a_csv_becomes_a_parquet_with_every_column_and_the_answers(shop: Shop) -
     assert set(out["model"].to_pylist()) == {f"models:/{shop.name}/1"}
     found = np.column_stack([out[name].to_numpy() for name in probabilities])
     assert np.abs(found - shop.expected([GOOD, BAD, "parcel\r\narrived\nmonday"])).max() < 1e-6
-    assert sorted(path.name for path in shop.folder.iterdir()) == ["ledger.jsonl", "mails.csv", "out.parquet"]
+    assert sorted(path.name for path in shop.folder.iterdir()) == [
+        "ledger.jsonl",
+        "mails.csv",
+        "out.parquet",
+    ]
 
 
 @pytest.mark.parametrize("end", ["csv", "csv.gz", "jsonl", "jsonl.zst"])
 def test_what_is_written_is_read_back_as_it_was(shop: Shop, end: str) -> None:
-    rows = [{"n": "1", "text": f"{GOOD}\r", "more": ' "x",\n '}, {"n": "2", "text": BAD, "more": "文本"}]
+    rows = [
+        {"n": "1", "text": f"{GOOD}\r", "more": ' "x",\n '},
+        {"n": "2", "text": BAD, "more": "文本"},
+    ]
     table = shop.write("in.jsonl", "\n\n".join(json.dumps(row) for row in rows))
     first = shop.folder / f"out.{end}"
     assert shop.predict("--input", table, "--output", first).exit_code == 0
     # And once more, from what was written: the answers of the first are columns like any other by now.
-    done = shop.predict("--input", first, "--output", shop.folder / "again.jsonl", "--column", "text")
+    done = shop.predict(
+        "--input", first, "--output", shop.folder / "again.jsonl", "--column", "text"
+    )
     assert done.exit_code == 0, done.output
     assert "has a column label already: the model's is predicted_label" in done.stderr
     again = [json.loads(line) for line in (shop.folder / "again.jsonl").read_text().splitlines()]
     assert [{name: row[name] for name in rows[0]} for row in again] == rows
-    assert [row["label"] for row in again] == [row["predicted_label"] for row in again] == ["positive", "negative"]
+    assert (
+        [row["label"] for row in again]
+        == [row["predicted_label"] for row in again]
+        == ["positive", "negative"]
+    )
 
 
 def test_columns_of_a_parquet_keep_their_types(shop: Shop) -> None:
@@ -119,20 +139,29 @@ def test_columns_of_a_parquet_keep_their_types(shop: Shop) -> None:
         }
     )
     pq.write_table(table, shop.folder / "in.parquet")
-    done = shop.predict("--input", shop.folder / "in.parquet", "--output", shop.folder / "out.parquet")
+    done = shop.predict(
+        "--input", shop.folder / "in.parquet", "--output", shop.folder / "out.parquet"
+    )
     assert done.exit_code == 0, done.output
     out = pq.read_table(shop.folder / "out.parquet")
     kept = ["id", "when", "vector"]
     assert out.select(kept).equals(pq.read_table(shop.folder / "in.parquet", columns=kept))
     assert out["label"].to_pylist() == ["positive", "negative", None]
     assert out["probability_negative"].null_count == 1
-    assert shop.predict("--input", shop.folder / "in.parquet", "--output", shop.folder / "out.csv").exit_code == 0
+    assert (
+        shop.predict(
+            "--input", shop.folder / "in.parquet", "--output", shop.folder / "out.csv"
+        ).exit_code
+        == 0
+    )
     assert [row["vector"] for row in rows_of(shop.folder / "out.csv")] == ["[0.5]", "[]", ""]
 
 
 BLANKS = {
     "csv": f"text,n\n{GOOD},1\n,2\n   ,3\n{BAD},4\n",
-    "jsonl": "".join(json.dumps(row) + "\n" for row in ({"text": GOOD}, {"text": None}, {"n": 3}, {"text": BAD})),
+    "jsonl": "".join(
+        json.dumps(row) + "\n" for row in ({"text": GOOD}, {"text": None}, {"n": 3}, {"text": BAD})
+    ),
 }
 
 
@@ -141,7 +170,9 @@ def test_a_blank_text_refuses_its_own_row_and_no_other(shop: Shop, kind: str) ->
     table, out = shop.write(f"in.{kind}", BLANKS[kind]), shop.folder / "out.jsonl"
     done = shop.predict("--input", table, "--output", out)
     assert done.exit_code == 0, done.output
-    assert "2 of 4 have no text" in done.stderr and f"in.{kind}, row 2" in done.stderr.replace("\n", " ")
+    assert "2 of 4 have no text" in done.stderr and f"in.{kind}, row 2" in done.stderr.replace(
+        "\n", " "
+    )
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["label"] for row in rows] == ["positive", None, None, "negative"]
     assert [bool(row["reason"]) for row in rows] == [False, True, True, False]
@@ -153,7 +184,9 @@ def test_a_blank_text_refuses_its_own_row_and_no_other(shop: Shop, kind: str) ->
 
 
 def test_a_number_among_json_texts_refuses_its_own_row(shop: Shop) -> None:
-    table = shop.write("in.jsonl", "".join(json.dumps({"text": text}) + "\n" for text in (GOOD, 5, {"a": 1}, BAD)))
+    table = shop.write(
+        "in.jsonl", "".join(json.dumps({"text": text}) + "\n" for text in (GOOD, 5, {"a": 1}, BAD))
+    )
     done = shop.predict("--input", table, "--output", "-", "--json")
     assert done.exit_code == 0, done.output
     rows = [json.loads(line) for line in done.stdout.splitlines()]
@@ -166,7 +199,11 @@ def test_an_output_that_is_there_is_replaced_only_by_force_and_only_whole(shop: 
     out = shop.write("out.csv", "precious\n")
     table = shop.write("in.jsonl", json.dumps({"text": GOOD}) + "\n")
     refused = shop.predict("--input", table, "--output", out)
-    assert refused.exit_code == 1 and "is there already" in refused.stderr and "--force" in refused.stderr
+    assert (
+        refused.exit_code == 1
+        and "is there already" in refused.stderr
+        and "--force" in refused.stderr
+    )
     broken = shop.write("broken.jsonl", json.dumps({"text": GOOD}) + "\n" + '{"text": \n')
     assert shop.predict("--input", broken, "--output", out, "--force").exit_code == 1
     assert out.read_text() == "precious\n"
@@ -197,7 +234,9 @@ def test_a_table_on_standard_input_and_the_answers_on_standard_output(shop: Shop
 def test_a_table_that_is_given_as_lines_is_told(shop: Shop, content: str, kind: str) -> None:
     done = shop.predict(input=content)
     assert done.exit_code == 1
-    assert "looks like a table" in done.stderr and f"--format {kind}" in done.stderr.replace("\n", " ")
+    assert "looks like a table" in done.stderr and f"--format {kind}" in done.stderr.replace(
+        "\n", " "
+    )
     answered = shop.predict("--lines", "--json", input=content)
     assert len(answered.stdout.splitlines()) == len(content.splitlines()), answered.output
 
@@ -217,7 +256,9 @@ def test_lines_of_windows_with_a_blank_one_between(shop: Shop) -> None:
 
 def test_more_rows_than_are_answered_at_a_time(shop: Shop) -> None:
     texts = [GOOD, BAD, PLAIN, ""] * 150
-    table = shop.write("many.csv", "text,n\n" + "".join(f'"{text}",{n}\n' for n, text in enumerate(texts)))
+    table = shop.write(
+        "many.csv", "text,n\n" + "".join(f'"{text}",{n}\n' for n, text in enumerate(texts))
+    )
     out = shop.folder / "many.csv.gz"
     assert shop.predict("--input", table, "--output", out).exit_code == 0
     with gzip.open(out, "rt", encoding="utf-8", newline="") as stream:
@@ -234,9 +275,18 @@ def test_more_rows_than_are_answered_at_a_time(shop: Shop) -> None:
         (["--input", "absent.csv"], ["absent.csv", "--input"]),
         (["--input", "two.csv"], ["which column holds the texts", "--column"]),
         (["--input", "two.csv", "--column", "bodi"], ["no column 'bodi'", "'body'", "--column"]),
-        (["--input", "two.csv", "--column", "body", "--output", "x.xlsx"], ["does not tell the format", ".parquet"]),
-        (["--input", "two.csv", "--column", "body", "--output", "absent/x.csv"], ["cannot be written"]),
-        (["--input", "two.csv", "--column", "body", "--output", "https://127.0.0.1:1/x.csv"], ["takes no files"]),
+        (
+            ["--input", "two.csv", "--column", "body", "--output", "x.xlsx"],
+            ["does not tell the format", ".parquet"],
+        ),
+        (
+            ["--input", "two.csv", "--column", "body", "--output", "absent/x.csv"],
+            ["cannot be written"],
+        ),
+        (
+            ["--input", "two.csv", "--column", "body", "--output", "https://127.0.0.1:1/x.csv"],
+            ["takes no files"],
+        ),
         (["--input", "numbers.parquet"], ["type int64, expected text"]),
         (["--input", "torn.parquet"], ["not a Parquet file"]),
         (["--input", "two.csv", "hello"], ["Both texts and --input"]),
@@ -265,7 +315,10 @@ def test_a_fault_is_one_message_with_the_way_out(
 def test_what_there_is_is_named_where_something_is_asked_for_that_is_not(shop: Shop) -> None:
     done = shop.predict("--version", "9", GOOD)
     message = " ".join(done.stderr.split())
-    assert done.exit_code == 1 and "has no version 9. Its newest versions: 1. Aliases: champion (1)." in message
+    assert (
+        done.exit_code == 1
+        and "has no version 9. Its newest versions: 1. Aliases: champion (1)." in message
+    )
     done = shop.command("predict", "--model", shop.name.removeprefix("noisefold-"), GOOD)
     assert done.exit_code == 1 and f"Did you mean {shop.name}?" in " ".join(done.stderr.split())
 

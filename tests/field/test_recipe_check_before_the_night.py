@@ -10,7 +10,9 @@ from click.testing import CliRunner, Result
 from flows.cli.main import main
 
 ROWS = [
-    (f"where is my parcel number {i}", "delivery") if i % 2 else (f"invoice {i} was paid", "billing")
+    (f"where is my parcel number {i}", "delivery")
+    if i % 2
+    else (f"invoice {i} was paid", "billing")
     for i in range(200)
 ]
 CONTRACT = "contract: {name: mails, labels: {values: [billing, delivery]}, splits: {min_rows: 5}}\n"
@@ -21,8 +23,12 @@ def check(folder: Path, recipe: str, *options: str) -> Result:
     return CliRunner().invoke(main, ["recipe", "check", str(folder / "mails.yaml"), *options])
 
 
-def write(file: Path, rows: list[tuple[str, str]], header: str = "text,label", encoding: str = "utf-8") -> None:
-    file.write_text("".join(f"{line}\n" for line in [header, *map(",".join, rows)]), encoding=encoding)
+def write(
+    file: Path, rows: list[tuple[str, str]], header: str = "text,label", encoding: str = "utf-8"
+) -> None:
+    file.write_text(
+        "".join(f"{line}\n" for line in [header, *map(",".join, rows)]), encoding=encoding
+    )
 
 
 def said(done: Result) -> str:
@@ -43,7 +49,10 @@ def test_a_good_recipe_says_what_it_would_read(tmp_path: Path) -> None:
     ("recipe", "words"),
     [
         ("source: {url: absent.csv}\n" + CONTRACT, ["absent.csv: no such file"]),
-        ("source: {url: mails.csv}\ncontract: {name: m, columns: {text: body}}\n", ["no column 'body'", "'text'"]),
+        (
+            "source: {url: mails.csv}\ncontract: {name: m, columns: {text: body}}\n",
+            ["no column 'body'", "'text'"],
+        ),
         (
             "source: {url: mails.csv}\ncontract: {name: m, labels: {values: [spam, ham]}}\n",
             ["A retrain would stop", "missing or unknown labels: 100 %", "'billing' 100"],
@@ -69,12 +78,17 @@ def test_what_a_retrain_would_stumble_over_is_said_with_the_way_out(
 
 def test_a_label_without_test_rows_is_pointed_out(tmp_path: Path) -> None:
     write(tmp_path / "mails.csv", [*ROWS, ("a refund is what I want", "refund")])
-    done = check(tmp_path, "source: {url: mails.csv}\n" + CONTRACT.replace("delivery]", "delivery, refund]"))
+    done = check(
+        tmp_path, "source: {url: mails.csv}\n" + CONTRACT.replace("delivery]", "delivery, refund]")
+    )
     assert done.exit_code == 0 and "Labels without a row in test: refund." in done.stderr
 
 
 def test_only_the_first_rows_of_a_large_file_are_read(tmp_path: Path) -> None:
-    write(tmp_path / "mails.csv", [(f"{text} again {i}", label) for i in range(60) for text, label in ROWS])
+    write(
+        tmp_path / "mails.csv",
+        [(f"{text} again {i}", label) for i in range(60) for text, label in ROWS],
+    )
     done = check(tmp_path, "source: {url: mails.csv}\n" + CONTRACT)
     assert done.exit_code == 0 and "the first 10,000 rows read" in said(done)
 
@@ -87,7 +101,10 @@ def test_rows_that_an_annotator_rejected_are_not_taken_in_silence(tmp_path: Path
     (tmp_path / "p.jsonl").write_text("\n".join(lines))
     done = check(tmp_path, "source: {url: p.jsonl}\n" + CONTRACT)
     assert done.exit_code == 1 and "select: {answer: [accept]}" in said(done)
-    done = check(tmp_path, "source: {url: p.jsonl}\n" + CONTRACT.replace("{name", "{select: {answer: [accept]}, name"))
+    done = check(
+        tmp_path,
+        "source: {url: p.jsonl}\n" + CONTRACT.replace("{name", "{select: {answer: [accept]}, name"),
+    )
     assert done.exit_code == 0 and "Not selected by the contract: 1" in said(done)
 
 
@@ -99,12 +116,24 @@ def test_rows_that_an_annotator_rejected_are_not_taken_in_silence(tmp_path: Path
         ("name: x\nsource: {}", ["source.url", "is missing"]),
         ("name: x\nsource: {url: mails.csv}", ["contract is missing", "noisefold contract infer"]),
         ("source: mails.csv\n" + CONTRACT, ["source: {url: …}"]),
-        ("source: {train: a.csv, test: b.csv}\n" + CONTRACT, ["did you mean source.url.train", "source.url.test"]),
-        ("source: {path: mails.csv}\n" + CONTRACT, ["source.path (line 1)", "did you mean source.url?"]),
+        (
+            "source: {train: a.csv, test: b.csv}\n" + CONTRACT,
+            ["did you mean source.url.train", "source.url.test"],
+        ),
+        (
+            "source: {path: mails.csv}\n" + CONTRACT,
+            ["source.path (line 1)", "did you mean source.url?"],
+        ),
         ("data: mails.csv\n" + CONTRACT, ["data: did you mean source.url?"]),
-        ("source: {rows: 400}\ntraining:\n  epochs: 3", ["training.epochs (line 3)", "training.max_epochs"]),
+        (
+            "source: {rows: 400}\ntraining:\n  epochs: 3",
+            ["training.epochs (line 3)", "training.max_epochs"],
+        ),
         ("source: {rows: 400}\nlearning_rate: 0.1", ["did you mean", "training.learning_rate"]),
-        ("source: {rows: 400}\ntraining: {max_epochs: many}", ["a whole number is expected (got 'many')"]),
+        (
+            "source: {rows: 400}\ntraining: {max_epochs: many}",
+            ["a whole number is expected (got 'many')"],
+        ),
         ("source: {url: a.csv, delimiter: ';'}\n" + CONTRACT, ["did you mean source.separator?"]),
     ],
 )

@@ -49,21 +49,33 @@ def suggested(data: Path, name: str) -> Path:
 
 
 @pytest.mark.parametrize("script", PHRASES)
-def test_the_test_split_is_known_to_the_vocabulary_of_train(store, tmp_path: Path, script: str) -> None:
+def test_the_test_split_is_known_to_the_vocabulary_of_train(
+    store, tmp_path: Path, script: str
+) -> None:
     recipe = load_recipe(suggested(reviews(tmp_path / "reviews.csv", script, 200), script))
-    assert recipe.model.ngrams is not None and recipe.model.ngrams.max_n == 3, "a unit says less than a word"
+    assert recipe.model.ngrams is not None and recipe.model.ngrams.max_n == 3, (
+        "a unit says less than a word"
+    )
     assert 16 < recipe.tokenizer.max_length <= 256, "its length is counted in those units"
-    raw = ingest_source(recipe.source, recipe.contract, fingerprint(recipe.source), store, batch_rows=1000).manifest
+    raw = ingest_source(
+        recipe.source, recipe.contract, fingerprint(recipe.source), store, batch_rows=1000
+    ).manifest
     corpus = validate_corpus(raw, recipe.contract, store, batch_rows=1000).manifest
     tokens = tokenize_corpus(corpus, recipe.tokenizer, store).manifest
-    assert tokens.unknown_shares == {"train": 0.0, "valid": 0.0, "test": 0.0} and not tokens.warnings
+    assert (
+        tokens.unknown_shares == {"train": 0.0, "valid": 0.0, "test": 0.0} and not tokens.warnings
+    )
     assert 12 * tokens.rows_out < tokens.tokens, "more than a token for each phrase"
 
 
 def test_a_model_of_thai_reviews_learns_what_they_say(here, tmp_path: Path) -> None:
     recipe = suggested(reviews(tmp_path / "reviews.csv", "thai", 400), "thai")
     small = ["model.embedding_dim=16", "model.encoder.hidden_size=8", "model.wide.buckets=20000"]
-    quick = ["training.max_epochs=5", "evaluation.bootstrap_samples=100", "promotion.bootstrap_samples=100"]
+    quick = [
+        "training.max_epochs=5",
+        "evaluation.bootstrap_samples=100",
+        "promotion.bootstrap_samples=100",
+    ]
     changes = [f"--set={change}" for change in (*small, *quick)]
     result = told(here(tmp_path / "home", "retrain", recipe, "--json", *changes))
     assert result["metrics"]["test/accuracy"]["value"] > 0.95
@@ -85,4 +97,6 @@ def test_unknown_tokens_are_told_in_terminal_summary_and_both_stores(here, tmp_p
     summary = Path(client.download_artifacts(result["run_id"], "summary.md", str(tmp_path)))
     assert "**Warning:** The vocabulary does not know" in summary.read_text(encoding="utf-8")
     again = here(home, "retrain", recipe)
-    assert again.exit_code == 0 and "The vocabulary does not know" in again.output, "a night from the cache says so too"
+    assert again.exit_code == 0 and "The vocabulary does not know" in again.output, (
+        "a night from the cache says so too"
+    )

@@ -32,8 +32,12 @@ def mails(rows: int) -> pa.Table:
     )
 
 
-@pytest.mark.parametrize(("rows", "why"), [(240, "has all 80 rows right"), (60, "20 rows are too few")])
-def test_a_temperature_that_is_not_to_be_had_is_not_applied(world: World, rows: int, why: str, tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("rows", "why"), [(240, "has all 80 rows right"), (60, "20 rows are too few")]
+)
+def test_a_temperature_that_is_not_to_be_had_is_not_applied(
+    world: World, rows: int, why: str, tmp_path
+) -> None:
     from tests.tasks.mlflow_fixtures import make_corpus
 
     corpus = make_corpus(world.store, mails(rows), f"mails-{rows}")
@@ -55,4 +59,7 @@ def test_a_temperature_that_is_not_to_be_had_is_not_applied(world: World, rows: 
     page = (here.store.open(asked) / "report.md").read_text(encoding="utf-8")
     assert "registered at temperature 1" in page and why in page
     registered = here.register(model, asked)
-    assert why in here.tracker.client.get_model_version(registered.name, registered.version).description
+    assert (
+        why
+        in here.tracker.client.get_model_version(registered.name, registered.version).description
+    )

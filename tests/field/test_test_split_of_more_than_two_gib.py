@@ -38,13 +38,17 @@ def test_rows_are_taken_from_it_in_any_order_and_as_often_as_asked(large: pa.Tab
     places = np.array([TOTAL - 1, 0, 70, 0, 5])
     few = take_rows(large, places)
     assert few["id"].to_pylist() == [f"r{place}" for place in places]
-    assert [text[0] for text in few["text"].to_pylist()] == [chr(65 + place % ROWS % 26) for place in places]
+    assert [text[0] for text in few["text"].to_pylist()] == [
+        chr(65 + place % ROWS % 26) for place in places
+    ]
     assert few.schema == large.schema
     assert take_rows(large, np.array([], np.int64)).num_rows == 0
     assert take_rows(large, np.arange(TOTAL)) is large, "as they stand: nothing is copied"
 
 
-def test_evaluation_reads_its_rows(large: pa.Table, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_evaluation_reads_its_rows(
+    large: pa.Table, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """As they stand in the corpus, and in another order. (Written to a file they would be read into 2.2 GiB.)"""
     corpus = large.append_column("split", pa.array(["test"] * TOTAL))
     monkeypatch.setattr(evaluate.pq, "read_table", lambda *_, **__: corpus)
@@ -64,7 +68,9 @@ def test_errors_and_rows_to_serve_are_chosen_from_it(large: pa.Table) -> None:
         "predicted": np.where(wrong, "b", "a").tolist(),
         "confidence": sure,
         "correct": ~wrong,
-        "probabilities": pa.FixedSizeListArray.from_arrays(np.column_stack([sure, 1 - sure]).ravel(), 2),
+        "probabilities": pa.FixedSizeListArray.from_arrays(
+            np.column_stack([sure, 1 - sure]).ravel(), 2
+        ),
     }
     table = pa.table(columns).replace_schema_metadata({"noisefold.labels": json.dumps(["a", "b"])})
     errors = confident_errors(table, 2)
@@ -76,7 +82,11 @@ def test_errors_and_rows_to_serve_are_chosen_from_it(large: pa.Table) -> None:
 def test_small_tables_are_taken_from_as_pyarrow_takes(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     table = pa.table(
-        {"n": rng.integers(0, 9, 5000), "s": [str(n) for n in range(5000)], "l": [[n] for n in range(5000)]}
+        {
+            "n": rng.integers(0, 9, 5000),
+            "s": [str(n) for n in range(5000)],
+            "l": [[n] for n in range(5000)],
+        }
     )
     pq.write_table(table, tmp_path / "t.parquet", row_group_size=700)
     read = pq.read_table(tmp_path / "t.parquet")

@@ -27,13 +27,22 @@ from flows.cli.main import main
 def test_names_that_differ_stay_different(files: tuple[str, ...]) -> None:
     names = [dataset_name(f"/exports/{file}") for file in files]
     assert len(set(names)) == len(files), names
-    assert names == [dataset_name(f"elsewhere/{file}") for file in files], "the same wherever the file lies"
+    assert names == [dataset_name(f"elsewhere/{file}") for file in files], (
+        "the same wherever the file lies"
+    )
 
 
 def test_names_are_readable_and_fit_the_contract() -> None:
-    assert dataset_name("mails.csv.gz") == "mails" and dataset_name("reviews.v2.jsonl") == "reviews.v2"
+    assert (
+        dataset_name("mails.csv.gz") == "mails" and dataset_name("reviews.v2.jsonl") == "reviews.v2"
+    )
     assert dataset_name("外卖.csv").startswith("wai-mai-")
-    assert dataset_name("news/part-0.parquet") == dataset_name("news/*.parquet") == dataset_name("/x/news/") == "news"
+    assert (
+        dataset_name("news/part-0.parquet")
+        == dataset_name("news/*.parquet")
+        == dataset_name("/x/news/")
+        == "news"
+    )
     assert dataset_name("imdb/data/train-00000-of-00001.parquet") == "imdb"
     assert dataset_name({"train": "mails-train.csv", "test": "mails-test.csv"}) == "mails"
     assert dataset_name({"train": "trec/train.csv", "test": "trec/test.csv"}) == "trec"
@@ -45,10 +54,14 @@ def test_names_are_readable_and_fit_the_contract() -> None:
 def test_suggested_recipes_of_two_files_have_two_models(tmp_path: Path) -> None:
     models = set()
     for name, words in (("外卖", "味道不错"), ("酒店", "位置方便")):
-        rows = "".join(f"{words}，第{i}次，{'很好' if i % 2 else '很差'},{i % 2}\n" for i in range(200))
+        rows = "".join(
+            f"{words}，第{i}次，{'很好' if i % 2 else '很差'},{i % 2}\n" for i in range(200)
+        )
         (tmp_path / f"{name}.csv").write_text("review,label\n" + rows, encoding="utf-8")
         out = tmp_path / f"{name}.yaml"
-        done = CliRunner().invoke(main, ["recipe", "suggest", str(tmp_path / f"{name}.csv"), "-o", str(out)])
+        done = CliRunner().invoke(
+            main, ["recipe", "suggest", str(tmp_path / f"{name}.csv"), "-o", str(out)]
+        )
         assert done.exit_code == 0, done.output
         models.add(load_recipe(out).model_name)
     assert len(models) == 2
@@ -60,13 +73,19 @@ def test_a_model_of_other_data_is_not_taken_over_by_a_name_alone(tmp_path: Path)
     from tasks.tracking.runs import connect
 
     client, _ = connect(Settings(home=tmp_path, artifacts=None))
-    recipe = parse_recipe({"name": "dataset", "source": {"rows": 400}, "contract": {"name": "hotel"}}, origin="test")
+    recipe = parse_recipe(
+        {"name": "dataset", "source": {"rows": 400}, "contract": {"name": "hotel"}}, origin="test"
+    )
     refuse_other_data(client, recipe)  # no model yet
     client.create_registered_model("noisefold-dataset")
-    version = client.create_model_version("noisefold-dataset", "file:///x", tags={"noisefold.contract": "waimai v3"})
+    version = client.create_model_version(
+        "noisefold-dataset", "file:///x", tags={"noisefold.contract": "waimai v3"}
+    )
     refuse_other_data(client, recipe)  # no champion yet
     client.set_registered_model_alias("noisefold-dataset", "champion", version.version)
-    with pytest.raises(RecipeError, match="contract waimai, and this recipe has contract hotel") as refused:
+    with pytest.raises(
+        RecipeError, match="contract waimai, and this recipe has contract hotel"
+    ) as refused:
         refuse_other_data(client, recipe)
     assert "registry.model_name: noisefold-dataset" in refused.value.remedy
     told = recipe.model_copy(
@@ -74,5 +93,8 @@ def test_a_model_of_other_data_is_not_taken_over_by_a_name_alone(tmp_path: Path)
     )
     refuse_other_data(client, told)
     refuse_other_data(
-        client, recipe.model_copy(update={"contract": recipe.contract.model_copy(update={"name": "waimai"})})
+        client,
+        recipe.model_copy(
+            update={"contract": recipe.contract.model_copy(update={"name": "waimai"})}
+        ),
     )

@@ -19,14 +19,22 @@ from tasks.tokenize import tokenize_corpus
 pytest_plugins = ["tests.tasks.mlflow_fixtures"]
 
 MODEL = ModelConfig.model_validate(
-    {"embedding_dim": 8, "encoder": {"kind": "tanh", "hidden_size": 8}, "reparameterization": {"kind": "none"}}
+    {
+        "embedding_dim": 8,
+        "encoder": {"kind": "tanh", "hidden_size": 8},
+        "reparameterization": {"kind": "none"},
+    }
 )
 
 
 def reviews(rows: int = 300) -> pa.Table:
     """3 to 63 words each, English and Chinese, most of them of any label: three labels that are hard to tell."""
     rng = np.random.default_rng(0)
-    own = {"bad": ["slow", "broken", "差"], "good": ["fast", "lovely", "好"], "neither": ["box", "monday", "货"]}
+    own = {
+        "bad": ["slow", "broken", "差"],
+        "good": ["fast", "lovely", "好"],
+        "neither": ["box", "monday", "货"],
+    }
     words = [*(f"word{number}" for number in range(20)), *own["bad"], *own["good"], *own["neither"]]
     labels = rng.choice(list(own), rows).tolist()
     texts = [
@@ -34,11 +42,18 @@ def reviews(rows: int = 300) -> pa.Table:
         for number, label in enumerate(labels)
     ]
     splits = [("train", "train", "valid", "test")[number % 4] for number in range(rows)]
-    columns = {"id": [str(number) for number in range(rows)], "text": texts, "label": labels, "split": splits}
+    columns = {
+        "id": [str(number) for number in range(rows)],
+        "text": texts,
+        "label": labels,
+        "split": splits,
+    }
     return pa.table({**columns, "language": ["en"] * rows})
 
 
-@pytest.mark.parametrize(("max_length", "monitor"), [(6, "val/macro_f1"), (16, "val/nll"), (512, "val/accuracy")])
+@pytest.mark.parametrize(
+    ("max_length", "monitor"), [(6, "val/macro_f1"), (16, "val/nll"), (512, "val/accuracy")]
+)
 def test_epoch_is_kept_by_what_the_model_shows_on_documents(
     max_length: int, monitor: str, store, tmp_path: Path
 ) -> None:
@@ -65,6 +80,8 @@ def test_epoch_is_kept_by_what_the_model_shows_on_documents(
     assert {name: kept[f"val/{name}"] for name in ("accuracy", "macro_f1", "nll")} == pytest.approx(
         {name: measured[name] for name in ("accuracy", "macro_f1", "nll")}, abs=1e-6
     )
-    assert result.best_macro_f1 == pytest.approx(measured["macro_f1"]), "the column of a comparison to choose by"
+    assert result.best_macro_f1 == pytest.approx(measured["macro_f1"]), (
+        "the column of a comparison to choose by"
+    )
     best = min if monitor == "val/nll" else max
     assert kept[monitor] == best(epoch[monitor] for epoch in history)

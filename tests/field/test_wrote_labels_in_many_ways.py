@@ -44,13 +44,26 @@ def test_what_was_respelled_is_told(tmp_path: Path) -> None:
     rows = [{"text": f"text {i}", "label": ("0", "1", "0.0", "1.0")[i % 4]} for i in range(80)]
     told = judge(csv_of(tmp_path / "a.csv", rows))
     assert told.labels == ("0", "1")
-    assert "20 labels read as '1' were written '1.0'." in told.told and told.report.count("were written") == 2
+    assert (
+        "20 labels read as '1' were written '1.0'." in told.told
+        and told.report.count("were written") == 2
+    )
 
 
 def test_labels_that_look_alike_are_kept_apart_and_named(tmp_path: Path) -> None:
-    pairs = [("billing", "BILLING"), ("账单", "账单。"), ("ABC", "ＡＢＣ"), ("to pay", "to-pay"), ("7", "007")]
+    pairs = [
+        ("billing", "BILLING"),
+        ("账单", "账单。"),
+        ("ABC", "ＡＢＣ"),
+        ("to pay", "to-pay"),
+        ("7", "007"),
+    ]
     labels = ["other", *(label for pair in pairs for label in pair)]
-    told = judge(csv_of(tmp_path / "a.csv", [{"text": f"text {i}", "label": labels[i % 11]} for i in range(220)]))
+    told = judge(
+        csv_of(
+            tmp_path / "a.csv", [{"text": f"text {i}", "label": labels[i % 11]} for i in range(220)]
+        )
+    )
     assert set(told.labels) == set(labels)
     sentences = [one for one in told.told if "differ in writing alone" in one]
     assert len(sentences) == len(pairs) and not any("other" in one for one in sentences)
@@ -67,7 +80,9 @@ def test_labels_of_their_own_are_not_suspected(labels: tuple[str, ...]) -> None:
 
 
 def test_an_unknown_label_is_refused_with_what_was_meant_and_what_there_is(tmp_path: Path) -> None:
-    rows = [{"text": f"text {i}", "label": ("billing", "delivery", "Billing")[i % 3]} for i in range(90)]
+    rows = [
+        {"text": f"text {i}", "label": ("billing", "delivery", "Billing")[i % 3]} for i in range(90)
+    ]
     labels: dict[str, Any] = {"labels": {"values": ["billing", "delivery"]}}
     with pytest.raises(ContractViolation) as fault:
         judge(csv_of(tmp_path / "a.csv", rows), **labels, max_quarantine_share=0.05)

@@ -46,7 +46,14 @@ def test_a_prefect_yaml_beside_the_command_comes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "prefect.yaml").write_text(
         yaml.safe_dump(
-            {"deployments": [{"name": "mine", "parameters": {"recipe": {"name": "mine", "source": {"rows": 400}}}}]}
+            {
+                "deployments": [
+                    {
+                        "name": "mine",
+                        "parameters": {"recipe": {"name": "mine", "source": {"rows": 400}}},
+                    }
+                ]
+            }
         )
     )
     assert find_recipe("mine", ()).name == "mine"
@@ -86,7 +93,9 @@ def test_control_characters_of_a_file_never_reach_the_terminal(tmp_path):
 
 
 def test_contract_infer_drafts_a_contract_that_reads_back(tmp_path):
-    rows = "".join(f"text number {i} of some length,{'yes' if i % 2 else 'no'}\n" for i in range(200))
+    rows = "".join(
+        f"text number {i} of some length,{'yes' if i % 2 else 'no'}\n" for i in range(200)
+    )
     (tmp_path / "mails.csv").write_text("body,verdict\n" + rows)
     done = run("contract", "infer", str(tmp_path / "mails.csv"), "-o", str(tmp_path / "mails.yaml"))
     assert done.exit_code == 0, done.output
@@ -94,12 +103,16 @@ def test_contract_infer_drafts_a_contract_that_reads_back(tmp_path):
     contract = find_recipe(str(tmp_path / "r.yaml"), ()).contract
     assert (contract.columns.text, contract.columns.label) == ("body", "verdict")
     assert set(contract.labels.values or ()) == {"yes", "no"}
-    again = run("contract", "infer", str(tmp_path / "mails.csv"), "-o", str(tmp_path / "mails.yaml"))
+    again = run(
+        "contract", "infer", str(tmp_path / "mails.csv"), "-o", str(tmp_path / "mails.yaml")
+    )
     assert again.exit_code == 1 and "is there already" in again.stderr.replace("\n", " ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_that_python_drops_in_a_finalizer_stops_the_command_all_the_same(number: signal.Signals) -> None:
+def test_a_signal_that_python_drops_in_a_finalizer_stops_the_command_all_the_same(
+    number: signal.Signals,
+) -> None:
     code = f"""
 import os, signal, time, weakref
 import click
@@ -122,6 +135,8 @@ def work():
 
 main(["work"])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.returncode, done.stdout) == (128 + number, "")
     assert done.stderr.strip().startswith("Stopped. What is finished is kept")

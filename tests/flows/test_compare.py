@@ -17,13 +17,18 @@ GRID = {
     "name": "grid",
     "recipe": RECIPE,
     "seeds": [3, 1],
-    "variants": {"dropout": {"model.reparameterization": {"kind": "dropout", "p": 0.5}}, "noise": {}},
+    "variants": {
+        "dropout": {"model.reparameterization": {"kind": "dropout", "p": 0.5}},
+        "noise": {},
+    },
     "baseline": "dropout",
 }
 
 
 def write(folder: Path, **changes) -> Path:
-    (folder / "grid.yaml").write_text(yaml.safe_dump({**GRID, **changes}, allow_unicode=True, sort_keys=False))
+    (folder / "grid.yaml").write_text(
+        yaml.safe_dump({**GRID, **changes}, allow_unicode=True, sort_keys=False)
+    )
     return folder / "grid.yaml"
 
 
@@ -34,7 +39,12 @@ def load(path: Path, **overrides):
 
 def test_cells_go_seed_by_seed_and_a_selection_keeps_their_order(tmp_path):
     grid = load(write(tmp_path))
-    assert grid.cells() == [Cell("dropout", 3), Cell("noise", 3), Cell("dropout", 1), Cell("noise", 1)]
+    assert grid.cells() == [
+        Cell("dropout", 3),
+        Cell("noise", 3),
+        Cell("dropout", 1),
+        Cell("noise", 1),
+    ]
     assert grid.cells(only=("noise",), seeds=(1,)) == [Cell("noise", 1)]
 
 
@@ -47,12 +57,22 @@ def test_a_variant_is_the_recipe_with_its_overrides_and_the_seed(tmp_path):
 
 
 def test_a_mapping_replaces_the_section_that_the_recipe_has(tmp_path):
-    recipe = {**RECIPE, "model": {"reparameterization": {"kind": "dropout", "p": 0.9}, "embedding_dim": 32}}
-    variants = {"plain": {"model.reparameterization": {"kind": "none"}}, "tanh": {"model.encoder": {"kind": "tanh"}}}
+    recipe = {
+        **RECIPE,
+        "model": {"reparameterization": {"kind": "dropout", "p": 0.9}, "embedding_dim": 32},
+    }
+    variants = {
+        "plain": {"model.reparameterization": {"kind": "none"}},
+        "tanh": {"model.encoder": {"kind": "tanh"}},
+    }
     grid = load(write(tmp_path, recipe=recipe, variants=variants, baseline="plain"))
     assert grid.recipe_of(Cell("plain", 3)).model.reparameterization.kind == "none"
     tanh = grid.recipe_of(Cell("tanh", 3)).model
-    assert (tanh.encoder.kind, tanh.embedding_dim, tanh.reparameterization.kind) == ("tanh", 32, "dropout")
+    assert (tanh.encoder.kind, tanh.embedding_dim, tanh.reparameterization.kind) == (
+        "tanh",
+        32,
+        "dropout",
+    )
 
 
 def test_a_recipe_may_be_a_file_beside_the_grid_or_a_deployment(tmp_path):
@@ -68,7 +88,9 @@ def test_a_recipe_may_be_a_file_beside_the_grid_or_a_deployment(tmp_path):
 
 def test_relative_paths_of_variants_and_predictions_start_at_the_grid(tmp_path):
     variants = {"vectors": {"model.embedding_vectors": "glove.txt", "training.max_epochs": 2}}
-    grid = load(write(tmp_path, variants=variants, predictions={"LR": "peers/*.parquet"}, baseline="LR"))
+    grid = load(
+        write(tmp_path, variants=variants, predictions={"LR": "peers/*.parquet"}, baseline="LR")
+    )
     assert grid.recipe_of(Cell("vectors", 1)).model.embedding_vectors == str(tmp_path / "glove.txt")
     assert grid.predictions == {"LR": str(tmp_path / "peers" / "*.parquet")}
 
@@ -78,23 +100,47 @@ def test_relative_paths_of_variants_and_predictions_start_at_the_grid(tmp_path):
     [
         ({"seeds": [1, 1]}, "seeds: a seed stands twice"),
         ({"seeds": []}, "seeds"),
-        ({"baseline": "nobody"}, "baseline: there is no variant of this name (there are dropout, noise)"),
+        (
+            {"baseline": "nobody"},
+            "baseline: there is no variant of this name (there are dropout, noise)",
+        ),
         ({"basline": "noise"}, "basline: unknown key"),
         ({"recipe": None}, "recipe"),
-        ({"recipe": {**RECIPE, "training": {"max_epoch": 1}}}, "grid.yaml, recipe: training.max_epoch: unknown key"),
-        ({"recipe": {**RECIPE, "training": {"warm_start": "champion"}}}, "recipe: training.warm_start must be never"),
-        ({"recipe": {**RECIPE, "teacher": {"model": "m"}}}, "recipe: teacher.version must be a number: every cell"),
-        ({"variants": {"a": {"model.encoder.hidden": 4}}}, "variants: a: model.encoder.hidden: unknown key"),
-        ({"variants": {"a": {"source.rows": 500}}}, "variants: a: source.rows: a variant may change tokenizer, model"),
+        (
+            {"recipe": {**RECIPE, "training": {"max_epoch": 1}}},
+            "grid.yaml, recipe: training.max_epoch: unknown key",
+        ),
+        (
+            {"recipe": {**RECIPE, "training": {"warm_start": "champion"}}},
+            "recipe: training.warm_start must be never",
+        ),
+        (
+            {"recipe": {**RECIPE, "teacher": {"model": "m"}}},
+            "recipe: teacher.version must be a number: every cell",
+        ),
+        (
+            {"variants": {"a": {"model.encoder.hidden": 4}}},
+            "variants: a: model.encoder.hidden: unknown key",
+        ),
+        (
+            {"variants": {"a": {"source.rows": 500}}},
+            "variants: a: source.rows: a variant may change tokenizer, model",
+        ),
         ({"variants": {"a": {"contract": "trec"}}}, "the rows and the rest are the same for all"),
-        ({"variants": {"a": {"training.seed": 4}}}, "a: training.seed: the grid's seeds set training.seed"),
+        (
+            {"variants": {"a": {"training.seed": 4}}},
+            "a: training.seed: the grid's seeds set training.seed",
+        ),
         (
             {"variants": {"a": {"evaluation": {"ece_bins": 3}}}},
             "a: evaluation.ece_bins: all variants are measured alike",
         ),
         ({"variants": {"a|b": {}}, "baseline": "a|b"}, "'a|b': 1 to 60 characters"),
         ({"variants": ["dropout"]}, "variants"),
-        ({"predictions": {"noise": "x.parquet"}}, "predictions: noise: this name is taken by a variant"),
+        (
+            {"predictions": {"noise": "x.parquet"}},
+            "predictions: noise: this name is taken by a variant",
+        ),
     ],
 )
 def test_faults_name_file_and_field(changes, message, tmp_path):
@@ -113,7 +159,9 @@ def test_faults_name_file_and_field(changes, message, tmp_path):
         (["--out", "table.txt"], "--out table.txt: the table is Markdown"),
     ],
 )
-def test_faults_of_the_selection_are_told_before_anything_starts(options, message, tmp_path, monkeypatch):
+def test_faults_of_the_selection_are_told_before_anything_starts(
+    options, message, tmp_path, monkeypatch
+):
     monkeypatch.setenv("NOISEFOLD_HOME", str(tmp_path / "home"))
     done = CliRunner().invoke(main, ["compare", str(write(tmp_path)), *options])
     assert done.exit_code == 1 and message in done.stderr.replace("\n", " ")
@@ -123,9 +171,13 @@ def test_faults_of_the_selection_are_told_before_anything_starts(options, messag
 def test_report_before_anything_ran_says_so_in_every_cell_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("NOISEFOLD_HOME", str(tmp_path / "home"))
     out = tmp_path / "results" / "table.md"
-    done = CliRunner().invoke(main, ["compare", str(write(tmp_path)), "--report", "--out", str(out)])
+    done = CliRunner().invoke(
+        main, ["compare", str(write(tmp_path)), "--report", "--out", str(out)]
+    )
     assert done.exit_code == 0, done.output
-    lines = [line for line in out.read_text().splitlines() if line.startswith(("| dropout", "| noise"))]
+    lines = [
+        line for line in out.read_text().splitlines() if line.startswith(("| dropout", "| noise"))
+    ]
     assert [line.count("not run") for line in lines] == [14, 14]
     assert "Not run: dropout (seeds 3, 1); noise (seeds 3, 1)." in out.read_text()
     cells = json.loads(out.with_suffix(".json").read_text())["cells"]

@@ -23,7 +23,11 @@ print("afterwards")
 
 def printed(only: bool) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-c", NOISE.format(only=only)], capture_output=True, text=True, cwd=REPOSITORY, timeout=60
+        [sys.executable, "-c", NOISE.format(only=only)],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     return done

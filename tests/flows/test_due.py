@@ -8,7 +8,12 @@ from uuid import uuid4
 
 import pytest
 from prefect.client.schemas.objects import DeploymentSchedule
-from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, NoSchedule, RRuleSchedule
+from prefect.client.schemas.schedules import (
+    CronSchedule,
+    IntervalSchedule,
+    NoSchedule,
+    RRuleSchedule,
+)
 
 from data_contracts.errors import NoisefoldError
 from data_contracts.recipe.recipe import DataWindow, parse_recipe
@@ -44,7 +49,9 @@ def cron(zone: str | None, active: bool = True) -> DeploymentSchedule:
         ("Europe/Berlin", datetime(2026, 10, 25, 23, 0, tzinfo=UTC), date(2026, 10, 26)),
     ],
 )
-def test_a_run_is_due_on_the_day_of_its_schedules_own_zone(zone: str | None, at: datetime, day: date) -> None:
+def test_a_run_is_due_on_the_day_of_its_schedules_own_zone(
+    zone: str | None, at: datetime, day: date
+) -> None:
     mine, other = cron(zone), cron("Pacific/Auckland")
     due = by_schedules(at, mine.id, [other, mine])
     assert due.day == day and "its schedule's time zone" in str(due)
@@ -65,20 +72,31 @@ def test_intervals_and_rules_have_a_zone_too(rule: Any) -> None:
 def test_a_run_by_hand_goes_by_the_zone_that_its_deployments_schedules_agree_on() -> None:
     """As does a retry of one whose schedule was deployed anew since."""
     for maker in (None, uuid4()):
-        due = by_schedules(EVENING, maker, [cron("Asia/Shanghai"), cron("Asia/Shanghai"), scheduled(NoSchedule())])
+        due = by_schedules(
+            EVENING, maker, [cron("Asia/Shanghai"), cron("Asia/Shanghai"), scheduled(NoSchedule())]
+        )
         assert (due.day, str(due)) == (
             date(2026, 11, 29),
             "2026-11-29 03:00 (Asia/Shanghai, its deployment's time zone)",
         )
-    assert by_schedules(EVENING, None, [cron("Asia/Shanghai"), cron("UTC", active=False)]).day == date(2026, 11, 29)
-    assert by_schedules(EVENING, None, [cron("Asia/Shanghai", active=False)]).day == date(2026, 11, 29)
+    assert by_schedules(
+        EVENING, None, [cron("Asia/Shanghai"), cron("UTC", active=False)]
+    ).day == date(2026, 11, 29)
+    assert by_schedules(EVENING, None, [cron("Asia/Shanghai", active=False)]).day == date(
+        2026, 11, 29
+    )
 
 
-def test_where_schedules_disagree_or_are_none_the_machines_clock_counts_and_says_so(monkeypatch) -> None:
+def test_where_schedules_disagree_or_are_none_the_machines_clock_counts_and_says_so(
+    monkeypatch,
+) -> None:
     monkeypatch.setenv("TZ", "Asia/Shanghai")
     torn = by_schedules(EVENING, None, [cron("America/Los_Angeles"), cron("Europe/Berlin")])
     assert torn.day == date(2026, 11, 29)
-    assert "schedules in America/Los_Angeles and Europe/Berlin; so by this machine's time zone" in str(torn)
+    assert (
+        "schedules in America/Los_Angeles and Europe/Berlin; so by this machine's time zone"
+        in str(torn)
+    )
     for zone, day in (
         ("Asia/Shanghai", 29),
         ("America/Los_Angeles", 28),
@@ -100,7 +118,9 @@ def test_a_zone_that_is_not_known_is_refused_and_not_taken_for_utc(monkeypatch) 
 
 
 def test_a_rolling_window_ends_on_the_day_before() -> None:
-    recipe = parse_recipe({"source": {"url": "days", "window": {"days": 2}}, "contract": "sample"}, origin="test")
+    recipe = parse_recipe(
+        {"source": {"url": "days", "window": {"days": 2}}, "contract": "sample"}, origin="test"
+    )
     mine = cron("Asia/Shanghai")
     fixed = recipe.on(by_schedules(EVENING, mine.id, [mine]).day).source
     assert fixed.window == DataWindow(start=date(2026, 11, 27), end=date(2026, 11, 28))  # type: ignore[union-attr]

@@ -38,7 +38,12 @@ PIECES = [
 
 texts = st.sampled_from(WORDS) | st.text(st.characters(), max_size=8)
 scalars = st.sampled_from(NUMBERS) | texts | st.integers() | st.floats()
-values = st.sampled_from(PIECES) | scalars | st.lists(scalars, max_size=3) | st.dictionaries(texts, scalars, max_size=2)
+values = (
+    st.sampled_from(PIECES)
+    | scalars
+    | st.lists(scalars, max_size=3)
+    | st.dictionaries(texts, scalars, max_size=2)
+)
 
 
 def fields_of(model: type[BaseModel], before: str = "") -> list[str]:
@@ -64,17 +69,23 @@ def likely(model: type[BaseModel], before: str = "") -> list[tuple[str, Any]]:
     for name, field in model.model_fields.items():
         at = before + name
         fitting = [] if field.is_required() or field.default_factory else [field.default]
-        fitting += [one for one in getattr(field.annotation, "__args__", ()) or () if isinstance(one, str)]
+        fitting += [
+            one for one in getattr(field.annotation, "__args__", ()) or () if isinstance(one, str)
+        ]
         for bound in field.metadata:
             for edge in (getattr(bound, side, None) for side in ("ge", "gt", "le", "lt")):
-                fitting += [] if edge is None else [edge, edge - 1, edge + 1, edge + 0.5, edge + 0.001]
+                fitting += (
+                    [] if edge is None else [edge, edge - 1, edge + 1, edge + 0.5, edge + 0.001]
+                )
         found += [(at, value) for value in fitting]
         for part in _sections(field.annotation):
             found += likely(part, f"{at}.")
     return found
 
 
-def edits(fields: list[str], fitting: Sequence[tuple[str, Any]] = ()) -> st.SearchStrategy[list[tuple[str, Any]]]:
+def edits(
+    fields: list[str], fitting: Sequence[tuple[str, Any]] = ()
+) -> st.SearchStrategy[list[tuple[str, Any]]]:
     """Fields and what is put there; a field may be one that there is not."""
     edit: st.SearchStrategy[tuple[str, Any]] = st.tuples(st.sampled_from(fields) | texts, values)
     if fitting:
@@ -97,7 +108,9 @@ def quick_value(random: Random) -> Any:
         case 1:
             return random.choice(NUMBERS)
         case 2:
-            return random.choice((random.randrange(-5, 300), random.uniform(-2, 2), random.getrandbits(40)))
+            return random.choice(
+                (random.randrange(-5, 300), random.uniform(-2, 2), random.getrandbits(40))
+            )
         case 3:
             return [quick_value(random) for _ in range(random.randrange(3))]
         case 4:
@@ -134,7 +147,12 @@ CONTRACT_FIELDS = fields_of(DataContract)
 SMALL = {"name": "x"}
 RECIPES: list[dict[str, Any]] = [
     {"name": "mails", "contract": SMALL, "source": {"kind": "sample"}},
-    {"name": "mails", "contract": CONTRACT, "source": {"url": "mails.csv"}, "tokenizer": {"vocab_size": 500}},
+    {
+        "name": "mails",
+        "contract": CONTRACT,
+        "source": {"url": "mails.csv"},
+        "tokenizer": {"vocab_size": 500},
+    },
     {
         "contract": SMALL,
         "source": {"url": {"train": "a.csv", "test": "https://host/b.csv"}, "window": {"days": 28}},
@@ -143,7 +161,12 @@ RECIPES: list[dict[str, Any]] = [
     {
         "contract": SMALL,
         "source": {"rows": 400},
-        "model": {"encoder": {"kind": "transformer"}, "wide": {}, "ngrams": {}, "reparameterization": {"noise": {}}},
+        "model": {
+            "encoder": {"kind": "transformer"},
+            "wide": {},
+            "ngrams": {},
+            "reparameterization": {"noise": {}},
+        },
         "promotion": {"slices": ["label"], "min_slice_accuracy": 0.5},
     },
 ]
@@ -189,7 +212,9 @@ set_texts = st.sampled_from(likely_settings) | st.builds(
     lambda field, sign, value: f"{field}{sign}{value}",
     st.sampled_from(RECIPE_FIELDS) | texts,
     st.sampled_from(["=", "=", "=", "", "==", " = "]),
-    texts | st.builds(str, scalars) | st.sampled_from(["{kind: none}", "[a, b]", "!!python/name:os.system", "&a [*a]"]),
+    texts
+    | st.builds(str, scalars)
+    | st.sampled_from(["{kind: none}", "[a, b]", "!!python/name:os.system", "&a [*a]"]),
 )
 
 
@@ -223,7 +248,19 @@ YAML_WORDS = joined(
      "9" * 400, "[" * 60, "{a: " * 50],
     b"\xff", b"\xc3",
 )  # fmt: skip
-PLAIN = (str, int, float, bool, type(None), bytes, date, datetime, WrittenInt, WrittenFloat, WrittenBool)
+PLAIN = (
+    str,
+    int,
+    float,
+    bool,
+    type(None),
+    bytes,
+    date,
+    datetime,
+    WrittenInt,
+    WrittenFloat,
+    WrittenBool,
+)
 
 
 def yaml(data: bytes) -> bool:
@@ -286,7 +323,9 @@ def grids(folder: Path) -> Target:
 
     class Grid(Written):
         def prepare(self, case: Any) -> None:  # type: ignore[override]
-            self.file.write_text(json.dumps(_writable(edited(GRID, case)), default=str), encoding="utf-8")
+            self.file.write_text(
+                json.dumps(_writable(edited(GRID, case)), default=str), encoding="utf-8"
+            )
 
     def check(case: Any) -> bool:
         def find(name: str, base: Path) -> Recipe:

@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from data_contracts.artifacts import File, RawCorpus
-from lightning_modules.bundle import Bundle, BundleError, load_tokenizer, save_bundle, special_ids, surrounding_ids
+from lightning_modules.bundle import (
+    Bundle,
+    BundleError,
+    load_tokenizer,
+    save_bundle,
+    special_ids,
+    surrounding_ids,
+)
 from lightning_modules.network.network import build_network
 from tasks.artifacts.store import MANIFEST, ArtifactStore
 from tests.fuzz.configuration import (
@@ -54,17 +61,27 @@ def tokenizers() -> list[bytes]:
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     piece.add_special_tokens(special)
-    letters = {letter: index for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet())[:40])}
+    letters = {
+        letter: index
+        for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet())[:40])
+    }
     bpe = Tokenizer(
-        models.BPE(vocab={**letters, "ab": 40}, merges=[("a", "b")] if {"a", "b"} <= letters.keys() else [])
+        models.BPE(
+            vocab={**letters, "ab": 40}, merges=[("a", "b")] if {"a", "b"} <= letters.keys() else []
+        )
     )
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel()  # type: ignore[assignment]
     bpe.decoder = decoders.ByteLevel()  # type: ignore[assignment]
-    unigram = Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -1.0), ("ab", -2.5)], unk_id=0, byte_fallback=False))
+    unigram = Tokenizer(
+        models.Unigram([("<unk>", 0.0), ("a", -1.0), ("ab", -2.5)], unk_id=0, byte_fallback=False)
+    )
     unigram.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
         [pre_tokenizers.Split(" ", "removed"), pre_tokenizers.Digits()]  # type: ignore[list-item]
     )
-    return [make_tokenizer(VOCABULARY[:5]), *(one.to_str().encode() for one in (piece, bpe, unigram))]
+    return [
+        make_tokenizer(VOCABULARY[:5]),
+        *(one.to_str().encode() for one in (piece, bpe, unigram)),
+    ]
 
 
 TOKENIZER_WORDS = joined(
@@ -100,9 +117,13 @@ TEXTS = ["good table", "", "坏" * 40, "word1 " * 30]
 def write_bundle(folder: Path) -> None:
     torch.manual_seed(0)
     encoder = {"kind": "tanh", "hidden_size": 4}
-    network = build_network({"vocab_size": 45, "embedding_dim": 4, "encoder": encoder, "num_classes": 2})
+    network = build_network(
+        {"vocab_size": 45, "embedding_dim": 4, "encoder": encoder, "num_classes": 2}
+    )
     tokenizer_json = make_tokenizer(VOCABULARY)
-    save_bundle(folder, network, tokenizer_json=tokenizer_json, labels=("a", "b"), max_length=12, overlap=3)
+    save_bundle(
+        folder, network, tokenizer_json=tokenizer_json, labels=("a", "b"), max_length=12, overlap=3
+    )
 
 
 class BundleCase(Written):
@@ -112,7 +133,10 @@ class BundleCase(Written):
         super().__init__(folder / "bundle", self._load)
         write_bundle(self.file)
         self.facts = json.loads((self.file / "bundle.json").read_text())
-        self.parts = {name: (self.file / name).read_bytes() for name in ("model.safetensors", "tokenizer.json")}
+        self.parts = {
+            name: (self.file / name).read_bytes()
+            for name in ("model.safetensors", "tokenizer.json")
+        }
 
     def prepare(self, case: Any) -> None:  # type: ignore[override]
         changes, name, at, byte, sealed = case
@@ -129,7 +153,9 @@ class BundleCase(Written):
         facts = edited(facts, changes)
         if sealed:
             stated = {key: value for key, value in facts.items() if key not in ("digest", "meta")}
-            text = json.dumps(json.loads(_json(stated)), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+            text = json.dumps(
+                json.loads(_json(stated)), sort_keys=True, ensure_ascii=False, separators=(",", ":")
+            )
             facts["digest"] = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
         for file, data in parts.items():
             (self.file / file).write_bytes(data)
@@ -234,13 +260,27 @@ quick_fields = quick_edits(MANIFEST_FIELDS)
 
 
 def quick_manifest(random: Random) -> Any:
-    names = [random.choice((random.choice(NAMES), quick_text(random))) for _ in range(random.choice((0, 0, 1, 2)))]
-    return quick_fields(random) if random.random() < 0.6 else [], names, random.choice((0, 0, 0, 0, 0, 0, 1, 50))
+    names = [
+        random.choice((random.choice(NAMES), quick_text(random)))
+        for _ in range(random.choice((0, 0, 1, 2)))
+    ]
+    return (
+        quick_fields(random) if random.random() < 0.6 else [],
+        names,
+        random.choice((0, 0, 0, 0, 0, 0, 1, 50)),
+    )
 
 
 # --- serving ----------------------------------------------------------------------------------------------------------
 
-LARGE = ["x" * 100_000, "好" * 20_000, "word1 " * 5_000, "\u0301" * 5_000, " " * 9_999 + "a", "\U0001f600" * 2_000]
+LARGE = [
+    "x" * 100_000,
+    "好" * 20_000,
+    "word1 " * 5_000,
+    "\u0301" * 5_000,
+    " " * 9_999 + "a",
+    "\U0001f600" * 2_000,
+]
 PARTS = ["good ", "word1 ", "坏", " ", "\n", "\0", "\x1b[2J", "\ud83d", "\u202e", "é", "[PAD]"]
 anything = st.one_of(
     st.text(st.characters(), min_size=1, max_size=30),
@@ -262,7 +302,11 @@ KINDS = ["frame", "frame", "list", "series", "tuple", "array", "set", "generator
 def quick_input(random: Random) -> Any:
     def one() -> Any:
         good = random.random() < 0.6
-        return "".join(random.choices(PARTS, k=random.randrange(1, 9))) if good else quick_value(random)
+        return (
+            "".join(random.choices(PARTS, k=random.randrange(1, 9)))
+            if good
+            else quick_value(random)
+        )
 
     if random.random() < 0.1:
         return random.choice((("column", quick_text(random)), ("as it is", quick_value(random))))

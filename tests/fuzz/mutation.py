@@ -6,10 +6,25 @@ from collections.abc import Iterator, Sequence
 from random import Random
 
 LONGEST = 1 << 14  # bytes of a case: what a parser does wrong, it does in the first few
-_NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1)
+_NUMBERS = (
+    0,
+    1,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+    1 << 40,
+    (1 << 63) - 1,
+)
 
 
-def mutations(seeds: Sequence[bytes], tokens: Sequence[bytes], cases: int, seed: int) -> Iterator[bytes]:
+def mutations(
+    seeds: Sequence[bytes], tokens: Sequence[bytes], cases: int, seed: int
+) -> Iterator[bytes]:
     """`cases` byte strings: some `seeds` as they are, most of them damaged, and some made of `tokens` alone.
 
     The same arguments give the same cases.

@@ -32,7 +32,17 @@ from tests.fuzz.watch import LastCase, watch
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 ROUND = 50_000  # cases
-PACKAGES = ("pyarrow", "pydantic", "pyyaml", "tokenizers", "safetensors", "torch", "zstandard", "mlflow", "hypothesis")
+PACKAGES = (
+    "pyarrow",
+    "pydantic",
+    "pyyaml",
+    "tokenizers",
+    "safetensors",
+    "torch",
+    "zstandard",
+    "mlflow",
+    "hypothesis",
+)
 
 
 @dataclass
@@ -72,7 +82,10 @@ def fuzz(
     Args:
         so_far: called after each round.
     """
-    shares, outcomes = sum(target.share for target in chosen), [Outcome(target) for target in chosen]
+    shares, outcomes = (
+        sum(target.share for target in chosen),
+        [Outcome(target) for target in chosen],
+    )
     for target in chosen:
         for case in [*target.seeds, *target.warm]:
             prepare(target, case)
@@ -80,7 +93,9 @@ def fuzz(
     left, number = cases, seed * 1_000_003
     while left > 0:
         for outcome in outcomes:
-            one_round(outcome, math.ceil(min(left, ROUND) * outcome.target.share / shares), number, last)
+            one_round(
+                outcome, math.ceil(min(left, ROUND) * outcome.target.share / shares), number, last
+            )
         left, number = left - ROUND, number + 10_007
         so_far(outcomes)
     return outcomes
@@ -89,7 +104,9 @@ def fuzz(
 def one_round(outcome: Outcome, cases: int, seed: int, last: LastCase) -> None:
     started = time.process_time()
     with watch() as run:
-        outcome.target.drive(cases, seed, lambda case: one_case(outcome.target, case, outcome, run, last))
+        outcome.target.drive(
+            cases, seed, lambda case: one_case(outcome.target, case, outcome, run, last)
+        )
     outcome.seconds += time.process_time() - started
 
 
@@ -109,7 +126,9 @@ def one_case(target: Target, case: Any, outcome: Outcome, run: Any, last: LastCa
         raise
     except BaseException as error:  # a panic of a Rust library is no Exception
         place = f"{type(error).__name__} at {where(error)}"
-        known = outcome.crashes.setdefault(place, Crash(place, case, "".join(traceback.format_exception(error)), 0))
+        known = outcome.crashes.setdefault(
+            place, Crash(place, case, "".join(traceback.format_exception(error)), 0)
+        )
         known.times += 1
     outcome.slowest = max(outcome.slowest, time.process_time() - started)
 
@@ -140,9 +159,7 @@ def cells(outcome: Outcome) -> tuple[str, ...]:
 
 def line(outcome: Outcome) -> str:
     name, _, cases, taken, seconds, each, slowest, crashes = cells(outcome)
-    return (
-        f"{name:<13} {cases:>9} cases {taken:>5} taken {seconds:>7} s {each:>6} ms {slowest:>5} s {crashes:>3} crashes"
-    )
+    return f"{name:<13} {cases:>9} cases {taken:>5} taken {seconds:>7} s {each:>6} ms {slowest:>5} s {crashes:>3} crashes"
 
 
 def page(outcomes: list[Outcome], seed: int, cases: int) -> str:
@@ -172,11 +189,15 @@ def page(outcomes: list[Outcome], seed: int, cases: int) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.run", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz.run", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--target", action="append", help="this one alone; may be given repeatedly")
-    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} after each round")
+    parser.add_argument(
+        "--write", action="store_true", help=f"write {RESULTS.name} after each round"
+    )
     parser.add_argument("--last", type=Path, help="keep the case in hand in this file")
     given = parser.parse_args(arguments)
     last = LastCase(given.last)
@@ -184,17 +205,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def so_far(outcomes: list[Outcome]) -> None:
         done = sum(outcome.cases for outcome in outcomes)
-        print(f"{done:,} of {given.cases:,} cases, {sum(len(o.crashes) for o in outcomes)} crashes", flush=True)
+        print(
+            f"{done:,} of {given.cases:,} cases, {sum(len(o.crashes) for o in outcomes)} crashes",
+            flush=True,
+        )
         if given.write:
             RESULTS.write_text(page(outcomes, given.seed, given.cases), encoding="utf-8")
 
     with tempfile.TemporaryDirectory(prefix="noisefold-fuzz-", dir=place) as folder:
-        chosen = [one for one in targets(Path(folder)) if not given.target or one.name in given.target]
+        chosen = [
+            one for one in targets(Path(folder)) if not given.target or one.name in given.target
+        ]
         outcomes = fuzz(chosen, given.cases, given.seed, last, so_far)
     last.close()
     print("\n".join(map(line, outcomes)))
     total, seconds = sum(o.cases for o in outcomes), sum(o.seconds for o in outcomes)
-    found = [(outcome.target.name, crash) for outcome in outcomes for crash in outcome.crashes.values()]
+    found = [
+        (outcome.target.name, crash) for outcome in outcomes for crash in outcome.crashes.values()
+    ]
     for name, crash in found:
         told = f"\n--- {name}: {crash.place}, {crash.times} times\n{crash.trace}\ncase: {crash.case!r:.2000}"
         print(told.encode("utf-8", "backslashreplace").decode())

@@ -38,7 +38,10 @@ AROUND = ["", "could not read ", "('", 'url="', "<", "zip://a.csv::", "simplecac
 AFTER = ["", ": error", "')", '"', ">", "\n", " (HTTP 401)", "::file:///x", "。"]
 # How a URL is made of a scheme, a host, a path, a parameter, a route, and marks: of a user, and round the password.
 FORMS: list[tuple[str, Callable[..., str]]] = [
-    ("ab0:/?#&=%+.-_~!$*,;()[]", lambda s, h, p, n, r, u, j, k: f"{s}://{u}:p{j}{SECRET}{k}@{h}{p}"),
+    (
+        "ab0:/?#&=%+.-_~!$*,;()[]",
+        lambda s, h, p, n, r, u, j, k: f"{s}://{u}:p{j}{SECRET}{k}@{h}{p}",
+    ),
     ("ab0@&=%+.-_~!$*,;()", lambda s, h, p, n, r, u, j, k: f"{s}://{u}:{j}{SECRET}{k}@{h}{p}"),
     ("ab0:/?#&=%+.-_~", lambda s, h, p, n, r, u, j, k: f"https://{h}{p}?{n}={SECRET}{k}"),
     ("ab0", lambda s, h, p, n, r, u, j, k: f"https://{h}{p}#{r}{n}={SECRET}"),
@@ -53,14 +56,19 @@ def marks(alphabet: str) -> st.SearchStrategy[str]:
 
 pools = [st.sampled_from(pool) for pool in (SCHEMES, HOSTS, PATHS, PARAMETERS, ROUTES)]
 given_urls = st.one_of(
-    *(st.builds(form, *pools, marks(USERS), marks(alphabet), marks(alphabet)) for alphabet, form in FORMS)
+    *(
+        st.builds(form, *pools, marks(USERS), marks(alphabet), marks(alphabet))
+        for alphabet, form in FORMS
+    )
 )
 
 
 def quick_url(random: Random) -> tuple[str, str, str]:
     alphabet, form = random.choice(FORMS)
     chosen = [random.choice(pool) for pool in (SCHEMES, HOSTS, PATHS, PARAMETERS, ROUTES)]
-    junk = ["".join(random.choices(of, k=random.randrange(7))) for of in (USERS, alphabet, alphabet)]
+    junk = [
+        "".join(random.choices(of, k=random.randrange(7))) for of in (USERS, alphabet, alphabet)
+    ]
     while any("::" in text for text in junk):
         junk = [text.replace("::", ":") for text in junk]
     return random.choice(AROUND), form(*chosen, *junk), random.choice(AFTER)
@@ -90,17 +98,23 @@ MARKS = [
     "＝1", " =1", "\x07", "javascript:", "ftp://h.example/x", "mailto:a@b.example", ":", "//", "h.example/x",
     "+ ", "_a_", "* a", "__a__", "_", "__", "a", "+", "1) ", "<!--", "<?x", "]]>", "\\|", "[^1]", "[ ] ",
 ]  # fmt: skip
-hostile_texts = st.lists(st.sampled_from(MARKS) | st.text(st.characters(), max_size=6), max_size=5).map("".join)
+hostile_texts = st.lists(
+    st.sampled_from(MARKS) | st.text(st.characters(), max_size=6), max_size=5
+).map("".join)
 
 
 def quick_hostile(random: Random) -> str:
-    return "".join(random.choice((random.choice(MARKS), quick_text(random)[:50])) for _ in range(random.randrange(6)))
+    return "".join(
+        random.choice((random.choice(MARKS), quick_text(random)[:50]))
+        for _ in range(random.randrange(6))
+    )
 
 
 def shown(text: str) -> bool:
     """A text means just itself, whoever renders it."""
     _means_itself(
-        markdown(text), "".join(c if c.isprintable() else "\ufffd" for c in shorten(" ".join(text.split()), 300))
+        markdown(text),
+        "".join(c if c.isprintable() else "\ufffd" for c in shorten(" ".join(text.split()), 300)),
     )
     table = MARKDOWN.parse(markdown_table(["text", "n"], [(text, 1)]))
     assert [token.type for token in table].count("td_open") == 2, "a cell that is more than one"
@@ -110,7 +124,9 @@ def shown(text: str) -> bool:
     stream = io.StringIO()
     csv.writer(stream).writerow([csv_cell(text), "x"])
     cell = next(csv.reader(io.StringIO(stream.getvalue(), newline="")))[0]
-    assert not cell.lstrip(" \t\r\n\v\f").startswith(("=", "+", "-", "@", "＝", "＋", "－", "＠")), cell
+    assert not cell.lstrip(" \t\r\n\v\f").startswith(
+        ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+    ), cell
     assert cell.lstrip("'") == text.lstrip("'") or cell == text
 
     for character in printable(text):
@@ -125,7 +141,9 @@ def _means_itself(text: str, wanted: str) -> None:
     text.encode()
     assert not _LINK.search(text), "a link"
     plain = {"text", "text_special"}
-    assert {child.type for child in _inline(text)} <= plain, [(c.type, c.content) for c in _inline(text)]
+    assert {child.type for child in _inline(text)} <= plain, [
+        (c.type, c.content) for c in _inline(text)
+    ]
     assert "".join(child.content for child in _inline(text)) == wanted
 
 

@@ -28,7 +28,13 @@ from flows.cli.drafts import draft_from
 from lightning_modules.starting.vectors import load_vectors
 from tests.fuzz.target import Target, joined, refused
 
-ROWS = [("a good day, and more", "yes"), ('she said "no"', "no"), ("第一条\n很好", "yes"), ("", "no"), ("x", "")]
+ROWS = [
+    ("a good day, and more", "yes"),
+    ('she said "no"', "no"),
+    ("第一条\n很好", "yes"),
+    ("", "no"),
+    ("x", ""),
+]
 CSV = [
     b"text,label\na good one,yes\nbad,no\n",
     ("text,label,id,split\n" + "".join(f'"{t.replace(chr(34), chr(34) * 2)}",{n},{i},train\n'
@@ -64,7 +70,17 @@ JSON_WORDS = joined(
      "\n", "NaN", "Infinity", "9" * 400, '{"text": ', "[[[[[[[[", '{"a":' * 50, "\0", "\ufeff"],
     *BROKEN,
 )  # fmt: skip
-ENCODINGS = (*["utf-8"] * 15, "utf-16", "gb18030", "latin-1", "utf-8-sig", "utf-32", "shift_jis", "utf-7", "cp1252")
+ENCODINGS = (
+    *["utf-8"] * 15,
+    "utf-16",
+    "gb18030",
+    "latin-1",
+    "utf-8-sig",
+    "utf-32",
+    "shift_jis",
+    "utf-7",
+    "cp1252",
+)
 
 
 def read(data: bytes, kind: Any, compression: str | None = None) -> bool:
@@ -95,13 +111,17 @@ def _rows_hold(stream: Any, data: bytes, kind: Any, name: str) -> bool:
         for column in batch.columns.values():
             assert column.type == pa.string() and len(column) == len(numbers)
             column.validate(full=True)  # UTF-8 throughout
-        assert batch.faults is None or (batch.faults.type == pa.string() and len(batch.faults) == len(numbers))
+        assert batch.faults is None or (
+            batch.faults.type == pa.string() and len(batch.faults) == len(numbers)
+        )
     return True
 
 
 def zipped(data: bytes) -> bool:
     try:
-        with unzipped(io.BytesIO(data), "a.zip", lambda inner: name_parts(inner)[0] is not None) as (_, stream):
+        with unzipped(
+            io.BytesIO(data), "a.zip", lambda inner: name_parts(inner)[0] is not None
+        ) as (_, stream):
             return _rows_hold(stream, data, "csv", "a.zip")
     except SourceError as error:
         return refused(error)
@@ -111,7 +131,10 @@ def _zips() -> list[bytes]:
     seeds = []
     for files, method in (
         ({"mails.csv": CSV[0]}, zipfile.ZIP_DEFLATED),
-        ({"mails.csv": CSV[1] * 40, "__MACOSX/._mails.csv": b"x", "README.md": b"hello"}, zipfile.ZIP_DEFLATED),
+        (
+            {"mails.csv": CSV[1] * 40, "__MACOSX/._mails.csv": b"x", "README.md": b"hello"},
+            zipfile.ZIP_DEFLATED,
+        ),
         ({"a.csv": CSV[0], "b.csv": CSV[0]}, zipfile.ZIP_STORED),
         ({"a.csv": CSV[0]}, zipfile.ZIP_LZMA),
         ({}, zipfile.ZIP_STORED),
@@ -124,7 +147,15 @@ def _zips() -> list[bytes]:
     return seeds
 
 
-ZIP_WORDS = (b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07", b"\xff\xff\xff\xff", b"\0" * 9)
+ZIP_WORDS = (
+    b"PK\x03\x04",
+    b"PK\x01\x02",
+    b"PK\x05\x06",
+    b"PK\x06\x06",
+    b"PK\x06\x07",
+    b"\xff\xff\xff\xff",
+    b"\0" * 9,
+)
 
 
 def parquet(table: pa.Table, **options: Any) -> bytes:
@@ -138,7 +169,9 @@ def _parquet_seeds() -> list[bytes]:
     plain = pa.table({"text": texts, "label": labels})
     classes = {"info": {"features": {"label": {"names": ["yes", "no"], "_type": "ClassLabel"}}}}
     named = pa.table({"text": ["a", "b", "c", "d"], "label": [0, 1, -1, 7]})
-    numbers = pa.table({"text": ["a", None, "c"], "label": [1, 2, None], "more": [0.5, float("nan"), None]})
+    numbers = pa.table(
+        {"text": ["a", None, "c"], "label": [1, 2, None], "more": [0.5, float("nan"), None]}
+    )
     others = pa.table(
         {
             "text": pa.array(["a", "b"], pa.large_string()),
@@ -159,13 +192,29 @@ def _parquet_seeds() -> list[bytes]:
         parquet(plain.slice(0, 0)),
         parquet(numbers, data_page_version="2.0"),
         parquet(others.select(["text", "label"]), use_dictionary=["label"]),
-        parquet(others, compression="none", column_encoding={"text": "DELTA_BYTE_ARRAY"}, use_dictionary=False),
+        parquet(
+            others,
+            compression="none",
+            column_encoding={"text": "DELTA_BYTE_ARRAY"},
+            use_dictionary=False,
+        ),
         parquet(plain.replace_schema_metadata({"noisefold": "x" * 40})),
-        parquet(named.replace_schema_metadata({"huggingface": json.dumps(classes)}), compression="none"),
+        parquet(
+            named.replace_schema_metadata({"huggingface": json.dumps(classes)}), compression="none"
+        ),
     ]
 
 
-PARQUET_WORDS = (b"PAR1", b"PARE", b"\x15\x00", b"\x19\x2c", b"\x00" * 8, b"\xff" * 8, b"ARROW:schema", b"\x80" * 9)
+PARQUET_WORDS = (
+    b"PAR1",
+    b"PARE",
+    b"\x15\x00",
+    b"\x19\x2c",
+    b"\x00" * 8,
+    b"\xff" * 8,
+    b"ARROW:schema",
+    b"\x80" * 9,
+)
 
 
 def compressed(data: bytes) -> bool:
@@ -174,10 +223,16 @@ def compressed(data: bytes) -> bool:
 
 
 def _compressed_seeds() -> list[bytes]:
-    seeds = [gzip.compress(data, mtime=0) for data in CSV[:4]] + [zstandard.compress(data) for data in CSV[:4]]
+    seeds = [gzip.compress(data, mtime=0) for data in CSV[:4]] + [
+        zstandard.compress(data) for data in CSV[:4]
+    ]
     many = b"text,label\n" + b"the same text,yes\n" * 3000
     frames = zstandard.compress(CSV[0]) + zstandard.compress(b"more,no\n")
-    others = [pack(data) for pack in (bz2.compress, lzma.compress) for data in (CSV[0], CSV[1] * 30, CSV[0] + CSV[2])]
+    others = [
+        pack(data)
+        for pack in (bz2.compress, lzma.compress)
+        for data in (CSV[0], CSV[1] * 30, CSV[0] + CSV[2])
+    ]
     return [
         *seeds,
         *others,
@@ -204,7 +259,9 @@ COMPRESSED_WORDS = (
 
 def files(folder: Path) -> list[Target]:
     """What is read by its path. `folder` is one of memory, where there is one: a case is a file."""
-    place, vectors, predictions = (folder / name for name in ("rows.csv", "vectors.txt", "predictions.parquet"))
+    place, vectors, predictions = (
+        folder / name for name in ("rows.csv", "vectors.txt", "predictions.parquet")
+    )
     table = torch.zeros(4, 3)
 
     def infer(data: bytes) -> bool:
@@ -263,7 +320,10 @@ class Written:
 
 def _predictions() -> list[bytes]:
     half = [-0.6931471805599453] * 2
-    metadata = {"noisefold.labels": json.dumps(["a", "b"]), "noisefold.facts": json.dumps({"bytes": 5})}
+    metadata = {
+        "noisefold.labels": json.dumps(["a", "b"]),
+        "noisefold.facts": json.dumps({"bytes": 5}),
+    }
     rows = pa.table({"id": ["1", "2"], "log_proba": [half, half]})
     described = rows.replace_schema_metadata(metadata)
     return [parquet(described), parquet(described, compression="none"), parquet(rows)]

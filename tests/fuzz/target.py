@@ -32,10 +32,14 @@ class Target:
     share: float
     check: Callable[[Any], bool]
     strategy: SearchStrategy[Any] | None = None  # hypothesis gives the cases, …
-    quick: Callable[[Random], Any] | None = None  # … or a function of a seeded generator gives QUICK of them, …
+    quick: Callable[[Random], Any] | None = (
+        None  # … or a function of a seeded generator gives QUICK of them, …
+    )
     seeds: Sequence[bytes] = ()  # … or bytes are mutated
     tokens: Sequence[bytes] = (b"\0",)
-    warm: Sequence[Any] = field(default=())  # cases run first, unwatched, so that what is imported late is there
+    warm: Sequence[Any] = field(
+        default=()
+    )  # cases run first, unwatched, so that what is imported late is there
 
     def drive(self, cases: int, number: int, each: Callable[[Any], None]) -> None:
         """Call `each` with `cases` cases, the same ones for the same `number`."""
@@ -80,7 +84,9 @@ def refused(error: BaseException) -> bool:
     assert text.strip(), f"{type(error).__name__} says nothing"
     assert len(text) < 50_000, f"{type(error).__name__} says {len(text):,} characters"
     if isinstance(error, NoisefoldError):
-        assert error.cause.strip() and error.cause.rstrip()[-1] in ".!?", f"no sentence: {error.cause[-80:]!r}"
+        assert error.cause.strip() and error.cause.rstrip()[-1] in ".!?", (
+            f"no sentence: {error.cause[-80:]!r}"
+        )
     return False
 
 

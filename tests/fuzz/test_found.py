@@ -51,7 +51,9 @@ def test_a_contract_or_recipe_that_no_database_takes_is_refused(field: str, text
     with pytest.raises(RecipeError, match=f"{field} holds (a NUL|half)"):
         parse_contract(merge({"name": "x"}, {field: value}), origin="test")
     with pytest.raises(RecipeError, match=f"{field} holds (a NUL|half)"):
-        parse_recipe({"source": SAMPLE, "contract": merge({"name": "x"}, {field: value})}, origin="test")
+        parse_recipe(
+            {"source": SAMPLE, "contract": merge({"name": "x"}, {field: value})}, origin="test"
+        )
     with pytest.raises(RecipeError, match=r"tokenizer\.path holds (a NUL|half)"):
         parse_recipe({"source": SAMPLE, "tokenizer": {"path": text}}, origin="test")
 
@@ -74,7 +76,14 @@ def test_a_grid_s_seed_that_no_training_takes_is_refused_with_the_grid(seed: int
 def test_a_manifest_that_names_no_possible_file_is_damage(store, name: str) -> None:
     def build(workspace):
         (workspace.out / "a.txt").write_text("rows")
-        return {"digest": "d", "rows_in": 1, "rows_out": 1, "fingerprint": "f", "splits": {}, "source_files": 1}
+        return {
+            "digest": "d",
+            "rows_in": 1,
+            "rows_out": 1,
+            "fingerprint": "f",
+            "splits": {},
+            "source_files": 1,
+        }
 
     made = store.once(RawCorpus, inputs=["x"], config=None, version=1, build=build).manifest
     file = store.open(made) / "manifest.json"
@@ -105,12 +114,18 @@ def test_a_secret_beside_a_hash_is_not_shown(url: str) -> None:
 @pytest.mark.parametrize("text", ["1. ", "12) all of it", "123456789. x", ""])
 def test_a_text_that_looks_like_a_list_is_a_text(text: str) -> None:
     tokens = MarkdownIt().parse(markdown(text))
-    assert [token.type for token in tokens] == ["paragraph_open", "inline", "paragraph_close"] * bool(text)
+    assert [token.type for token in tokens] == [
+        "paragraph_open",
+        "inline",
+        "paragraph_close",
+    ] * bool(text)
     span = MarkdownIt().parse(code(text))[1].children
     assert span is not None and [child.type for child in span] == ["code_inline"]
 
 
-@pytest.mark.parametrize("text", ["http:/__x.example___A1__a____b___ c", "__a__", "a__b__ c", "f_1 and _g_", "x_y_z"])
+@pytest.mark.parametrize(
+    "text", ["http:/__x.example___A1__a____b___ c", "__a__", "a__b__ c", "f_1 and _g_", "x_y_z"]
+)
 def test_underscores_are_no_emphasis(text: str) -> None:
     """A second underscore stood behind one that was escaped, and opened what a later one closed."""
     [_, inline, _] = MarkdownIt().parse(markdown(text))
@@ -131,7 +146,11 @@ def test_a_parquet_footer_cannot_end_the_process() -> None:
         data = bytearray(whole)
         data[at] ^= 1 << bit
         try:
-            rows = list(read_batches(io.BytesIO(bytes(data)), "x", format="parquet", columns=["text", "label"]))
+            rows = list(
+                read_batches(
+                    io.BytesIO(bytes(data)), "x", format="parquet", columns=["text", "label"]
+                )
+            )
             assert sum(len(batch.rows) for batch in rows) == 2
         except SourceError:
             refused += 1
@@ -173,7 +192,9 @@ def test_a_tokenizer_that_fails_at_a_text_is_told_by_the_bundle(tmp_path: Path) 
 @pytest.mark.parametrize("rows", ["text,lab\0el\n", "text,label\n"])
 def test_a_draft_that_could_not_be_read_back_is_refused(tmp_path: Path, rows: str) -> None:
     """A contract is YAML, which holds no NUL."""
-    body = "".join(f"a text of some length {i},{('yes', 'n' + chr(0) + 'o')[i % 2]}\n" for i in range(60))
+    body = "".join(
+        f"a text of some length {i},{('yes', 'n' + chr(0) + 'o')[i % 2]}\n" for i in range(60)
+    )
     (tmp_path / "a.csv").write_text(rows + body)
     with pytest.raises(SourceError, match="NUL"):
         draft_from({"files": [str(tmp_path / "a.csv")]})

@@ -21,12 +21,18 @@ CASES, SEED = 4_000, 20_260_000  # another seed than the million's
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns of a hostile bundle's tensors without elements
+        warnings.simplefilter(
+            "ignore"
+        )  # torch warns of a hostile bundle's tensors without elements
         return fuzz(targets(tmp_path_factory.mktemp("fuzz")), CASES, SEED, LastCase(None))
 
 
 def test_no_case_of_a_short_run_is_a_crash(outcomes) -> None:
-    crashes = {o.target.name: [(c.trace, c.case) for c in o.crashes.values()] for o in outcomes if o.crashes}
+    crashes = {
+        o.target.name: [(c.trace, c.case) for c in o.crashes.values()]
+        for o in outcomes
+        if o.crashes
+    }
     assert crashes == {}
 
 
@@ -35,7 +41,9 @@ def test_every_target_takes_some_cases_and_refuses_others(outcomes) -> None:
     assert sum(o.cases for o in outcomes) >= 0.99 * CASES
     for outcome in outcomes:
         assert outcome.accepted > 0, outcome.target.name
-        assert outcome.accepted < outcome.cases or outcome.target.name in ("shown", "url"), outcome.target.name
+        assert outcome.accepted < outcome.cases or outcome.target.name in ("shown", "url"), (
+            outcome.target.name
+        )
 
 
 def test_the_same_seed_gives_the_same_cases(tmp_path: Path) -> None:
@@ -71,9 +79,17 @@ def _loop(_: Any) -> bool:
     [
         ("another error", lambda case: {}[case], "KeyError"),
         ("writes", lambda case: Path(case, "x").write_text("x") and True, "Trespass"),
-        ("connects", lambda case: __import__("socket").create_connection(("127.0.0.1", 9)) and True, "Trespass"),
+        (
+            "connects",
+            lambda case: __import__("socket").create_connection(("127.0.0.1", 9)) and True,
+            "Trespass",
+        ),
         ("a process", lambda case: os.system("true") == 0, "Trespass"),
-        ("unpickles", lambda case: bool(pickle.loads(pickle.dumps(Reaches(Path(case, "y"))))), "Trespass"),
+        (
+            "unpickles",
+            lambda case: bool(pickle.loads(pickle.dumps(Reaches(Path(case, "y"))))),
+            "Trespass",
+        ),
         ("memory", _fill, "TooMuch"),
         ("time", _loop, "TooMuch"),
     ],
@@ -86,9 +102,13 @@ def test_a_reader_that_goes_too_far_is_seen(
 
     def check_after_the_first(case: Any) -> bool:
         seen.append(case)
-        return check(str(tmp_path)) if len(seen) > 1 else True  # the first is the warm-up, which is not watched
+        return (
+            check(str(tmp_path)) if len(seen) > 1 else True
+        )  # the first is the warm-up, which is not watched
 
-    [outcome] = fuzz([Target(what, what, 1, check_after_the_first, seeds=[b"x"])], 1, 0, LastCase(None))
+    [outcome] = fuzz(
+        [Target(what, what, 1, check_after_the_first, seeds=[b"x"])], 1, 0, LastCase(None)
+    )
     assert [place.split(" ")[0] for place in outcome.crashes] == [told]
     assert list(tmp_path.iterdir()) == []
 

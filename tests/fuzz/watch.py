@@ -15,8 +15,27 @@ from typing import Any
 SECONDS = 5.0  # of CPU, per case
 MEGABYTES = 300.0  # that one case may add to the most this process ever had
 _FORBIDDEN = (
-    *("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown"),
-    *("os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.putenv", "os.unsetenv"),
+    *(
+        "os.remove",
+        "os.rename",
+        "os.mkdir",
+        "os.rmdir",
+        "os.link",
+        "os.symlink",
+        "os.truncate",
+        "os.chmod",
+        "os.chown",
+    ),
+    *(
+        "os.system",
+        "os.exec",
+        "os.fork",
+        "os.forkpty",
+        "os.posix_spawn",
+        "os.spawn",
+        "os.putenv",
+        "os.unsetenv",
+    ),
     *("subprocess.Popen", "socket.connect", "socket.bind", "socket.getaddrinfo", "urllib.Request"),
     *("pickle.find_class", "shutil.rmtree", "shutil.move", "shutil.copyfile", "ctypes.dlopen"),
 )
@@ -39,7 +58,9 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         return
     if event == "open":
         path, mode, flags = arguments
-        writes = any(c in (mode or "") for c in "wax+") or (flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        writes = any(c in (mode or "") for c in "wax+") or (flags or 0) & (
+            os.O_WRONLY | os.O_RDWR | os.O_CREAT
+        )
         if not writes or str(path) == os.devnull:
             return
     elif event not in _FORBIDDEN:
@@ -103,7 +124,9 @@ class LastCase:
 
     def note(self, target: str, case: Any) -> None:
         if self._descriptor is not None:
-            data = f"{target} {time.time():.0f}\n".encode() + (case if isinstance(case, bytes) else repr(case).encode())
+            data = f"{target} {time.time():.0f}\n".encode() + (
+                case if isinstance(case, bytes) else repr(case).encode()
+            )
             os.pwrite(self._descriptor, data, 0)
             os.ftruncate(self._descriptor, len(data))
 

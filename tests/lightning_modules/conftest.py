@@ -49,7 +49,11 @@ def write_tokens(folder: Path, tokenizer_json: bytes, rows: dict[str, int], seed
             for window, part in enumerate(split_windows(ids, MAX_LENGTH, OVERLAP)):
                 cells = {"window": window, "input_ids": part, "length": len(part), "label": label}
                 table.append({"id": f"{split}-{row}", **cells})
-        pq.write_table(pa.Table.from_pylist(table, schema=schema), folder / f"{split}.parquet", row_group_size=64)
+        pq.write_table(
+            pa.Table.from_pylist(table, schema=schema),
+            folder / f"{split}.parquet",
+            row_group_size=64,
+        )
 
 
 @pytest.fixture(scope="session")

@@ -24,16 +24,35 @@ from lightning_modules.starting.vectors import project_vectors
 from lightning_modules.training.fit import fit
 from tests.lightning_modules.conftest import WORDS
 
-PIECES = ["[PAD]", "[UNK]", "good", "##ness", "bad", "table", "word", "电", *(f"##{i}" for i in range(10))]
+PIECES = [
+    "[PAD]",
+    "[UNK]",
+    "good",
+    "##ness",
+    "bad",
+    "table",
+    "word",
+    "电",
+    *(f"##{i}" for i in range(10)),
+]
 OURS = ["[PAD]", "[UNK]", "Good", "goodness", "bad", "电", "zzz", "word4"]
-SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+SIZES = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+}
 
 
 def wordpiece() -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece({piece: row for row, piece in enumerate(PIECES)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(
+        models.WordPiece({piece: row for row, piece in enumerate(PIECES)}, unk_token="[UNK]")
+    )
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.enable_truncation(1)  # as such files often have it; a token's pieces must not be cut by it
+    tokenizer.enable_truncation(
+        1
+    )  # as such files often have it; a token's pieces must not be cut by it
     return tokenizer
 
 
@@ -47,16 +66,26 @@ def byte_level(words: list[str]) -> Tokenizer:
 
 
 def ours(tokens: list[str] = OURS) -> Tokenizer:
-    tokenizer = Tokenizer(models.WordLevel({token: row for row, token in enumerate(tokens)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(
+        models.WordLevel({token: row for row, token in enumerate(tokens)}, unk_token="[UNK]")
+    )
     tokenizer.add_special_tokens(["[PAD]", "[UNK]"])
     return tokenizer
 
 
-def written(folder: Path, tokenizer: Tokenizer, table: torch.Tensor, name: str = "embeddings.word_embeddings") -> Path:
+def written(
+    folder: Path,
+    tokenizer: Tokenizer,
+    table: torch.Tensor,
+    name: str = "embeddings.word_embeddings",
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
     tokenizer.save(str(folder / "tokenizer.json"))
-    save_file({f"{name}.weight": table, "encoder.layer.0.weight": torch.zeros(2, 2)}, folder / "model.safetensors")
+    save_file(
+        {f"{name}.weight": table, "encoder.layer.0.weight": torch.zeros(2, 2)},
+        folder / "model.safetensors",
+    )
     return folder
 
 
@@ -66,7 +95,9 @@ def bert(tmp_path: Path) -> tuple[Path, torch.Tensor]:
     return written(tmp_path / "bert", wordpiece(), table), table
 
 
-def test_a_token_starts_as_the_mean_of_its_pieces_and_distances_are_kept(bert: tuple[Path, torch.Tensor]) -> None:
+def test_a_token_starts_as_the_mean_of_its_pieces_and_distances_are_kept(
+    bert: tuple[Path, torch.Tensor],
+) -> None:
     """Five tokens span four dimensions, so a projection to four is a rotation."""
     folder, pretrained = bert
     table = torch.full((len(OURS), 4), 77.0)
@@ -87,16 +118,22 @@ def test_a_token_starts_as_the_mean_of_its_pieces_and_distances_are_kept(bert: t
 
 def test_a_projection_keeps_the_directions_of_most_variance(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
-    table = torch.randn(len(PIECES), 16, generator=generator) * torch.tensor([5.0, 3.0] + [0.01] * 14)
+    table = torch.randn(len(PIECES), 16, generator=generator) * torch.tensor(
+        [5.0, 3.0] + [0.01] * 14
+    )
     folder = written(tmp_path / "m", wordpiece(), table)
     out = torch.zeros(len(OURS), 2)
-    found = project_vectors(out, ours(["[PAD]", "[UNK]", "good", "bad", "table", "word", "电"]), str(folder), std=1.0)
+    found = project_vectors(
+        out, ours(["[PAD]", "[UNK]", "good", "bad", "table", "word", "电"]), str(folder), std=1.0
+    )
     kept = torch.pdist(table[[2, 4, 5, 6, 7], :2])
     ratio = torch.pdist(out[:7][found[:7]]) / kept
     assert ratio.std() / ratio.mean() < 0.01
 
 
-def test_a_word_of_a_byte_level_model_is_looked_up_as_it_stands_in_running_text(tmp_path: Path) -> None:
+def test_a_word_of_a_byte_level_model_is_looked_up_as_it_stands_in_running_text(
+    tmp_path: Path,
+) -> None:
     tokenizer = byte_level(["Ġg", "go"])
     rows = tokenizer.get_vocab_size()
     table = torch.randn(rows, 8, generator=torch.Generator().manual_seed(1))
@@ -105,7 +142,9 @@ def test_a_word_of_a_byte_level_model_is_looked_up_as_it_stands_in_running_text(
     out = torch.zeros(len(tokens), 2)
     found = project_vectors(out, ours(tokens), str(folder), std=1.0)
     assert found.tolist() == [False, False, True, True, True]
-    expected = torch.stack([table[tokenizer.encode(text).ids].mean(dim=0) for text in (" g", "电", " a")])
+    expected = torch.stack(
+        [table[tokenizer.encode(text).ids].mean(dim=0) for text in (" g", "电", " a")]
+    )
     ratio = torch.pdist(out[2:]) / torch.pdist(expected)
     assert torch.allclose(ratio, ratio[0].expand_as(ratio), rtol=1e-4)
 
@@ -116,17 +155,27 @@ def test_a_word_of_a_byte_level_model_is_looked_up_as_it_stands_in_running_text(
         lambda: transformers.BertConfig(vocab_size=18, **SIZES),
         lambda: transformers.RobertaConfig(vocab_size=18, **SIZES),
         lambda: transformers.ModernBertConfig(
-            vocab_size=18, pad_token_id=0, cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2, **SIZES
+            vocab_size=18,
+            pad_token_id=0,
+            cls_token_id=1,
+            sep_token_id=2,
+            bos_token_id=1,
+            eos_token_id=2,
+            **SIZES,
         ),
         lambda: transformers.LlamaConfig(vocab_size=18, **SIZES),
         lambda: transformers.Qwen2Config(vocab_size=18, num_key_value_heads=2, **SIZES),
         lambda: transformers.GPT2Config(vocab_size=18, n_embd=16, n_layer=1, n_head=2),
-        lambda: transformers.T5Config(vocab_size=18, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2),
+        lambda: transformers.T5Config(
+            vocab_size=18, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2
+        ),
     ],
     ids=["bert", "roberta", "modernbert", "llama", "qwen2", "gpt2", "t5"],
 )
 @pytest.mark.parametrize("shards", ["one file", "several"])
-def test_the_table_is_the_one_that_transformers_looks_tokens_up_in(tmp_path: Path, config: Any, shards: str) -> None:
+def test_the_table_is_the_one_that_transformers_looks_tokens_up_in(
+    tmp_path: Path, config: Any, shards: str
+) -> None:
     model = AutoModel.from_config(config())
     model.save_pretrained(tmp_path, max_shard_size="5GB" if shards == "one file" else "2KB")
     wordpiece().save(str(tmp_path / "tokenizer.json"))
@@ -145,16 +194,24 @@ def test_models_that_give_no_vectors_are_refused_with_what_is_wrong(
 ) -> None:
     folder, table = bert
 
-    def refused(match: str, path: Path | str, size: int = 4, kind: type[NoisefoldError] = RecipeError) -> None:
+    def refused(
+        match: str, path: Path | str, size: int = 4, kind: type[NoisefoldError] = RecipeError
+    ) -> None:
         with pytest.raises(kind, match=f"model.embedding_vectors.*{match}"):
             project_vectors(torch.zeros(len(OURS), size), ours(), str(path), std=1.0)
 
     refused("its vectors have size 16, and model.embedding_dim is 32", folder, 32)
     refused("knows 5 of the 8 tokens: too few for 6 components", folder, 6, TrainingError)
-    refused("no such file or folder, and no config.json of that name in the local Hugging Face cache", "owner/absent")
+    refused(
+        "no such file or folder, and no config.json of that name in the local Hugging Face cache",
+        "owner/absent",
+    )
     other = written(tmp_path / "other", wordpiece(), table, name="projection")
     refused("none of its weights is a table of input embeddings", other)
-    refused("the tokenizer has 18 tokens, the table 5 rows", written(tmp_path / "short", wordpiece(), table[:5]))
+    refused(
+        "the tokenizer has 18 tokens, the table 5 rows",
+        written(tmp_path / "short", wordpiece(), table[:5]),
+    )
     torn = Path(shutil.copytree(folder, tmp_path / "torn"))
     (torn / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:100])
     refused("cannot be read", torn)
@@ -174,10 +231,14 @@ def test_a_recipe_may_name_a_file_a_folder_or_a_model_of_the_hub(tmp_path: Path)
     (tmp_path / "vectors").write_text("good 1 2\n")
 
     def of(value: str) -> str:
-        return rebase({"model": {"embedding_vectors": value}}, tmp_path)["model"]["embedding_vectors"]
+        return rebase({"model": {"embedding_vectors": value}}, tmp_path)["model"][
+            "embedding_vectors"
+        ]
 
     assert of("minilm") == str(tmp_path / "minilm")
-    assert of("glove.txt") == str(tmp_path / "glove.txt"), "a missing file is named with its whole path"
+    assert of("glove.txt") == str(tmp_path / "glove.txt"), (
+        "a missing file is named with its whole path"
+    )
     assert of("owner/model") == "owner/model"
     expected = {"minilm": True, "glove.txt": False, "owner/model": True, "vectors": False}
     assert {name: is_backbone(of(name)) for name in expected} == expected
@@ -207,16 +268,26 @@ def test_a_training_starts_from_a_backbone_and_its_identity_is_the_content(
     first = run(folder, "o1")
     table = torch.zeros(2 + len(WORDS), 8)
     found = project_vectors(table, first.tokenizer, str(folder), std=ModelConfig().embedding_std)
-    assert torch.allclose(first.network.state_dict()["embedding.weight"][found], table[found], atol=1e-5)
-    assert first.meta["train/vector_coverage_vocabulary"] == pytest.approx(found.float().mean().item())
-    assert ["Word vectors" in event["message"] for event in events if event["event"] == "note"] == [True]
+    assert torch.allclose(
+        first.network.state_dict()["embedding.weight"][found], table[found], atol=1e-5
+    )
+    assert first.meta["train/vector_coverage_vocabulary"] == pytest.approx(
+        found.float().mean().item()
+    )
+    assert ["Word vectors" in event["message"] for event in events if event["event"] == "note"] == [
+        True
+    ]
 
     moved = Path(shutil.move(folder, tmp_path / "moved"))
     events.clear()
     assert run(moved, "o2").digest == first.digest
-    assert "resumed" in {event["event"] for event in events}, "the same model elsewhere is the same training"
+    assert "resumed" in {event["event"] for event in events}, (
+        "the same model elsewhere is the same training"
+    )
     before = by_content(model(moved))
     tokenizer = wordpiece()
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
     tokenizer.save(str(moved / "tokenizer.json"))
-    assert by_content(model(moved)) != before, "another tokenizer of the backbone gives other vectors"
+    assert by_content(model(moved)) != before, (
+        "another tokenizer of the backbone gives other vectors"
+    )

@@ -32,7 +32,9 @@ TEXTS = ["good bad", "", "word1 " * 40, "unheard of", "good"]
 def folder(tmp_path: Path, tokenizer_json: bytes) -> Path:
     torch.manual_seed(0)
     encoder = {"kind": "bilstm_attention", "hidden_sizes": [[6, 6]], "attention_size": 6}
-    network = build_network({"vocab_size": 50, "embedding_dim": 8, "encoder": encoder, "num_classes": 3})
+    network = build_network(
+        {"vocab_size": 50, "embedding_dim": 8, "encoder": encoder, "num_classes": 3}
+    )
     settings = {"tokenizer_json": tokenizer_json, "labels": LABELS, "max_length": 12, "overlap": 3}
     save_bundle(tmp_path / "bundle", network, **settings, temperature=2.0, meta={"note": 1})
     return tmp_path / "bundle"
@@ -40,15 +42,35 @@ def folder(tmp_path: Path, tokenizer_json: bytes) -> Path:
 
 def test_round_trip(folder: Path, tmp_path: Path) -> None:
     bundle = Bundle.load(folder)
-    assert sorted(p.name for p in folder.iterdir()) == ["bundle.json", "model.safetensors", "tokenizer.json"]
-    assert (bundle.labels, bundle.temperature, bundle.max_length, bundle.meta) == (LABELS, 2.0, 12, {"note": 1})
-    settings = {"labels": bundle.labels, "max_length": 12, "overlap": 3, "tokenizer_json": bundle.tokenizer_json}
-    again = save_bundle(tmp_path / "again", bundle.network, **settings, temperature=2.0, meta={"note": 2})
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "bundle.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
+    assert (bundle.labels, bundle.temperature, bundle.max_length, bundle.meta) == (
+        LABELS,
+        2.0,
+        12,
+        {"note": 1},
+    )
+    settings = {
+        "labels": bundle.labels,
+        "max_length": 12,
+        "overlap": 3,
+        "tokenizer_json": bundle.tokenizer_json,
+    }
+    again = save_bundle(
+        tmp_path / "again", bundle.network, **settings, temperature=2.0, meta={"note": 2}
+    )
     assert again == bundle.digest, "meta has no part in the digest"
-    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (
+        folder / "model.safetensors"
+    ).read_bytes()
     other = save_bundle(tmp_path / "other", bundle.network, **settings, temperature=1.0)
     assert other != bundle.digest, "the temperature has"
-    assert np.array_equal(Bundle.load(tmp_path / "again").predict_proba(TEXTS), bundle.predict_proba(TEXTS))
+    assert np.array_equal(
+        Bundle.load(tmp_path / "again").predict_proba(TEXTS), bundle.predict_proba(TEXTS)
+    )
 
 
 def test_probabilities(folder: Path) -> None:
@@ -77,11 +99,15 @@ def test_document_is_the_mean_of_its_windows_and_temperature_comes_after(folder:
 def test_batches_do_not_matter(folder: Path) -> None:
     bundle = Bundle.load(folder)
     rng = np.random.default_rng(0)
-    texts = [" ".join(f"word{i}" for i in rng.integers(0, 60, rng.integers(0, 30))) for _ in range(25)]
+    texts = [
+        " ".join(f"word{i}" for i in rng.integers(0, 60, rng.integers(0, 30))) for _ in range(25)
+    ]
     windows, document = bundle.encode(texts)
     whole = bundle.log_proba_of_windows(windows, document)
     for batch_tokens in (1, 40, 300):
-        np.testing.assert_allclose(bundle.log_proba_of_windows(windows, document, batch_tokens), whole, atol=1e-6)
+        np.testing.assert_allclose(
+            bundle.log_proba_of_windows(windows, document, batch_tokens), whole, atol=1e-6
+        )
     alone = np.concatenate([bundle.predict_proba([text]) for text in texts])
     np.testing.assert_allclose(alone, bundle.predict_proba(texts), atol=1e-6)
     shuffled = rng.permutation(len(windows))
@@ -94,18 +120,31 @@ def test_many_windows_are_predicted_with_little_padding(folder: Path) -> None:
     rng = np.random.default_rng(0)
     windows = [[3] * int(length) for length in rng.integers(1, 12, 4000)]
     sizes: list[int] = []
-    hook = bundle.network.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].numel()))
+    hook = bundle.network.register_forward_pre_hook(
+        lambda _, inputs: sizes.append(inputs[0].numel())
+    )
     bundle.log_proba_of_windows(windows, np.arange(len(windows)))
     hook.remove()
     assert sum(sizes) < 1.25 * sum(map(len, windows))
     assert len(sizes) < 20, "and a network is called for many at a time"
 
 
-def test_served_windows_carry_the_special_tokens_of_the_training(folder: Path, tmp_path: Path) -> None:
+def test_served_windows_carry_the_special_tokens_of_the_training(
+    folder: Path, tmp_path: Path
+) -> None:
     plain = Bundle.load(folder)
-    settings = {"labels": LABELS, "max_length": 12, "overlap": 3, "tokenizer_json": plain.tokenizer_json}
-    without = save_bundle(tmp_path / "none", plain.network, **settings, prefix_ids=(), suffix_ids=())
-    digest = save_bundle(tmp_path / "both", plain.network, **settings, prefix_ids=(2,), suffix_ids=(3, 4))
+    settings = {
+        "labels": LABELS,
+        "max_length": 12,
+        "overlap": 3,
+        "tokenizer_json": plain.tokenizer_json,
+    }
+    without = save_bundle(
+        tmp_path / "none", plain.network, **settings, prefix_ids=(), suffix_ids=()
+    )
+    digest = save_bundle(
+        tmp_path / "both", plain.network, **settings, prefix_ids=(2,), suffix_ids=(3, 4)
+    )
     assert digest != without
     assert "prefix_ids" not in json.loads((tmp_path / "none" / "bundle.json").read_text())
     windows, document = Bundle.load(tmp_path / "both").encode(["good bad", "", "word1 " * 20])
@@ -130,7 +169,9 @@ def test_missing_file_is_named(folder: Path, name: str) -> None:
 def test_changed_bytes_are_named(folder: Path, name: str) -> None:
     data = (folder / name).read_bytes()
     changed = (
-        data.replace(b'"yes"', b'"yep"') if name == "bundle.json" else data[:-3] + bytes([data[-3] ^ 1]) + data[-2:]
+        data.replace(b'"yes"', b'"yep"')
+        if name == "bundle.json"
+        else data[:-3] + bytes([data[-3] ^ 1]) + data[-2:]
     )
     (folder / name).write_bytes(changed)
     with pytest.raises(BundleError, match=f"{name} has changed"):
@@ -144,8 +185,15 @@ def test_unknown_format_is_refused(folder: Path, text: str) -> None:
         Bundle.load(folder)
 
 
-@given(st.integers(0, 60), st.integers(4, 16), st.integers(0, 8), st.sampled_from([([], []), ([7], [8, 9]), ([7], [])]))
-def test_windows_lose_no_token(count: int, max_length: int, overlap: int, special: tuple[list[int], list[int]]) -> None:
+@given(
+    st.integers(0, 60),
+    st.integers(4, 16),
+    st.integers(0, 8),
+    st.sampled_from([([], []), ([7], [8, 9]), ([7], [])]),
+)
+def test_windows_lose_no_token(
+    count: int, max_length: int, overlap: int, special: tuple[list[int], list[int]]
+) -> None:
     overlap, (prefix, suffix) = min(overlap, max_length // 2), special
     ids = list(range(100, 100 + count))
     max_length += len(prefix + suffix)
@@ -173,22 +221,33 @@ def test_special_tokens_are_found_by_their_usual_names(tokenizer_json: bytes) ->
     assert special_ids(other) == (1, 0)
     gpt2 = Tokenizer(models.BPE({"a": 0, "b": 1, "<|endoftext|>": 2}, []))
     assert special_ids(gpt2) == (2, 2)
-    assert special_ids(Tokenizer(models.BPE({"a": 0}, []))) == (0, 0), "padding is not read, and no text is unknown"
+    assert special_ids(Tokenizer(models.BPE({"a": 0}, []))) == (0, 0), (
+        "padding is not read, and no text is unknown"
+    )
     with pytest.raises(BundleError, match="cannot be read"):
         load_tokenizer(b"{}")
 
 
 @pytest.mark.parametrize(
     ("template", "expected"),
-    [(None, ([], [])), ("[CLS] $A [SEP]", ([2], [3])), ("[CLS] $A", ([2], [])), ("$A [SEP] [SEP]", ([], [3, 3]))],
+    [
+        (None, ([], [])),
+        ("[CLS] $A [SEP]", ([2], [3])),
+        ("[CLS] $A", ([2], [])),
+        ("$A [SEP] [SEP]", ([], [3, 3])),
+    ],
 )
 def test_special_tokens_round_a_text_are_those_of_the_post_processor(
     template: str | None, expected: tuple[list[int], list[int]]
 ) -> None:
-    tokenizer = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(
+        models.WordLevel({"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3}, unk_token="[UNK]")
+    )
     if template:
         special = [("[CLS]", 2), ("[SEP]", 3)]
-        tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=special)
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=template, special_tokens=special
+        )
     assert surrounding_ids(load_tokenizer(tokenizer.to_str().encode())) == expected
     nothing_unknown = Tokenizer(models.WordLevel({"b": 0}, unk_token="[UNK]"))
     with pytest.raises(BundleError, match=r"cannot encode.*\[UNK\]"):

@@ -19,7 +19,16 @@ from lightning_modules.starting.files import by_content, vectors_digest
 from lightning_modules.starting.vectors import load_vectors
 from lightning_modules.training.fit import fit
 
-VOCABULARY = {"[PAD]": 0, "[UNK]": 1, "Good": 2, "good": 3, "Bad": 4, "new york": 5, "电": 6, "fresh": 7}
+VOCABULARY = {
+    "[PAD]": 0,
+    "[UNK]": 1,
+    "Good": 2,
+    "good": 3,
+    "Bad": 4,
+    "new york": 5,
+    "电": 6,
+    "fresh": 7,
+}
 GLOVE = "good 1 2\nGood 3 4\nbad 5 6\nBad 7 8\nnew york -1 1e-2\n电 0.5 .25\nother 9 9\ngood 8 8\n"
 VECTORS = Path(__file__).parents[3] / "shared" / "data" / "word_vectors"
 
@@ -32,15 +41,21 @@ def written(path: Path, text: str) -> str:
 
 @pytest.mark.parametrize("name", ["plain.txt", "packed.txt.gz"])
 @pytest.mark.parametrize("header", ["", "8 2\n"])
-def test_tokens_take_their_own_vector_or_the_lower_cased_one(tmp_path: Path, name: str, header: str) -> None:
+def test_tokens_take_their_own_vector_or_the_lower_cased_one(
+    tmp_path: Path, name: str, header: str
+) -> None:
     table = torch.full((8, 2), 77.0)
     found = load_vectors(table, VOCABULARY, written(tmp_path / name, header + GLOVE))
     assert found.tolist() == [False, False, True, True, True, True, True, False]
     expected = [[77, 77], [77, 77], [3, 4], [1, 2], [7, 8], [-1, 0.01], [0.5, 0.25], [77, 77]]
     assert table.tolist() == [pytest.approx(row) for row in expected]
     table = torch.zeros(8, 2)
-    assert load_vectors(table, VOCABULARY, written(tmp_path / name, "bad 5 6\ngood 1 2\n")).sum() == 3
-    assert table[[2, 3, 4]].tolist() == [[1, 2], [1, 2], [5, 6]], "the lower-cased vector where there is no other"
+    assert (
+        load_vectors(table, VOCABULARY, written(tmp_path / name, "bad 5 6\ngood 1 2\n")).sum() == 3
+    )
+    assert table[[2, 3, 4]].tolist() == [[1, 2], [1, 2], [5, 6]], (
+        "the lower-cased vector where there is no other"
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,7 +70,9 @@ def test_tokens_take_their_own_vector_or_the_lower_cased_one(tmp_path: Path, nam
         ("", r"bad\.txt, line 1: the file is empty"),
     ],
 )
-def test_files_that_are_no_vectors_of_this_size_are_named(tmp_path: Path, text: str, message: str) -> None:
+def test_files_that_are_no_vectors_of_this_size_are_named(
+    tmp_path: Path, text: str, message: str
+) -> None:
     with pytest.raises(TrainingError, match=message):
         load_vectors(torch.zeros(8, 2), VOCABULARY, written(tmp_path / "bad.txt", text))
 
@@ -72,7 +89,9 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         load_vectors(torch.zeros(8, 2), VOCABULARY, str(torn))
 
 
-def test_a_training_starts_from_its_vectors_and_says_what_they_cover(arguments: dict[str, Any], tmp_path: Path) -> None:
+def test_a_training_starts_from_its_vectors_and_says_what_they_cover(
+    arguments: dict[str, Any], tmp_path: Path
+) -> None:
     file, moved = (tmp_path / name for name in ("vectors.txt", "moved.txt"))
     written(file, "".join(f"word{i} {i}{' 0.5' * 7}\n" for i in range(20)) + f"GOOD{' 1' * 8}\n")
     events: list[dict[str, Any]] = []
@@ -91,9 +110,13 @@ def test_a_training_starts_from_its_vectors_and_says_what_they_cover(arguments: 
 
     first = run(file, "o1")
     table = first.network.state_dict()["embedding.weight"]
-    assert table[first.tokenizer.token_to_id("word7")].tolist() == pytest.approx([7] + [0.5] * 7, abs=1e-4)
+    assert table[first.tokenizer.token_to_id("word7")].tolist() == pytest.approx(
+        [7] + [0.5] * 7, abs=1e-4
+    )
     assert first.meta["train/vector_coverage_vocabulary"] == pytest.approx(20 / 45)
-    points = [json.loads(line) for line in (tmp_path / "o1" / "metrics.jsonl").read_text().splitlines()]
+    points = [
+        json.loads(line) for line in (tmp_path / "o1" / "metrics.jsonl").read_text().splitlines()
+    ]
     share = {p["key"]: p["value"] for p in points if p["step"] == 0}
     assert share == {name: value for name, value in first.meta.items() if "coverage" in name}
     assert 0.35 < share["train/vector_coverage_tokens"] < 0.55
@@ -101,7 +124,9 @@ def test_a_training_starts_from_its_vectors_and_says_what_they_cover(arguments: 
     assert len(notes) == 1
     assert "44.4% of the vocabulary" in notes[0]
 
-    shutil.move(file, moved)  # the same content elsewhere is the same training; other content is another
+    shutil.move(
+        file, moved
+    )  # the same content elsewhere is the same training; other content is another
     events.clear()
     assert run(moved, "o2").digest == first.digest
     assert "resumed" in {event["event"] for event in events}
@@ -112,7 +137,10 @@ def test_a_training_starts_from_its_vectors_and_says_what_they_cover(arguments: 
 
 
 def test_the_cache_key_follows_the_content_and_not_the_path(tmp_path: Path) -> None:
-    one, same, other = (written(tmp_path / name, text) for name, text in (("a", GLOVE), ("b", GLOVE), ("c", "x 1 2\n")))
+    one, same, other = (
+        written(tmp_path / name, text)
+        for name, text in (("a", GLOVE), ("b", GLOVE), ("c", "x 1 2\n"))
+    )
     sections = [by_content(ModelConfig(embedding_vectors=path)) for path in (one, same, other)]
     assert sections[0] == sections[1] != sections[2]
     assert sections[0]["embedding_vectors"] == vectors_digest(one)
@@ -122,7 +150,10 @@ def test_the_cache_key_follows_the_content_and_not_the_path(tmp_path: Path) -> N
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     ("name", "size", "words"),
-    [("glove_twitter_25d_subset.txt", 25, ("good", "Bad")), ("tencent_char_200d.txt.gz", 200, ("电", "好"))],
+    [
+        ("glove_twitter_25d_subset.txt", 25, ("good", "Bad")),
+        ("tencent_char_200d.txt.gz", 200, ("电", "好")),
+    ],
 )
 def test_published_files_are_read(name: str, size: int, words: tuple[str, str]) -> None:
     if not (VECTORS / name).exists():

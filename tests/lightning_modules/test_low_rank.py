@@ -15,7 +15,14 @@ from data_contracts.recipe.model import GaussianPosterior, LowRank, ModelConfig,
 from data_contracts.recipe.recipe import TrainingConfig
 from lightning_modules.bundle import Bundle
 from lightning_modules.network.network import build_network
-from lightning_modules.reparameterizations import fold, kl, redraw, reparameterize, sampling, set_mode
+from lightning_modules.reparameterizations import (
+    fold,
+    kl,
+    redraw,
+    reparameterize,
+    sampling,
+    set_mode,
+)
 from lightning_modules.reparameterizations.layers import Reparameterized
 from lightning_modules.training import callbacks
 from lightning_modules.training.fit import fit
@@ -38,7 +45,9 @@ class Conv1D(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.randn(nx, nf)), nn.Parameter(torch.randn(nf))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.addmm(self.bias, x.view(-1, x.size(-1)), self.weight).view(*x.shape[:-1], self.nf)
+        return torch.addmm(self.bias, x.view(-1, x.size(-1)), self.weight).view(
+            *x.shape[:-1], self.nf
+        )
 
 
 class Encoder(nn.Module):
@@ -68,7 +77,9 @@ def make(kind: str) -> tuple[Encoder, Tensor]:
 
 def network(encoder: dict[str, Any]) -> nn.Module:
     torch.manual_seed(0)
-    return build_network({"vocab_size": 9, "embedding_dim": 4, "num_classes": 3, "encoder": encoder})
+    return build_network(
+        {"vocab_size": 9, "embedding_dim": 4, "num_classes": 3, "encoder": encoder}
+    )
 
 
 TRANSFORMER = {"kind": "transformer", "max_length": 6, "num_heads": 2, "feedforward_sizes": [8, 8]}
@@ -93,8 +104,12 @@ def test_the_function_is_unchanged_at_the_start(layer: str, noise: str) -> None:
     assert torch.equal(module(x), plain(x))
     set_mode(module, "sample")
     redraw(module, 1)
-    if noise != "gaussian":  # whose noise does not vanish with B; that of `local` has a floor of 1e-6
-        torch.testing.assert_close(module(x), plain(x), atol=1e-5 if noise == "local" else 0.0, rtol=0.0)
+    if (
+        noise != "gaussian"
+    ):  # whose noise does not vanish with B; that of `local` has a floor of 1e-6
+        torch.testing.assert_close(
+            module(x), plain(x), atol=1e-5 if noise == "local" else 0.0, rtol=0.0
+        )
 
 
 @battery
@@ -109,11 +124,19 @@ def test_factors_and_decoder_move_and_nothing_else(layer: str, noise: str) -> No
         optimizer.zero_grad()
         (module(x).square().mean() + 0.01 * kl(module)).backward()
         optimizer.step()
-    moved = {name for name, tensor in module.state_dict().items() if not torch.equal(tensor, before[name])}
-    assert moved == {name for name in before if name.startswith(("layer.A_", "layer.B_", "decoder."))}
+    moved = {
+        name
+        for name, tensor in module.state_dict().items()
+        if not torch.equal(tensor, before[name])
+    }
+    assert moved == {
+        name for name in before if name.startswith(("layer.A_", "layer.B_", "decoder."))
+    }
 
 
-@pytest.mark.parametrize(("layer", "factors"), [("linear", 2 * (5 + 4)), ("conv1d", 18), ("lstm", 2 * 2 * (13 + 10))])
+@pytest.mark.parametrize(
+    ("layer", "factors"), [("linear", 2 * (5 + 4)), ("conv1d", 18), ("lstm", 2 * 2 * (13 + 10))]
+)
 def test_trainable_parameters_are_counted(layer: str, factors: int) -> None:
     """r (I + O) per weight; of the LSTM (8, 5) and (8, 2), per direction. The decoder has 4 * 2 + 2."""
     module = reparameterize(make(layer)[0], PLAIN)
@@ -161,7 +184,9 @@ def test_gradcheck(layer: str, noise: str) -> None:
     module, x = module.double(), x[:1, :2].double()
     set_mode(module, "sample")
     redraw(module, 1)
-    names, tensors = zip(*[(n, p) for n, p in module.named_parameters() if p.requires_grad], strict=True)
+    names, tensors = zip(
+        *[(n, p) for n, p in module.named_parameters() if p.requires_grad], strict=True
+    )
 
     def function(*values: Tensor) -> Tensor:
         torch.manual_seed(0)  # the eps of local noise
@@ -178,8 +203,15 @@ def test_kl_is_that_of_the_factors(layer: str, noise: str) -> None:
     """Against torch.distributions, factor by factor."""
     module, _ = trained(layer, noise)
     expected = 0.0
-    for name in [n for n, _ in module.named_parameters() if n.endswith(".weight") and ("A_" in n or "B_" in n)]:
-        owner, mean = module.get_submodule(name.removesuffix(".weight")), module.get_parameter(name).detach().double()
+    for name in [
+        n
+        for n, _ in module.named_parameters()
+        if n.endswith(".weight") and ("A_" in n or "B_" in n)
+    ]:
+        owner, mean = (
+            module.get_submodule(name.removesuffix(".weight")),
+            module.get_parameter(name).detach().double(),
+        )
         if noise == "gaussian":
             sigma = nn.functional.softplus(owner.get_parameter("rho_weight").detach().double())
             q, p = torch.distributions.Normal(mean, sigma), torch.distributions.Normal(0.0, 0.1)
@@ -192,7 +224,9 @@ def test_kl_is_that_of_the_factors(layer: str, noise: str) -> None:
     assert kl(trained(layer)[0]).item() == 0.0
 
 
-@pytest.mark.parametrize(("layer", "noise"), [("linear", "one_draw"), ("linear", "local"), ("conv1d", "gaussian")])
+@pytest.mark.parametrize(
+    ("layer", "noise"), [("linear", "one_draw"), ("linear", "local"), ("conv1d", "gaussian")]
+)
 def test_the_folded_weight_is_the_mean_of_the_sampled_ones(layer: str, noise: str) -> None:
     """A and B are independent, so E[B A] = E[B] E[A]. S = 500 draws, bound at 5 standard errors."""
     S = 500
@@ -224,7 +258,8 @@ def test_dropout_acts_on_the_input_of_a_and_of_the_decoder() -> None:
     assert torch.equal(seen["a"], nn.functional.dropout(x, 0.5))
     frozen = nn.functional.linear(x, module.layer.weight, module.layer.bias)
     torch.testing.assert_close(
-        out - frozen, 2.0 * seen["a"] @ module.layer.A_weight.weight.t() @ module.layer.B_weight.weight.t()
+        out - frozen,
+        2.0 * seen["a"] @ module.layer.A_weight.weight.t() @ module.layer.B_weight.weight.t(),
     )
     assert not torch.equal(module.decoder(out), module.decoder(out))
 
@@ -233,7 +268,12 @@ def test_dropout_acts_on_the_input_of_a_and_of_the_decoder() -> None:
 
 NAMES = {  # one block of each family: projections of attention, and what else it has
     "bert": (
-        ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"),
+        (
+            "attention.self.query",
+            "attention.self.key",
+            "attention.self.value",
+            "attention.output.dense",
+        ),
         ("intermediate.dense", "output.dense"),
     ),
     "distilbert": (
@@ -259,7 +299,9 @@ def tree(family: str) -> nn.Module:
             if step not in node._modules:
                 node.add_module(step, nn.Module())
             node = node.get_submodule(step)
-        node.add_module(path.rsplit(".", 1)[-1], Conv1D(3, 3) if family == "gpt2" else nn.Linear(3, 3))
+        node.add_module(
+            path.rsplit(".", 1)[-1], Conv1D(3, 3) if family == "gpt2" else nn.Linear(3, 3)
+        )
     return root
 
 
@@ -270,7 +312,10 @@ def factored(module: nn.Module) -> set[str]:
 @pytest.mark.parametrize("family", NAMES)
 def test_attention_is_found_by_the_names_in_common_use(family: str) -> None:
     of_attention, others = ({f"layers.0.{name}" for name in names} for names in NAMES[family])
-    assert factored(reparameterize(tree(family), PLAIN.model_copy(update={"targets": "attention"}))) == of_attention
+    assert (
+        factored(reparameterize(tree(family), PLAIN.model_copy(update={"targets": "attention"})))
+        == of_attention
+    )
     assert factored(reparameterize(tree(family), PLAIN)) == of_attention | others
 
 
@@ -286,16 +331,23 @@ def test_targets_in_our_own_encoders() -> None:
 
 def test_what_cannot_be_fine_tuned_is_refused() -> None:
     plain = network({"kind": "tanh", "hidden_size": 3})
-    with pytest.raises(RecipeError, match=r"targets attention: TextNetwork has no layer .* Set targets: all"):
+    with pytest.raises(
+        RecipeError, match=r"targets attention: TextNetwork has no layer .* Set targets: all"
+    ):
         reparameterize(plain, PLAIN.model_copy(update={"targets": "attention"}))
-    assert all(parameter.requires_grad for parameter in plain.parameters()), "nothing has been touched"
+    assert all(parameter.requires_grad for parameter in plain.parameters()), (
+        "nothing has been touched"
+    )
     with pytest.raises(RecipeError, match="Embedding has no layer that is a Linear or LSTM"):
         reparameterize(nn.Embedding(3, 2), PLAIN)
 
 
 def test_a_bare_layer_is_a_module_too() -> None:
     layer = reparameterize(nn.Linear(4, 3), PLAIN)
-    assert {name for name, p in layer.named_parameters() if p.requires_grad} == {"A_weight.weight", "B_weight.weight"}
+    assert {name for name, p in layer.named_parameters() if p.requires_grad} == {
+        "A_weight.weight",
+        "B_weight.weight",
+    }
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -310,12 +362,23 @@ def settings(method: dict[str, Any], **training: Any) -> dict[str, Any]:
     return {
         "model": ModelConfig(embedding_dim=8, encoder=encoder, reparameterization=method),
         "training": TrainingConfig(
-            **{"max_epochs": 2, "batch_size": 16, "checkpoint_every_steps": 5, "accelerator": "cpu", **training}
+            **{
+                "max_epochs": 2,
+                "batch_size": 16,
+                "checkpoint_every_steps": 5,
+                "accelerator": "cpu",
+                **training,
+            }
         ),
     }
 
 
-LOW_RANK = {"kind": "low_rank", "rank": 2, "noise": {"kind": "multiplicative_noise"}, "dropout": 0.1}
+LOW_RANK = {
+    "kind": "low_rank",
+    "rank": 2,
+    "noise": {"kind": "multiplicative_noise"},
+    "dropout": 0.1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -333,30 +396,41 @@ def test_a_champion_is_fine_tuned_and_resume_is_exact_without_frozen_weights_in_
     expected = fit(**arguments, **given, work=tmp_path / "w1", out=tmp_path / "o1")
 
     def stop(event: dict[str, Any]) -> None:
-        if event["event"] == "progress" and event["step"] == 23:  # in the second epoch, the best weights in hand
+        if (
+            event["event"] == "progress" and event["step"] == 23
+        ):  # in the second epoch, the best weights in hand
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        fit(**{**arguments, "on_progress": stop}, **given, work=tmp_path / "w2", out=tmp_path / "o2")
+        fit(
+            **{**arguments, "on_progress": stop}, **given, work=tmp_path / "w2", out=tmp_path / "o2"
+        )
     latest = max((tmp_path / "w2" / "checkpoints").glob("*.ckpt"))
     saved = torch.load(latest, weights_only=True)
     names = {name.removeprefix("network.") for name in saved["state_dict"]}
     assert "embedding.weight" not in names
     assert {name for name in names if "qkv" in name} == {
-        f"encoder.blocks.0.qkv.{factor}_weight.{part}weight" for factor in "AB" for part in ("", "log_alpha_")
+        f"encoder.blocks.0.qkv.{factor}_weight.{part}weight"
+        for factor in "AB"
+        for part in ("", "log_alpha_")
     }
     assert set(saved["callbacks"]["noisefold.keep_best"]["weights"]) < names | {"none"}
     events: list[dict[str, Any]] = []
     again = {**arguments, "on_progress": events.append}
     assert fit(**again, **given, work=tmp_path / "w2", out=tmp_path / "o2") == expected
     assert events[0]["event"] == "resumed"
-    start, end = (Bundle.load(folder).network.state_dict() for folder in (champion, tmp_path / "o1" / "bundle"))
+    start, end = (
+        Bundle.load(folder).network.state_dict()
+        for folder in (champion, tmp_path / "o1" / "bundle")
+    )
     changed = {name for name in start if not torch.equal(start[name], end[name])}
     weights = {f"encoder.blocks.0.{layer}.weight" for layer in ("qkv", "mix", "widen", "narrow")}
     assert changed == weights | {"decoder.weight", "decoder.bias"}
 
 
-def test_random_weights_are_not_frozen(arguments: dict[str, Any], champion: Path, tmp_path: Path) -> None:
+def test_random_weights_are_not_frozen(
+    arguments: dict[str, Any], champion: Path, tmp_path: Path
+) -> None:
     given = {**settings(LOW_RANK), "work": tmp_path / "w", "out": tmp_path / "o"}
     with pytest.raises(TrainingError, match="no champion, so they would be random"):
         fit(**arguments, **given)

@@ -14,7 +14,9 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from lightning_modules.kinds.classify import figures as m
 
 
-def simulated(rows: int, classes: int, seed: int, sharpness: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
+def simulated(
+    rows: int, classes: int, seed: int, sharpness: float = 2.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Labels, and log-probabilities that favour the right class by `sharpness` logits."""
     rng = np.random.default_rng(seed)
     labels = rng.choice(classes, rows, p=rng.dirichlet(np.full(classes, 5.0)))
@@ -31,19 +33,30 @@ def test_figures_equal_those_of_scikit_learn(rows: int, classes: int) -> None:
     everything, occurring = list(range(classes)), list(np.unique(labels))
     expected = {"accuracy": sk.accuracy_score(labels, predicted)}
     for average, which in (("macro", occurring), ("weighted", everything)):
-        values = sk.precision_recall_fscore_support(labels, predicted, labels=which, average=average, zero_division=0)
-        expected |= dict(zip((f"{average}_precision", f"{average}_recall", f"{average}_f1"), values, strict=False))
+        values = sk.precision_recall_fscore_support(
+            labels, predicted, labels=which, average=average, zero_division=0
+        )
+        expected |= dict(
+            zip(
+                (f"{average}_precision", f"{average}_recall", f"{average}_f1"), values, strict=False
+            )
+        )
     expected["nll"] = sk.log_loss(labels, proba, labels=everything)
     expected["brier"] = float(((proba - np.eye(classes)[labels]) ** 2).sum(axis=1).mean())
     for name, value in expected.items():
         assert overall[name] == pytest.approx(value, abs=1e-9), name
-    per_class = sk.precision_recall_fscore_support(labels, predicted, labels=everything, zero_division=0)
+    per_class = sk.precision_recall_fscore_support(
+        labels, predicted, labels=everything, zero_division=0
+    )
     for name, values in zip(("precision", "recall", "f1"), per_class, strict=False):
         found = [None if interval is None else interval.value for interval in ours.per_class[name]]
-        assert found == pytest.approx([v if rows else None for v, rows in zip(values, per_class[3], strict=True)])
+        assert found == pytest.approx(
+            [v if rows else None for v, rows in zip(values, per_class[3], strict=True)]
+        )
     assert list(ours.support) == list(per_class[3])
     assert (
-        m.confusion_matrix(labels, predicted, classes) == sk.confusion_matrix(labels, predicted, labels=everything)
+        m.confusion_matrix(labels, predicted, classes)
+        == sk.confusion_matrix(labels, predicted, labels=everything)
     ).all()
     plain = m.figures(labels, log_proba)
     assert plain == pytest.approx(overall)
@@ -60,9 +73,15 @@ def test_brier_of_two_classes_is_twice_that_of_scikit_learn() -> None:
 def test_calibration_error_equals_that_of_torchmetrics(bins: int) -> None:
     labels, log_proba = simulated(900, 4, seed=1, sharpness=1.0)
     reference = multiclass_calibration_error(
-        torch.from_numpy(np.exp(log_proba)), torch.from_numpy(labels), num_classes=4, n_bins=bins, norm="l1"
+        torch.from_numpy(np.exp(log_proba)),
+        torch.from_numpy(labels),
+        num_classes=4,
+        n_bins=bins,
+        norm="l1",
     )
-    assert m.figures(labels, log_proba, bins=bins)["ece"] == pytest.approx(float(reference), abs=1e-6)
+    assert m.figures(labels, log_proba, bins=bins)["ece"] == pytest.approx(
+        float(reference), abs=1e-6
+    )
     table = m.reliability(labels, log_proba, bins=bins)
     held = table.count > 0
     gap = np.abs(table.accuracy[held] - table.confidence[held])
@@ -81,7 +100,9 @@ def test_resampled_figures_equal_figures_of_the_resampled_rows() -> None:
 
 def test_same_seed_same_bits_another_seed_other_bits() -> None:
     labels, log_proba = simulated(500, 4, seed=0)
-    first, again, other = (m.score(labels, log_proba, samples=200, seed=s).overall for s in (1, 1, 2))
+    first, again, other = (
+        m.score(labels, log_proba, samples=200, seed=s).overall for s in (1, 1, 2)
+    )
     assert first == again
     assert first["macro_f1"] != other["macro_f1"]
 
@@ -109,17 +130,23 @@ def test_paired_difference_covers_zero_for_equal_models_and_not_for_a_worse_one(
     rng = np.random.default_rng(0)
     worse = np.where(rng.random(2000) < 0.1, rng.integers(0, 4, 2000), predicted)
     difference = m.paired_macro_f1_difference(labels, worse, predicted)
-    expected = sk.f1_score(labels, worse, average="macro") - sk.f1_score(labels, predicted, average="macro")
+    expected = sk.f1_score(labels, worse, average="macro") - sk.f1_score(
+        labels, predicted, average="macro"
+    )
     assert difference.value == pytest.approx(expected)
     assert difference.high < 0
     alone = m.score(labels, log_proba).overall["macro_f1"]
-    assert difference.high - difference.low < alone.high - alone.low, "pairing must narrow the interval"
+    assert difference.high - difference.low < alone.high - alone.low, (
+        "pairing must narrow the interval"
+    )
 
 
 def test_temperature_is_found_again_and_keeps_the_ranking() -> None:
     rng = np.random.default_rng(4)
     log_proba = log_softmax(2 * rng.normal(size=(20_000, 3)), axis=1)
-    labels = (rng.random(20_000)[:, None] > np.exp(log_proba).cumsum(axis=1)).sum(axis=1).clip(0, 2)  # calibrated
+    labels = (
+        (rng.random(20_000)[:, None] > np.exp(log_proba).cumsum(axis=1)).sum(axis=1).clip(0, 2)
+    )  # calibrated
     for factor in (0.4, 1.0, 3.0):
         found = m.fit_temperature(log_softmax(log_proba * factor, axis=1), labels)  # over-confident
         assert found.value == pytest.approx(factor, rel=0.05)
@@ -147,7 +174,9 @@ def nearly_right(rows: int, wrong: int, margin: float = 1.0) -> tuple[np.ndarray
         (200, 40, 0.0, "the same at every temperature"),
     ],
 )
-def test_temperature_that_the_rows_cannot_tell_is_none(rows: int, wrong: int, margin: float, why: str) -> None:
+def test_temperature_that_the_rows_cannot_tell_is_none(
+    rows: int, wrong: int, margin: float, why: str
+) -> None:
     log_proba, labels = nearly_right(rows, wrong, margin)
     found = m.fit_temperature(log_proba, labels)
     assert found.value == 1.0
@@ -156,8 +185,12 @@ def test_temperature_that_the_rows_cannot_tell_is_none(rows: int, wrong: int, ma
 
 def test_temperature_needs_rows_of_two_classes() -> None:
     log_proba, labels = nearly_right(200, 40)
-    assert m.fit_temperature(log_proba, labels).value == pytest.approx(1 / np.log(4), rel=1e-3), "p = 0.8"
-    assert m.fit_temperature(log_proba, np.zeros_like(labels)) == m.Temperature(1.0, "the rows are all of one class")
+    assert m.fit_temperature(log_proba, labels).value == pytest.approx(1 / np.log(4), rel=1e-3), (
+        "p = 0.8"
+    )
+    assert m.fit_temperature(log_proba, np.zeros_like(labels)) == m.Temperature(
+        1.0, "the rows are all of one class"
+    )
 
 
 def test_of_a_class_without_rows_nothing_is_known() -> None:
@@ -168,10 +201,14 @@ def test_of_a_class_without_rows_nothing_is_known() -> None:
         assert scores.per_class[name][2:] == [None, None]
         assert scores.per_class[name][:2] == plain.per_class[name]
         measured, found = plain.overall[f"macro_{name}"], scores.overall[f"macro_{name}"]
-        assert found.value == pytest.approx(measured.value), "the mean over the classes that were measured"
+        assert found.value == pytest.approx(measured.value), (
+            "the mean over the classes that were measured"
+        )
         assert found.low == pytest.approx(measured.low / 2), "as if the other two of four had 0"
         assert found.high == pytest.approx(measured.high / 2 + 0.5), "as if they had 1"
-    assert scores.overall["macro_f1"].value == pytest.approx(sk.f1_score(labels, log_proba.argmax(1), average="macro"))
+    assert scores.overall["macro_f1"].value == pytest.approx(
+        sk.f1_score(labels, log_proba.argmax(1), average="macro")
+    )
     for name in ("accuracy", "weighted_f1"):
         assert scores.overall[name] == plain.overall[name], "they count rows"
 

@@ -72,7 +72,9 @@ def network_with_ratios(seed: int = 0) -> TextNetwork:
     assert network.wide is not None
     network.wide.weigh([(IDS, LENGTHS)])
     labels = torch.randint(CLASSES, (len(IDS),))
-    network.wide.table = RatioTable(network.wide.table, log_ratios(network.wide, [(IDS, LENGTHS, labels)]))
+    network.wide.table = RatioTable(
+        network.wide.table, log_ratios(network.wide, [(IDS, LENGTHS, labels)])
+    )
     nn.init.normal_(network.wide.table.weight)
     return network
 
@@ -85,7 +87,9 @@ def test_two_equal_classes_have_the_ratios_of_the_paper() -> None:
     found = presence(table, ids, lengths)
     p, q = 1 + found[labels == 0].sum(0), 1 + found[labels == 1].sum(0)
     assert p.sum() == pytest.approx(q.sum(), rel=0.02)
-    batches = [(ids[at : at + 7], lengths[at : at + 7], labels[at : at + 7]) for at in range(0, 60, 7)]
+    batches = [
+        (ids[at : at + 7], lengths[at : at + 7], labels[at : at + 7]) for at in range(0, 60, 7)
+    ]
     ratios = log_ratios(table, batches).numpy()
     expected = np.abs(np.log((p / p.sum()) / (q / q.sum())))
     np.testing.assert_allclose(ratios[:, 0], np.maximum(expected, FLOOR), atol=0.03)
@@ -95,12 +99,17 @@ def test_two_equal_classes_have_the_ratios_of_the_paper() -> None:
 def test_an_ngram_that_says_nothing_has_the_smallest_ratio_whatever_the_classes_sizes_are() -> None:
     """Documents of one token: token 3 in a tenth of every class, token 5 in the rare class alone, token 7 nowhere."""
     sizes, table = (400, 40, 10), wide(max_n=1)
-    tokens = torch.tensor([token for size in sizes for token in [3] * (size // 10) + [4] * (size - size // 10)])
+    tokens = torch.tensor(
+        [token for size in sizes for token in [3] * (size // 10) + [4] * (size - size // 10)]
+    )
     labels = torch.arange(3).repeat_interleave(torch.tensor(sizes))
     tokens[-4:] = 5
     ids, lengths = tokens.unsqueeze(1), torch.ones(len(tokens), dtype=torch.long)
     ratios = log_ratios(table, [(ids, lengths, labels)])
-    row_of = {token: int(table.distinct(torch.tensor([[token]]), torch.tensor([1]))[0]) for token in (3, 5, 7)}
+    row_of = {
+        token: int(table.distinct(torch.tensor([[token]]), torch.tensor([1]))[0])
+        for token in (3, 5, 7)
+    }
     assert (ratios[row_of[3]] < 0.1).all()
     assert (ratios[row_of[7]] < 0.1).all()
     assert ratios[row_of[5], 2] > 2
@@ -108,7 +117,9 @@ def test_an_ngram_that_says_nothing_has_the_smallest_ratio_whatever_the_classes_
     assert torch.isfinite(absent).all(), "a class without a row"
 
 
-@pytest.mark.parametrize("config", METHODS, ids=lambda config: f"{config.kind} {getattr(config, 'sampling', '')}")
+@pytest.mark.parametrize(
+    "config", METHODS, ids=lambda config: f"{config.kind} {getattr(config, 'sampling', '')}"
+)
 def test_every_method_takes_it_and_the_product_is_what_ships(config: Any) -> None:
     network: Any = reparameterize(network_with_ratios(), config)
     set_mode(network, "sample")
@@ -119,7 +130,9 @@ def test_every_method_takes_it_and_the_product_is_what_ships(config: Any) -> Non
     plain: Any = fold(network)
     assert type(plain.wide.table) is ClassTable
     assert torch.equal(plain(IDS, LENGTHS), network(IDS, LENGTHS))
-    assert torch.equal(fold(plain)(IDS, LENGTHS), plain(IDS, LENGTHS)), "folding again changes nothing"
+    assert torch.equal(fold(plain)(IDS, LENGTHS), plain(IDS, LENGTHS)), (
+        "folding again changes nothing"
+    )
     with torch.no_grad():
         smaller = compact(plain)
         torch.testing.assert_close(smaller(IDS, LENGTHS), plain(IDS, LENGTHS), rtol=0, atol=1e-5)
@@ -135,7 +148,9 @@ def test_a_champions_table_goes_on_as_it_was() -> None:
     torch.testing.assert_close(champion(IDS, LENGTHS), before, rtol=1e-5, atol=1e-5)
 
 
-def test_a_training_resumes_exactly_and_ships_a_plain_table(arguments: dict[str, Any], tmp_path: Path) -> None:
+def test_a_training_resumes_exactly_and_ships_a_plain_table(
+    arguments: dict[str, Any], tmp_path: Path
+) -> None:
     class Interrupted(Exception): ...
 
     def stop(event: dict[str, Any]) -> None:
@@ -157,6 +172,10 @@ def test_a_training_resumes_exactly_and_ships_a_plain_table(arguments: dict[str,
     assert type(found.wide.table) is ClassTable
     assert found.wide.table.weight.any()
     assert "naive_bayes" not in found.describe()["wide"]
-    other = given | {"model": ModelConfig.model_validate({"encoder": {"kind": "tanh"}, "wide": {"buckets": 64}})}
+    other = given | {
+        "model": ModelConfig.model_validate({"encoder": {"kind": "tanh"}, "wide": {"buckets": 64}})
+    }
     fit(**other, work=tmp_path / "w3", out=tmp_path / "o3")
-    assert not torch.equal(Bundle.load(tmp_path / "o3" / "bundle").network.wide.table.weight, found.wide.table.weight)
+    assert not torch.equal(
+        Bundle.load(tmp_path / "o3" / "bundle").network.wide.table.weight, found.wide.table.weight
+    )

@@ -25,7 +25,9 @@ ENCODERS = {
     "bilstm_attention": {"kind": "bilstm_attention", "hidden_size": 5, "num_layers": 2},
     "transformer": {"kind": "transformer", "num_layers": 2, "num_heads": 2, "feedforward_size": 12},
 }
-every_encoder = pytest.mark.parametrize("encoder", [*ENCODERS, "tanh+ngrams", "lstm+ngrams", "tanh+wide"])
+every_encoder = pytest.mark.parametrize(
+    "encoder", [*ENCODERS, "tanh+ngrams", "lstm+ngrams", "tanh+wide"]
+)
 LENGTHS = torch.tensor([7, 1, 4])
 
 
@@ -33,8 +35,12 @@ def make(encoder: str) -> TextNetwork:
     torch.manual_seed(1)
     kind, _, part = encoder.partition("+")
     beside = {"ngrams": {"buckets": 64, "max_n": 3, "size": 4}, "wide": {"buckets": 64, "max_n": 3}}
-    config = ModelConfig(embedding_dim=8, encoder=ENCODERS[kind], **{part: beside[part]} if part else {})
-    network = build_network(network_description(config, vocab_size=30, num_classes=3, max_length=12)).eval()
+    config = ModelConfig(
+        embedding_dim=8, encoder=ENCODERS[kind], **{part: beside[part]} if part else {}
+    )
+    network = build_network(
+        network_description(config, vocab_size=30, num_classes=3, max_length=12)
+    ).eval()
     if network.ngrams:
         nn.init.normal_(network.ngrams.table.weight)  # which starts at 0
     if network.wide:
@@ -56,7 +62,9 @@ def test_padding_never_changes_logits(encoder: str) -> None:
     expected = network(make_batch(), LENGTHS)
     assert expected.shape == (3, 3)
     torch.testing.assert_close(network(make_batch(fill=17), LENGTHS), expected, rtol=0, atol=0)
-    torch.testing.assert_close(network(make_batch(width=12, fill=5), LENGTHS), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        network(make_batch(width=12, fill=5), LENGTHS), expected, rtol=1e-5, atol=1e-6
+    )
     for row, length in enumerate(LENGTHS.tolist()):
         alone = network(make_batch()[row : row + 1, :length], LENGTHS[row : row + 1])
         torch.testing.assert_close(alone[0], expected[row], rtol=1e-5, atol=1e-6)
@@ -68,8 +76,12 @@ def test_padding_never_changes_gradients(encoder: str) -> None:
     for width, fill in ((7, 0), (12, 9)):
         network.zero_grad()
         network(make_batch(width, fill), LENGTHS).square().sum().backward()
-        gradients.append({name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None})
-    assert gradients[0].keys() == {name for name, p in network.named_parameters() if p.requires_grad}
+        gradients.append(
+            {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+        )
+    assert gradients[0].keys() == {
+        name for name, p in network.named_parameters() if p.requires_grad
+    }
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-6)
 
@@ -103,7 +115,11 @@ def test_folded_network_is_plain_and_equals_mean(encoder: str) -> None:
     set_mode(network, "mean")
     assert torch.equal(folded(make_batch(), LENGTHS), network(make_batch(), LENGTHS))
     assert not torch.equal(sampled, folded(make_batch(), LENGTHS))
-    own = [m for m in folded.modules() if not type(m).__module__.startswith(("torch.nn", "lightning_modules.enc"))]
+    own = [
+        m
+        for m in folded.modules()
+        if not type(m).__module__.startswith(("torch.nn", "lightning_modules.enc"))
+    ]
     assert own == [folded]
     assert not any("alpha" in name for name in folded.state_dict())
 
@@ -162,20 +178,29 @@ def test_wide_logits_are_those_of_tfidf_over_the_documents_own_ngrams() -> None:
     """
     from sklearn.feature_extraction.text import TfidfTransformer
 
-    wide, ids = make("tanh+wide").wide, torch.randint(1, 30, (3, 12), generator=torch.Generator().manual_seed(4))
+    wide, ids = (
+        make("tanh+wide").wide,
+        torch.randint(1, 30, (3, 12), generator=torch.Generator().manual_seed(4)),
+    )
     assert wide is not None
     documents = [make_batch()[row, :length].tolist() for row, length in enumerate(LENGTHS.tolist())]
-    counts = torch.tensor([[buckets_of(document).count(bucket) for bucket in range(64)] for document in documents])
+    counts = torch.tensor(
+        [[buckets_of(document).count(bucket) for bucket in range(64)] for document in documents]
+    )
     reference, met = TfidfTransformer(sublinear_tf=True).fit(counts), (counts > 0).any(dim=0)
     torch.testing.assert_close(wide.idf.double()[met], torch.from_numpy(reference.idf_)[met])
     assert not wide.idf[~met].any()
-    new = torch.tensor([[buckets_of(row).count(bucket) for bucket in range(64)] for row in ids.tolist()])
+    new = torch.tensor(
+        [[buckets_of(row).count(bucket) for bucket in range(64)] for row in ids.tolist()]
+    )
     assert (new[:, ~met] > 0).any()
     share = torch.from_numpy(reference.transform(new * met).toarray()).float()
     found = wide(ids, torch.full((3,), 12))
     torch.testing.assert_close(found, 10 * share @ wide.table.weight, rtol=1e-5, atol=1e-5)
     wide.idf.zero_()
-    assert not wide(ids, torch.full((3,), 12)).any(), "a document of unknown n-grams gets nothing, and no NaN"
+    assert not wide(ids, torch.full((3,), 12)).any(), (
+        "a document of unknown n-grams gets nothing, and no NaN"
+    )
 
 
 def test_ngrams_spread_over_their_buckets() -> None:
@@ -191,7 +216,9 @@ def test_ngrams_spread_over_their_buckets() -> None:
     assert abs(len(bigram.round().unique()) - 29_950) < 4 * 85
 
 
-@pytest.mark.parametrize("method", [{"kind": "none"}, {"kind": "dropout"}, {"kind": "multiplicative_noise"}])
+@pytest.mark.parametrize(
+    "method", [{"kind": "none"}, {"kind": "dropout"}, {"kind": "multiplicative_noise"}]
+)
 def test_embedding_bias_joins_the_table_at_fold(method: dict[str, Any]) -> None:
     network = make("lstm")
     network.embedding = BiasedEmbedding(network.embedding)
@@ -230,7 +257,9 @@ def test_bilstm_equals_torch_on_packed_sequences() -> None:
     back = _Permute.apply(encoder.backwards[0](_Permute.apply(x, index))[0], index)
     found = torch.cat([encoder.forwards[0](x)[0], back], dim=-1)
     for row, length in enumerate(LENGTHS.tolist()):
-        torch.testing.assert_close(found[row, :length], expected[row, :length], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            found[row, :length], expected[row, :length], rtol=1e-4, atol=1e-6
+        )
 
 
 def test_permutation_gradcheck() -> None:
@@ -243,13 +272,27 @@ def test_permutation_gradcheck() -> None:
 
 def test_shipped_files_import_nothing_of_the_training_side() -> None:
     """They travel inside the registered model, where neither Lightning nor pyarrow nor pydantic need be present."""
-    blocked = ("pytorch_lightning", "torchmetrics", "pyarrow", "pydantic", "data_contracts", "tasks", "flows", "mlflow")
+    blocked = (
+        "pytorch_lightning",
+        "torchmetrics",
+        "pyarrow",
+        "pydantic",
+        "data_contracts",
+        "tasks",
+        "flows",
+        "mlflow",
+    )
     code = (
         f"import sys\nfor name in {blocked!r}: sys.modules[name] = None\n"
         "import lightning_modules.bundle\n"
         "print(sorted(m for m in sys.modules if m.startswith('lightning_modules.')))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+    )
     assert found.returncode == 0, found.stderr
-    expected = [f"lightning_modules.{name}" for name in ("batching", "bundle", "encoders", "network", "pretrained")]
+    expected = [
+        f"lightning_modules.{name}"
+        for name in ("batching", "bundle", "encoders", "network", "pretrained")
+    ]
     assert found.stdout.strip() == str(expected)

@@ -30,7 +30,9 @@ battery = pytest.mark.parametrize(("method", "layer"), CASES)
 
 def make(layer: str) -> tuple[Any, Tensor]:
     torch.manual_seed(3)
-    return BUILD[layer](), torch.tensor([[1, 2, 0], [7, 1, 5]]) if layer == "embedding" else torch.randn(2, 4, 5)
+    return BUILD[layer](), torch.tensor(
+        [[1, 2, 0], [7, 1, 5]]
+    ) if layer == "embedding" else torch.randn(2, 4, 5)
 
 
 def out(module: nn.Module, x: Tensor) -> Tensor:
@@ -207,12 +209,19 @@ def test_resume_is_exact(
             reparameterization={"kind": method, "dropout": 0.1},
         ),
         "training": TrainingConfig(
-            max_epochs=2, batch_size=16, accumulate_grad_batches=2, checkpoint_every_steps=5, accelerator="cpu"
+            max_epochs=2,
+            batch_size=16,
+            accumulate_grad_batches=2,
+            checkpoint_every_steps=5,
+            accelerator="cpu",
         ),
     }
     expected = fit(**given, work=tmp_path / "w1", out=tmp_path / "o1")
     with pytest.raises(Interrupted):
         fit(**{**given, "on_progress": stop}, work=tmp_path / "w2", out=tmp_path / "o2")
     events: list[dict[str, Any]] = []
-    assert fit(**{**given, "on_progress": events.append}, work=tmp_path / "w2", out=tmp_path / "o2") == expected
+    assert (
+        fit(**{**given, "on_progress": events.append}, work=tmp_path / "w2", out=tmp_path / "o2")
+        == expected
+    )
     assert (events[0]["event"], events[0]["step"]) == ("resumed", 5)

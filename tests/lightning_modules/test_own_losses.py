@@ -72,7 +72,11 @@ def step(
 
 def gradients(network: TextNetwork, part: str) -> dict[str, Tensor]:
     named = network.named_parameters()
-    return {name: p.grad for name, p in named if name.startswith("wide.") == (part == "wide") and p.grad is not None}
+    return {
+        name: p.grad
+        for name, p in named
+        if name.startswith("wide.") == (part == "wide") and p.grad is not None
+    }
 
 
 def test_neither_part_learns_from_what_the_other_says(batch: dict[str, Tensor]) -> None:
@@ -83,14 +87,18 @@ def test_neither_part_learns_from_what_the_other_says(batch: dict[str, Tensor]) 
     for name, gradient in deep.items():
         assert torch.equal(gradient, gradients(large, "deep")[name]), name
     together = [gradients(step(batch, table_std=std, share=None)[0], "deep") for std in (0.01, 3.0)]
-    assert not torch.allclose(together[0]["decoder.weight"], together[1]["decoder.weight"], rtol=0.1)
+    assert not torch.allclose(
+        together[0]["decoder.weight"], together[1]["decoder.weight"], rtol=0.1
+    )
 
 
 def test_each_part_has_the_gradient_of_its_own_likelihood(batch: dict[str, Tensor]) -> None:
     network, found = step(batch)
     deep, wide = network.parts(batch["input_ids"], batch["lengths"])
     assert wide is not None
-    alone = [F.cross_entropy(logits, batch["labels"]) for logits in (deep / (1 - SHARE), wide / SHARE)]
+    alone = [
+        F.cross_entropy(logits, batch["labels"]) for logits in (deep / (1 - SHARE), wide / SHARE)
+    ]
     torch.testing.assert_close(found["loss"], alone[0] + alone[1])
     for part, loss in zip(("deep", "wide"), alone, strict=True):
         names = list(gradients(network, part))
@@ -102,7 +110,9 @@ def test_each_part_has_the_gradient_of_its_own_likelihood(batch: dict[str, Tenso
 def test_what_is_logged_is_the_likelihood_of_the_model(batch: dict[str, Tensor]) -> None:
     network, found = step(batch)
     logits = network(batch["input_ids"], batch["lengths"])
-    assert math.isclose(found["nll"].item(), F.cross_entropy(logits, batch["labels"]).item(), rel_tol=1e-6)
+    assert math.isclose(
+        found["nll"].item(), F.cross_entropy(logits, batch["labels"]).item(), rel_tol=1e-6
+    )
 
 
 def test_noise_counts_its_divergence_once(batch: dict[str, Tensor]) -> None:
@@ -110,7 +120,9 @@ def test_noise_counts_its_divergence_once(batch: dict[str, Tensor]) -> None:
     network, found = step(batch, method=method)
     deep, wide = network.parts(batch["input_ids"], batch["lengths"])
     assert wide is not None
-    own = sum(F.cross_entropy(logits, batch["labels"]) for logits in (deep / (1 - SHARE), wide / SHARE))
+    own = sum(
+        F.cross_entropy(logits, batch["labels"]) for logits in (deep / (1 - SHARE), wide / SHARE)
+    )
     torch.testing.assert_close(found["loss"], own + method.beta * kl(network) / 100)
 
 
@@ -118,7 +130,9 @@ def test_what_ships_is_the_sum_of_parts_that_can_each_tell_the_classes_apart(
     arguments: dict[str, Any], tmp_path: Path
 ) -> None:
     wide = {"buckets": 500, "max_n": 2, "share": 0.5}
-    chosen = ModelConfig.model_validate({"embedding_dim": 8, "encoder": {"kind": "tanh"}, "wide": wide})
+    chosen = ModelConfig.model_validate(
+        {"embedding_dim": 8, "encoder": {"kind": "tanh"}, "wide": wide}
+    )
     training = TrainingConfig(max_epochs=6, batch_size=16, learning_rate=0.02, accelerator="cpu")
     result = fit(**arguments, model=chosen, training=training, work=tmp_path / "work", out=tmp_path)
     bundle = Bundle.load(tmp_path / "bundle")

@@ -27,17 +27,31 @@ from lightning_modules.training.fit import fit
 from lightning_modules.training.warm_start import warm_start
 
 VOCABULARY, POSITIONS = 48, 16
-COMMON = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+COMMON = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
 BERT = {**COMMON, "intermediate_size": 64, "max_position_embeddings": POSITIONS}
 LLAMA = {**BERT, "num_key_value_heads": 1, "bos_token_id": 1, "eos_token_id": 2}
 BACKBONES: dict[str, Any] = {
     "bert": lambda: transformers.BertConfig(**BERT),
     # Its positions count from pad_token_id + 1.
     "roberta": lambda: transformers.RobertaConfig(
-        **{**BERT, "max_position_embeddings": POSITIONS + 2}, pad_token_id=1, bos_token_id=0, eos_token_id=2
+        **{**BERT, "max_position_embeddings": POSITIONS + 2},
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
     ),
     "gpt2": lambda: transformers.GPT2Config(
-        vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=2, n_positions=POSITIONS, bos_token_id=2, eos_token_id=2
+        vocab_size=VOCABULARY,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        n_positions=POSITIONS,
+        bos_token_id=2,
+        eos_token_id=2,
     ),
     "llama": lambda: transformers.LlamaConfig(**LLAMA),
     "qwen2": lambda: transformers.Qwen2Config(**LLAMA),
@@ -79,7 +93,9 @@ def make(folder: Path, method: str | None = None, **config: Any) -> TextNetwork:
     network = build_network({"encoder": describe(chosen), "num_classes": 3})
     load_weights(network, chosen, vocab_size=VOCABULARY, max_length=POSITIONS)
     if method:
-        reparameterization = ModelConfig.model_validate({"encoder": chosen, "reparameterization": METHODS[method]})
+        reparameterization = ModelConfig.model_validate(
+            {"encoder": chosen, "reparameterization": METHODS[method]}
+        )
         network = reparameterize(network, reparameterization.reparameterization)
     return network.eval()
 
@@ -116,7 +132,9 @@ def test_logits_are_those_of_the_library_whatever_the_padding(
 ) -> None:
     network = make(backbones[kind], pooling=pooling)
     logits = network(*padded(DOCUMENTS))
-    torch.testing.assert_close(logits, by_hand(backbones[kind], network, expected), atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        logits, by_hand(backbones[kind], network, expected), atol=2e-6, rtol=1e-5
+    )
     torch.testing.assert_close(network(*padded(DOCUMENTS, filler=33)), logits, atol=0, rtol=0)
 
 
@@ -161,7 +179,9 @@ def test_low_rank_leaves_the_backbone_frozen(backbones: dict[str, Path]) -> None
     before = {name: p.clone() for name, p in network.named_parameters() if not p.requires_grad}
     network(*padded(DOCUMENTS)).sum().backward()
     assert any("word_embeddings" in name for name in before)
-    assert all(network.get_parameter(name).grad is None for name in before), "no gradient is computed for them"
+    assert all(network.get_parameter(name).grad is None for name in before), (
+        "no gradient is computed for them"
+    )
 
 
 WIDE = {"buckets": 200, "max_n": 2, "naive_bayes": True, "share": 0.4}
@@ -173,11 +193,18 @@ def model(folder: Path, method: str = "low_rank", **parts: Any) -> ModelConfig:
 
 
 def training(**changes: Any) -> TrainingConfig:
-    settings = {"max_epochs": 2, "batch_size": 16, "learning_rate": 0.02, "checkpoint_every_steps": 5}
+    settings = {
+        "max_epochs": 2,
+        "batch_size": 16,
+        "learning_rate": 0.02,
+        "checkpoint_every_steps": 5,
+    }
     return TrainingConfig(**{**settings, "accelerator": "cpu", **changes})
 
 
-@pytest.mark.parametrize(("kind", "method"), [("bert", "low_rank"), ("qwen2", "noisy_low_rank"), ("gpt2", "none")])
+@pytest.mark.parametrize(
+    ("kind", "method"), [("bert", "low_rank"), ("qwen2", "noisy_low_rank"), ("gpt2", "none")]
+)
 def test_fine_tuning_learns_and_its_bundle_holds_the_whole_model(
     backbones: dict[str, Path], arguments: dict[str, Any], tmp_path: Path, kind: str, method: str
 ) -> None:
@@ -209,7 +236,9 @@ def test_ngrams_learn_beside_a_backbone_and_ship_with_it(
     assert unchanged == ("low_rank" in method), "low rank leaves the backbone's embedding as it was"
     met, wide_BC = network.wide.idf > 0, network.parts(*padded(DOCUMENTS))[1]
     assert network.describe()["wide"]["rows"] == 200
-    assert network.wide.table.weight[met].any(dim=1).all(), "every n-gram of the train split has learned"
+    assert network.wide.table.weight[met].any(dim=1).all(), (
+        "every n-gram of the train split has learned"
+    )
     assert not network.wide.table.weight[~met].any()
     assert type(network.wide.table).__name__ == "ClassTable", "the product, without ratios"
     assert wide_BC is not None
@@ -234,7 +263,12 @@ def test_a_killed_fine_tuning_ends_where_an_unbroken_one_ends(
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        fit(**{**arguments, "on_progress": stop}, **settings, work=tmp_path / "b", out=tmp_path / "broken")
+        fit(
+            **{**arguments, "on_progress": stop},
+            **settings,
+            work=tmp_path / "b",
+            out=tmp_path / "broken",
+        )
     events: list[dict[str, Any]] = []
     again = {**arguments, "on_progress": events.append}
     resumed = fit(**again, **settings, work=tmp_path / "b", out=tmp_path / "broken")
@@ -245,10 +279,18 @@ def test_a_killed_fine_tuning_ends_where_an_unbroken_one_ends(
 def test_a_champion_gives_weights_by_name_and_classes_by_label(
     backbones: dict[str, Path], arguments: dict[str, Any], tmp_path: Path
 ) -> None:
-    fit(**arguments, model=model(backbones["bert"]), training=training(), work=tmp_path / "w", out=tmp_path)
+    fit(
+        **arguments,
+        model=model(backbones["bert"]),
+        training=training(),
+        work=tmp_path / "w",
+        out=tmp_path,
+    )
     champion, network = Bundle.load(tmp_path / "bundle").network, make(backbones["bert"])
     names = ("neither", "new", "negative")
-    taken = warm_start(network, tmp_path / "bundle", tokenizer_json=arguments["tokenizer_json"], labels=names)
+    taken = warm_start(
+        network, tmp_path / "bundle", tokenizer_json=arguments["tokenizer_json"], labels=names
+    )
     assert taken == set(network.state_dict())
     for name, tensor in champion.encoder.state_dict().items():
         assert torch.equal(network.encoder.state_dict()[name], tensor), name
@@ -308,7 +350,10 @@ def without_a_layer(folder: Path) -> None:
         ),
         (lambda folder: (folder / "config.json").unlink(), r"has no config\.json"),
         (lambda folder: (folder / "config.json").write_text("{"), r"config\.json is no JSON"),
-        (lambda folder: changed_config(folder, model_type="unheard_of"), "cannot be read by transformers.*unheard_of"),
+        (
+            lambda folder: changed_config(folder, model_type="unheard_of"),
+            "cannot be read by transformers.*unheard_of",
+        ),
         (
             lambda folder: transformers.T5Config().save_pretrained(folder),
             "a t5 model, neither a text encoder nor a causal",
@@ -318,8 +363,14 @@ def without_a_layer(folder: Path) -> None:
             "a vit model, neither a text encoder nor a causal",
         ),
         (without_a_layer, r"the safetensors lack 16 of its weights \(encoder\.layer\.1"),
-        (lambda folder: changed_config(folder, intermediate_size=48), "cannot be read by transformers"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"{}"), "cannot be read by transformers"),
+        (
+            lambda folder: changed_config(folder, intermediate_size=48),
+            "cannot be read by transformers",
+        ),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(b"{}"),
+            "cannot be read by transformers",
+        ),
         (shutil.rmtree, "no such file or folder"),
     ],
 )
@@ -333,13 +384,21 @@ def test_what_cannot_be_read_is_refused_with_its_reason(
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "llama"])
-def test_windows_longer_than_the_positions_are_refused(backbones: dict[str, Path], kind: str) -> None:
+def test_windows_longer_than_the_positions_are_refused(
+    backbones: dict[str, Path], kind: str
+) -> None:
     config = PretrainedEncoder(path=str(backbones[kind]))
     network = build_network({"encoder": describe(config), "num_classes": 2})
     load_weights(network, config, vocab_size=VOCABULARY, max_length=POSITIONS)
     with torch.no_grad():
-        assert network.eval()(torch.full((1, POSITIONS), 5), torch.tensor([POSITIONS])).isfinite().all()
-    with pytest.raises(RecipeError, match=r"tokenizer\.max_length is 17.*Set tokenizer\.max_length to 16 or less"):
+        assert (
+            network.eval()(torch.full((1, POSITIONS), 5), torch.tensor([POSITIONS]))
+            .isfinite()
+            .all()
+        )
+    with pytest.raises(
+        RecipeError, match=r"tokenizer\.max_length is 17.*Set tokenizer\.max_length to 16 or less"
+    ):
         load_weights(network, config, vocab_size=VOCABULARY, max_length=POSITIONS + 1)
     with pytest.raises(RecipeError, match=r"49 tokens.*knows 48.*Leave tokenizer\.path out"):
         load_weights(network, config, vocab_size=VOCABULARY + 1, max_length=POSITIONS)

@@ -73,7 +73,9 @@ class Output(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(self.layer, TransformerEncoder):
-            return self.layer(x, torch.tensor([4, 2]), torch.tensor([[True] * 4, [True] * 2 + [False] * 2]))
+            return self.layer(
+                x, torch.tensor([4, 2]), torch.tensor([[True] * 4, [True] * 2 + [False] * 2])
+            )
         out = self.layer(x)
         return out[0] if isinstance(out, tuple) else out
 
@@ -93,8 +95,18 @@ def make(kind: str) -> tuple[Output, Tensor]:
     return Output(layers[kind]()), IDS if kind == "embedding" else vectors
 
 
-LAYERS = ("linear", "linear without bias", "embedding", "lstm", "stacked bidirectional lstm", "transformer")
-REFUSED = {("sparse", "stacked bidirectional lstm"), *((m, "embedding") for m in CONFIGS if m.startswith("low_rank"))}
+LAYERS = (
+    "linear",
+    "linear without bias",
+    "embedding",
+    "lstm",
+    "stacked bidirectional lstm",
+    "transformer",
+)
+REFUSED = {
+    ("sparse", "stacked bidirectional lstm"),
+    *((m, "embedding") for m in CONFIGS if m.startswith("low_rank")),
+}
 battery = pytest.mark.parametrize(
     ("method", "layer"), [(m, la) for m in CONFIGS for la in LAYERS if (m, la) not in REFUSED]
 )
@@ -130,7 +142,9 @@ def test_pretrained_function_is_unchanged_in_mean_mode(method: str, layer: str) 
     wrapped = reparameterize(copy.deepcopy(plain), CONFIGS[method])
     torch.testing.assert_close(wrapped(x), plain(x), rtol=0, atol=1e-6 if method in COMPUTED else 0)
     replaced = any(isinstance(module, Reparameterized) for module in wrapped.modules())
-    assert replaced != (method == "none" or (layer == "embedding" and method in ("dropout", "sigma_reparam")))
+    assert replaced != (
+        method == "none" or (layer == "embedding" and method in ("dropout", "sigma_reparam"))
+    )
 
 
 COMPUTED = ("weight_norm", "sigma_reparam")
@@ -142,7 +156,9 @@ def test_fold_equals_mean_bit_for_bit_is_idempotent_and_plain(method: str, layer
     wrapped, _ = build(method, layer)
     sampled(wrapped, x)
     folded = fold(wrapped)
-    assert {type(module) for module in folded.modules()} == {type(module) for module in plain.modules()}
+    assert {type(module) for module in folded.modules()} == {
+        type(module) for module in plain.modules()
+    }
     assert list(folded.state_dict()) == list(plain.state_dict())
     again = fold(folded)
     set_mode(wrapped, "mean")
@@ -152,7 +168,9 @@ def test_fold_equals_mean_bit_for_bit_is_idempotent_and_plain(method: str, layer
     with torch.no_grad():
         for parameter in folded.parameters():
             parameter.add_(1.0)
-    assert torch.equal(again(x), out) and torch.equal(wrapped(x), out), "copies that share no storage"
+    assert torch.equal(again(x), out) and torch.equal(wrapped(x), out), (
+        "copies that share no storage"
+    )
 
 
 @battery
@@ -186,7 +204,9 @@ def test_state_dict_round_trip(method: str, layer: str) -> None:
 def test_seed_gives_bits(method: str, layer: str) -> None:
     """All randomness is a function of torch's seed and of redraw's; a copy draws, and has drawn, the same."""
     wrapped, x = build(method, layer)
-    for step in range(100 if method == "sigma_reparam" else 0):  # whose redraw is a step of the power iteration
+    for step in range(
+        100 if method == "sigma_reparam" else 0
+    ):  # whose redraw is a step of the power iteration
         redraw(wrapped, step)
     first = sampled(wrapped, x, 1)
     stochastic = float((first - sampled(wrapped, x, 2)).detach().abs().max()) > 1e-5
@@ -279,16 +299,22 @@ def test_mean_and_variance_of_a_linear_layer(config: Reparameterization) -> None
         else:
             log_alpha = layer.log_alpha_input if config is RANK_ONE else layer.log_alpha_weight
             log_alpha.uniform_(-3.0, -0.1)
-            weight_variance = theta.square() * (log_alpha.exp() if config is RANK_ONE else log_alpha.exp()[:, None])
+            weight_variance = theta.square() * (
+                log_alpha.exp() if config is RANK_ONE else log_alpha.exp()[:, None]
+            )
         draws = moments(layer, x, layer(x), x.square() @ weight_variance.T)
     within = _correlation(draws[:, 0, 0], draws[:, 0, 1])  # two positions of a document
-    between = _correlation(draws[:, 0, 0], draws[:, 1, 0] * (1 if config is RANK_ONE or config is LOCAL else 0))
+    between = _correlation(
+        draws[:, 0, 0], draws[:, 1, 0] * (1 if config is RANK_ONE or config is LOCAL else 0)
+    )
     bound = 5 / math.sqrt(len(draws))
     assert (within.abs() < bound).all() if config is LOCAL else (within > 0.999).all()
     assert (between.abs() < bound).all(), "documents draw apart"
 
 
-@pytest.mark.parametrize("config", [NOISE, RANK_ONE, GAUSSIAN], ids=["one_draw", "rank_one", "gaussian"])
+@pytest.mark.parametrize(
+    "config", [NOISE, RANK_ONE, GAUSSIAN], ids=["one_draw", "rank_one", "gaussian"]
+)
 def test_mean_and_variance_of_an_embedding(config: Reparameterization) -> None:
     layer = reparameterize(nn.Embedding(3, 4).double(), config)
     ids = torch.tensor([[2, 0, 1]])
@@ -299,7 +325,9 @@ def test_mean_and_variance_of_an_embedding(config: Reparameterization) -> None:
         else:
             log_alpha = layer.log_alpha_input if config is RANK_ONE else layer.log_alpha_weight
             log_alpha.uniform_(-3.0, -0.1)
-            variance = layer.weight.square() * (log_alpha.exp() if config is RANK_ONE else log_alpha.exp()[:, None])
+            variance = layer.weight.square() * (
+                log_alpha.exp() if config is RANK_ONE else log_alpha.exp()[:, None]
+            )
         moments(layer, ids, layer.weight[ids], variance[ids])
 
 
@@ -379,7 +407,9 @@ def test_kl_of_rank_one_counts_features() -> None:
         layer.log_alpha_input.copy_(alpha.log())
     q = torch.distributions.Normal(torch.ones(3), alpha.sqrt())
     p = torch.distributions.Normal(torch.zeros(3), (1 + alpha).sqrt())
-    assert kl(layer).item() == pytest.approx(float(torch.distributions.kl_divergence(q, p).sum()), rel=1e-5)
+    assert kl(layer).item() == pytest.approx(
+        float(torch.distributions.kl_divergence(q, p).sum()), rel=1e-5
+    )
     assert float(noise_level(layer)) == pytest.approx(0.5)
 
 
@@ -389,7 +419,9 @@ def test_kl_agrees_with_monte_carlo(config: Reparameterization) -> None:
     theta, S = 0.7, 200_000
     layer = reparameterize(nn.Linear(1, 1, bias=False), config)
     nn.init.constant_(layer.weight, theta)
-    std, prior = (0.1, 0.3) if config is GAUSSIAN else (theta * math.sqrt(0.25), theta * math.sqrt(1.25))
+    std, prior = (
+        (0.1, 0.3) if config is GAUSSIAN else (theta * math.sqrt(0.25), theta * math.sqrt(1.25))
+    )
     q = torch.distributions.Normal(torch.tensor(theta), torch.tensor(std))
     p = torch.distributions.Normal(torch.tensor(0.0), torch.tensor(prior))
     torch.manual_seed(0)
@@ -426,7 +458,8 @@ def test_bf16_autocast_keeps_kl_and_variance_in_float32(config: Reparameterizati
         assert out.dtype == torch.bfloat16
         (out.float().square().mean() + divergence).backward()
     assert all(
-        p.grad is not None and p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in model.parameters()
+        p.grad is not None and p.grad.dtype == torch.float32 and p.grad.isfinite().all()
+        for p in model.parameters()
     )
     if config is LOCAL:
         x, layer = torch.randn(64), model[1]
@@ -460,9 +493,12 @@ def test_compiled_values_are_the_same(method: str) -> None:
         pytest.skip("torch.compile needs a C++ compiler")
     torch.manual_seed(0)
     model = reparameterize(
-        nn.Sequential(nn.Embedding(8, 5), nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3)), CONFIGS[method]
+        nn.Sequential(nn.Embedding(8, 5), nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3)),
+        CONFIGS[method],
     )
-    compiled = torch.compile(model, options={"fallback_random": True})  # torch's generator, not the compiler's
+    compiled = torch.compile(
+        model, options={"fallback_random": True}
+    )  # torch's generator, not the compiler's
     for seed in range(3):
         expected = sampled(model, IDS, seed)
         torch.manual_seed(seed)
@@ -524,7 +560,9 @@ TIED = nn.ModuleDict({"embedding": nn.Embedding(4, 3), "decoder": nn.Linear(3, 4
 TIED["decoder"].weight = TIED["embedding"].weight
 
 
-@pytest.mark.parametrize("config", [NOISE, GAUSSIAN, WeightNorm(), Dropout()], ids=lambda config: config.kind)
+@pytest.mark.parametrize(
+    "config", [NOISE, GAUSSIAN, WeightNorm(), Dropout()], ids=lambda config: config.kind
+)
 @pytest.mark.parametrize(
     ("layer", "named"),
     [
@@ -538,7 +576,9 @@ TIED["decoder"].weight = TIED["embedding"].weight
     ],
     ids=["proj_size", "gru", "rnn", "attention", "conv", "tied", "max_norm"],
 )
-def test_what_a_method_cannot_take_is_refused(config: Reparameterization, layer: nn.Module, named: str) -> None:
+def test_what_a_method_cannot_take_is_refused(
+    config: Reparameterization, layer: nn.Module, named: str
+) -> None:
     """Never passed over in silence; and the module is left as it was."""
     model = nn.Sequential(copy.deepcopy(layer), nn.Linear(4, 4))
     if config.kind == "dropout" and (layer is TIED or type(layer) is nn.Embedding):
@@ -557,10 +597,15 @@ def test_what_the_battery_leaves_out_is_refused(method: str, layer: str) -> None
 
 def test_norms_and_bare_parameters_carry_no_noise() -> None:
     wrapped = reparameterize(make("transformer")[0], NOISE)
-    quiet = {name.rsplit(".", 1)[0] for name, _ in wrapped.named_parameters() if not is_noise(name)} - {
-        name.rsplit(".", 1)[0] for name, _ in wrapped.named_parameters() if is_noise(name)
+    quiet = {
+        name.rsplit(".", 1)[0] for name, _ in wrapped.named_parameters() if not is_noise(name)
+    } - {name.rsplit(".", 1)[0] for name, _ in wrapped.named_parameters() if is_noise(name)}
+    assert quiet == {
+        "layer",
+        "layer.norm",
+        "layer.blocks.0.before_attention",
+        "layer.blocks.0.before_feedforward",
     }
-    assert quiet == {"layer", "layer.norm", "layer.blocks.0.before_attention", "layer.blocks.0.before_feedforward"}
 
 
 def test_drawn_normals_are_normal_and_independent() -> None:
@@ -581,7 +626,9 @@ def test_drawn_normals_are_normal_and_independent() -> None:
     neighbours = (draws[1:] * draws[:-1]).mean(1)
     assert (neighbours.abs() > 5 / math.sqrt(2048)).float().mean() < 0.01, "two steps, over weights"
     large = normal(torch.Size([1200, 1000]), 1, like)
-    assert abs(float(large.mean())) < 5 / math.sqrt(1.2e6) and torch.equal(large, normal(large.shape, 1, like))
+    assert abs(float(large.mean())) < 5 / math.sqrt(1.2e6) and torch.equal(
+        large, normal(large.shape, 1, like)
+    )
 
 
 def test_an_embedding_draws_its_rows_apart() -> None:
@@ -595,7 +642,9 @@ def test_an_embedding_draws_its_rows_apart() -> None:
 
 
 def test_seeds_spread() -> None:
-    seeds = {mix(seed, step, layer) for seed in range(5) for step in range(200) for layer in range(5)}
+    seeds = {
+        mix(seed, step, layer) for seed in range(5) for step in range(200) for layer in range(5)
+    }
     assert len(seeds) == 5000
     assert mix(1, 2) != mix(2, 1)
 

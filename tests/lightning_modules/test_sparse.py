@@ -27,8 +27,17 @@ from lightning_modules.training.fit import fit
 ENCODERS: dict[str, dict[str, Any]] = {
     "tanh": {"kind": "tanh", "hidden_size": 7},
     "lstm": {"kind": "lstm", "hidden_sizes": [6, 5]},
-    "bilstm_attention": {"kind": "bilstm_attention", "hidden_sizes": [[5, 6], [4, 7]], "attention_size": 6},
-    "transformer": {"kind": "transformer", "max_length": 9, "num_heads": 2, "feedforward_sizes": [8, 5]},
+    "bilstm_attention": {
+        "kind": "bilstm_attention",
+        "hidden_sizes": [[5, 6], [4, 7]],
+        "attention_size": 6,
+    },
+    "transformer": {
+        "kind": "transformer",
+        "max_length": 9,
+        "num_heads": 2,
+        "feedforward_sizes": [8, 5],
+    },
 }
 NGRAMS = {"buckets": 40, "max_n": 2, "size": 5}
 IDS = torch.randint(0, 30, (5, 9), generator=torch.Generator().manual_seed(0))
@@ -76,12 +85,18 @@ def test_compact_computes_the_same_with_less(encoder: str, ngrams: dict[str, int
         assert torch.equal(logits_of(plain), logits_of(sparse))
         torch.testing.assert_close(logits_of(smaller), logits_of(plain), rtol=0, atol=1e-6)
         assert all(torch.equal(tensor, before[name]) for name, tensor in plain.state_dict().items())
-        assert parameters(smaller) == parameters(plain) if share == 0 else parameters(smaller) < parameters(plain)
+        assert (
+            parameters(smaller) == parameters(plain)
+            if share == 0
+            else parameters(smaller) < parameters(plain)
+        )
         assert compact(smaller).describe() == smaller.describe()
 
 
 @every_network
-def test_compact_takes_what_is_constant_into_the_next_bias(encoder: str, ngrams: dict[str, int] | None) -> None:
+def test_compact_takes_what_is_constant_into_the_next_bias(
+    encoder: str, ngrams: dict[str, int] | None
+) -> None:
     """Weights that are zero while biases are not, and an embedding whose bias has joined every row."""
     for seed in range(8):
         torch.manual_seed(seed)
@@ -89,7 +104,9 @@ def test_compact_takes_what_is_constant_into_the_next_bias(encoder: str, ngrams:
         with torch.no_grad():
             for parameter in network.parameters():
                 if parameter.ndim == 2:
-                    parameter.mul_(torch.rand(len(parameter), 1) < 0.6).mul_(torch.rand(parameter.shape[1]) < 0.6)
+                    parameter.mul_(torch.rand(len(parameter), 1) < 0.6).mul_(
+                        torch.rand(parameter.shape[1]) < 0.6
+                    )
             network.embedding.weight.add_(torch.randn(8))
         smaller = compact(network)
         assert parameters(smaller) < parameters(network)
@@ -152,7 +169,9 @@ def test_hidden_sizes_after_removal_are_the_kept_ones() -> None:
 
 
 @every_network
-def test_a_network_wholly_removed_predicts_its_bias(encoder: str, ngrams: dict[str, int] | None) -> None:
+def test_a_network_wholly_removed_predicts_its_bias(
+    encoder: str, ngrams: dict[str, int] | None
+) -> None:
     sparse = reparameterize(network_of(encoder, ngrams), Sparse())
     prune_at_random(sparse, 1.0)
     smaller = compact(fold(sparse))  # type: ignore[arg-type]
@@ -180,7 +199,10 @@ def test_an_encoder_of_words_that_are_all_the_same_keeps_one_unit() -> None:
     with torch.no_grad():
         network.embedding.weight.copy_(torch.randn(8).expand(30, 8))
     smaller = compact(network)
-    assert (smaller.describe()["embedding_dim"], smaller.describe()["encoder"]["hidden_size"]) == (1, 1)
+    assert (smaller.describe()["embedding_dim"], smaller.describe()["encoder"]["hidden_size"]) == (
+        1,
+        1,
+    )
     torch.testing.assert_close(logits_of(smaller), logits_of(network), rtol=0, atol=1e-6)
 
 
@@ -195,9 +217,14 @@ def test_kl_counts_the_weights_of_each_group() -> None:
         (nn.Linear(5, 3), 15),
         (nn.Embedding(8, 5), 2 * 40),  # once as rows, once as columns
         (ClassTable(8, 5), 40),
-        (nn.LSTM(5, 4), 4 * 4 * (5 + 4) + 4 * 4 * 4),  # a unit's gates, and the columns by which all gates read it
+        (
+            nn.LSTM(5, 4),
+            4 * 4 * (5 + 4) + 4 * 4 * 4,
+        ),  # a unit's gates, and the columns by which all gates read it
     ):
-        assert kl(reparameterize(layer, config)).item() == pytest.approx(counted * per_weight, rel=1e-5)
+        assert kl(reparameterize(layer, config)).item() == pytest.approx(
+            counted * per_weight, rel=1e-5
+        )
 
 
 def test_noise_has_the_stated_mean_and_variance() -> None:
@@ -234,20 +261,33 @@ def test_layers_it_cannot_take_are_named() -> None:
     with pytest.raises(RecipeError, match="no rule for a Conv1d"):
         reparameterize(nn.Conv1d(3, 4, 1), Sparse())
     with pytest.raises(ValidationError, match="sparse is for models from scratch"):
-        ModelConfig.model_validate({"encoder": {"path": "minilm"}, "reparameterization": {"kind": "sparse"}})
+        ModelConfig.model_validate(
+            {"encoder": {"path": "minilm"}, "reparameterization": {"kind": "sparse"}}
+        )
 
 
 # --- whole trainings: 45 tokens, of which "good", "bad" and "table" decide the label ----------------------------------
 
 
 def fit_sparse(arguments: dict[str, Any], folder: Path, keep: float = 0.1, **changes: Any) -> Any:
-    settings = {"max_epochs": 20, "patience": 2, "batch_size": 16, "learning_rate": 0.01, "checkpoint_every_steps": 5}
+    settings = {
+        "max_epochs": 20,
+        "patience": 2,
+        "batch_size": 16,
+        "learning_rate": 0.01,
+        "checkpoint_every_steps": 5,
+    }
     return fit(
         model=ModelConfig.model_validate(
             {
                 "embedding_dim": 16,
                 "encoder": {"kind": "tanh", "hidden_size": 16},
-                "reparameterization": {"kind": "sparse", "beta": 0.1, "noise_lr_factor": 8.0, "keep": keep},
+                "reparameterization": {
+                    "kind": "sparse",
+                    "beta": 0.1,
+                    "noise_lr_factor": 8.0,
+                    "keep": keep,
+                },
             }
         ),
         training=TrainingConfig.model_validate({**settings, "threads": 1, "accelerator": "cpu"}),
@@ -256,7 +296,9 @@ def fit_sparse(arguments: dict[str, Any], folder: Path, keep: float = 0.1, **cha
 
 
 @pytest.fixture(scope="module")
-def trained(arguments: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+def trained(
+    arguments: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Any]:
     folder = tmp_path_factory.mktemp("sparse")
     return folder, fit_sparse(arguments, folder)
 
@@ -266,7 +308,11 @@ def test_what_decides_the_label_is_what_is_left(trained: tuple[Path, Any]) -> No
     bundle = Bundle.load(folder / "out" / "bundle")
     table: Any = bundle.network.embedding
     shared = int(table.index.bincount().argmax())
-    kept = {token for token, row in bundle.tokenizer.get_vocab().items() if int(table.index[row]) != shared}
+    kept = {
+        token
+        for token, row in bundle.tokenizer.get_vocab().items()
+        if int(table.index[row]) != shared
+    }
     assert {"good", "bad"} <= kept
     assert len(kept) <= 10
     assert result.best_macro_f1 > 0.85
@@ -334,5 +380,7 @@ def test_resume_is_exact(
             fit_sparse(arguments, tmp_path, on_progress=on_progress)
     resumed = fit_sparse(arguments, tmp_path)
     assert resumed == trained[1]
-    first, second = (folder / "out" / "bundle" / "model.safetensors" for folder in (trained[0], tmp_path))
+    first, second = (
+        folder / "out" / "bundle" / "model.safetensors" for folder in (trained[0], tmp_path)
+    )
     assert first.read_bytes() == second.read_bytes()

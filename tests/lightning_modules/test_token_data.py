@@ -8,7 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lightning_modules.training.data import EpochOrder, TaughtTable, TokenData, TokenLoader, TokenTable
+from lightning_modules.training.data import (
+    EpochOrder,
+    TaughtTable,
+    TokenData,
+    TokenLoader,
+    TokenTable,
+)
 
 
 def write(path: Path, rows: list[list[int]], **options: int) -> Path:
@@ -53,7 +59,9 @@ def test_each_row_once_per_epoch_and_batches_of_like_length() -> None:
     padded = sum(lengths[b].max() * len(b) for b in batches)
     assert lengths.sum() / padded > 0.9, "random batches would be about half padding"
     widths = [lengths[b].max() for b in batches]
-    assert abs(np.corrcoef(widths, np.arange(63))[0, 1]) < 0.5, "short and long batches come in random order"
+    assert abs(np.corrcoef(widths, np.arange(63))[0, 1]) < 0.5, (
+        "short and long batches come in random order"
+    )
 
 
 def test_order_is_a_function_of_seed_and_epoch() -> None:
@@ -91,11 +99,17 @@ def test_validation_reads_every_row_once(token_folder: Path) -> None:
         assert isinstance(loader, TokenLoader)
         batches = list(loader)
         assert len(batches) == len(loader)
-        assert sum(len(b["labels"]) for b in batches) == len(pq.read_table(token_folder / f"{split}.parquet"))
+        assert sum(len(b["labels"]) for b in batches) == len(
+            pq.read_table(token_folder / f"{split}.parquet")
+        )
 
 
-def test_a_taught_table_mixes_label_and_teacher_and_adds_what_the_teacher_alone_labels(tmp_path: Path) -> None:
-    path = write(tmp_path / "train.parquet", [[5, 6], [7], [8, 9]])  # ids 0, 1, 2 of classes 0, 1, 2
+def test_a_taught_table_mixes_label_and_teacher_and_adds_what_the_teacher_alone_labels(
+    tmp_path: Path,
+) -> None:
+    path = write(
+        tmp_path / "train.parquet", [[5, 6], [7], [8, 9]]
+    )  # ids 0, 1, 2 of classes 0, 1, 2
     says = {
         ("0", 0): [0.5, 0.25, 0.25],
         ("1", 0): [0.1, 0.8, 0.1],
@@ -106,17 +120,34 @@ def test_a_taught_table_mixes_label_and_teacher_and_adds_what_the_teacher_alone_
         {"id": name, "variant": variant, "text": "x" * variant, "log_proba": np.log(proba)}
         for (name, variant), proba in says.items()
     ]
-    kinds = {"id": pa.string(), "variant": pa.int32(), "text": pa.string(), "log_proba": pa.list_(pa.float32())}
-    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(kinds)), tmp_path / "lessons.parquet")
+    kinds = {
+        "id": pa.string(),
+        "variant": pa.int32(),
+        "text": pa.string(),
+        "log_proba": pa.list_(pa.float32()),
+    }
+    pq.write_table(
+        pa.Table.from_pylist(rows, schema=pa.schema(kinds)), tmp_path / "lessons.parquet"
+    )
 
     def two_windows(texts: list[str]) -> tuple[list[list[int]], np.ndarray]:
         return [[3, 4, 5], [5, 6]] * len(texts), np.repeat(np.arange(len(texts)), 2)
 
     def taught(weight: float) -> TaughtTable:
-        return TaughtTable(path, tmp_path / "lessons.parquet", two_windows, num_classes=3, weight=weight)
+        return TaughtTable(
+            path, tmp_path / "lessons.parquet", two_windows, num_classes=3, weight=weight
+        )
 
     batch = taught(0.5).batch(np.arange(5))
     assert batch["input_ids"].tolist() == [[5, 6, 0], [7, 0, 0], [8, 9, 0], [3, 4, 5], [5, 6, 0]]
-    expected = [[0.75, 0.125, 0.125], [0.05, 0.9, 0.05], [0.1, 0.1, 0.8], [0.7, 0.2, 0.1], [0.7, 0.2, 0.1]]
+    expected = [
+        [0.75, 0.125, 0.125],
+        [0.05, 0.9, 0.05],
+        [0.1, 0.1, 0.8],
+        [0.7, 0.2, 0.1],
+        [0.7, 0.2, 0.1],
+    ]
     np.testing.assert_allclose(batch["targets"], expected, atol=1e-6)
-    assert taught(0.5).digest() == taught(0.5).digest() != taught(0.6).digest(), "another training, another checkpoint"
+    assert taught(0.5).digest() == taught(0.5).digest() != taught(0.6).digest(), (
+        "another training, another checkpoint"
+    )

@@ -44,23 +44,38 @@ class Interrupted(Exception):
     pass
 
 
-def model(encoder: str = "bilstm_attention", method: str = "multiplicative_noise", **changes: Any) -> ModelConfig:
-    return ModelConfig(embedding_dim=8, encoder=ENCODERS[encoder], reparameterization=METHODS[method], **changes)
+def model(
+    encoder: str = "bilstm_attention", method: str = "multiplicative_noise", **changes: Any
+) -> ModelConfig:
+    return ModelConfig(
+        embedding_dim=8, encoder=ENCODERS[encoder], reparameterization=METHODS[method], **changes
+    )
 
 
 def training(**changes: Any) -> TrainingConfig:
-    settings = {"max_epochs": 3, "batch_size": 16, "learning_rate": 0.02, "checkpoint_every_steps": 5, "threads": 1}
+    settings = {
+        "max_epochs": 3,
+        "batch_size": 16,
+        "learning_rate": 0.02,
+        "checkpoint_every_steps": 5,
+        "threads": 1,
+    }
     return TrainingConfig(**{**settings, "accelerator": "cpu", **changes})
 
 
 def digests(out: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (out / "bundle").iterdir()}
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (out / "bundle").iterdir()
+    }
 
 
 def points(path: Path) -> list[tuple[str, float, int]]:
     """Metric points without what depends on the clock."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [(p["key"], p["value"], p["step"]) for p in lines if p["key"] != "train/tokens_per_second"]
+    return [
+        (p["key"], p["value"], p["step"]) for p in lines if p["key"] != "train/tokens_per_second"
+    ]
 
 
 def interrupted_at(step: int) -> Any:
@@ -77,10 +92,14 @@ def every_step_reports(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def unbroken(arguments: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FitResult]:
+def unbroken(
+    arguments: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, FitResult]:
     """The default method over the default encoder, uninterrupted: what the resumed ones must equal."""
     folder = tmp_path_factory.mktemp("unbroken")
-    return folder, fit(**arguments, model=model(), training=training(), work=folder / "work", out=folder / "out")
+    return folder, fit(
+        **arguments, model=model(), training=training(), work=folder / "work", out=folder / "out"
+    )
 
 
 CHILD = """
@@ -117,7 +136,9 @@ def test_killed_in_mid_epoch_it_ends_where_an_unbroken_one_ends(
         "out": str(tmp_path / "out"),
         "die_at": 23,
     }
-    child = subprocess.run([sys.executable, "-c", CHILD, json.dumps(given)], capture_output=True, timeout=180)
+    child = subprocess.run(
+        [sys.executable, "-c", CHILD, json.dumps(given)], capture_output=True, timeout=180
+    )
     assert child.returncode == -signal.SIGKILL, child.stderr.decode()
     assert child.stderr == b"", "nothing is printed that a user can do nothing about"
     assert not (tmp_path / "out").exists()
@@ -125,7 +146,13 @@ def test_killed_in_mid_epoch_it_ends_where_an_unbroken_one_ends(
         stream.write('{"key": "train/lo')  # as a write torn by the kill would look
     events: list[dict[str, Any]] = []
     arguments = {**arguments, "on_progress": events.append}
-    found = fit(**arguments, model=model(), training=training(), work=tmp_path / "work", out=tmp_path / "out")
+    found = fit(
+        **arguments,
+        model=model(),
+        training=training(),
+        work=tmp_path / "work",
+        out=tmp_path / "out",
+    )
     assert events[0] == {"event": "resumed", "step": 20, "total_steps": expected.steps}
     assert digests(tmp_path / "out") == digests(folder / "out")
     assert points(tmp_path / "out" / "metrics.jsonl") == points(folder / "out" / "metrics.jsonl")
@@ -138,13 +165,20 @@ def test_killed_in_mid_epoch_it_ends_where_an_unbroken_one_ends(
     [
         ("tanh", "dropout", (7,)),
         ("transformer", "none", (23, 28)),  # twice in one epoch: 19 steps each
-        ("bilstm_attention", "dropout", (19, 39)),  # just before a validation, and right after a new epoch began
+        (
+            "bilstm_attention",
+            "dropout",
+            (19, 39),
+        ),  # just before a validation, and right after a new epoch began
     ],
 )
 def test_resume_is_exact_for_every_method(
     encoder: str, method: str, stops: tuple[int, ...], arguments: dict[str, Any], tmp_path: Path
 ) -> None:
-    settings = {"model": model(encoder, method), "training": training(threads=2 if encoder == "tanh" else 1)}
+    settings = {
+        "model": model(encoder, method),
+        "training": training(threads=2 if encoder == "tanh" else 1),
+    }
     expected = fit(**arguments, **settings, work=tmp_path / "w1", out=tmp_path / "o1")
     for stop in stops:
         broken = {**arguments, "on_progress": interrupted_at(stop)}
@@ -171,7 +205,9 @@ def test_resume_is_exact_within_the_warm_up_and_the_patience(
 ) -> None:
     """Stopped while beta still rises, and again one epoch before the early stop, which a ruinous rate brings about."""
     settings = {
-        "model": ModelConfig(embedding_dim=8, encoder=ENCODERS["tanh"], reparameterization=OTHERS[method]),
+        "model": ModelConfig(
+            embedding_dim=8, encoder=ENCODERS["tanh"], reparameterization=OTHERS[method]
+        ),
         "training": training(max_epochs=12, patience=2, learning_rate=0.2),
     }
     expected = fit(**arguments, **settings, work=tmp_path / "w1", out=tmp_path / "o1")
@@ -192,7 +228,9 @@ def test_resume_is_exact_within_the_warm_up_and_the_patience(
     assert found == points(tmp_path / "o1" / "metrics.jsonl")
     betas = {step: value for key, value, step in found if key == "train/beta"}
     # The highest, not the last: sparse sets beta to 0 once its network has its final size.
-    assert not betas or betas[min(betas)] < max(betas.values()), "beta was still rising at the first stop"
+    assert not betas or betas[min(betas)] < max(betas.values()), (
+        "beta was still rising at the first stop"
+    )
 
 
 @pytest.mark.usefixtures("every_step_reports")
@@ -217,17 +255,28 @@ def test_sigterm_saves_the_step_it_arrives_in(
     assert digests(tmp_path / "out") == digests(folder / "out")
 
 
-LEVERS = {"accumulate_grad_batches": 3, "ema_decay": 0.9, "schedule": "constant", "checkpoint_every_steps": 2}
+LEVERS = {
+    "accumulate_grad_batches": 3,
+    "ema_decay": 0.9,
+    "schedule": "constant",
+    "checkpoint_every_steps": 2,
+}
 
 
 @pytest.mark.usefixtures("every_step_reports")
-@pytest.mark.parametrize("stops", [(3, 9), (5,), (7,)])  # 7 steps each epoch, the last of one batch only
+@pytest.mark.parametrize(
+    "stops", [(3, 9), (5,), (7,)]
+)  # 7 steps each epoch, the last of one batch only
 def test_resume_is_exact_with_averaging_accumulation_and_all_features(
     stops: tuple[int, ...], arguments: dict[str, Any], tmp_path: Path
 ) -> None:
     beside = {"buckets": 64, "max_n": 2, "size": 3}
     wide = {"buckets": 64, "max_n": 3}
-    features = {"embedding_bias": True, "ngrams": beside, "wide": {**wide, "learning_rate": 0.05, "epsilon": 1e-4}}
+    features = {
+        "embedding_bias": True,
+        "ngrams": beside,
+        "wide": {**wide, "learning_rate": 0.05, "epsilon": 1e-4},
+    }
     settings = {"model": model("lstm", **features), "training": training(**LEVERS)}
     expected = fit(**arguments, **settings, work=tmp_path / "w1", out=tmp_path / "o1")
     assert expected.steps == 21
@@ -244,7 +293,9 @@ def test_resume_is_exact_with_averaging_accumulation_and_all_features(
     found = points(tmp_path / "o2" / "metrics.jsonl")
     assert found == points(tmp_path / "o1" / "metrics.jsonl")
     assert len({(key, step) for key, _, step in found}) == len(found), "no step appears twice"
-    assert {rate for key, rate, step in found if key == "train/learning_rate" and step > 2} == {0.02}
+    assert {rate for key, rate, step in found if key == "train/learning_rate" and step > 2} == {
+        0.02
+    }
     bundle = Bundle.load(tmp_path / "o2" / "bundle")
     assert type(bundle.network.embedding) is torch.nn.Embedding
     assert bundle.facts["network"]["ngrams"].items() >= beside.items()
@@ -254,7 +305,9 @@ def test_resume_is_exact_with_averaging_accumulation_and_all_features(
     assert bundle.predict_proba(["good word1 good", "bad"]).shape == (2, 3)
 
 
-def test_the_bundle_holds_the_average_of_the_weights(arguments: dict[str, Any], tmp_path: Path) -> None:
+def test_the_bundle_holds_the_average_of_the_weights(
+    arguments: dict[str, Any], tmp_path: Path
+) -> None:
     """One epoch of 19 steps, against the formula over the weights after each step."""
     from lightning_modules.training.callbacks import Recorder
 
@@ -268,7 +321,13 @@ def test_the_bundle_holds_the_average_of_the_weights(arguments: dict[str, Any], 
     settings = training(max_epochs=1, ema_decay=0.8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recorder, "on_train_batch_end", watching)
-        fit(**arguments, model=model("tanh", "none"), training=settings, work=tmp_path / "w", out=tmp_path / "o")
+        fit(
+            **arguments,
+            model=model("tanh", "none"),
+            training=settings,
+            work=tmp_path / "w",
+            out=tmp_path / "o",
+        )
     torch.manual_seed(settings.seed)
     found = Bundle.load(tmp_path / "o" / "bundle").network.state_dict()
     share = [1 - min(0.8, (1 + t) / (10 + t)) for t in range(1, len(seen) + 1)]
@@ -294,12 +353,23 @@ def test_accumulated_batches_step_as_one_batch_of_their_rows(
     pq.write_table(rows.slice(0, 60), tmp_path / "tokens" / "valid.parquet")
     arguments = {**arguments, "token_folder": tmp_path / "tokens"}
     results = []
-    for size, count in ((64, 1), (16, 4)):  # the whole split each step, so that the order has no part in it
+    for size, count in (
+        (64, 1),
+        (16, 4),
+    ):  # the whole split each step, so that the order has no part in it
         settings = training(batch_size=size, accumulate_grad_batches=count, max_epochs=4)
         folder = tmp_path / str(size)
-        result = fit(**arguments, model=model("lstm", "none"), training=settings, work=folder / "w", out=folder / "o")
+        result = fit(
+            **arguments,
+            model=model("lstm", "none"),
+            training=settings,
+            work=folder / "w",
+            out=folder / "o",
+        )
         assert result.steps == 4
-        results.append(Bundle.load(folder / "o" / "bundle").predict_proba(["good", "bad word3", "table good"]))
+        results.append(
+            Bundle.load(folder / "o" / "bundle").predict_proba(["good", "bad word3", "table good"])
+        )
     assert results[0] == pytest.approx(results[1], abs=1e-4)
 
 
@@ -351,11 +421,20 @@ def test_damaged_and_foreign_checkpoints_are_set_aside(
 
 @pytest.mark.parametrize(
     ("small", "share", "expected"),
-    [(0, 1e-9, [5, 19, 38, 57]), (0, 1e9, [5, 10, 15, 19, 20, 25]), (1 << 30, 1e-9, [5, 10, 15, 19, 20, 25])],
+    [
+        (0, 1e-9, [5, 19, 38, 57]),
+        (0, 1e9, [5, 10, 15, 19, 20, 25]),
+        (1 << 30, 1e-9, [5, 10, 15, 19, 20, 25]),
+    ],
     ids=["large and slow", "large and fast", "small"],
 )
 def test_a_large_model_is_saved_less_often_within_an_epoch(
-    small: int, share: float, expected: list[int], arguments: dict[str, Any], tmp_path: Path, monkeypatch: Any
+    small: int,
+    share: float,
+    expected: list[int],
+    arguments: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: Any,
 ) -> None:
     monkeypatch.setattr(callbacks, "SMALL_CHECKPOINT", small)
     monkeypatch.setattr(callbacks, "SAVING_SHARE", share)
@@ -366,7 +445,13 @@ def test_a_large_model_is_saved_less_often_within_an_epoch(
         save(self, trainer)
 
     monkeypatch.setattr(callbacks.Checkpoints, "save", told)
-    fit(**arguments, model=model(), training=training(), work=tmp_path / "work", out=tmp_path / "out")
+    fit(
+        **arguments,
+        model=model(),
+        training=training(),
+        work=tmp_path / "work",
+        out=tmp_path / "out",
+    )
     assert saved[: len(expected)] == expected
     assert saved[-1] == 57
 
@@ -384,7 +469,11 @@ def test_results_and_metrics(unbroken: tuple[Path, FitResult]) -> None:
         f"val/{n}" for n in ("loss", "accuracy", "macro_f1", "nll")
     }
     assert len({(key, step) for key, _, step in found}) == len(found), "no step appears twice"
-    assert [(value, step) for key, value, step in found if key == "epoch"] == [(1, 19), (2, 38), (3, 57)]
+    assert [(value, step) for key, value, step in found if key == "epoch"] == [
+        (1, 19),
+        (2, 38),
+        (3, 57),
+    ]
     rates = [value for key, value, _ in found if key == "train/learning_rate"]
     assert 0 < rates[-1] < rates[0] <= 0.02
     betas = [value for key, value, _ in found if key == "train/beta"]
@@ -393,7 +482,11 @@ def test_results_and_metrics(unbroken: tuple[Path, FitResult]) -> None:
     bundle = Bundle.load(folder / "out" / "bundle")
     assert bundle.digest == result.bundle_digest
     assert sum(p.numel() for p in bundle.network.parameters()) == result.parameters
-    pickles = [p for p in (folder / "out").rglob("*") if p.suffix in (".pkl", ".pt", ".pth", ".ckpt", ".bin")]
+    pickles = [
+        p
+        for p in (folder / "out").rglob("*")
+        if p.suffix in (".pkl", ".pt", ".pth", ".ckpt", ".bin")
+    ]
     assert not pickles
     assert type(bundle.network.decoder) is torch.nn.Linear
 
@@ -401,25 +494,42 @@ def test_results_and_metrics(unbroken: tuple[Path, FitResult]) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_it_learns_a_tiny_corpus(method: str, arguments: dict[str, Any], tmp_path: Path) -> None:
     settings = training(max_epochs=8, learning_rate=0.03, patience=8, class_weights="balanced")
-    result = fit(**arguments, model=model("tanh", method), training=settings, work=tmp_path / "w", out=tmp_path / "o")
-    nll = [value for key, value, _ in points(tmp_path / "o" / "metrics.jsonl") if key == "train/nll"]
+    result = fit(
+        **arguments,
+        model=model("tanh", method),
+        training=settings,
+        work=tmp_path / "w",
+        out=tmp_path / "o",
+    )
+    nll = [
+        value for key, value, _ in points(tmp_path / "o" / "metrics.jsonl") if key == "train/nll"
+    ]
     assert nll[-1] < 0.6 * nll[0]
     assert result.best_macro_f1 > 0.8
     bundle = Bundle.load(tmp_path / "o" / "bundle")
     assert bundle.labels[int(bundle.predict_proba(["good"]).argmax())] == "positive"
 
 
-def test_early_stopping_keeps_the_best_and_resumes_to_the_same(arguments: dict[str, Any], tmp_path: Path) -> None:
+def test_early_stopping_keeps_the_best_and_resumes_to_the_same(
+    arguments: dict[str, Any], tmp_path: Path
+) -> None:
     """A learning rate that ruins the model; after the stop, a second call must not go on training."""
-    settings = {"model": model("tanh", "none"), "training": training(max_epochs=30, patience=2, learning_rate=0.2)}
+    settings = {
+        "model": model("tanh", "none"),
+        "training": training(max_epochs=30, patience=2, learning_rate=0.2),
+    }
     first = fit(**arguments, **settings, work=tmp_path / "w", out=tmp_path / "o")
     assert first.epochs == first.best_epoch + 2 < 30
     assert fit(**arguments, **settings, work=tmp_path / "w", out=tmp_path / "o") == first
 
 
-def test_the_epoch_kept_is_the_best_by_the_monitored_metric(arguments: dict[str, Any], tmp_path: Path) -> None:
+def test_the_epoch_kept_is_the_best_by_the_monitored_metric(
+    arguments: dict[str, Any], tmp_path: Path
+) -> None:
     def fitted(name: str, **changes: Any) -> FitResult:
-        settings = training(patience=99, learning_rate=0.05, warmup=0, schedule="constant", **changes)
+        settings = training(
+            patience=99, learning_rate=0.05, warmup=0, schedule="constant", **changes
+        )
         place = {"work": tmp_path / name, "out": tmp_path / f"{name}.out"}
         return fit(**arguments, model=model("tanh", "none"), training=settings, **place)
 
@@ -433,7 +543,9 @@ def test_the_epoch_kept_is_the_best_by_the_monitored_metric(arguments: dict[str,
     assert kept["val/macro_f1"] == fitted("unset", max_epochs=8)
     # Its weights, too: those of a training that ended with that epoch.
     early = fitted("early", monitor="val/nll", max_epochs=kept["val/nll"].best_epoch)
-    assert early.bundle_digest == kept["val/nll"].bundle_digest != kept["val/macro_f1"].bundle_digest
+    assert (
+        early.bundle_digest == kept["val/nll"].bundle_digest != kept["val/macro_f1"].bundle_digest
+    )
 
 
 def test_warm_start_matches_tokens_and_labels(
@@ -447,7 +559,12 @@ def test_warm_start_matches_tokens_and_labels(
     source = Bundle.load(folder / "out" / "bundle")
     words = json.loads(arguments["tokenizer_json"])
     words["model"]["vocab"] = {"[PAD]": 0, "[UNK]": 1, "fresh": 2, "bad": 3, "good": 4}
-    description = {**source.facts["network"], "vocab_size": 5, "embedding_rows": 5, "num_classes": 2}
+    description = {
+        **source.facts["network"],
+        "vocab_size": 5,
+        "embedding_rows": 5,
+        "num_classes": 2,
+    }
     torch.manual_seed(0)
     network = build_network(description)
     fresh = network.embedding.weight[2].clone()
@@ -468,7 +585,10 @@ def test_warm_start_takes_ngrams_only_under_the_same_vocabulary(
     from lightning_modules.network.network import build_network
     from lightning_modules.training.warm_start import warm_start
 
-    settings = {"model": model("tanh", **{part: {"buckets": 64}}), "training": training(max_epochs=1)}
+    settings = {
+        "model": model("tanh", **{part: {"buckets": 64}}),
+        "training": training(max_epochs=1),
+    }
     fit(**arguments, **settings, work=tmp_path / "w", out=tmp_path / "o")
     source = Bundle.load(tmp_path / "o" / "bundle")
     table, labels = source.network.state_dict()[f"{part}.table.weight"], arguments["labels"]
@@ -479,7 +599,11 @@ def test_warm_start_takes_ngrams_only_under_the_same_vocabulary(
     for text, named, same in (
         (arguments["tokenizer_json"], labels, True),
         (json.dumps(words).encode(), labels, False),
-        (arguments["tokenizer_json"], labels[::-1], part == "ngrams"),  # a column of the wide table is a label
+        (
+            arguments["tokenizer_json"],
+            labels[::-1],
+            part == "ngrams",
+        ),  # a column of the wide table is a label
     ):
         network = build_network(source.facts["network"])
         warm_start(network, tmp_path / "o" / "bundle", tokenizer_json=text, labels=named)
@@ -492,7 +616,13 @@ def test_warm_started_training_begins_where_the_champion_ended(
     folder, first = unbroken
     settings = {"model": model(), "training": training(max_epochs=1, learning_rate=1e-6)}
     cold = fit(**arguments, **settings, work=tmp_path / "w0", out=tmp_path / "o0")
-    warm = fit(**arguments, **settings, work=tmp_path / "w", out=tmp_path / "o", warm_start=folder / "out" / "bundle")
+    warm = fit(
+        **arguments,
+        **settings,
+        work=tmp_path / "w",
+        out=tmp_path / "o",
+        warm_start=folder / "out" / "bundle",
+    )
     assert warm.best_macro_f1 == pytest.approx(first.best_macro_f1, abs=0.05)
     assert warm.history[0]["val/nll"] < cold.history[0]["val/nll"] - 0.1
 
@@ -502,7 +632,10 @@ def lessons_that_turn_labels(arguments: dict[str, Any], path: Path) -> Path:
     table = pq.read_table(arguments["token_folder"] / "train.parquet", columns=["id", "label"])
     label_of = dict(zip(table["id"].to_pylist(), table["label"].to_pylist(), strict=True))
     rows = [(name, 0, "", (label + 1) % 3) for name, label in label_of.items()]
-    rows += [(name, 1, ("bad", "good", "table")[label], (label + 1) % 3) for name, label in label_of.items()]
+    rows += [
+        (name, 1, ("bad", "good", "table")[label], (label + 1) % 3)
+        for name, label in label_of.items()
+    ]
     sure = np.log(np.full((3, 3), 0.01) + np.eye(3) * 0.97)
     columns = {
         "id": pa.array([row[0] for row in rows]),
@@ -516,13 +649,18 @@ def lessons_that_turn_labels(arguments: dict[str, Any], path: Path) -> Path:
 
 def test_a_student_learns_what_its_teacher_says(arguments: dict[str, Any], tmp_path: Path) -> None:
     lessons = lessons_that_turn_labels(arguments, tmp_path / "lessons.parquet")
-    settings = {"model": model("tanh", "none"), "training": training(max_epochs=6, patience=9, monitor="val/nll")}
+    settings = {
+        "model": model("tanh", "none"),
+        "training": training(max_epochs=6, patience=9, monitor="val/nll"),
+    }
 
     def says(weight: float) -> list[str]:
         place = {"work": tmp_path / f"w{weight}", "out": tmp_path / f"o{weight}"}
         fit(**arguments, **settings, **place, lessons=lessons, teacher_weight=weight)
         bundle = Bundle.load(place["out"] / "bundle")
-        return [bundle.labels[k] for k in bundle.predict_proba(["bad", "good", "table"]).argmax(axis=1)]
+        return [
+            bundle.labels[k] for k in bundle.predict_proba(["bad", "good", "table"]).argmax(axis=1)
+        ]
 
     turned = ["positive", "neither", "negative"]
     assert says(1.0) == turned
@@ -534,14 +672,29 @@ def test_resume_is_exact_with_a_teacher_and_takes_no_checkpoint_of_another(
     arguments: dict[str, Any], tmp_path: Path
 ) -> None:
     lessons = lessons_that_turn_labels(arguments, tmp_path / "lessons.parquet")
-    settings = {"model": model("tanh"), "training": training(), "lessons": lessons, "teacher_weight": 0.5}
+    settings = {
+        "model": model("tanh"),
+        "training": training(),
+        "lessons": lessons,
+        "teacher_weight": 0.5,
+    }
     expected = fit(**arguments, **settings, work=tmp_path / "w1", out=tmp_path / "o1")
     with pytest.raises(Interrupted):
-        fit(**{**arguments, "on_progress": interrupted_at(23)}, **settings, work=tmp_path / "w2", out=tmp_path / "o2")
+        fit(
+            **{**arguments, "on_progress": interrupted_at(23)},
+            **settings,
+            work=tmp_path / "w2",
+            out=tmp_path / "o2",
+        )
     assert fit(**arguments, **settings, work=tmp_path / "w2", out=tmp_path / "o2") == expected
     heard: list[dict[str, Any]] = []
     other = {**settings, "teacher_weight": 0.6}
-    fit(**{**arguments, "on_progress": heard.append}, **other, work=tmp_path / "w2", out=tmp_path / "o3")
+    fit(
+        **{**arguments, "on_progress": heard.append},
+        **other,
+        work=tmp_path / "w2",
+        out=tmp_path / "o3",
+    )
     assert "resumed" not in {event["event"] for event in heard}
 
 
@@ -561,16 +714,31 @@ def test_a_loss_that_is_no_number_is_named(arguments: dict[str, Any], tmp_path: 
         with pytest.raises(
             TrainingError, match=r"became nan in epoch 2, at or up to \d+ steps before step 2\d"
         ) as info:
-            fit(**arguments, model=broken, training=settings, work=tmp_path / "w", out=tmp_path / "o")
+            fit(
+                **arguments,
+                model=broken,
+                training=settings,
+                work=tmp_path / "w",
+                out=tmp_path / "o",
+            )
     assert "learning_rate" in info.value.remedy
     assert not (tmp_path / "o").exists()
     latest = max(int(p.name.split("-")[1]) for p in (tmp_path / "w" / "checkpoints").glob("*.ckpt"))
     assert latest <= 20, "no checkpoint is written from which nothing could go on"
 
 
-def test_splits_that_cannot_train_are_named(arguments: dict[str, Any], tmp_path: Path, token_folder: Path) -> None:
-    settings = {"model": model("tanh", "none"), "training": training(), "work": tmp_path / "w", "out": tmp_path / "o"}
-    train, valid = (pq.read_table(token_folder / f"{split}.parquet") for split in ("train", "valid"))
+def test_splits_that_cannot_train_are_named(
+    arguments: dict[str, Any], tmp_path: Path, token_folder: Path
+) -> None:
+    settings = {
+        "model": model("tanh", "none"),
+        "training": training(),
+        "work": tmp_path / "w",
+        "out": tmp_path / "o",
+    }
+    train, valid = (
+        pq.read_table(token_folder / f"{split}.parquet") for split in ("train", "valid")
+    )
     one = train.filter(pa.compute.equal(train["label"], 1))
     for name, pair, message in (
         ("one", (one, valid), "one class only .'positive'"),
@@ -586,10 +754,18 @@ def test_splits_that_cannot_train_are_named(arguments: dict[str, Any], tmp_path:
 
 
 def test_torch_settings_are_put_back(arguments: dict[str, Any], tmp_path: Path) -> None:
-    before = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), list(warnings.filters))
+    before = (
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        list(warnings.filters),
+    )
     fit(**arguments, model=model("tanh", "none"), training=training(max_epochs=1, threads=1),
         work=tmp_path / "w", out=tmp_path / "o")  # fmt: skip
-    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), list(warnings.filters)) == before
+    assert (
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        list(warnings.filters),
+    ) == before
 
 
 def test_balanced_weights_count_every_class_the_same() -> None:
@@ -612,7 +788,9 @@ def test_validation_gathers_windows_to_documents_in_any_order() -> None:
     for order in (torch.arange(7), torch.tensor([6, 2, 0, 4, 3, 5, 1])):
         gathered = objective.validation(4)
         for rows in order.split(3):
-            gathered.add(logits[rows], {"labels": of_document[documents[rows]], "documents": documents[rows]})
+            gathered.add(
+                logits[rows], {"labels": of_document[documents[rows]], "documents": documents[rows]}
+            )
         found.append(gathered.metrics())
     proba = torch.stack([logits[documents == d].double().softmax(-1).mean(0) for d in range(4)])
     says = proba.argmax(-1)
@@ -620,7 +798,9 @@ def test_validation_gathers_windows_to_documents_in_any_order() -> None:
         "accuracy": float((says == of_document).double().mean()),
         "nll": float(-proba[torch.arange(4), of_document].log().mean()),
         "macro_f1": f1_score(of_document, says, labels=[0, 1], average="macro", zero_division=0),
-        "loss": float(objective.loss(logits, {"labels": of_document[documents]})),  # over the windows
+        "loss": float(
+            objective.loss(logits, {"labels": of_document[documents]})
+        ),  # over the windows
     }
     for one in found:
         assert one == pytest.approx(expected, rel=1e-6)
@@ -629,5 +809,7 @@ def test_validation_gathers_windows_to_documents_in_any_order() -> None:
 def test_validation_has_the_macro_f1_of_the_test_split() -> None:
     """The mean over the classes that occur among the labels: class 2 is said, and is nobody's."""
     gathered = Classification(3).validation(3)
-    gathered.add(torch.eye(3)[[0, 2, 1]], {"labels": torch.tensor([0, 0, 1]), "documents": torch.arange(3)})
+    gathered.add(
+        torch.eye(3)[[0, 2, 1]], {"labels": torch.tensor([0, 0, 1]), "documents": torch.arange(3)}
+    )
     assert gathered.metrics()["macro_f1"] == pytest.approx(5 / 6)

@@ -15,11 +15,23 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
-from data_contracts.recipe.model import GaussianPosterior, LowRank, MultiplicativeNoise, Reparameterization
+from data_contracts.recipe.model import (
+    GaussianPosterior,
+    LowRank,
+    MultiplicativeNoise,
+    Reparameterization,
+)
 from data_contracts.recipe.recipe import TrainingConfig
 from lightning_modules.kinds.classify.objective import Classification
 from lightning_modules.network.network import build_network
-from lightning_modules.reparameterizations import is_noise, kl, mix, redraw, reparameterize, set_mode
+from lightning_modules.reparameterizations import (
+    is_noise,
+    kl,
+    mix,
+    redraw,
+    reparameterize,
+    set_mode,
+)
 from lightning_modules.training.module import TextModule
 
 SIZES: dict[str, Any] = {
@@ -47,9 +59,15 @@ class Observed(TextModule):
         super().__init__(*args, **settings)
         self.seen: list[dict[str, Any]] = []
 
-    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *args: Any, **settings: Any) -> None:
-        gradients = {n: p.grad.clone() for n, p in self.network.named_parameters() if p.grad is not None}
-        noise = {name: eps.clone() for name, eps in getattr(self.network.decoder, "noise", {}).items()}
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, *args: Any, **settings: Any
+    ) -> None:
+        gradients = {
+            n: p.grad.clone() for n, p in self.network.named_parameters() if p.grad is not None
+        }
+        noise = {
+            name: eps.clone() for name, eps in getattr(self.network.decoder, "noise", {}).items()
+        }
         self.seen.append({"gradients": gradients, "beta": self.beta, "noise": noise.get("weight")})
         super().configure_gradient_clipping(optimizer, *args, **settings)
 
@@ -57,7 +75,9 @@ class Observed(TextModule):
 def make(config: Reparameterization, steps: int) -> Observed:
     torch.manual_seed(0)
     network = reparameterize(build_network(SIZES), config)
-    training = TrainingConfig(gradient_clip=1e9, warmup=0.0, schedule="constant", learning_rate=0.01)
+    training = TrainingConfig(
+        gradient_clip=1e9, warmup=0.0, schedule="constant", learning_rate=0.01
+    )
     return Observed(network, Classification(3), config, training, total_steps=steps, terms=TERMS)
 
 
@@ -73,7 +93,9 @@ def rows(count: int) -> list[dict[str, Tensor]]:
     ]
 
 
-def train(module: Observed, batch_size: int, epochs: int = 1, sampler: Any = None, **settings: Any) -> Observed:
+def train(
+    module: Observed, batch_size: int, epochs: int = 1, sampler: Any = None, **settings: Any
+) -> Observed:
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=epochs, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, **settings,
@@ -87,7 +109,9 @@ def train(module: Observed, batch_size: int, epochs: int = 1, sampler: Any = Non
     [NOISE, GaussianPosterior(beta=2.0, kl_warmup=0.0), LowRank(rank=2, noise=NOISE)],
     ids=["multiplicative", "gaussian", "low_rank"],
 )
-def test_accumulated_batches_give_the_gradient_of_one_large_batch(config: Reparameterization) -> None:
+def test_accumulated_batches_give_the_gradient_of_one_large_batch(
+    config: Reparameterization,
+) -> None:
     """KL term and noise included: one draw per optimizer step, KL once and not once per batch, beta per step."""
     whole = train(make(config, 3), batch_size=8, epochs=3)
     parts = train(make(config, 3), batch_size=2, epochs=3, accumulate_grad_batches=4)
@@ -96,7 +120,10 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(config: Repara
         assert one["beta"] == other["beta"]
         assert one["gradients"].keys() == other["gradients"].keys()
         torch.testing.assert_close(other["gradients"], one["gradients"], rtol=1e-4, atol=1e-6)
-    assert any(is_noise(name) and float(g.abs().max()) > 1e-3 for name, g in whole.seen[0]["gradients"].items())
+    assert any(
+        is_noise(name) and float(g.abs().max()) > 1e-3
+        for name, g in whole.seen[0]["gradients"].items()
+    )
 
 
 def test_beta_rises_with_optimizer_steps_not_batches() -> None:
@@ -107,7 +134,11 @@ def test_beta_rises_with_optimizer_steps_not_batches() -> None:
 
 def test_frozen_parameters_are_not_optimized_or_clipped() -> None:
     module = make(LowRank(rank=2, noise=NOISE, dropout=0.1), 2)
-    before = {name: p.detach().clone() for name, p in module.network.named_parameters() if not p.requires_grad}
+    before = {
+        name: p.detach().clone()
+        for name, p in module.network.named_parameters()
+        if not p.requires_grad
+    }
     groups = module.configure_optimizers()["optimizer"].param_groups
     held = {id(p) for group in groups for p in group["params"]}
     assert before and held == {id(p) for p in module.network.parameters() if p.requires_grad}
@@ -127,7 +158,13 @@ def test_two_processes_draw_apart_and_end_with_the_same_weights(tmp_path: Path) 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    environment = {
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "WORLD_SIZE": "2",
+        "NODE_RANK": "0",
+    }
     root = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
     processes = [
@@ -148,10 +185,21 @@ def test_two_processes_draw_apart_and_end_with_the_same_weights(tmp_path: Path) 
     for step in range(len(ranks[0]["seen"])):
         one, other = (rank["seen"][step] for rank in ranks)
         assert not torch.equal(one["noise"], other["noise"])
-        assert abs(float(torch.corrcoef(torch.stack([one["noise"].flatten(), other["noise"].flatten()]))[0, 1])) < 0.9
+        assert (
+            abs(
+                float(
+                    torch.corrcoef(torch.stack([one["noise"].flatten(), other["noise"].flatten()]))[
+                        0, 1
+                    ]
+                )
+            )
+            < 0.9
+        )
         torch.testing.assert_close(one["gradients"], other["gradients"], rtol=0, atol=0)
     assert ranks[0]["state"].keys() == ranks[1]["state"].keys()
-    assert all(torch.equal(tensor, ranks[1]["state"][name]) for name, tensor in ranks[0]["state"].items())
+    assert all(
+        torch.equal(tensor, ranks[1]["state"][name]) for name, tensor in ranks[0]["state"].items()
+    )
     # The same first step, by hand: each rank's rows and noise, the KL once.
     expected: dict[str, Tensor] = {}
     for rank in range(2):
@@ -176,7 +224,9 @@ def test_two_processes_draw_apart_and_end_with_the_same_weights(tmp_path: Path) 
 
 def _run_one_process(out: Path) -> None:
     settings: dict[str, Any] = {"strategy": "ddp", "devices": 2, "num_nodes": 1}
-    sampler = DistributedSampler(range(ROWS), num_replicas=2, rank=int(os.environ["RANK"]), shuffle=False)
+    sampler = DistributedSampler(
+        range(ROWS), num_replicas=2, rank=int(os.environ["RANK"]), shuffle=False
+    )
     module = train(make(NOISE, 2), batch_size=4, epochs=2, sampler=sampler, **settings)
     facts = {
         "world_size": module.trainer.world_size,

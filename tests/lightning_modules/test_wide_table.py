@@ -9,7 +9,13 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from data_contracts.recipe.model import LowRank, ModelConfig, NoReparameterization, Reparameterization, WideFeatures
+from data_contracts.recipe.model import (
+    LowRank,
+    ModelConfig,
+    NoReparameterization,
+    Reparameterization,
+    WideFeatures,
+)
 from data_contracts.recipe.recipe import TrainingConfig
 from lightning_modules.kinds.classify.objective import Classification
 from lightning_modules.network.network import TextNetwork, build_network
@@ -47,16 +53,22 @@ def moved(
     nn.init.zeros_(network.decoder.weight)
     network = reparameterize(network, method)
     training = TrainingConfig(learning_rate=RATE, weight_decay=0, warmup=0)
-    module = TextModule(network, Classification(2), method, training, total_steps=10, terms=8, wide=wide)
+    module = TextModule(
+        network, Classification(2), method, training, total_steps=10, terms=8, wide=wide
+    )
     optimizer = module.configure_optimizers()["optimizer"]
     set_mode(network, "sample")
     module.training_step(batch, 0)["loss"].backward()
     before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
     optimizer.step()
-    return network, {name: (p.detach() - before[name]).abs() for name, p in network.named_parameters()}
+    return network, {
+        name: (p.detach() - before[name]).abs() for name, p in network.named_parameters()
+    }
 
 
-def of_tokens(network: TextNetwork, steps: dict[str, Tensor], batch: dict[str, Tensor]) -> tuple[float, float]:
+def of_tokens(
+    network: TextNetwork, steps: dict[str, Tensor], batch: dict[str, Tensor]
+) -> tuple[float, float]:
     """The steps of the rows of RARE and FREQUENT."""
     assert network.wide is not None
     buckets, count = network.wide.distinct(batch["input_ids"], batch["lengths"])
@@ -73,12 +85,16 @@ def test_without_them_a_rare_ngram_moves_as_far_as_a_frequent_one(batch: dict[st
     assert frequent == pytest.approx(RATE, rel=1e-4)
 
 
-def test_under_a_large_epsilon_each_ngram_moves_as_its_gradient_says(batch: dict[str, Tensor]) -> None:
+def test_under_a_large_epsilon_each_ngram_moves_as_its_gradient_says(
+    batch: dict[str, Tensor],
+) -> None:
     """Adam's first step is rate * g / (|g| + epsilon)."""
     network, steps = moved(batch, WideFeatures(epsilon=1.0))
     gradient = network.get_parameter("wide.table.weight").grad
     assert gradient is not None
-    torch.testing.assert_close(steps["wide.table.weight"], RATE * gradient.abs() / (gradient.abs() + 1))
+    torch.testing.assert_close(
+        steps["wide.table.weight"], RATE * gradient.abs() / (gradient.abs() + 1)
+    )
     rare, frequent = of_tokens(network, steps, batch)
     assert 0 < rare < frequent / 4
 
@@ -92,7 +108,9 @@ def test_the_table_has_its_own_rate_and_nothing_else_changes(batch: dict[str, Te
 
 
 def test_with_low_rank_too(batch: dict[str, Tensor]) -> None:
-    network, steps = moved(batch, WideFeatures(learning_rate=5 * RATE, epsilon=1e-4), LowRank(rank=2))
+    network, steps = moved(
+        batch, WideFeatures(learning_rate=5 * RATE, epsilon=1e-4), LowRank(rank=2)
+    )
     rare, frequent = of_tokens(network, steps, batch)
     assert rare < frequent <= 5 * RATE
     assert frequent > 4 * RATE

@@ -26,7 +26,10 @@ TINY = {
     "model": {"embedding_dim": 8, "encoder": {"kind": "bilstm_attention", "hidden_size": 8}},
     "training": {"max_epochs": 2, "batch_size": 32, "threads": 1, "checkpoint_every_steps": 5},
     "evaluation": {"bootstrap_samples": 100},
-    "promotion": {"bootstrap_samples": 100, "beat_majority": False},  # two epochs of eight units need not be good
+    "promotion": {
+        "bootstrap_samples": 100,
+        "beat_majority": False,
+    },  # two epochs of eight units need not be good
     "execution": {"retries": 0, "retry_delay_seconds": 0},
 }
 
@@ -47,7 +50,11 @@ def tiny_recipe(tmp_path_factory) -> Path:
 
 def clean_environment() -> dict[str, str]:
     """What a user's shell has. `mlflow.set_tracking_uri` in a test of this process leaves its address in os.environ."""
-    return {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_"))}
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("PREFECT_", "MLFLOW_"))
+    }
 
 
 def mlflow_client(home: Path):
@@ -59,7 +66,12 @@ def mlflow_client(home: Path):
 
 
 def environment(prefect_api: Server, home: Path, **more: str) -> dict[str, str]:
-    return {**clean_environment(), "PREFECT_API_URL": prefect_api.url, "NOISEFOLD_HOME": str(home), **more}
+    return {
+        **clean_environment(),
+        "PREFECT_API_URL": prefect_api.url,
+        "NOISEFOLD_HOME": str(home),
+        **more,
+    }
 
 
 def retrain_process(
@@ -67,7 +79,9 @@ def retrain_process(
 ) -> subprocess.CompletedProcess[str]:
     """`noisefold retrain RECIPE --json` as a process of its own, with a fault planted where one is named."""
     command = (
-        [sys.executable, "-m", "tests.pipeline.faulty"] if fault else [sys.executable, "-P", "-m", "flows.cli.main"]
+        [sys.executable, "-m", "tests.pipeline.faulty"]
+        if fault
+        else [sys.executable, "-P", "-m", "flows.cli.main"]
     )
     return subprocess.run(
         [*command, "retrain", str(recipe), "--json", *options],
@@ -86,7 +100,9 @@ def result_of(done: subprocess.CompletedProcess[str]) -> dict:
 
 def prefect(server: Server, home: Path, *arguments: str, timeout: int = 180) -> str:
     """The command `prefect`, which must succeed; returns what it printed."""
-    variables = environment(server, home, NOISEFOLD_ROOT=str(REPOSITORY), PREFECT_HOME=str(home / "prefect-client"))
+    variables = environment(
+        server, home, NOISEFOLD_ROOT=str(REPOSITORY), PREFECT_HOME=str(home / "prefect-client")
+    )
     path = os.pathsep.join([str(Path(sys.executable).parent), variables["PATH"]])
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", *arguments],

@@ -39,7 +39,9 @@ from tests.pipeline.world import (
     watched,
 )
 
-BEFORE = dict(zip(STAGES[2:], STAGES[1:], strict=False))  # the stage whose end is this one's beginning
+BEFORE = dict(
+    zip(STAGES[2:], STAGES[1:], strict=False)
+)  # the stage whose end is this one's beginning
 GRACE_SECONDS = 15.0
 
 
@@ -64,12 +66,18 @@ def strike(world: World, point: Point) -> Struck:
     if struck.stage == "ingest" and not (home / "state" / "artifacts").exists():
         struck.stage = "start"
     if point.victim == "flow" and struck.first != -signal.SIGKILL:
-        struck.faults.append(f"the kill did not strike: exit status {struck.first}: {first.errors[-300:]}")
+        struck.faults.append(
+            f"the kill did not strike: exit status {struck.first}: {first.errors[-300:]}"
+        )
     if point.victim == "training":
         struck.stage = "train"
-        states = {s["name"]: s["state"] for s in first.result["stages"]} if struck.first == 0 else {}
+        states = (
+            {s["name"]: s["state"] for s in first.result["stages"]} if struck.first == 0 else {}
+        )
         if states.get("train") != "retried":
-            struck.faults.append(f"training was not healed within its flow: {states or first.errors[-300:]}")
+            struck.faults.append(
+                f"training was not healed within its flow: {states or first.errors[-300:]}"
+            )
     if orphans := survivors(family, GRACE_SECONDS):
         struck.faults.append(f"processes outlive the run: {orphans}")
     committed = manifests(home)
@@ -81,11 +89,14 @@ def strike(world: World, point: Point) -> Struck:
         struck.rerun = {stage["name"]: stage["state"] for stage in result["stages"]}
         with world.alone:
             struck.faults += compare(
-                world.expected["facts"], facts_of(world.client(home, point.store), home / "state", result)
+                world.expected["facts"],
+                facts_of(world.client(home, point.store), home / "state", result),
             )
         struck.faults += repeated(home, committed, struck)
         struck.faults += leftovers(home / "state")
-        struck.faults += [f"left behind in TMPDIR: {path.name}" for path in (home / "tmp").iterdir()]
+        struck.faults += [
+            f"left behind in TMPDIR: {path.name}" for path in (home / "tmp").iterdir()
+        ]
         struck.faults += open_in_prefect(world, name)
     struck.seconds = round(time.monotonic() - started, 1)
     if struck.healed:
@@ -100,7 +111,12 @@ def kill(world: World, run: Retrain, point: Point, hurry: float) -> set[int] | N
     if point.stage == "ingest":  # it begins when the MLflow run is there, which no line tells
         begun, delay = None, hurry * world.expected["seconds"]["start"] + delay
     deadline = time.monotonic() + 300
-    while begun is not None and not begun.wait(0.05) and run.process.poll() is None and time.monotonic() < deadline:
+    while (
+        begun is not None
+        and not begun.wait(0.05)
+        and run.process.poll() is None
+        and time.monotonic() < deadline
+    ):
         pass
     time.sleep(delay)
     family = family_of(run.process.pid)
@@ -128,9 +144,13 @@ def repeated(home: Path, committed: dict[str, int], struck: Struck) -> list[str]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, default=Path(".noisefold/crash"), help="State of all points.")
+    parser.add_argument(
+        "--folder", type=Path, default=Path(".noisefold/crash"), help="State of all points."
+    )
     parser.add_argument("--out", type=Path, help="Table, as Markdown.")
     parser.add_argument("--workers", type=int, default=1, help="Points at a time.")
     parser.add_argument("--only", help="Numbers of points, for example 3,17.")
@@ -142,10 +162,15 @@ def main(arguments: list[str] | None = None) -> int:
             chosen = [point for point in drawn if str(point.number) in given.only.split(",")]
         kept = folder / "points.jsonl"
         lines = kept.read_text().splitlines() if kept.exists() else []
-        results = {r["point"]["number"]: Struck(**{**r, "point": Point(**r["point"])}) for r in map(json.loads, lines)}
+        results = {
+            r["point"]["number"]: Struck(**{**r, "point": Point(**r["point"])})
+            for r in map(json.loads, lines)
+        }
         known = {number for number, one in results.items() if one.healed and one.point in chosen}
         left = [point for point in chosen if point.number not in known]
-        for one in ThreadPool(given.workers).imap_unordered(lambda point: strike(world, point), left):
+        for one in ThreadPool(given.workers).imap_unordered(
+            lambda point: strike(world, point), left
+        ):
             point, results[one.point.number] = one.point, one
             with kept.open("a") as stream:
                 stream.write(json.dumps(asdict(one)) + "\n")
@@ -153,7 +178,9 @@ def main(arguments: list[str] | None = None) -> int:
             where = f"{point.victim:8s} {point.store:6s} {point!s:34s} {one.stage:9s}"
             print(f"{point.number:3d} {where} {one.seconds:5.0f} s  {told}", flush=True)
             if given.out is not None:
-                given.out.write_text(table(given.seed, list(results.values()), world.expected, len(drawn)))
+                given.out.write_text(
+                    table(given.seed, list(results.values()), world.expected, len(drawn))
+                )
     return 0 if all(one.healed for one in results.values()) else 1
 
 

@@ -21,7 +21,11 @@ class Point:
     store: str = "sqlite"  # sqlite | server
 
     def __str__(self) -> str:
-        return self.fault.replace(":", " ").replace("#", " no. ") if self.fault else f"{self.share:.0%} of {self.stage}"
+        return (
+            self.fault.replace(":", " ").replace("#", " no. ")
+            if self.fault
+            else f"{self.share:.0%} of {self.stage}"
+        )
 
 
 @dataclass
@@ -77,7 +81,10 @@ def points(seed: int, made: dict[str, int]) -> list[Point]:
     rng = random.Random(seed)
     drawn: list[dict[str, Any]] = []
     for stage, count in INSTANTS.items():
-        drawn += [{"victim": "flow", "stage": stage, "share": round(rng.random(), 3)} for _ in range(count)]
+        drawn += [
+            {"victim": "flow", "stage": stage, "share": round(rng.random(), 3)}
+            for _ in range(count)
+        ]
     drawn += [
         {"victim": "training", "stage": "train", "share": round(rng.uniform(0.05, 0.95), 3)}
         for _ in range(CHILD_INSTANTS)

@@ -31,10 +31,15 @@ those of both runs, on a machine that was busy with other work.
 def table(seed: int, results: list[Struck], undisturbed: dict[str, Any], drawn: int) -> str:
     healed = sum(one.healed for one in results)
     commit = ", ".join(
-        f"`{name[:10]}`" for name in dict.fromkeys([undisturbed["commit"], *(r.commit for r in results)])
+        f"`{name[:10]}`"
+        for name in dict.fromkeys([undisturbed["commit"], *(r.commit for r in results)])
     )
     rows = [row(one) for one in sorted(results, key=lambda one: one.point.number)]
-    left = f"; {drawn - len(results)} more are drawn and have not run yet" if len(results) < drawn else ""
+    left = (
+        f"; {drawn - len(results)} more are drawn and have not run yet"
+        if len(results) < drawn
+        else ""
+    )
     facts = {"seed": seed, "commit": commit, "healed": healed, "count": len(results), "left": left}
     return PAGE.format(**facts) + "\n".join(rows) + "\n"
 
@@ -42,7 +47,21 @@ def table(seed: int, results: list[Struck], undisturbed: dict[str, Any], drawn: 
 def row(one: Struck) -> str:
     ran = ", ".join(stage for stage, state in one.rerun.items() if state != "cached") or "nothing"
     last = f"up to {one.finished[-1]}" if one.finished else "nothing"
-    said = "yes" if one.healed else "**NO**: " + "; ".join(one.faults).replace("|", "/").replace("\n", " ")
+    said = (
+        "yes"
+        if one.healed
+        else "**NO**: " + "; ".join(one.faults).replace("|", "/").replace("\n", " ")
+    )
     point = one.point
-    cells = [point.number, point.victim, point.store, point, one.stage, last, ran, said, f"{one.seconds:.0f}"]
+    cells = [
+        point.number,
+        point.victim,
+        point.store,
+        point,
+        one.stage,
+        last,
+        ran,
+        said,
+        f"{one.seconds:.0f}",
+    ]
     return f"| {' | '.join(map(str, cells))} |"

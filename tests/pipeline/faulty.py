@@ -128,7 +128,10 @@ class Strike:
     def watch(self, owner_name: str, name: str) -> None:
         import pkgutil
 
-        owner, attribute = pkgutil.resolve_name(owner_name.replace(".MlflowClient", ":MlflowClient")), _NAMES.get(name)
+        owner, attribute = (
+            pkgutil.resolve_name(owner_name.replace(".MlflowClient", ":MlflowClient")),
+            _NAMES.get(name),
+        )
         attribute = attribute or name
         original = getattr(owner, attribute)
 
@@ -154,7 +157,14 @@ class Strike:
 
         @event.listens_for(Engine, "before_cursor_execute")
         def _(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-            kind = next((k for k, verbs in STATEMENTS.items() if statement.lstrip().upper().startswith(verbs)), None)
+            kind = next(
+                (
+                    k
+                    for k, verbs in STATEMENTS.items()
+                    if statement.lstrip().upper().startswith(verbs)
+                ),
+                None,
+            )
             if kind is not None:
                 self.made[kind] += 1
                 if kind == self.name and self.made[kind] == self.nth:
@@ -190,7 +200,8 @@ def _child_runs_this_module() -> None:
     def patched(command: Any, *arguments: Any, **options: Any) -> Any:
         if "tasks.engines.training_process" in command:
             command = [
-                "tests.pipeline.faulty" if part == "tasks.engines.training_process" else part for part in command
+                "tests.pipeline.faulty" if part == "tasks.engines.training_process" else part
+                for part in command
             ]
         return original(command, *arguments, **options)
 

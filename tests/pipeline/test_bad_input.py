@@ -113,7 +113,12 @@ def home(tmp_path_factory) -> Path:
 
 
 def write_recipe(folder: Path, sections: dict) -> Path:
-    base = {"contract": {"name": "bad"}, "execution": TINY["execution"], "training": TINY["training"], "name": "bad"}
+    base = {
+        "contract": {"name": "bad"},
+        "execution": TINY["execution"],
+        "training": TINY["training"],
+        "name": "bad",
+    }
     file = folder / "recipe.yaml"
     file.write_text(yaml.safe_dump({**base, **sections}))
     return file
@@ -158,20 +163,28 @@ def test_unreachable_server_is_told_by_name(variable, prefect_api, tmp_path):
     assert not list((tmp_path / "home").glob("artifacts/*/*"))
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not Path("/bin/mount").exists(), reason="needs root to mount a small tmpfs")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not Path("/bin/mount").exists(), reason="needs root to mount a small tmpfs"
+)
 def test_full_disk_is_told_and_leaves_the_rest(here, tmp_path):
     """The store's, which is not the work folder's."""
     home, disk = tmp_path / "home", tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip(f"a tmpfs cannot be mounted here ({mounted.stderr.decode().strip()})")
     try:
-        file = write_recipe(tmp_path, {"source": {"kind": "sample", "rows": 20_000}, "contract": "sample"})
+        file = write_recipe(
+            tmp_path, {"source": {"kind": "sample", "rows": 20_000}, "contract": "sample"}
+        )
         done = here(home, "retrain", file, NOISEFOLD_ARTIFACTS=str(disk / "artifacts"))
         refused(done, "No space is left", "NOISEFOLD_HOME")
         assert_nothing_is_left_half_done(home)
-        assert not [f for f in (disk / "artifacts").glob("*/*") if not (f / "manifest.json").exists()]
+        assert not [
+            f for f in (disk / "artifacts").glob("*/*") if not (f / "manifest.json").exists()
+        ]
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 

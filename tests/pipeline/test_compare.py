@@ -54,7 +54,15 @@ main()
 
 def command(grid: Path, *options: str, code: str | None = None) -> list[str]:
     start = [sys.executable, "-P", *(("-c", code) if code else ("-m", "flows.cli.main"))]
-    return [*start, "compare", str(grid), "--json", "--out", str(grid.with_name("table.md")), *options]
+    return [
+        *start,
+        "compare",
+        str(grid),
+        "--json",
+        "--out",
+        str(grid.with_name("table.md")),
+        *options,
+    ]
 
 
 def compare(prefect_api, home: Path, grid: Path, *options: str, code: str | None = None):
@@ -89,7 +97,9 @@ def without_costs(table: dict) -> dict:
 def runs(home: Path) -> tuple[list, list]:
     """Parent runs and their children, in the comparison's experiment."""
     client = mlflow_client(home)
-    found = client.search_runs([client.get_experiment_by_name("noisefold-compare-tiny").experiment_id])
+    found = client.search_runs(
+        [client.get_experiment_by_name("noisefold-compare-tiny").experiment_id]
+    )
     parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
     return parents, [run for run in found if run not in parents]
 
@@ -109,11 +119,27 @@ def test_every_cell_has_its_figures_and_the_table_says_how_it_was_made(whole):
     ]
     assert len({cell["config"] for cell in table["cells"]}) == 4
     for cell in table["cells"]:
-        assert set(cell["figures"]) == {"accuracy", "macro_f1", "nll", "brier", "ece", "ece_floor", "valid_macro_f1"}
-        assert set(cell["facts"]) == {"parameters", "bytes", "cpu_seconds_train", "texts_per_second"}
+        assert set(cell["figures"]) == {
+            "accuracy",
+            "macro_f1",
+            "nll",
+            "brier",
+            "ece",
+            "ece_floor",
+            "valid_macro_f1",
+        }
+        assert set(cell["facts"]) == {
+            "parameters",
+            "bytes",
+            "cpu_seconds_train",
+            "texts_per_second",
+        }
         assert all(value > 0 for value in cell["facts"].values())
     noise, plain = table["rows"]
-    assert set(noise["differences"]) == {"accuracy", "macro_f1", "nll", "brier", "ece"} and not plain["differences"]
+    assert (
+        set(noise["differences"]) == {"accuracy", "macro_f1", "nll", "brier", "ece"}
+        and not plain["differences"]
+    )
     page = grid.with_name("table.md").read_text()
     assert "`noisefold compare grid.yaml --out table.md`" in page
     assert "not run" not in page.lower()
@@ -128,14 +154,25 @@ def test_mlflow_shows_one_parent_with_a_run_per_cell(whole):
     names = {"noise · seed 0", "noise · seed 1", "plain · seed 0", "plain · seed 1"}
     assert {run.info.run_name for run in children} == names
     assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
-    assert parent.data.params["baseline"] == "plain" and parent.data.params["recipe.training.max_epochs"] == "1"
+    assert (
+        parent.data.params["baseline"] == "plain"
+        and parent.data.params["recipe.training.max_epochs"] == "1"
+    )
     client = mlflow_client(home)
-    assert {"comparison.md", "comparison.json"} <= {f.path for f in client.list_artifacts(parent.info.run_id)}
+    assert {"comparison.md", "comparison.json"} <= {
+        f.path for f in client.list_artifacts(parent.info.run_id)
+    }
     for run in children:
         assert run.data.params["training.seed"] == run.data.tags["noisefold.seed"]
-        assert {"test/accuracy", "val/macro_f1", "train/loss", "cost/texts_per_second"} <= set(run.data.metrics)
-    chosen_by = {f"{c['variant']} · seed {c['seed']}": c["figures"]["valid_macro_f1"] for c in table["cells"]}
-    assert chosen_by == {run.info.run_name: run.data.metrics["val/macro_f1"] for run in children}  # one epoch each
+        assert {"test/accuracy", "val/macro_f1", "train/loss", "cost/texts_per_second"} <= set(
+            run.data.metrics
+        )
+    chosen_by = {
+        f"{c['variant']} · seed {c['seed']}": c["figures"]["valid_macro_f1"] for c in table["cells"]
+    }
+    assert chosen_by == {
+        run.info.run_name: run.data.metrics["val/macro_f1"] for run in children
+    }  # one epoch each
 
 
 def test_rerun_finds_every_cell_and_reads_predictions_of_other_programs(whole, prefect_api):
@@ -146,15 +183,29 @@ def test_rerun_finds_every_cell_and_reads_predictions_of_other_programs(whole, p
     labels = sorted(set(rows["label"].to_pylist()))
     right = np.array([[label == name for name in labels] for label in rows["label"].to_pylist()])
     log_proba = np.log(np.where(right, 0.91, 0.09 / (len(labels) - 1)))
-    write_predictions(grid.with_name("oracle-0.parquet"), rows["id"].to_pylist(), log_proba, labels, {"chosen": "all"})
-    write_grid(grid.parent, predictions={"oracle": "oracle-*.parquet", "absent": "absent-*.parquet"})
+    write_predictions(
+        grid.with_name("oracle-0.parquet"),
+        rows["id"].to_pylist(),
+        log_proba,
+        labels,
+        {"chosen": "all"},
+    )
+    write_grid(
+        grid.parent, predictions={"oracle": "oracle-*.parquet", "absent": "absent-*.parquet"}
+    )
     done = compare(prefect_api, home, grid)
     again = table_of(done)
-    assert done.stderr.count(" cached ") == 6 and " ran " not in done.stderr  # ingest, validate, four cells
-    assert {path: path.stat().st_mtime_ns for path in (home / "artifacts").rglob("manifest.json")} == before
+    assert (
+        done.stderr.count(" cached ") == 6 and " ran " not in done.stderr
+    )  # ingest, validate, four cells
+    assert {
+        path: path.stat().st_mtime_ns for path in (home / "artifacts").rglob("manifest.json")
+    } == before
     assert again["rows"][:2] == table["rows"] and again["cells"][:4] == table["cells"]
     oracle, absent = again["rows"][2:]
-    assert oracle["figures"]["accuracy"]["mean"] == 1 and oracle["differences"]["accuracy"]["low"] > 0
+    assert (
+        oracle["figures"]["accuracy"]["mean"] == 1 and oracle["differences"]["accuracy"]["low"] > 0
+    )
     assert oracle["figures"]["ece"]["mean"] == pytest.approx(0.09)
     assert (absent["finished"], absent["planned"]) == (0, 0)
     parents, children = runs(home)
@@ -188,7 +239,10 @@ def test_interrupted_then_killed_the_rerun_ends_as_if_undisturbed(whole, prefect
     finally:
         child.kill()
     assert child.returncode == 130 and "goes on from there" in said, said[-3000:]
-    assert "| noise | 1/2 |" in out.read_text() and "Not run: noise (seeds 1); plain (seeds 0, 1)." in out.read_text()
+    assert (
+        "| noise | 1/2 |" in out.read_text()
+        and "Not run: noise (seeds 1); plain (seeds 0, 1)." in out.read_text()
+    )
 
     done = compare(prefect_api, home, grid, code=KILLED)
     assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
@@ -197,7 +251,12 @@ def test_interrupted_then_killed_the_rerun_ends_as_if_undisturbed(whole, prefect
     expected, _, _ = whole
     last = compare(prefect_api, home, grid)
     assert without_costs(table_of(last)) == without_costs(expected)
-    assert [line.split()[1] for line in last.stderr.splitlines() if "/4 " in line] == ["cached", "cached", "ran", "ran"]
+    assert [line.split()[1] for line in last.stderr.splitlines() if "/4 " in line] == [
+        "cached",
+        "cached",
+        "ran",
+        "ran",
+    ]
     (_,), children = runs(home)
     assert [run.info.status for run in children] == ["FINISHED"] * 4
 
@@ -205,14 +264,21 @@ def test_interrupted_then_killed_the_rerun_ends_as_if_undisturbed(whole, prefect
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the fault is that there is no CUDA device")
 def test_a_cell_that_cannot_train_is_told_with_its_cause_and_the_others_go_on(whole, prefect_api):
     _, home, grid = whole
-    grid = write_grid(grid.parent, variants={"broken": {"training.accelerator": "cuda"}, **GRID["variants"]}, seeds=[0])
+    grid = write_grid(
+        grid.parent,
+        variants={"broken": {"training.accelerator": "cuda"}, **GRID["variants"]},
+        seeds=[0],
+    )
     done = compare(prefect_api, home, grid)
     table = table_of(done)
     assert [(c["variant"], c["state"]) for c in table["cells"]] == [
         *(("broken", "failed"), ("noise", "finished"), ("plain", "finished"))
     ]
     page = grid.with_name("table.md").read_text()
-    assert "| broken | 0/1 | failed |" in page and "Failed: broken, seed 0: The recipe asks for CUDA" in page
+    assert (
+        "| broken | 0/1 | failed |" in page
+        and "Failed: broken, seed 0: The recipe asks for CUDA" in page
+    )
     assert table_of(compare(prefect_api, home, grid, "--report")) == table
     failed = [run for run in runs(home)[1] if run.info.status == "FAILED"]
     assert ["CUDA" in run.data.tags["noisefold.error"] for run in failed] == [True]

@@ -34,7 +34,9 @@ STRIKES = [
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killed_at_five_points_in_turn_it_ends_as_if_undisturbed(prefect_api, undisturbed, here, tmp_path):
+def test_killed_at_five_points_in_turn_it_ends_as_if_undisturbed(
+    prefect_api, undisturbed, here, tmp_path
+):
     expected, other = undisturbed
     world, rng = World(tmp_path / "world", prefect_api), random.Random(1)
     retried = ("--set", "execution.retries=1")

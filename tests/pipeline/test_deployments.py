@@ -10,14 +10,27 @@ import pytest
 import yaml
 
 from data_contracts.recipe.recipe import FileSource, RollingWindow, parse_recipe
-from tests.pipeline.conftest import REPOSITORY, TINY, mlflow_client, prefect, result_of, retrain_process
+from tests.pipeline.conftest import (
+    REPOSITORY,
+    TINY,
+    mlflow_client,
+    prefect,
+    result_of,
+    retrain_process,
+)
 
-DEPLOYMENTS = {d["name"]: d for d in yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]}
+DEPLOYMENTS = {
+    d["name"]: d for d in yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]
+}
 
 
 def test_deployments_cannot_change_by_accident():
     pinned = {
-        name: (d["entrypoint"], [(s["cron"], s["active"]) for s in d["schedules"]], d["concurrency_limit"]["limit"])
+        name: (
+            d["entrypoint"],
+            [(s["cron"], s["active"]) for s in d["schedules"]],
+            d["concurrency_limit"]["limit"],
+        )
         for name, d in DEPLOYMENTS.items()
     }
     assert pinned == {
@@ -49,16 +62,23 @@ def test_the_textbooks_softmax_is_its_sigmoid_head():
 
     recipe = parse_recipe(DEPLOYMENTS["textbook"]["parameters"]["recipe"], origin="textbook")
     torch.manual_seed(0)
-    network = build_network(network_description(recipe.model, 1000, len(recipe.contract.labels.values), 50))
+    network = build_network(
+        network_description(recipe.model, 1000, len(recipe.contract.labels.values), 50)
+    )
     labels, ids = torch.tensor([0, 1, 1]), torch.randint(0, 1000, (3, 50))
     logits = network(ids, torch.tensor([50, 3, 17]))
     z = logits[:, 1] - logits[:, 0]
     torch.testing.assert_close(logits.softmax(dim=1)[:, 1], z.sigmoid())
-    softmax, sigmoid = F.cross_entropy(logits, labels), F.binary_cross_entropy_with_logits(z, labels.float())
+    softmax, sigmoid = (
+        F.cross_entropy(logits, labels),
+        F.binary_cross_entropy_with_logits(z, labels.float()),
+    )
     torch.testing.assert_close(softmax, sigmoid)
     weights = list(network.parameters())
     for one, other in zip(
-        torch.autograd.grad(softmax, weights, retain_graph=True), torch.autograd.grad(sigmoid, weights), strict=True
+        torch.autograd.grad(softmax, weights, retain_graph=True),
+        torch.autograd.grad(sigmoid, weights),
+        strict=True,
     ):
         torch.testing.assert_close(one, other)
 
@@ -67,7 +87,9 @@ def test_the_textbooks_softmax_is_its_sigmoid_head():
 def test_the_textbook_reaches_ninety_per_cent(prefect_api, tmp_path):
     """Within its 10 epochs; 3 are enough. Labels are noisy, so the best possible is .95."""
     home = tmp_path / "home"
-    result = result_of(retrain_process(prefect_api, home, Path("textbook"), "--set", "training.max_epochs=3"))
+    result = result_of(
+        retrain_process(prefect_api, home, Path("textbook"), "--set", "training.max_epochs=3")
+    )
     metrics = mlflow_client(home).get_run(result["run_id"]).data.metrics
     assert metrics["val/accuracy"] >= 0.90
     assert metrics["test/accuracy"] >= 0.90
@@ -81,8 +103,27 @@ def test_a_real_worker_runs_a_real_deployment(prefect_api, tmp_path):
     prefect(prefect_api, home, "work-pool", "create", "noisefold", "--type", "process")
     prefect(prefect_api, home, "deploy", "--all")
     recipe = {**TINY, "name": "deployed", "contract": "sample"}
-    prefect(prefect_api, home, "deployment", "run", "retrain/sample", "--param", f"recipe={json.dumps(recipe)}")
-    prefect(prefect_api, home, "worker", "start", "--pool", "noisefold", "--type", "process", "--run-once", timeout=300)
+    prefect(
+        prefect_api,
+        home,
+        "deployment",
+        "run",
+        "retrain/sample",
+        "--param",
+        f"recipe={json.dumps(recipe)}",
+    )
+    prefect(
+        prefect_api,
+        home,
+        "worker",
+        "start",
+        "--pool",
+        "noisefold",
+        "--type",
+        "process",
+        "--run-once",
+        timeout=300,
+    )
 
     async def read():
         async with PrefectClient(prefect_api.url) as client:
@@ -92,7 +133,11 @@ def test_a_real_worker_runs_a_real_deployment(prefect_api, tmp_path):
     deployments, runs = asyncio.run(read())
     assert {"sample", "textbook", "weekly"} <= set(deployments)
     assert deployments["sample"].schedules[0].schedule.cron == "0 3 * * *"
-    run = next(r for r in runs if r.deployment_id == deployments["sample"].id and r.state_name != "Scheduled")
+    run = next(
+        r
+        for r in runs
+        if r.deployment_id == deployments["sample"].id and r.state_name != "Scheduled"
+    )
     assert run.state_name == "Completed"
 
     client = mlflow_client(home)

@@ -18,7 +18,9 @@ from tests.pipeline.conftest import TINY, mlflow_client, refused, told, with_art
 from tests.pipeline.world import compare, facts_of, leftovers
 from tests.servers import Server, mlflow_server
 
-as_root = pytest.mark.skipif(os.geteuid() != 0 or not Path("/bin/mount").exists(), reason="needs root to mount a tmpfs")
+as_root = pytest.mark.skipif(
+    os.geteuid() != 0 or not Path("/bin/mount").exists(), reason="needs root to mount a tmpfs"
+)
 PATIENT = ("--set", "execution.retries=8", "--set", "execution.retry_delay_seconds=1")
 DATA = ("ingest", "validate", "tokenize")
 
@@ -125,7 +127,9 @@ def test_mlflow_server_that_goes_away(here, planned, mlflow, undisturbed, tiny_r
         points.setdefault(point["key"], []).append((point["step"], point["value"]))
     assert "train/loss" in points and "val/macro_f1" in points
     for key, expected in points.items():
-        assert [(m.step, m.value) for m in client.get_metric_history(result["run_id"], key)] == expected, key
+        assert [
+            (m.step, m.value) for m in client.get_metric_history(result["run_id"], key)
+        ] == expected, key
     assert len(client.search_model_versions("name = 'noisefold-tiny'")) == 1
 
     planned["register"] = mlflow.stop
@@ -161,7 +165,9 @@ def test_prefect_server_that_is_started_anew_does_not_end_the_run(
 
 @contextmanager
 def locked(database: Path) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(database, timeout=60, isolation_level=None, check_same_thread=False)) as connection:
+    with closing(
+        sqlite3.connect(database, timeout=60, isolation_level=None, check_same_thread=False)
+    ) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         yield connection
         if connection.in_transaction:
@@ -171,8 +177,14 @@ def locked(database: Path) -> Iterator[sqlite3.Connection]:
 @pytest.mark.timeout(600)
 def test_store_that_another_process_locks_is_waited_for_and_told(here, undisturbed, tiny_recipe):
     _, home = undisturbed
-    with locked(home / "mlflow.db") as connection, aside(lambda: time.sleep(2), lambda: connection.execute("ROLLBACK")):
-        assert told(here(home, "retrain", tiny_recipe, "--json"))["decision"]["outcome"] == "already_champion"
+    with (
+        locked(home / "mlflow.db") as connection,
+        aside(lambda: time.sleep(2), lambda: connection.execute("ROLLBACK")),
+    ):
+        assert (
+            told(here(home, "retrain", tiny_recipe, "--json"))["decision"]["outcome"]
+            == "already_champion"
+        )
     with locked(home / "mlflow.db"):
         refused(here(home, "retrain", tiny_recipe), "locked")
     assert states(told(here(home, "retrain", tiny_recipe, "--json")))["train"] == "cached"
@@ -181,7 +193,9 @@ def test_store_that_another_process_locks_is_waited_for_and_told(here, undisturb
 @contextmanager
 def small_disk(folder: Path, options: str) -> Iterator[Path]:
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip(f"a tmpfs cannot be mounted here ({mounted.stderr.decode().strip()})")
     try:
@@ -214,7 +228,9 @@ def test_disk_that_is_full_in_any_stage_is_told_and_the_rerun_goes_on(
             planned[stage] = lambda: fill(home)
             refused(here(home, "retrain", tiny_recipe), "pace")
             (home / "filler").unlink()
-            finished = {file.parent.parent.name for file in home.glob("artifacts/*/*/manifest.json")}
+            finished = {
+                file.parent.parent.name for file in home.glob("artifacts/*/*/manifest.json")
+            }
             assert finished == set(stages[: min(number, 5)])
         last = told(here(home, "retrain", tiny_recipe, "--json"))
         assert set(list(states(last).values())[:5]) == {"cached"}
@@ -251,7 +267,12 @@ def test_stage_that_hangs_is_ended_and_tried_again(here, tmp_path, monkeypatch):
         if len(hung) <= times:
             time.sleep(60)
         return PromotionDecision(
-            promoted=False, outcome="not_promoted", reasons=(), name="m", version="1", champion_before=None
+            promoted=False,
+            outcome="not_promoted",
+            reasons=(),
+            name="m",
+            version="1",
+            champion_before=None,
         )
 
     @flow
@@ -259,12 +280,15 @@ def test_stage_that_hangs_is_ended_and_tried_again(here, tmp_path, monkeypatch):
         recipe = parse_recipe(TINY, origin="test")
         with Run(recipe, by_machine()) as run:
             limits = {"stage_timeout_seconds": 4.0, "retries": retries, "retry_delay_seconds": 0.0}
-            run.recipe = recipe.model_copy(update={"execution": recipe.execution.model_copy(update=limits)})
+            run.recipe = recipe.model_copy(
+                update={"execution": recipe.execution.model_copy(update=limits)}
+            )
             run(hangs, times)
             return [(stage.name, stage.state) for stage in run.stages], run.tracker.run_id
 
     with pytest.raises(
-        Interrupted, match=r"evaluate was ended at its limit of 4 s \(execution\.stage_timeout_seconds\)"
+        Interrupted,
+        match=r"evaluate was ended at its limit of 4 s \(execution\.stage_timeout_seconds\)",
     ):
         one_stage(times=9, retries=0)
     assert len(hung) == 1

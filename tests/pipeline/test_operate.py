@@ -16,7 +16,12 @@ import yaml
 from prefect import flow, task
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
-from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterId,
+)
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed, Failed, Running, Scheduled
@@ -55,7 +60,11 @@ def runs_of(prefect_api, name: str) -> list:
 def open_task_runs(prefect_api, flow_run_id: str) -> list[str]:
     with SyncPrefectClient(prefect_api.url) as client:
         mine = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
-        return [run.name for run in client.read_task_runs(flow_run_filter=mine) if not run.state.is_final()]
+        return [
+            run.name
+            for run in client.read_task_runs(flow_run_filter=mine)
+            if not run.state.is_final()
+        ]
 
 
 def start(prefect_api, home: Path, recipe: Path, *options: str) -> subprocess.Popen[str]:
@@ -102,13 +111,19 @@ def killed(prefect_api, tiny_recipe, tmp_path_factory) -> tuple[Path, str, str]:
 
 
 @pytest.mark.timeout(600)
-def test_after_a_kill_the_next_run_closes_what_the_dead_one_left(prefect_api, here, tiny_recipe, killed):
+def test_after_a_kill_the_next_run_closes_what_the_dead_one_left(
+    prefect_api, here, tiny_recipe, killed
+):
     home, flow_run_id, run_id = killed
     (run,) = flow_runs(prefect_api, flow_run_id)
-    assert run.state_name == "Running" and mlflow_client(home).get_run(run_id).info.status == "RUNNING"
+    assert (
+        run.state_name == "Running" and mlflow_client(home).get_run(run_id).info.status == "RUNNING"
+    )
     assert open_task_runs(prefect_api, flow_run_id)
     # Another evaluation is another MLflow run: the dead one is not opened again.
-    again = told(here(home, "retrain", tiny_recipe, "--json", "--set", "evaluation.bootstrap_samples=50"))
+    again = told(
+        here(home, "retrain", tiny_recipe, "--json", "--set", "evaluation.bootstrap_samples=50")
+    )
     assert again["run_id"] != run_id
     (run,) = flow_runs(prefect_api, flow_run_id)
     assert run.state_name == "Crashed" and "is gone" in run.state.message
@@ -123,14 +138,24 @@ def test_two_recipes_run_at_once_and_two_of_one_do_not(prefect_api, here, tiny_r
     home, other = tmp_path / "home", tmp_path / "other.yaml"
     other.write_text(yaml.safe_dump({**TINY, "name": "other"}))
     processes = [start(prefect_api, home, recipe) for recipe in (tiny_recipe, other)]
-    refused(here(home, "retrain", tiny_recipe), "retrain tiny is under way", f"process {processes[0].pid}")
+    refused(
+        here(home, "retrain", tiny_recipe),
+        "retrain tiny is under way",
+        f"process {processes[0].pid}",
+    )
     results = [result(process) for process in processes]
     assert {r["decision"]["outcome"] for r in results} == {"promoted"}
-    assert [run.state_name for run in flow_runs(prefect_api, *(r["flow_run_id"] for r in results))] == ["Completed"] * 2
+    assert [
+        run.state_name for run in flow_runs(prefect_api, *(r["flow_run_id"] for r in results))
+    ] == ["Completed"] * 2
     client = mlflow_client(home)
-    assert {run.info.status for r in results for run in client.search_runs([r["experiment_id"]])} == {"FINISHED"}
+    assert {
+        run.info.status for r in results for run in client.search_runs([r["experiment_id"]])
+    } == {"FINISHED"}
     # From nothing, on one state folder: they share its database, its artifacts and its locks.
-    assert {m.name: {a: str(v) for a, v in m.aliases.items()} for m in client.search_registered_models()} == {
+    assert {
+        m.name: {a: str(v) for a, v in m.aliases.items()} for m in client.search_registered_models()
+    } == {
         "noisefold-tiny": {"champion": "1"},
         "noisefold-other": {"champion": "1"},
     }
@@ -173,7 +198,9 @@ def ids(items: list) -> set[str]:
 
 
 @pytest.mark.timeout(600)
-def test_reconcile_closes_what_a_killed_run_left_and_nothing_that_lives(prefect_api, tiny_recipe, tmp_path):
+def test_reconcile_closes_what_a_killed_run_left_and_nothing_that_lives(
+    prefect_api, tiny_recipe, tmp_path
+):
     home = tmp_path / "home"
     killed = retrain_process(prefect_api, home, tiny_recipe, fault="ingest:kill")
     assert killed.returncode == -9, killed.stderr[-2000:]
@@ -195,7 +222,11 @@ def test_reconcile_closes_what_a_killed_run_left_and_nothing_that_lives(prefect_
     assert {dead.flow_run_id, dead.run_id, str(folder)} <= ids(look.dead)
     assert any("would be marked Crashed" in line and "is gone" in line for line in look.lines)
     assert flow_runs(prefect_api, dead.flow_run_id)[0].state_name == "Running", "it only looked"
-    assert client.get_run(dead.run_id).info.status == "RUNNING" and Leases(home).all() and folder.exists()
+    assert (
+        client.get_run(dead.run_id).info.status == "RUNNING"
+        and Leases(home).all()
+        and folder.exists()
+    )
 
     done = noisefold(prefect_api, home, "reconcile", "--json")
     assert done.returncode == 0, done.stderr
@@ -203,8 +234,13 @@ def test_reconcile_closes_what_a_killed_run_left_and_nothing_that_lives(prefect_
     assert {item["id"] for item in said["dead"]} == ids(look.dead)
     crashed, living = flow_runs(prefect_api, dead.flow_run_id, alive)
     assert (crashed.state_name, living.state_name) == ("Crashed", "Running")
-    assert open_task_runs(prefect_api, dead.flow_run_id) == open_task_runs(prefect_api, called) == []
-    assert [client.get_run(run_id).info.status for run_id in (dead.run_id, tracked)] == ["KILLED", "RUNNING"]
+    assert (
+        open_task_runs(prefect_api, dead.flow_run_id) == open_task_runs(prefect_api, called) == []
+    )
+    assert [client.get_run(run_id).info.status for run_id in (dead.run_id, tracked)] == [
+        "KILLED",
+        "RUNNING",
+    ]
     assert Leases(home).all() == {} and not folder.exists()
 
     again = reconciled(prefect_api, home)
@@ -215,7 +251,10 @@ def test_of_another_machines_run_the_lease_the_heartbeat_or_prefect_tells(prefec
     """Where none of them does, it is named and left."""
     from mlflow import MlflowClient
 
-    home, elsewhere = tmp_path / "home", Owner(user="ann", host="n2", machine="another", pid=7, started="1")
+    home, elsewhere = (
+        tmp_path / "home",
+        Owner(user="ann", host="n2", machine="another", pid=7, started="1"),
+    )
     names = ("silent", "beating", "unheard", "leased", "expired", "ended")
     runs = {name: open_flow_run(prefect_api, elsewhere, name) for name in names}
     beat(prefect_api, runs["silent"], 3600)
@@ -224,7 +263,9 @@ def test_of_another_machines_run_the_lease_the_heartbeat_or_prefect_tells(prefec
     for name, seconds in (("leased", 60), ("expired", -1)):
         owner = elsewhere.model_copy(update={"flow_run_id": runs[name]})
         with leases.take(f"retrain {name}", [], owner) as held:
-            lease = held.lease.model_copy(update={"expires_at": datetime.now(UTC) + timedelta(seconds=seconds)})
+            lease = held.lease.model_copy(
+                update={"expires_at": datetime.now(UTC) + timedelta(seconds=seconds)}
+            )
         leases.write(leases.folder / f"{name}.json", lease)
     with SyncPrefectClient(prefect_api.url) as server:
         server.set_flow_run_state(runs["ended"], Failed(), force=True)
@@ -236,7 +277,9 @@ def test_of_another_machines_run_the_lease_the_heartbeat_or_prefect_tells(prefec
         owner = elsewhere.model_copy(update={"flow_run_id": flow_run_id})
         tags = {RUN_KEY: name, OWNER: owner.model_dump_json(), "noisefold.flow_run_id": flow_run_id}
         tracked[name] = client.create_run(experiment, run_name=name, tags=tags).info.run_id
-    tracked["nobody's"] = client.create_run(experiment, run_name="nobody's", tags={RUN_KEY: "?"}).info.run_id
+    tracked["nobody's"] = client.create_run(
+        experiment, run_name="nobody's", tags={RUN_KEY: "?"}
+    ).info.run_id
     deadline = time.monotonic() + 30
     with SyncPrefectClient(prefect_api.url) as server:
         while not all(last_heartbeat(server, runs[name]) for name in ("silent", "beating")):
@@ -246,17 +289,25 @@ def test_of_another_machines_run_the_lease_the_heartbeat_or_prefect_tells(prefec
     found = reconciled(prefect_api, home)
     mine = set(runs.values()) | set(tracked.values())
     dead = {"silent", "expired"}
-    assert ids(found.dead) & mine == {runs[name] for name in dead} | {tracked[name] for name in (*dead, "ended")}
+    assert ids(found.dead) & mine == {runs[name] for name in dead} | {
+        tracked[name] for name in (*dead, "ended")
+    }
     assert ids(found.unknown) & mine == {runs["unheard"], tracked["unheard"], tracked["nobody's"]}
-    assert any("unheard: left as it is. Its process (7) is of another machine" in line for line in found.lines)
-    states = {name: run.state_name for name, run in zip(runs, flow_runs(prefect_api, *runs.values()), strict=True)}
-    assert states == {name: "Crashed" if name in dead else "Running" for name in names} | {"ended": "Failed"}
+    assert any(
+        "unheard: left as it is. Its process (7) is of another machine" in line
+        for line in found.lines
+    )
+    states = {
+        name: run.state_name
+        for name, run in zip(runs, flow_runs(prefect_api, *runs.values()), strict=True)
+    }
+    assert states == {name: "Crashed" if name in dead else "Running" for name in names} | {
+        "ended": "Failed"
+    }
     assert [path.name for path in leases.all()] == ["leased.json"]
 
 
-FLOW = (
-    "import time; from prefect import flow; flow(name='zombie')(lambda: (print('up', flush=True), time.sleep(600)))()"
-)
+FLOW = "import time; from prefect import flow; flow(name='zombie')(lambda: (print('up', flush=True), time.sleep(600)))()"
 
 
 @pytest.fixture
@@ -279,7 +330,9 @@ def zombies(prefect_api, tmp_path) -> None:
 
 def test_the_automation_closes_a_run_whose_worker_died_with_it(prefect_api, zombies, tmp_path):
     variables = environment(prefect_api, tmp_path, PREFECT_HOME=str(tmp_path / "prefect"))
-    with subprocess.Popen([sys.executable, "-c", FLOW], env=variables, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", FLOW], env=variables, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout.readline() == "up\n"
         time.sleep(2)  # the first heartbeat is on its way
         process.kill()
@@ -295,7 +348,10 @@ def test_the_automation_closes_a_run_whose_worker_died_with_it(prefect_api, zomb
 def test_doctor_names_late_runs_and_pools_without_a_worker(prefect_api, zombies, monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", prefect_api.url)
     due = datetime.now(UTC) - timedelta(hours=1)
-    with temporary_settings({PREFECT_API_URL: prefect_api.url}), SyncPrefectClient(prefect_api.url) as server:
+    with (
+        temporary_settings({PREFECT_API_URL: prefect_api.url}),
+        SyncPrefectClient(prefect_api.url) as server,
+    ):
 
         def found() -> dict[str, list[Line]]:
             lines = list(schedules())
@@ -310,9 +366,13 @@ def test_doctor_names_late_runs_and_pools_without_a_worker(prefect_api, zombies,
             flow_id=server.create_flow(a_retrain),
             name="the-nightly",
             work_pool_name="the-pool",
-            schedules=[DeploymentScheduleCreate(schedule=CronSchedule(cron="0 3 * * *"), active=True)],
+            schedules=[
+                DeploymentScheduleCreate(schedule=CronSchedule(cron="0 3 * * *"), active=True)
+            ],
         )
-        run = server.create_flow_run_from_deployment(deployment, state=Scheduled(scheduled_time=due))
+        run = server.create_flow_run_from_deployment(
+            deployment, state=Scheduled(scheduled_time=due)
+        )
         before = found()
         assert [line.state for lines in before.values() for line in lines] == ["fail", "warn"]
         assert f"{due:%Y-%m-%d %H:%M}" in before["late"][0].what
@@ -322,14 +382,21 @@ def test_doctor_names_late_runs_and_pools_without_a_worker(prefect_api, zombies,
         assert not any(found().values())
         for automation in server.read_automations():
             server.request("DELETE", "/automations/{id}", path_params={"id": automation.id})
-        assert [line.remedy.split()[:3] for line in found()["zombies"]] == [["prefect", "automation", "create"]]
+        assert [line.remedy.split()[:3] for line in found()["zombies"]] == [
+            ["prefect", "automation", "create"]
+        ]
         server.delete_deployment(deployment)
 
 
 def test_ten_heartbeats_may_be_lost_before_the_automation_closes_a_run():
     """A server that restarts loses some; what lives must not be called crashed."""
-    (automation,) = yaml.safe_load((REPOSITORY / "prefect-automations.yaml").read_text())["automations"]
+    (automation,) = yaml.safe_load((REPOSITORY / "prefect-automations.yaml").read_text())[
+        "automations"
+    ]
     assert automation["trigger"]["match_related"]["prefect.resource.name"] == FLOWS
     deployments = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]
-    beats = {d["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] for d in deployments}
+    beats = {
+        d["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]
+        for d in deployments
+    }
     assert beats == {"30"} and automation["trigger"]["within"] == 10 * 30

@@ -28,7 +28,9 @@ def states(result: dict) -> dict[str, str]:
 def runs_and_versions(home: Path, result: dict) -> tuple[list[str], int]:
     client = mlflow_client(home)
     runs = client.search_runs([result["experiment_id"]])
-    return [run.info.status for run in runs], len(client.search_model_versions("name = 'noisefold-tiny'"))
+    return [run.info.status for run in runs], len(
+        client.search_model_versions("name = 'noisefold-tiny'")
+    )
 
 
 def assert_as_if_undisturbed(home: Path, result: dict, undisturbed: tuple[dict, Path]) -> None:
@@ -37,8 +39,17 @@ def assert_as_if_undisturbed(home: Path, result: dict, undisturbed: tuple[dict, 
     assert result["metrics"] == expected["metrics"]
     assert result["decision"]["outcome"] in ("promoted", "already_champion")
     assert runs_and_versions(home, result) == (["FINISHED"], 1)
-    leftovers = [path for path in (home / "work").iterdir() if path.name not in ("locks", "fetched", "scratch")]
-    assert leftovers + list((home / "work" / "scratch").iterdir()) + list((home / "leases").glob("*.json")) == []
+    leftovers = [
+        path
+        for path in (home / "work").iterdir()
+        if path.name not in ("locks", "fetched", "scratch")
+    ]
+    assert (
+        leftovers
+        + list((home / "work" / "scratch").iterdir())
+        + list((home / "leases").glob("*.json"))
+        == []
+    )
 
 
 @pytest.mark.timeout(900)
@@ -53,7 +64,9 @@ def test_an_io_error_ends_the_run_and_later_ones_are_healed_by_the_stages_own_re
     with monkeypatch.context() as planted:
         plant_in_stage("every:io", planted.setattr)
         result = told(here(home, "retrain", tiny_recipe, "--json", "--set", "execution.retries=1"))
-    assert states(result) == dict.fromkeys(STAGES[:2], "cached") | dict.fromkeys(STAGES[2:], "retried")
+    assert states(result) == dict.fromkeys(STAGES[:2], "cached") | dict.fromkeys(
+        STAGES[2:], "retried"
+    )
     assert_as_if_undisturbed(home, result, undisturbed)
 
 
@@ -75,7 +88,10 @@ def test_damaged_artifacts_are_computed_again_and_the_rest_stays(here, tiny_reci
     expected, home = undisturbed
     before = digests(home)
     folders = {stage: Path(folder) for stage, folder in expected["artifacts"].items()}
-    truncated, (flipped,) = folders["tokenize"] / "valid.parquet", folders["validate"].glob("corpus/*.parquet")
+    truncated, (flipped,) = (
+        folders["tokenize"] / "valid.parquet",
+        folders["validate"].glob("corpus/*.parquet"),
+    )
     truncated.write_bytes(truncated.read_bytes()[:-1])
     data = bytearray(flipped.read_bytes())
     data[len(data) // 2] ^= 1
@@ -83,9 +99,9 @@ def test_damaged_artifacts_are_computed_again_and_the_rest_stays(here, tiny_reci
     (folders["evaluate"] / "predictions.parquet").unlink()
     (folders["ingest"] / "manifest.json").unlink()
     again = told(here(home, "retrain", tiny_recipe, "--json"))
-    assert states(again) == dict.fromkeys(("ingest", "validate", "tokenize", "evaluate", "promote"), "ran") | (
-        dict.fromkeys(("train", "register"), "cached")
-    )
+    assert states(again) == dict.fromkeys(
+        ("ingest", "validate", "tokenize", "evaluate", "promote"), "ran"
+    ) | (dict.fromkeys(("train", "register"), "cached"))
     assert digests(home) == before
     assert_as_if_undisturbed(home, again, undisturbed)
 

@@ -31,7 +31,11 @@ def run(undisturbed):
 
 def artifact_names(client, run_id: str, path: str | None = None) -> set[str]:
     found = client.list_artifacts(run_id, path)
-    return {name for f in found for name in (artifact_names(client, run_id, f.path) if f.is_dir else {f.path})}
+    return {
+        name
+        for f in found
+        for name in (artifact_names(client, run_id, f.path) if f.is_dir else {f.path})
+    }
 
 
 def test_result_has_every_stage_with_its_rows(run):
@@ -58,11 +62,20 @@ def test_quarantine_holds_exactly_the_planted_rows(run):
 def test_mlflow_run_shows_curves_figures_and_reports(run):
     client, mlflow_run, result, _ = run
     assert mlflow_run.info.status == "FINISHED"
-    for name in ("train/loss", "train/kl", "train/gradient_norm", "train/noise_alpha", "train/tokens_per_second"):
+    for name in (
+        "train/loss",
+        "train/kl",
+        "train/gradient_norm",
+        "train/noise_alpha",
+        "train/tokens_per_second",
+    ):
         history = client.get_metric_history(result["run_id"], name)
         assert len(history) > 1, name
         assert [m.step for m in history] == sorted({m.step for m in history}), name
-    assert len(client.get_metric_history(result["run_id"], "val/macro_f1")) == TINY["training"]["max_epochs"]
+    assert (
+        len(client.get_metric_history(result["run_id"], "val/macro_f1"))
+        == TINY["training"]["max_epochs"]
+    )
     for name, interval in result["metrics"].items():
         assert mlflow_run.data.metrics[name] == pytest.approx(interval["value"])
     assert mlflow_run.data.metrics["rows/quarantined"] == sum(dirty_rows(600).values())
@@ -88,7 +101,12 @@ def test_prefect_run_shows_each_stage_and_the_summary(run, prefect_api):
     import asyncio
 
     from prefect.client.orchestration import PrefectClient
-    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, FlowRunFilter, FlowRunFilterId
+    from prefect.client.schemas.filters import (
+        ArtifactFilter,
+        ArtifactFilterKey,
+        FlowRunFilter,
+        FlowRunFilterId,
+    )
 
     _, _, result, _ = run
 
@@ -99,11 +117,17 @@ def test_prefect_run_shows_each_stage_and_the_summary(run, prefect_api):
             tasks = await client.read_task_runs(flow_run_filter=flow_filter)
             keys = ArtifactFilterKey(any_=["retrain-summary", "validation-report"])
             artifacts = await client.read_artifacts(artifact_filter=ArtifactFilter(key=keys))
-            return flow_run, tasks, {a.key: a.data for a in artifacts if str(a.flow_run_id) == result["flow_run_id"]}
+            return (
+                flow_run,
+                tasks,
+                {a.key: a.data for a in artifacts if str(a.flow_run_id) == result["flow_run_id"]},
+            )
 
     flow_run, tasks, artifacts = asyncio.run(read())
     assert flow_run.state_name == "Completed"
-    assert {task.name.split("-")[0] for task in tasks} >= {stage["name"] for stage in result["stages"]}
+    assert {task.name.split("-")[0] for task in tasks} >= {
+        stage["name"] for stage in result["stages"]
+    }
     assert "| train |" in artifacts["retrain-summary"]
     assert "/artifacts/validation" in artifacts["validation-report"]
 
@@ -135,12 +159,23 @@ def test_a_challenger_starts_from_the_champion_and_is_compared_on_the_same_rows(
     decision = second["decision"]
     assert decision["champion_before"] == first["model_uri"].rsplit("/", 1)[1]
     assert decision["rows_compared"] > 0
-    assert decision["difference"]["low"] <= decision["difference"]["value"] <= decision["difference"]["high"]
+    assert (
+        decision["difference"]["low"]
+        <= decision["difference"]["value"]
+        <= decision["difference"]["high"]
+    )
     assert decision["outcome"] == "promoted"
     model = mlflow_client(home).get_registered_model("noisefold-tiny")
-    assert {a: str(v) for a, v in model.aliases.items()} == {"champion": decision["version"], "previous": "1"}
+    assert {a: str(v) for a, v in model.aliases.items()} == {
+        "champion": decision["version"],
+        "previous": "1",
+    }
     moves = [json.loads(line) for line in (home / "ledger.jsonl").read_text().splitlines()]
-    assert [(m["alias"], m["to"]) for m in moves] == [("champion", "1"), ("previous", "1"), ("champion", "2")]
+    assert [(m["alias"], m["to"]) for m in moves] == [
+        ("champion", "1"),
+        ("previous", "1"),
+        ("champion", "2"),
+    ]
     # Run again, it starts from the same champion, not from itself: the rerun of a run is the same run.
     again = told(here(home, *command))
     assert again["decision"]["outcome"] == "already_champion"
@@ -161,6 +196,12 @@ def test_terminal_summary_is_readable_and_nothing_else_is_printed(tmp_path, tiny
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    for wanted in ("rows in", "test/macro_f1", "noisefold-tiny/1 is champion", "/runs/flow-run/", "noisefold ui"):
+    for wanted in (
+        "rows in",
+        "test/macro_f1",
+        "noisefold-tiny/1 is champion",
+        "/runs/flow-run/",
+        "noisefold ui",
+    ):
         assert wanted in done.stdout
     assert not any(word in done.stdout for word in ("WARNING", "Traceback", "INFO"))

@@ -46,7 +46,10 @@ def dated_files(folder: Path) -> Path:
     today = datetime.now(UTC).date()
     for back in range(-1, 8):
         day = today - timedelta(days=back)
-        rows = [f"a{n},parcel {n} came late,delivery\nb{n},invoice {n} paid twice,billing\n" for n in range(90)]
+        rows = [
+            f"a{n},parcel {n} came late,delivery\nb{n},invoice {n} paid twice,billing\n"
+            for n in range(90)
+        ]
         (folder / f"{day:%Y%m%d}.csv").write_text("id,text,label\n" + "".join(rows))
     return folder
 
@@ -90,12 +93,16 @@ def completed(server: Server, wanted: set[str], seconds: float) -> dict[str, Any
     """The first finished run of each deployment."""
     deadline = time.monotonic() + seconds
     ended = FlowRunFilter(
-        state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Completed", "Failed", "Crashed"]))
+        state=FlowRunFilterState(
+            name=FlowRunFilterStateName(any_=["Completed", "Failed", "Crashed"])
+        )
     )
     with SyncPrefectClient(server.url) as client:
         names = {one.id: one.name for one in client.read_deployments()}
         while True:
-            runs = client.read_flow_runs(flow_run_filter=ended, sort=FlowRunSort.EXPECTED_START_TIME_DESC)
+            runs = client.read_flow_runs(
+                flow_run_filter=ended, sort=FlowRunSort.EXPECTED_START_TIME_DESC
+            )
             done = {names[run.deployment_id]: run for run in runs}
             if wanted <= done.keys() or time.monotonic() > deadline:
                 return done
@@ -110,10 +117,24 @@ def test_schedules_start_runs_that_a_worker_carries_out(server, tmp_path):
     file = prefect_yaml(tmp_path, dated_files(tmp_path / "days"))
     prefect(server, home, "work-pool", "create", "noisefold", "--type", "process")
     prefect(server, home, "deploy", "--all", "--prefect-file", str(file))
-    listed = prefect(server, home, "deployment", "schedule", "ls", "retrain/resumed", "--output", "json")
-    prefect(server, home, "deployment", "schedule", "resume", "retrain/resumed", json.loads(listed)[0]["id"])
+    listed = prefect(
+        server, home, "deployment", "schedule", "ls", "retrain/resumed", "--output", "json"
+    )
+    prefect(
+        server,
+        home,
+        "deployment",
+        "schedule",
+        "resume",
+        "retrain/resumed",
+        json.loads(listed)[0]["id"],
+    )
     pool = ["--pool", "noisefold", "--type", "process"]
-    variables = {"NOISEFOLD_ROOT": str(REPOSITORY), "PREFECT_HOME": str(home / "worker"), "OMP_NUM_THREADS": "1"}
+    variables = {
+        "NOISEFOLD_ROOT": str(REPOSITORY),
+        "PREFECT_HOME": str(home / "worker"),
+        "OMP_NUM_THREADS": "1",
+    }
     Path(variables["PREFECT_HOME"]).mkdir(parents=True)
     with (tmp_path / "worker.log").open("wb") as log:
         worker = subprocess.Popen(
@@ -128,9 +149,9 @@ def test_schedules_start_runs_that_a_worker_carries_out(server, tmp_path):
     finally:
         worker.terminate()
         worker.wait(60)
-    assert {name: run.state_name for name, run in runs.items()} == dict.fromkeys(ZONES, "Completed"), (
-        tmp_path / "worker.log"
-    ).read_text()[-5000:]
+    assert {name: run.state_name for name, run in runs.items()} == dict.fromkeys(
+        ZONES, "Completed"
+    ), (tmp_path / "worker.log").read_text()[-5000:]
     client = mlflow_client(home)
     experiment = client.get_experiment_by_name("nights").experiment_id
     for name, zone in ZONES.items():
@@ -139,10 +160,18 @@ def test_schedules_start_runs_that_a_worker_carries_out(server, tmp_path):
         due = datetime.fromtimestamp(run.expected_start_time.timestamp(), ZoneInfo(zone))
         yesterday = due.date() - timedelta(days=1)
         tracked = client.search_runs([experiment], f"tags.`noisefold.recipe` = '{name}'")
-        tags = next(one.data.tags for one in tracked if one.data.tags["noisefold.window"].endswith(str(yesterday)))
+        tags = next(
+            one.data.tags
+            for one in tracked
+            if one.data.tags["noisefold.window"].endswith(str(yesterday))
+        )
         assert tags["noisefold.window"] == f"1 of 1 days, {yesterday} to {yesterday}"
-        if tags["noisefold.flow_run_id"] == str(run.id):  # a later tick of the same day opens the same MLflow run
-            assert tags["noisefold.due"] == f"{due:%Y-%m-%d %H:%M} ({zone}, its schedule's time zone)"
+        if tags["noisefold.flow_run_id"] == str(
+            run.id
+        ):  # a later tick of the same day opens the same MLflow run
+            assert (
+                tags["noisefold.due"] == f"{due:%Y-%m-%d %H:%M} ({zone}, its schedule's time zone)"
+            )
     log = server.log.read_text()
     assert "InvalidRequestError" not in log
     # A record reaches to the next line that begins with a time. On a busy machine SQLite may be locked for a moment,
@@ -171,7 +200,9 @@ def without_scheduler(tmp_path_factory) -> Iterator[Server]:
 def deploy(client: SyncPrefectClient, name: str, *rules: Any, **options: Any) -> Any:
     created = [DeploymentScheduleCreate(schedule=rule, active=True) for rule in rules]
     flow_id = client.create_flow(a_retrain)
-    return client.create_deployment(flow_id=flow_id, name=name, work_pool_name="a-pool", schedules=created, **options)
+    return client.create_deployment(
+        flow_id=flow_id, name=name, work_pool_name="a-pool", schedules=created, **options
+    )
 
 
 def test_doctor_fails_where_an_active_schedule_has_no_run_ahead(without_scheduler):
@@ -180,7 +211,9 @@ def test_doctor_fails_where_an_active_schedule_has_no_run_ahead(without_schedule
 
         def said(name: str, grace_minutes: float = 0) -> list[tuple[str, str]]:
             return [
-                (line.state, line.what) for line in schedules(grace_minutes) if re.search(rf"\b{name}\b", line.what)
+                (line.state, line.what)
+                for line in schedules(grace_minutes)
+                if re.search(rf"\b{name}\b", line.what)
             ]
 
         client.create_work_pool(WorkPoolCreate(name="a-pool", type="process"))
@@ -192,20 +225,30 @@ def test_doctor_fails_where_an_active_schedule_has_no_run_ahead(without_schedule
         assert re.search(r"due at \d{4}-\d\d-\d\d 19:00 UTC", text), text
         (remedy,) = [line.remedy for line in schedules(0) if line.state == "fail"]
         assert "schedule_deployments" in remedy and "SQLAlchemy" in remedy
-        assert [state for state, _ in said("nightly", grace_minutes=3)] == ["ok"], "it was deployed a moment ago"
+        assert [state for state, _ in said("nightly", grace_minutes=3)] == ["ok"], (
+            "it was deployed a moment ago"
+        )
 
         # A run by hand in the future is none that the schedule planned.
         client.create_flow_run_from_deployment(made)
         assert [state for state, _ in said("nightly")] == ["fail"]
         client.pause_deployment(made)
-        assert [(state, "paused as a whole" in text) for state, text in said("nightly")] == [("warn", True)]
+        assert [(state, "paused as a whole" in text) for state, text in said("nightly")] == [
+            ("warn", True)
+        ]
         client.delete_deployment(made)
 
         ended = RRuleSchedule(rrule="DTSTART:20200101T030000\nRRULE:FREQ=DAILY;COUNT=3")
         deploy(client, "ended", ended)
-        assert [(state, "never comes due again" in text) for state, text in said("ended")] == [("fail", True)]
+        assert [(state, "never comes due again" in text) for state, text in said("ended")] == [
+            ("fail", True)
+        ]
         deploy(
-            client, "half-ended", ended, CronSchedule(cron="0 0 30 2 *"), IntervalSchedule(interval=timedelta(days=1))
+            client,
+            "half-ended",
+            ended,
+            CronSchedule(cron="0 0 30 2 *"),
+            IntervalSchedule(interval=timedelta(days=1)),
         )
         assert sorted(state for state, _ in said("half-ended")) == ["fail", "warn", "warn"]
         deploy(client, "leap", CronSchedule(cron="0 0 29 2 *"))
@@ -219,10 +262,16 @@ def test_doctor_fails_where_a_pool_or_queue_hands_out_no_run(without_scheduler):
         client.send_worker_heartbeat("still", "a-worker", 30)
         created = [DeploymentScheduleCreate(schedule=CronSchedule(cron="0 0 29 2 *"), active=True)]
         flow_id = client.create_flow(a_retrain)
-        client.create_deployment(flow_id=flow_id, name="leap-still", work_pool_name="still", schedules=created)
+        client.create_deployment(
+            flow_id=flow_id, name="leap-still", work_pool_name="still", schedules=created
+        )
 
         def said() -> list[str]:
-            return [f"{line.state}: {line.remedy}" for line in schedules(0) if "still" in line.what and line.remedy]
+            return [
+                f"{line.state}: {line.remedy}"
+                for line in schedules(0)
+                if "still" in line.what and line.remedy
+            ]
 
         assert said() == []
         client.update_work_pool("still", WorkPoolUpdate(is_paused=True))

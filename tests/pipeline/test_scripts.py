@@ -48,11 +48,15 @@ def test_json_is_json_on_a_real_server_and_the_next_night_leaves_the_run_closed(
     assert second["run_id"] == first["run_id"] and second["flow_run_id"] != first["flow_run_id"]
     assert (after.info.status, after.info.end_time) == ("FINISHED", before.info.end_time)
     changed = {key for key, value in after.data.tags.items() if before.data.tags.get(key) != value}
-    assert changed == {f"noisefold.last_seen{more}" for more in ("", "_flow_run_id", "_flow_run_name")}
+    assert changed == {
+        f"noisefold.last_seen{more}" for more in ("", "_flow_run_id", "_flow_run_name")
+    }
     assert after.data.tags["noisefold.flow_run_id"] == first["flow_run_id"]
     assert after.data.tags["noisefold.last_seen_flow_run_id"] == second["flow_run_id"]
     assert after.data.metrics == before.data.metrics
-    summary = Path(client.download_artifacts(first["run_id"], "summary.md", str(tmp_path))).read_text()
+    summary = Path(
+        client.download_artifacts(first["run_id"], "summary.md", str(tmp_path))
+    ).read_text()
     assert "| register | ran |" in summary, "that of the night which did the work"
 
     assert json.loads(here(home, "doctor", "--json", **loud).stdout)["lines"]
@@ -62,9 +66,13 @@ def test_json_is_json_on_a_real_server_and_the_next_night_leaves_the_run_closed(
     assert [json.loads(line)["to"] for line in lines] == ["1"]
 
 
-def test_every_stage_works_with_the_recipes_threads(undisturbed, here, tiny_recipe, tmp_path, monkeypatch):
+def test_every_stage_works_with_the_recipes_threads(
+    undisturbed, here, tiny_recipe, tmp_path, monkeypatch
+):
     """What scores in evaluate and promote, and what the served version is given."""
-    home = with_artifacts_of(undisturbed[1], tmp_path / "home", "ingest", "validate", "tokenize", "train")
+    home = with_artifacts_of(
+        undisturbed[1], tmp_path / "home", "ingest", "validate", "tokenize", "train"
+    )
     seen, given, before = [], [], torch.get_num_threads()
     score, start = Bundle.log_proba_of_windows, subprocess.run
 

@@ -57,23 +57,37 @@ def test_a_stop_is_clean_and_the_same_command_goes_on(prefect_api, tmp_path):
         family = family_of(run.process.pid)
         run.process.send_signal(number)
         assert run.wait(120) == status, run.errors
-        assert not survivors(family, seconds=0), "the training process is ended before the command is"
+        assert not survivors(family, seconds=0), (
+            "the training process is ended before the command is"
+        )
         assert run.errors.splitlines()[-1].startswith("Stopped. What is finished is kept")
         assert "Traceback" not in run.errors
         client = mlflow_client(state)
-        (mlflow_run,) = client.search_runs([client.get_experiment_by_name("noisefold-tiny").experiment_id])
+        (mlflow_run,) = client.search_runs(
+            [client.get_experiment_by_name("noisefold-tiny").experiment_id]
+        )
         assert mlflow_run.info.status == "KILLED"
-        assert state_in_prefect(prefect_api, mlflow_run.data.tags["noisefold.flow_run_id"]) == "Crashed"
+        assert (
+            state_in_prefect(prefect_api, mlflow_run.data.tags["noisefold.flow_run_id"])
+            == "Crashed"
+        )
         assert not list(state.glob("leases/*.json")) + list(state.glob("work/scratch/*"))
         if where is in_training:
             went_on = re.findall(r"Training goes on from step (\d+)", run.errors)
             assert [int(step) for step in went_on] == saved[-1:]
-            saved.append(max(int(f.name.split("-")[1]) for f in state.glob("work/train-*/checkpoints/step-*.ckpt")))
+            saved.append(
+                max(
+                    int(f.name.split("-")[1])
+                    for f in state.glob("work/train-*/checkpoints/step-*.ckpt")
+                )
+            )
         # A signal that arrives during an epoch's validation rightly finds that epoch's own checkpoint: one more then.
         if not stops and not within_an_epoch() and len(saved) < 5:
             stops.append((signal.SIGTERM, in_training, 143))
     assert saved == sorted(set(saved)), "each went on from where the one before it was stopped"
-    assert within_an_epoch(), "with checkpoints at the ends of epochs only, a step in between was saved for the signal"
+    assert within_an_epoch(), (
+        "with checkpoints at the ends of epochs only, a step in between was saved for the signal"
+    )
 
 
 def rows_of(state: Path) -> int:

@@ -12,7 +12,12 @@ import yaml
 from tests.pipeline.conftest import TINY, mlflow_client, refused, told, with_artifacts_of
 
 MODEL = {"embedding_dim": 8, "encoder": {"kind": "tanh", "hidden_size": 8}}
-STUDENT = {**TINY, "name": "student", "model": MODEL, "teacher": {"model": "noisefold-tiny", "variants": 2}}
+STUDENT = {
+    **TINY,
+    "name": "student",
+    "model": MODEL,
+    "teacher": {"model": "noisefold-tiny", "variants": 2},
+}
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +37,16 @@ def written(file: Path, content: dict) -> Path:
 
 
 def test_a_student_learns_from_the_champion_of_another_recipe(taught, here, tiny_recipe, student):
-    refused(here(taught, "retrain", student), "no champion of noisefold-tiny", "Train the teacher first")
+    refused(
+        here(taught, "retrain", student), "no champion of noisefold-tiny", "Train the teacher first"
+    )
     told(here(taught, "retrain", tiny_recipe, "--json"))
     first = told(here(taught, "retrain", student, "--json"))
     rows = {stage["name"]: stage for stage in first["stages"]}
     assert list(rows)[:5] == ["ingest", "validate", "tokenize", "teach", "train"]
-    assert rows["teach"]["rows_out"] == 3 * rows["teach"]["rows_in"], "each train text and two made from it"
+    assert rows["teach"]["rows_out"] == 3 * rows["teach"]["rows_in"], (
+        "each train text and two made from it"
+    )
     lessons = pq.read_table(Path(first["artifacts"]["teach"]) / "lessons.parquet")
     assert lessons.num_rows == rows["teach"]["rows_out"]
 
@@ -46,9 +55,15 @@ def test_a_student_learns_from_the_champion_of_another_recipe(taught, here, tiny
     assert run.data.tags["noisefold.teacher"] == "noisefold-tiny/1"
     assert run.data.params["teacher.model"] == "noisefold-tiny"
     assert run.data.metrics["teach/texts"] == rows["teach"]["rows_out"]
-    assert 0 < run.data.metrics["teach/agreement"] <= 1 and run.data.metrics["teach/seen_test_rows"] == 0
+    assert (
+        0 < run.data.metrics["teach/agreement"] <= 1
+        and run.data.metrics["teach/seen_test_rows"] == 0
+    )
     version = client.get_model_version("noisefold-student", first["decision"]["version"])
-    assert version.tags["noisefold.teacher"] == "noisefold-tiny/1" and "noisefold-tiny/1" in version.description
+    assert (
+        version.tags["noisefold.teacher"] == "noisefold-tiny/1"
+        and "noisefold-tiny/1" in version.description
+    )
     trained = json.loads((Path(first["artifacts"]["train"]) / "manifest.json").read_text())
     manifest = json.loads((Path(first["artifacts"]["teach"]) / "manifest.json").read_text())
     assert trained["taught_by"] == manifest["teacher"]
@@ -57,7 +72,9 @@ def test_a_student_learns_from_the_champion_of_another_recipe(taught, here, tiny
     assert {stage["state"] for stage in again["stages"][:7]} == {"cached"}
     other = told(here(taught, "retrain", student, "--json", "--set", "teacher.weight=0.9"))
     states = {stage["name"]: stage["state"] for stage in other["stages"]}
-    assert (states["teach"], states["train"]) == ("cached", "ran"), "what was asked stands, however it is weighed"
+    assert (states["teach"], states["train"]) == ("cached", "ran"), (
+        "what was asked stands, however it is weighed"
+    )
 
 
 def test_variants_of_a_comparison_may_have_a_teacher(taught, here, tiny_recipe, tmp_path):
@@ -84,7 +101,9 @@ def test_variants_of_a_comparison_may_have_a_teacher(taught, here, tiny_recipe, 
     assert all("version 9 cannot be read" in cause for cause in causes)
     read = json.loads(here(taught, "compare", file, "--report", "--json").stdout)
     read = read.get("table", read)
-    assert read["rows"][1] == table["rows"][1], "the teacher's answers are found without the registry"
+    assert read["rows"][1] == table["rows"][1], (
+        "the teacher's answers are found without the registry"
+    )
 
     grid["variants"] = {"labels": {}, "taught": {"teacher": {"model": "noisefold-tiny"}}}
     refused(here(taught, "compare", written(file, grid)), "teacher.version must be a number")

@@ -28,7 +28,9 @@ def shown(tmp_path_factory, tiny_recipe):
     variables = {**clean_environment(), "NOISEFOLD_HOME": str(home)}
     command = [sys.executable, "-P", "-m", "flows.cli.main"]
     ports = ["--prefect-port", str(free_port()), "--mlflow-port", str(free_port())]
-    ui = subprocess.Popen([*command, "ui", *ports], env=variables, stdout=subprocess.PIPE, text=True)
+    ui = subprocess.Popen(
+        [*command, "ui", *ports], env=variables, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert ui.stdout is not None
         addresses = dict(ui.stdout.readline().split() for _ in range(2))
@@ -82,7 +84,9 @@ def test_what_is_sent_to_mlflow_by_its_address_lies_in_the_state_folder(shown):
 @needs_browser
 def test_mlflow_ui_opens_on_the_run(shown, page):
     addresses, result, *_ = shown
-    page.goto(f"{addresses['MLflow']}/#/experiments/{result['experiment_id']}/runs/{result['run_id']}")
+    page.goto(
+        f"{addresses['MLflow']}/#/experiments/{result['experiment_id']}/runs/{result['run_id']}"
+    )
     page.get_by_text("noisefold-tiny").first.wait_for(timeout=30_000)
     page.get_by_text("Registered models").first.wait_for(timeout=30_000)
 

@@ -68,11 +68,15 @@ class World:
     def variables(self, home: Path, store: str) -> dict[str, str]:
         with self.alone:
             # "stopped server": the address alone.
-            if store == "server" and (self.mlflow.process is None or self.mlflow.process.poll() is not None):
+            if store == "server" and (
+                self.mlflow.process is None or self.mlflow.process.poll() is not None
+            ):
                 self.mlflow.start()
         more = {"MLFLOW_TRACKING_URI": self.mlflow.url} if "server" in store else {}
         # What a killed process leaves in the system's folder for temporary files is seen as well.
-        return environment(self.prefect, home / "state", OMP_NUM_THREADS="1", TMPDIR=str(home / "tmp"), **more)
+        return environment(
+            self.prefect, home / "state", OMP_NUM_THREADS="1", TMPDIR=str(home / "tmp"), **more
+        )
 
     def client(self, home: Path, store: str = "sqlite") -> Any:
         from mlflow import MlflowClient
@@ -85,7 +89,13 @@ class Retrain:
     """`noisefold retrain` as a process; notes when each stage ends, from what a user would read."""
 
     def __init__(
-        self, world: World, home: Path, name: str, *options: str, store: str = "sqlite", fault: str = ""
+        self,
+        world: World,
+        home: Path,
+        name: str,
+        *options: str,
+        store: str = "sqlite",
+        fault: str = "",
     ) -> None:
         (home / "tmp").mkdir(exist_ok=True)
         recipe = home / "recipe.yaml"
@@ -99,7 +109,10 @@ class Retrain:
         )  # fmt: skip
         self.ended: dict[str, threading.Event] = {stage: threading.Event() for stage in STAGES}
         self.errors = self.output = ""
-        self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_errors, self._read_output)]
+        self._readers = [
+            threading.Thread(target=read, daemon=True)
+            for read in (self._read_errors, self._read_output)
+        ]
         for reader in self._readers:
             reader.start()
 
@@ -117,7 +130,11 @@ class Retrain:
             for line in lines:
                 self.errors += line
                 words = line.split()
-                if len(words) > 1 and words[0] in self.ended and words[1] in ("ran", "cached", "retried"):
+                if (
+                    len(words) > 1
+                    and words[0] in self.ended
+                    and words[1] in ("ran", "cached", "retried")
+                ):
                     self.ended[words[0]].set()
 
     def _read_output(self) -> None:
@@ -168,7 +185,10 @@ def survivors(family: set[int], seconds: float) -> list[str]:
 
 def manifests(home: Path) -> dict[str, int]:
     """Stage and time of writing of every committed artifact."""
-    return {file.parent.parent.name: file.stat().st_mtime_ns for file in home.glob("state/artifacts/*/*/manifest.json")}
+    return {
+        file.parent.parent.name: file.stat().st_mtime_ns
+        for file in home.glob("state/artifacts/*/*/manifest.json")
+    }
 
 
 def facts_of(client: Any, state: Path, result: dict[str, Any]) -> dict[str, Any]:
@@ -177,13 +197,23 @@ def facts_of(client: Any, state: Path, result: dict[str, Any]) -> dict[str, Any]
     for file in sorted(state.glob("artifacts/*/*/manifest.json")):
         manifest = json.loads(file.read_text())
         stage = file.parent.parent.name
-        digests[stage] = [file.parent.name, manifest["digest"], manifest["rows_in"], manifest["rows_out"]]
-        for path in sorted(p for p in file.parent.rglob("*") if p.is_file() and p.name not in CLOCK | {file.name}):
+        digests[stage] = [
+            file.parent.name,
+            manifest["digest"],
+            manifest["rows_in"],
+            manifest["rows_out"],
+        ]
+        for path in sorted(
+            p for p in file.parent.rglob("*") if p.is_file() and p.name not in CLOCK | {file.name}
+        ):
             artifacts[f"{stage}/{path.relative_to(file.parent).as_posix()}"] = sha256(path)
     model = f"noisefold-{result['recipe']}"
     versions = client.search_model_versions(f"name = '{model}'")
     runs = client.search_runs([result["experiment_id"]])
-    run, running = runs[0], client.search_runs([result["experiment_id"]], "attributes.status = 'RUNNING'")
+    run, running = (
+        runs[0],
+        client.search_runs([result["experiment_id"]], "attributes.status = 'RUNNING'"),
+    )
     curves = {
         name: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)]
         for name in sorted(run.data.metrics) if name not in CLOCK_METRICS
@@ -197,7 +227,11 @@ def facts_of(client: Any, state: Path, result: dict[str, Any]) -> dict[str, Any]
         bundle = sorted(Path(folder).rglob("artifacts/bundle/*"))
         registered = {path.name: sha256(path) for path in bundle}
     logged = client.search_logged_models([result["experiment_id"]])
-    moves = [json.loads(line) for line in (state / "ledger.jsonl").read_text().splitlines() if line.endswith("}")]
+    moves = [
+        json.loads(line)
+        for line in (state / "ledger.jsonl").read_text().splitlines()
+        if line.endswith("}")
+    ]
     return {
         "metrics": result["metrics"],
         "digests": digests,
@@ -233,8 +267,14 @@ def compare(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
         if found[name] == value:
             continue
         if isinstance(value, dict):
-            keys = [key for key in sorted(set(value) | set(found[name])) if value.get(key) != found[name].get(key)]
-            text = "; ".join(f"{key}: {found[name].get(key)} instead of {value.get(key)}" for key in keys[:3])
+            keys = [
+                key
+                for key in sorted(set(value) | set(found[name]))
+                if value.get(key) != found[name].get(key)
+            ]
+            text = "; ".join(
+                f"{key}: {found[name].get(key)} instead of {value.get(key)}" for key in keys[:3]
+            )
         else:
             text = f"{found[name]} instead of {value}"
         faults.append(f"{name}: {text[:500]}")
@@ -274,5 +314,7 @@ def open_in_prefect(world: World, recipe: str, seconds: float = 20) -> list[str]
 
 
 def commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True
+    )
     return done.stdout.strip()

@@ -11,14 +11,21 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # As pip-audit 2.10 writes it.
-FAULT = {"id": "PYSEC-2026-1", "fix_versions": ["99.0"], "aliases": ["CVE-2026-1"], "description": "…"}
+FAULT = {
+    "id": "PYSEC-2026-1",
+    "fix_versions": ["99.0"],
+    "aliases": ["CVE-2026-1"],
+    "description": "…",
+}
 
 
 def audit(folder: Path, answer: str | None, *options: str) -> tuple[int, str]:
     """Status and words, with a `pip-audit` on PATH that gives this answer to the pins that it is asked about."""
     if answer is not None:
         tool = folder / "pip-audit"
-        tool.write_text(f"#!{sys.executable}\nimport json, sys\narguments = sys.argv[1:]\n" + answer)
+        tool.write_text(
+            f"#!{sys.executable}\nimport json, sys\narguments = sys.argv[1:]\n" + answer
+        )
         tool.chmod(0o755)
     # Another interpreter's name: the environment of the tests may hold a pip-audit of its own beside it.
     run = f"import runpy, sys; sys.executable = '{folder}/bin/python'; sys.argv = ['audit', *{list(options)}]"
@@ -38,12 +45,23 @@ asked = [dict(zip(("name", "version"), pin.split("=="))) for pin in pins]
 
 
 def test_every_pin_of_every_lock_is_looked_up(tmp_path: Path) -> None:
-    answer = ASKED + "print(json.dumps({'dependencies': [{**one, 'vulns': []} for one in asked], 'fixes': []}))"
+    answer = (
+        ASKED
+        + "print(json.dumps({'dependencies': [{**one, 'vulns': []} for one in asked], 'fixes': []}))"
+    )
     status, told = audit(tmp_path, answer, "--vulnerability-service", "osv")
-    locks = [(REPOSITORY / "requirements" / f"{name}.lock").read_text() for name in ("base", "torch-cpu", "torch-cuda")]
-    lines = [line for lock in locks for line in lock.splitlines() if "==" in line and line[0].isalnum()]
+    locks = [
+        (REPOSITORY / "requirements" / f"{name}.lock").read_text()
+        for name in ("base", "torch-cpu", "torch-cuda")
+    ]
+    lines = [
+        line for lock in locks for line in lock.splitlines() if "==" in line and line[0].isalnum()
+    ]
     pins = {line.split()[0].split("+")[0] for line in lines}
-    assert (status, told) == (0, f"{len(pins)} of {len(pins)} pinned releases were looked up, 0 known faults.\n")
+    assert (status, told) == (
+        0,
+        f"{len(pins)} of {len(pins)} pinned releases were looked up, 0 known faults.\n",
+    )
     assert len(pins) > 150
 
 
@@ -59,7 +77,11 @@ sys.exit(1)
     )
     status, told = audit(tmp_path, answer)
     assert status == 1
-    assert "jinja2" in told and "PYSEC-2026-1 CVE-2026-1; mended in 99.0" in told and "1 known faults" in told
+    assert (
+        "jinja2" in told
+        and "PYSEC-2026-1 CVE-2026-1; mended in 99.0" in told
+        and "1 known faults" in told
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,7 +104,11 @@ def test_what_could_not_be_looked_up_is_not_called_clean(tmp_path: Path) -> None
     found = "[{**asked[0], 'vulns': []}, {'name': 'b', 'skip_reason': 'x'}]"
     answer = ASKED + f"print(json.dumps({{'dependencies': {found}}}))"
     status, told = audit(tmp_path, answer)
-    assert status == 0 and "1 of " in told and "could not be looked up, so nothing is known of them: b." in told
+    assert (
+        status == 0
+        and "1 of " in told
+        and "could not be looked up, so nothing is known of them: b." in told
+    )
 
 
 def test_without_a_tool_it_says_what_to_do(tmp_path: Path) -> None:

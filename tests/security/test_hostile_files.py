@@ -47,9 +47,16 @@ from tests.security.test_no_pickle import seal, sha256
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     encoder = {"kind": "transformer", "max_length": 16, "num_heads": 2, "feedforward_sizes": [8]}
-    network = build_network({"vocab_size": 45, "embedding_dim": 4, "encoder": encoder, "num_classes": 2})
+    network = build_network(
+        {"vocab_size": 45, "embedding_dim": 4, "encoder": encoder, "num_classes": 2}
+    )
     folder = tmp_path_factory.mktemp("whole") / "bundle"
-    settings = {"tokenizer_json": make_tokenizer(WORDS), "labels": ("a", "b"), "max_length": 12, "overlap": 3}
+    settings = {
+        "tokenizer_json": make_tokenizer(WORDS),
+        "labels": ("a", "b"),
+        "max_length": 12,
+        "overlap": 3,
+    }
     save_bundle(folder, network, **settings)
     return folder
 
@@ -119,7 +126,11 @@ DESCRIPTIONS = {
 
 
 def planted(
-    whole: Path, folder: Path, change=None, weights: bytes | None = None, tokenizer: bytes | None = None
+    whole: Path,
+    folder: Path,
+    change=None,
+    weights: bytes | None = None,
+    tokenizer: bytes | None = None,
 ) -> Path:
     """A copy of a bundle with something changed, and digests that fit: what an attacker would write."""
     folder.mkdir()
@@ -202,9 +213,16 @@ TOKENIZERS = {
     "garbage": b"\xff\xfe\x00garbage",
     "a list": b"[]",
     "nested without end": b"[" * 200_000,
-    "a panic of its code": with_vocabulary(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+    "a panic of its code": with_vocabulary(
+        normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+    ),
     "a broken expression": with_vocabulary(
-        pre_tokenizer={"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": False}
+        pre_tokenizer={
+            "type": "Split",
+            "pattern": {"Regex": "("},
+            "behavior": "Isolated",
+            "invert": False,
+        }
     ),
     "ids beyond the table": with_vocabulary(
         model={"type": "WordLevel", "vocab": {"[UNK]": 1, "a": 2**31}, "unk_token": "[UNK]"}
@@ -243,9 +261,12 @@ def test_what_is_no_file_is_not_read(whole: Path, tmp_path: Path, name: str, wha
 
 # --- recipes and contracts --------------------------------------------------------------------------------------------
 
-LAUGHS = "\n".join(["a0: &a0 [x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)])
+LAUGHS = "\n".join(
+    ["a0: &a0 [x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
+)
 MERGES = "\n".join(
-    ["a0: &a0 {k: 1}"] + [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}" for i in range(1, 12)]
+    ["a0: &a0 {k: 1}"]
+    + [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}" for i in range(1, 12)]
 )
 YAMLS = {
     "billion laughs": (LAUGHS, "more than 100,000 values"),
@@ -268,7 +289,10 @@ YAMLS = {
     "control characters": ("name: \x01", "not allowed"),
     "several documents": ("name: a\n---\nname: b", "another document"),
     "too large": ("# " + "x" * 600_000, "larger than"),
-    "not finite": ("source: {rows: 400}\ntraining: {learning_rate: .inf}", "training.learning_rate"),
+    "not finite": (
+        "source: {rows: 400}\ntraining: {learning_rate: .inf}",
+        "training.learning_rate",
+    ),
     "a limit that would fill the memory": (
         "source: {rows: 400}\ncontract: {name: x, text: {max_characters: 1000000000000}}",
         "contract.text.max_characters",
@@ -288,12 +312,16 @@ def test_a_recipe_that_cannot_be_is_refused(tmp_path: Path, name: str) -> None:
             load_recipe(tmp_path / "uses.yaml")
 
 
-@pytest.mark.parametrize("value", ["../../../../etc/hostname", "a\0b.yaml", "x" * 5000, "/dev/null.yaml", "..", ""])
+@pytest.mark.parametrize(
+    "value", ["../../../../etc/hostname", "a\0b.yaml", "x" * 5000, "/dev/null.yaml", "..", ""]
+)
 def test_a_contract_s_name_leads_nowhere(tmp_path: Path, value: str) -> None:
     from data_contracts.recipe.recipe import parse_recipe
 
     with pytest.raises(RecipeError):
-        parse_recipe({"source": {"kind": "sample"}, "contract": value}, origin="test", base=tmp_path)
+        parse_recipe(
+            {"source": {"kind": "sample"}, "contract": value}, origin="test", base=tmp_path
+        )
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
@@ -314,7 +342,9 @@ def read(data: bytes, kind: Any = "parquet") -> int:
 ROWS = pa.table({"text": ["one", "two", "three"] * 50, "label": ["a", "b", "c"] * 50})
 FOOTER = parquet(ROWS)
 EVERY_ROW = pa.array(range(100_001), pa.int32())
-ONE_LONG_TEXT = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int32()), pa.array(["x" * 1_000_000]))
+ONE_LONG_TEXT = pa.DictionaryArray.from_arrays(
+    pa.array([0] * 100_000, pa.int32()), pa.array(["x" * 1_000_000])
+)
 PARQUETS = {
     "nothing": b"",
     "garbage": b"PAR1" + os.urandom(100) + b"PAR1",
@@ -367,7 +397,12 @@ def bomb(folder: Path, name: str, piece: bytes) -> Path:
         with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr(name.removesuffix(".zip"), piece * (BOMB // len(piece)))
         return folder / name
-    packs = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstandard.compress}
+    packs = {
+        ".gz": gzip.compress,
+        ".bz2": bz2.compress,
+        ".xz": lzma.compress,
+        ".zst": zstandard.compress,
+    }
     (folder / name).write_bytes(packs[Path(name).suffix](piece) * (BOMB // len(piece)))
     return folder / name
 
@@ -396,7 +431,9 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
         "zeros.parquet.zip",
     ],
 )
-def test_a_bomb_of_zeros_is_refused_in_little_memory(tmp_path: Path, narrow: None, name: str) -> None:
+def test_a_bomb_of_zeros_is_refused_in_little_memory(
+    tmp_path: Path, narrow: None, name: str
+) -> None:
     file = bomb(tmp_path, name, bytes(1 << 20))
     assert file.stat().st_size < BOMB // 500
     with peak_memory() as peak, pytest.raises(SourceError, match=name):
@@ -404,8 +441,12 @@ def test_a_bomb_of_zeros_is_refused_in_little_memory(tmp_path: Path, narrow: Non
     assert peak.megabytes < 24, "it was expanded as a whole"
 
 
-@pytest.mark.parametrize("name", ["rows.csv.gz", "rows.csv.zst", "rows.csv.bz2", "rows.csv.xz", "rows.csv.zip"])
-def test_a_bomb_of_short_rows_is_refused_for_its_expansion(tmp_path: Path, narrow: None, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["rows.csv.gz", "rows.csv.zst", "rows.csv.bz2", "rows.csv.xz", "rows.csv.zip"]
+)
+def test_a_bomb_of_short_rows_is_refused_for_its_expansion(
+    tmp_path: Path, narrow: None, name: str
+) -> None:
     file = bomb(tmp_path, name, b"a text that is the same in every row,label\n" * 20_000)
     with peak_memory() as peak, pytest.raises(SourceError, match="expand more than 200 times"):
         collections.deque(read_rows(FileSource(url=str(file)), batch_rows=1000), maxlen=0)
@@ -429,9 +470,18 @@ ZIPS = {
     "two members": (zipped({**CONTENTS, "b.csv": b""}), r"holds 2 files \(a.csv, b.csv\)"),
     "a zip in it": (zipped({"b.csv.zip": zipped(CONTENTS)}), "does not tell the format"),
     "a rare method": (zipped(CONTENTS, zipfile.ZIP_BZIP2), "a method that is not read"),
-    "a name that leads out": (zipped({"../../x.csv": b"text,label\na,b\n", "y.csv": b""}), "the file is empty"),
-    "a wrong checksum": (zipped(CONTENTS).replace(b"PK\x01\x02", b"PK\x01\x02", 1)[:20] + b"\xff" * 30, "no zip file"),
-    "a table of contents without end": (zipped({f"{i:0100}.csv": b"" for i in range(20_000)}), "table of contents"),
+    "a name that leads out": (
+        zipped({"../../x.csv": b"text,label\na,b\n", "y.csv": b""}),
+        "the file is empty",
+    ),
+    "a wrong checksum": (
+        zipped(CONTENTS).replace(b"PK\x01\x02", b"PK\x01\x02", 1)[:20] + b"\xff" * 30,
+        "no zip file",
+    ),
+    "a table of contents without end": (
+        zipped({f"{i:0100}.csv": b"" for i in range(20_000)}),
+        "table of contents",
+    ),
 }
 
 
@@ -483,8 +533,12 @@ def test_the_bounds_are_what_the_documents_say() -> None:
     """The tests above lower them; what a user meets is this."""
     assert (table_batch.MAX_LINE_CHARACTERS, table_batch.MAX_CELL_CHARACTERS) == (1 << 25, 1 << 24)
     assert (table_batch.MAX_EXPANSION, table_batch.FREE_EXPANSION) == (200, 1 << 26)
-    assert {table_csv.MAX_LINE_CHARACTERS, table_json.MAX_LINE_CHARACTERS} == {table_batch.MAX_LINE_CHARACTERS}
-    assert {table_packed.FREE_EXPANSION, table_parquet.FREE_EXPANSION} == {table_batch.FREE_EXPANSION}
+    assert {table_csv.MAX_LINE_CHARACTERS, table_json.MAX_LINE_CHARACTERS} == {
+        table_batch.MAX_LINE_CHARACTERS
+    }
+    assert {table_packed.FREE_EXPANSION, table_parquet.FREE_EXPANSION} == {
+        table_batch.FREE_EXPANSION
+    }
 
 
 def test_a_bomb_of_word_vectors_is_refused(tmp_path: Path) -> None:
@@ -502,7 +556,10 @@ def test_ordinary_repetition_is_read() -> None:
     """Rows that are all the same, within what is free, and rows that shrink thirty times."""
     text = b"text,label\n" + b"the same text in every row,a\n" * 200_000
     plain = decompressed(io.BytesIO(gzip.compress(text)), "gzip", "x")
-    assert sum(len(b.rows) for b in read_batches(plain, "x", format="csv", columns=["text", "label"])) == 200_000
+    assert (
+        sum(len(b.rows) for b in read_batches(plain, "x", format="csv", columns=["text", "label"]))
+        == 200_000
+    )
 
 
 def test_an_endless_line_and_a_wide_file_are_refused() -> None:
@@ -514,7 +571,9 @@ def test_an_endless_line_and_a_wide_file_are_refused() -> None:
         read(",".join(f"c{i}" for i in range(20_000)).encode() + b"\n", "csv")
 
 
-@pytest.mark.parametrize("encoding", ["zlib", "base64", "idna", "unicode_escape", "undefined", "a\0b", "nonsense", ""])
+@pytest.mark.parametrize(
+    "encoding", ["zlib", "base64", "idna", "unicode_escape", "undefined", "a\0b", "nonsense", ""]
+)
 def test_a_codec_that_is_no_text_encoding_is_refused(encoding: str) -> None:
     with pytest.raises(SourceError, match="no text encoding"):
         list(read_batches(io.BytesIO(b"text,label\na,b\n"), "x", format="csv", encoding=encoding))
@@ -534,11 +593,17 @@ IDS = {"id": ["1"], "log_proba": [[-0.6931471805599453, -0.6931471805599453]]}
         pa.table(IDS).replace_schema_metadata({LABELS: '["a", "a"]'}),
         pa.table(IDS).replace_schema_metadata({LABELS: "[" * 100_000}),
         pa.table(IDS).replace_schema_metadata({LABELS: '["a", "b"]', FACTS: '{"bytes": "many"}'}),
-        pa.table({"id": [["1"]], "log_proba": ["x"]}).replace_schema_metadata({LABELS: '["a", "b"]'}),
-        pa.table({"id": ["1"], "log_proba": [[float("nan")] * 2]}).replace_schema_metadata({LABELS: '["a", "b"]'}),
+        pa.table({"id": [["1"]], "log_proba": ["x"]}).replace_schema_metadata(
+            {LABELS: '["a", "b"]'}
+        ),
+        pa.table({"id": ["1"], "log_proba": [[float("nan")] * 2]}).replace_schema_metadata(
+            {LABELS: '["a", "b"]'}
+        ),
     ],
 )
-def test_predictions_of_another_program_that_cannot_be_are_refused(tmp_path: Path, table: pa.Table) -> None:
+def test_predictions_of_another_program_that_cannot_be_are_refused(
+    tmp_path: Path, table: pa.Table
+) -> None:
     pq.write_table(table, tmp_path / "p.parquet")
     with pytest.raises(SourceError, match=r"p\.parquet"):
         read_predictions(tmp_path / "p.parquet")
@@ -566,11 +631,20 @@ def test_a_link_out_of_a_source_folder_is_refused(tmp_path: Path, pattern: str) 
     assert list_files(FileSource(url=str(base / "in" / "a.csv"))), "who names the link itself may"
 
 
-@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "a//b", "./a", "", "a\\b", "a\0b"])
+@pytest.mark.parametrize(
+    "name", ["../x", "/etc/passwd", "a/../../x", "a//b", "./a", "", "a\\b", "a\0b"]
+)
 def test_a_manifest_s_files_stay_in_its_folder(store, name: str) -> None:
     def build(workspace):
         (workspace.out / "a.txt").write_text("rows")
-        return {"digest": "d", "rows_in": 1, "rows_out": 1, "fingerprint": "f", "splits": {}, "source_files": 1}
+        return {
+            "digest": "d",
+            "rows_in": 1,
+            "rows_out": 1,
+            "fingerprint": "f",
+            "splits": {},
+            "source_files": 1,
+        }
 
     made = store.once(RawCorpus, inputs=["x"], config=None, version=1, build=build).manifest
     file = store.open(made) / "manifest.json"
@@ -587,7 +661,14 @@ def test_a_link_in_the_store_is_damage(store, tmp_path: Path, what: str) -> None
     def build(workspace):
         (workspace.out / "parts").mkdir()
         (workspace.out / "parts" / "a.txt").write_text("rows")
-        return {"digest": "d", "rows_in": 1, "rows_out": 1, "fingerprint": "f", "splits": {}, "source_files": 1}
+        return {
+            "digest": "d",
+            "rows_in": 1,
+            "rows_out": 1,
+            "fingerprint": "f",
+            "splits": {},
+            "source_files": 1,
+        }
 
     made = store.once(RawCorpus, inputs=["x"], config=None, version=1, build=build).manifest
     place = store.open(made)
@@ -596,5 +677,7 @@ def test_a_link_in_the_store_is_damage(store, tmp_path: Path, what: str) -> None
     place.symlink_to(tmp_path / "elsewhere")
     again = store.once(RawCorpus, inputs=["x"], config=None, version=1, build=build)
     assert not again.cached
-    assert not place.is_symlink() and (tmp_path / "elsewhere").exists(), "what the link led to is not touched"
+    assert not place.is_symlink() and (tmp_path / "elsewhere").exists(), (
+        "what the link led to is not touched"
+    )
     assert store.find(RawCorpus, made.key) is not None

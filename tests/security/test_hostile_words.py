@@ -39,7 +39,16 @@ ENDING = " [x](javascript:alert(2)) <iframe src=//x.example> \x1b[31m \u202e"
 COLUMN = "=cmd|' /C calc'!A0<b>"
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
 HARMLESS = {
-    *("text", "text_special", "softbreak", "hardbreak", "code_inline", "strong_open", "strong_close", "image"),
+    *(
+        "text",
+        "text_special",
+        "softbreak",
+        "hardbreak",
+        "code_inline",
+        "strong_open",
+        "strong_close",
+        "image",
+    ),
     *("link_open", "link_close"),
 }
 
@@ -53,7 +62,10 @@ def rows(count: int = 360) -> pa.Table:
             "id": [f"=row-{number}<b>|{number}" for number in range(count)],
             "text": [f"{words[kind]} item {number}{ENDING}" for number, kind in enumerate(kinds)],
             "label": [LABELS[(kind + (number % 9 == 0)) % 3] for number, kind in enumerate(kinds)],
-            "split": ["train" if n < count // 2 else ("valid" if n % 4 == 0 else "test") for n in range(count)],
+            "split": [
+                "train" if n < count // 2 else ("valid" if n % 4 == 0 else "test")
+                for n in range(count)
+            ],
             COLUMN: [("@en", SCRIPT)[number % 2] for number in range(count)],
         }
     )
@@ -81,7 +93,14 @@ def made(tmp_path_factory: pytest.TempPathFactory, mlflow_settings) -> tuple[Any
             "slices": ["label", "length", COLUMN], "max_nll": 0.001,
         },
     )  # fmt: skip
-    world = World(store, mlflow_settings, corpus, tokens, recipe, open_tracker(mlflow_settings, recipe, "f", {}))
+    world = World(
+        store,
+        mlflow_settings,
+        corpus,
+        tokens,
+        recipe,
+        open_tracker(mlflow_settings, recipe, "f", {}),
+    )
     model = world.model()
     report = world.evaluate(model)
     registered = world.register(model, report, git_commit=ENDING)
@@ -116,21 +135,34 @@ def test_no_page_of_markdown_means_more_than_it_says(made) -> None:
         for token in inline(text):
             assert token.type in HARMLESS, (page.name, token.type, token.content)
             where = token.attrGet("href") or token.attrGet("src") or ""
-            assert not where or where in ("reliability_diagram.png", "per_class_f1.png", "confusion_matrix.png"), where
+            assert not where or where in (
+                "reliability_diagram.png",
+                "per_class_f1.png",
+                "confusion_matrix.png",
+            ), where
         headings = [token for token in MARKDOWN.parse(text) if token.type == "heading_open"]
-        assert len(headings) == sum(line.startswith("#") for line in text.splitlines()), "a label made a heading"
+        assert len(headings) == sum(line.startswith("#") for line in text.splitlines()), (
+            "a label made a heading"
+        )
 
 
 def test_no_table_holds_a_formula(made) -> None:
     tables = sorted(made[1].rglob("*.csv"))
-    assert {table.name for table in tables} >= {"per_class.csv", "confusion_matrix.csv", "errors.csv"}
+    assert {table.name for table in tables} >= {
+        "per_class.csv",
+        "confusion_matrix.csv",
+        "errors.csv",
+    }
     seen = 0
     for table in tables:
         for row in csv.reader(io.StringIO(table.read_text(encoding="utf-8-sig"), newline="")):
             for cell in row:
                 seen += "HYPERLINK" in cell
                 number = cell.replace(".", "", 1).replace("e-", "", 1).removeprefix("-").isdigit()
-                assert number or not cell.lstrip().startswith(("=", "+", "-", "@", "\x1b", "\0")), (table.name, cell)
+                assert number or not cell.lstrip().startswith(("=", "+", "-", "@", "\x1b", "\0")), (
+                    table.name,
+                    cell,
+                )
     assert seen
 
 
@@ -151,8 +183,14 @@ def test_the_summaries_that_prefect_shows_mean_no_more_than_they_say(made) -> No
 
     summary = as_markdown(retrained(made[0][1]), "http://127.0.0.1:5000/run")
     facts = Facts(chosen=LABELS[1])
-    names = [label[:40].replace("|", "").replace("`", "").replace("\n", "").strip() for label in LABELS[:2]]
-    rows = [Row(variant=n, finished=0, failed=1, planned=1, figures={}, differences={}, facts=facts) for n in names]
+    names = [
+        label[:40].replace("|", "").replace("`", "").replace("\n", "").strip()
+        for label in LABELS[:2]
+    ]
+    rows = [
+        Row(variant=n, finished=0, failed=1, planned=1, figures={}, differences={}, facts=facts)
+        for n in names
+    ]
     cells = tuple(CellResult(variant=n, seed=0, state="failed", cause=LABELS[2]) for n in names)
     table = table_of(
         Compared(
@@ -164,7 +202,9 @@ def test_the_summaries_that_prefect_shows_mean_no_more_than_they_say(made) -> No
         assert all(c.isprintable() or c == "\n" for c in text)
         for token in inline(text):
             assert token.type in HARMLESS - {"image"}, (token.type, token.content)
-            assert (token.attrGet("href") or "http://127.0.0.1:5000/run") == "http://127.0.0.1:5000/run"
+            assert (
+                token.attrGet("href") or "http://127.0.0.1:5000/run"
+            ) == "http://127.0.0.1:5000/run"
     assert "owned" in summary and "owned" in table
 
 
@@ -176,11 +216,18 @@ def test_the_terminal_shows_reasons_without_control_characters(made, monkeypatch
     (world, decision), _ = made
     result = retrained(decision)
     stream = io.StringIO()
-    print_summary(Console(file=stream, width=200, highlight=False, color_system=None), result, world.settings, 1.0)
+    print_summary(
+        Console(file=stream, width=200, highlight=False, color_system=None),
+        result,
+        world.settings,
+        1.0,
+    )
     assert "owned" in stream.getvalue()
     monkeypatch.setenv("NOISEFOLD_HOME", str(world.settings.home))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    release_in_terminal("promote", decision.name, f"why? {LABELS[2]} [bold]{SCRIPT}", unchecked=True, version="1")
+    release_in_terminal(
+        "promote", decision.name, f"why? {LABELS[2]} [bold]{SCRIPT}", unchecked=True, version="1"
+    )
     history_in_terminal(decision.name, 20, False)
     history_in_terminal(decision.name, 20, True)
     told = stream.getvalue() + capsys.readouterr().out
@@ -199,20 +246,31 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     source = folder / "<img src=x onerror=owned()>"
     source.mkdir()
     table = rows(120)
-    with (source / f"'{COLUMN.replace('/', '')}.csv").open("w", encoding="utf-8", newline="") as stream:
+    with (source / f"'{COLUMN.replace('/', '')}.csv").open(
+        "w", encoding="utf-8", newline=""
+    ) as stream:
         writer = csv.writer(stream)
         writer.writerow(table.column_names)
         writer.writerows(zip(*table.to_pydict().values(), strict=True))
     pages = []
-    for labels, limits in ((LABELS, {}), ((*LABELS[:2], "another"), {"allow_control_characters": False})):
+    for labels, limits in (
+        (LABELS, {}),
+        ((*LABELS[:2], "another"), {"allow_control_characters": False}),
+    ):
         contract = hostile_contract(labels, limits)
         files = FileSource(url=str(source))
         raw = ingest_source(files, contract, fingerprint(files), store, batch_rows=1000).manifest
         try:
-            pages.append(store.open(validate_corpus(raw, contract, store, batch_rows=100).manifest) / "report.html")
+            pages.append(
+                store.open(validate_corpus(raw, contract, store, batch_rows=100).manifest)
+                / "report.html"
+            )
         except ContractViolation as broken:
             pages.append(Path(str(broken.report)) / "report.html")
-    verdicts = [page.read_text(encoding="utf-8").partition("</title>")[0].rpartition(": ")[2] for page in pages]
+    verdicts = [
+        page.read_text(encoding="utf-8").partition("</title>")[0].rpartition(": ")[2]
+        for page in pages
+    ]
     assert verdicts == ["contract kept", "contract broken"]
     return pages
 
@@ -232,7 +290,9 @@ def hostile_contract(labels: tuple[str, ...], limits: dict[str, Any]) -> DataCon
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_the_report_runs_no_script_and_asks_for_nothing(reports: list[Path], tmp_path: Path) -> None:
+def test_the_report_runs_no_script_and_asks_for_nothing(
+    reports: list[Path], tmp_path: Path
+) -> None:
     """Twice safe: hostile words are escaped, and were one not, the page's own policy would not let it run."""
     from playwright.sync_api import sync_playwright
 
@@ -254,7 +314,10 @@ def test_the_report_runs_no_script_and_asks_for_nothing(reports: list[Path], tmp
             assert failed == ["csp"], "not even its image is asked for"
             page.close()
             start, end = markup.index("<meta http-equiv"), markup.index('<meta name="viewport"')
-            unescaped.write_text(unescaped.read_text(encoding="utf-8").replace(markup[start:end], ""), encoding="utf-8")
+            unescaped.write_text(
+                unescaped.read_text(encoding="utf-8").replace(markup[start:end], ""),
+                encoding="utf-8",
+            )
             page, *_ = opened(browser, unescaped)
             assert page.evaluate("window.owned") == 1, "without the policy it would have run"
         finally:
@@ -275,9 +338,25 @@ def opened(browser: Any, file: Path) -> tuple[Any, list[str], list[str]]:
 
 
 @pytest.mark.parametrize(
-    "name", ["../x", "/etc/x", "a/b", "a\\b", "..", "a\nb", "a\x1b[2J", "<b>", "=1", "A", "a" * 81, "con\0"]
+    "name",
+    [
+        "../x",
+        "/etc/x",
+        "a/b",
+        "a\\b",
+        "..",
+        "a\nb",
+        "a\x1b[2J",
+        "<b>",
+        "=1",
+        "A",
+        "a" * 81,
+        "con\0",
+    ],
 )
-@pytest.mark.parametrize("field", ["name", "contract", "registry.model_name", "registry.experiment"])
+@pytest.mark.parametrize(
+    "field", ["name", "contract", "registry.model_name", "registry.experiment"]
+)
 def test_a_name_that_is_used_in_paths_is_one_word(field: str, name: str) -> None:
     if field.startswith("registry") and name in ("..", "A", "a" * 81):
         return  # MLflow's names are no paths: two dots are a name like another

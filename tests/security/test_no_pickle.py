@@ -28,7 +28,16 @@ from tests.lightning_modules.conftest import WORDS, make_tokenizer
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = ("flows", "tasks", "lightning_modules", "data_contracts")
 MODULES = {"pickle", "cPickle", "_pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"}
-CALLS = {"eval", "exec", "read_pickle", "full_load", "unsafe_load", "system", "popen", "set_default_tensor_type"}
+CALLS = {
+    "eval",
+    "exec",
+    "read_pickle",
+    "full_load",
+    "unsafe_load",
+    "system",
+    "popen",
+    "set_default_tensor_type",
+}
 
 
 def faults(tree: ast.AST) -> list[str]:
@@ -36,23 +45,43 @@ def faults(tree: ast.AST) -> list[str]:
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-            found += [f"line {node.lineno}: import {n}" for n in names if n.split(".")[0] in MODULES]
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+            )
+            found += [
+                f"line {node.lineno}: import {n}" for n in names if n.split(".")[0] in MODULES
+            ]
         if not isinstance(node, ast.Call):
             continue
         name, of = name_of(node.func)
         options = {k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)}
-        if (name in CALLS and not (name == "eval" and of)) or options.get("shell") or options.get("trust_remote_code"):
+        if (
+            (name in CALLS and not (name == "eval" and of))
+            or options.get("shell")
+            or options.get("trust_remote_code")
+        ):
             found.append(f"line {node.lineno}: {of}.{name}")
         if (of, name) == ("torch", "load") and options.get("weights_only") is not True:
             found.append(f"line {node.lineno}: torch.load without weights_only=True")
-        if (of, name) in {("np", "load"), ("numpy", "load")} and options.get("allow_pickle") is not False:
+        if (of, name) in {("np", "load"), ("numpy", "load")} and options.get(
+            "allow_pickle"
+        ) is not False:
             found.append(f"line {node.lineno}: np.load without allow_pickle=False")
         if of == "yaml" and name in {"load", "load_all"}:
             found.append(f"line {node.lineno}: yaml.{name}")
-        if name == "fit" and "ckpt_path" in {k.arg for k in node.keywords} and options.get("weights_only") is not True:
+        if (
+            name == "fit"
+            and "ckpt_path" in {k.arg for k in node.keywords}
+            and options.get("weights_only") is not True
+        ):
             found.append(f"line {node.lineno}: fit without weights_only=True")
-        if name == "from_pretrained" and of == "AutoModel" and options.get("use_safetensors") is not True:
+        if (
+            name == "from_pretrained"
+            and of == "AutoModel"
+            and options.get("use_safetensors") is not True
+        ):
             found.append(f"line {node.lineno}: from_pretrained without use_safetensors=True")
     return found
 
@@ -103,8 +132,15 @@ def canary(tmp_path: Path):
 def bundle(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     encoder = {"kind": "tanh", "hidden_size": 4}
-    network = build_network({"vocab_size": 45, "embedding_dim": 4, "encoder": encoder, "num_classes": 2})
-    settings = {"tokenizer_json": make_tokenizer(WORDS), "labels": ("a", "b"), "max_length": 12, "overlap": 3}
+    network = build_network(
+        {"vocab_size": 45, "embedding_dim": 4, "encoder": encoder, "num_classes": 2}
+    )
+    settings = {
+        "tokenizer_json": make_tokenizer(WORDS),
+        "labels": ("a", "b"),
+        "max_length": 12,
+        "overlap": 3,
+    }
     save_bundle(tmp_path / "model" / "artifacts" / "bundle", network, **settings)
     return tmp_path / "model" / "artifacts" / "bundle"
 
@@ -120,7 +156,9 @@ def test_a_pickle_in_a_bundle_s_place_is_refused(bundle: Path, canary: Canary, n
         (bundle / name).write_bytes(payload)
         facts = json.loads((bundle / "bundle.json").read_text()) if name != "bundle.json" else None
         if facts is not None:  # with digests that fit, as an attacker would have them
-            facts["weights_sha256" if name.startswith("model") else "tokenizer_sha256"] = sha256(payload)
+            facts["weights_sha256" if name.startswith("model") else "tokenizer_sha256"] = sha256(
+                payload
+            )
             seal(bundle, facts)
         with pytest.raises(BundleError):
             Bundle.load(bundle)
@@ -216,18 +254,29 @@ def test_a_version_that_asks_for_another_loader_is_refused(bundle: Path, change:
     (model / "pyfunc.py").write_text("")
     (model / "MLmodel").write_text(yaml.safe_dump({"flavors": {"python_function": OURS}}))
     inspect(model, None)
-    (model / "MLmodel").write_text(yaml.safe_dump({"flavors": {"python_function": {**OURS, **change}}}))
+    (model / "MLmodel").write_text(
+        yaml.safe_dump({"flavors": {"python_function": {**OURS, **change}}})
+    )
     with pytest.raises(Unservable, match="another way"):
         inspect(model, None)
 
 
-def test_a_version_with_a_second_flavor_or_an_unreadable_mlmodel_or_a_link_is_refused(bundle: Path) -> None:
+def test_a_version_with_a_second_flavor_or_an_unreadable_mlmodel_or_a_link_is_refused(
+    bundle: Path,
+) -> None:
     model = bundle.parent.parent
     (model / "pyfunc.py").write_text("")
-    (model / "MLmodel").write_text(yaml.safe_dump({"flavors": {"python_function": OURS, "sklearn": {}}}))
+    (model / "MLmodel").write_text(
+        yaml.safe_dump({"flavors": {"python_function": OURS, "sklearn": {}}})
+    )
     with pytest.raises(Unservable, match=r"another way .*flavor sklearn"):
         inspect(model, None)
-    for text in ("flavors: [", "flavors: {}", "[]", yaml.safe_dump({"flavors": {"python_function": "text"}})):
+    for text in (
+        "flavors: [",
+        "flavors: {}",
+        "[]",
+        yaml.safe_dump({"flavors": {"python_function": "text"}}),
+    ):
         (model / "MLmodel").write_text(text)
         with pytest.raises(Unservable, match="MLmodel cannot be read"):
             inspect(model, None)
@@ -237,8 +286,12 @@ def test_a_version_with_a_second_flavor_or_an_unreadable_mlmodel_or_a_link_is_re
         inspect(model, None)
 
 
-@pytest.mark.parametrize("name", ["python_model.pkl", "data/model.joblib", "weights.pt", "code/x.pickle"])
-def test_a_version_with_a_file_that_may_be_a_pickle_is_refused(bundle: Path, canary: Canary, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["python_model.pkl", "data/model.joblib", "weights.pt", "code/x.pickle"]
+)
+def test_a_version_with_a_file_that_may_be_a_pickle_is_refused(
+    bundle: Path, canary: Canary, name: str
+) -> None:
     file = bundle.parent.parent / name
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(pickle.dumps(canary))
@@ -256,7 +309,8 @@ def test_a_version_with_another_bundle_than_was_registered_is_refused(bundle: Pa
 
 
 @pytest.mark.parametrize(
-    "tag", ["!!python/object/apply:os.mkdir ['{}']", "!!python/name:os.system", "!!python/module:os"]
+    "tag",
+    ["!!python/object/apply:os.mkdir ['{}']", "!!python/name:os.system", "!!python/module:os"],
 )
 def test_yaml_tags_build_nothing(tmp_path: Path, canary: Canary, tag: str) -> None:
     file = tmp_path / "r.yaml"
@@ -265,7 +319,9 @@ def test_yaml_tags_build_nothing(tmp_path: Path, canary: Canary, tag: str) -> No
         load_recipe(file)
 
 
-def test_a_python_extension_type_in_parquet_is_not_unpickled(tmp_path: Path, canary: Canary) -> None:
+def test_a_python_extension_type_in_parquet_is_not_unpickled(
+    tmp_path: Path, canary: Canary
+) -> None:
     """CVE-2023-47248: older versions of Arrow unpickled a type from the metadata of a column."""
     from data_contracts.tables.read import read_batches
 
@@ -276,7 +332,11 @@ def test_a_python_extension_type_in_parquet_is_not_unpickled(tmp_path: Path, can
     schema = pa.schema([pa.field("text", pa.string(), metadata=metadata), ("label", pa.string())])
     pq.write_table(pa.table([["a"], ["b"]], schema=schema), tmp_path / "x.parquet")
     with (tmp_path / "x.parquet").open("rb") as stream:
-        rows = list(read_batches(stream, "x.parquet", format="parquet", columns=["text", "label"], text="text"))
+        rows = list(
+            read_batches(
+                stream, "x.parquet", format="parquet", columns=["text", "label"], text="text"
+            )
+        )
     assert rows[0].columns["text"].to_pylist() == ["a"]
 
 
@@ -285,7 +345,9 @@ def test_a_backbone_with_a_pickle_alone_is_refused(tmp_path: Path, canary: Canar
 
     (tmp_path / "backbone").mkdir()
     (tmp_path / "backbone" / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    shutil.copyfile(_written(tmp_path / "p", pickle.dumps(canary)), tmp_path / "backbone" / "pytorch_model.bin")
+    shutil.copyfile(
+        _written(tmp_path / "p", pickle.dumps(canary)), tmp_path / "backbone" / "pytorch_model.bin"
+    )
     with pytest.raises(NoisefoldError, match="may hold a pickle"):
         digest(str(tmp_path / "backbone"))
 

@@ -113,12 +113,16 @@ CASES = {
         sections={"tokenizer": {"kind": "word", "min_frequency": 100_000}},
     ),
     "another user": Case(
-        "http://${WHO}:${PW}@HOST/rows.csv", {"WHO": "nobody", "PW": PLANTED}, "the server refuses it .HTTP 401"
+        "http://${WHO}:${PW}@HOST/rows.csv",
+        {"WHO": "nobody", "PW": PLANTED},
+        "the server refuses it .HTTP 401",
     ),
     "absent": Case("http://${WHO}:${PW}@HOST/absent.csv", WHO_AND_PASSWORD, "no such file"),
     "no rows": Case("http://HOST/none.csv?token=${PW}", {"PW": PLANTED}, "no rows"),
     "not set": Case("http://HOST/rows.csv?token=${NOT_SET}", {}, "environment variable NOT_SET"),
-    "closed": Case("http://${WHO}:${PW}@127.0.0.1:CLOSED/rows.csv", WHO_AND_PASSWORD, "cannot be reached"),
+    "closed": Case(
+        "http://${WHO}:${PW}@127.0.0.1:CLOSED/rows.csv", WHO_AND_PASSWORD, "cannot be reached"
+    ),
     "no driver": Case("s3://${WHO}:${PW}@bucket/rows.csv", WHO_AND_PASSWORD, "s3"),
     "a password in the recipe": Case(
         f"http://user:{PLANTED}@HOST/rows.csv", message="source.url holds a user name or password"
@@ -127,21 +131,30 @@ CASES = {
         f"http://HOST/rows.csv?token={PLANTED}", message="source.url holds a secret in its query"
     ),
     "a key in the recipe": Case(
-        f"s3://bucket/rows.csv?secret_access_key={PLANTED}", message="source.url holds a secret in its query"
+        f"s3://bucket/rows.csv?secret_access_key={PLANTED}",
+        message="source.url holds a secret in its query",
     ),
     "a tracking server": Case(
-        variables={"MLFLOW_TRACKING_URI": f"http://user:{PLANTED}@127.0.0.1:CLOSED"}, message="does not answer"
+        variables={"MLFLOW_TRACKING_URI": f"http://user:{PLANTED}@127.0.0.1:CLOSED"},
+        message="does not answer",
     ),
     "a store with a login": Case(
         variables={"NOISEFOLD_ARTIFACTS": f"s3://key:{PLANTED}@bucket/artifacts"},
         message="NOISEFOLD_ARTIFACTS holds a user name",
     ),
     "a store with a token": Case(
-        variables={"NOISEFOLD_ARTIFACTS": f"memory://x?token={PLANTED}"}, message="NOISEFOLD_ARTIFACTS holds a secret"
+        variables={"NOISEFOLD_ARTIFACTS": f"memory://x?token={PLANTED}"},
+        message="NOISEFOLD_ARTIFACTS holds a secret",
     ),
-    "infer": Case(INLINE + "rows.csv", message="label", status=0, arguments=("contract", "infer", "URL")),
-    "infer without rows": Case(INLINE + "none.csv", message="no rows", arguments=("contract", "infer", "URL")),
-    "suggest": Case(INLINE + "rows.csv", message="user name", arguments=("recipe", "suggest", "URL")),
+    "infer": Case(
+        INLINE + "rows.csv", message="label", status=0, arguments=("contract", "infer", "URL")
+    ),
+    "infer without rows": Case(
+        INLINE + "none.csv", message="no rows", arguments=("contract", "infer", "URL")
+    ),
+    "suggest": Case(
+        INLINE + "rows.csv", message="user name", arguments=("recipe", "suggest", "URL")
+    ),
 }
 
 
@@ -164,7 +177,9 @@ class World:
 @pytest.fixture(scope="module")
 def world(guarded: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Every case once, one after the other, on one state folder and one Prefect server."""
-    folder, said, served, recipes = (tmp_path_factory.mktemp(name) for name in ("state", "said", "prefect", "recipes"))
+    folder, said, served, recipes = (
+        tmp_path_factory.mktemp(name) for name in ("state", "said", "prefect", "recipes")
+    )
     closed, cases = str(free_port()), []
     for case in CASES.values():
         url = case.url.replace("HOST", guarded).replace("CLOSED", closed)
@@ -187,7 +202,11 @@ def world(guarded: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
         )
         assert done.returncode == 0, done.stderr
         told = {
-            name: Told(int(read(said, number, "status")), read(said, number, "out"), read(said, number, "err"))
+            name: Told(
+                int(read(said, number, "status")),
+                read(said, number, "out"),
+                read(said, number, "err"),
+            )
             for number, name in enumerate(CASES)
         }
         yield World(told, (folder, served), guarded)
@@ -214,24 +233,32 @@ def test_nothing_that_was_written_holds_a_secret(world: World) -> None:
     assert world.told["a retrain that works"].status == 0
     names = {file.name for folder in world.written for file in folder.rglob("*")}
     assert {"mlflow.db", "noisefold.log", "MLmodel", "manifest.json"} <= names
-    assert any(b"retrain" in file.read_bytes() for file in world.written[1].rglob("*.db*")), "the server's own"
+    assert any(b"retrain" in file.read_bytes() for file in world.written[1].rglob("*.db*")), (
+        "the server's own"
+    )
     for folder in world.written:
         assert found_in(folder) == []
 
 
 def test_a_run_shows_the_url_with_the_variable_s_name(world: World) -> None:
     url = CASES["a retrain that works"].url.replace("HOST", world.host)
-    assert any(url in file.read_text(errors="replace") for file in world.written[0].rglob("recipe.yaml"))
+    assert any(
+        url in file.read_text(errors="replace") for file in world.written[0].rglob("recipe.yaml")
+    )
 
 
-def test_the_login_of_a_tracking_server_goes_by_its_own_variables(tmp_path: Path, monkeypatch) -> None:
+def test_the_login_of_a_tracking_server_goes_by_its_own_variables(
+    tmp_path: Path, monkeypatch
+) -> None:
     """MLflow puts the URI into the text of every error, so the URI that it is given has no password."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:p%40ss@host:5000/mlflow")
     settings = Settings(home=tmp_path)
     assert settings.tracking_uri == "https://host:5000/mlflow"
     assert settings.tracking_login == ("me", "p@ss")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:pw@host/mlflow")
-    assert Settings(home=tmp_path).tracking_uri == "postgresql://me:pw@host/mlflow", "SQLAlchemy needs it there"
+    assert Settings(home=tmp_path).tracking_uri == "postgresql://me:pw@host/mlflow", (
+        "SQLAlchemy needs it there"
+    )
     assert Settings(home=tmp_path).tracking_login is None
 
 
@@ -255,11 +282,13 @@ def test_a_credential_in_a_url_is_seen_and_not_shown(url: str, what: str) -> Non
     assert what in (credential_in(url) or "")
     for shown in (shown_url(url), redacted(f"could not read {url}: error")):
         assert not any(
-            secret in shown for secret in ("pw", "p/w", "p#w", "secret", "u:p", "abc", "token", "sig", "api")
+            secret in shown
+            for secret in ("pw", "p/w", "p#w", "secret", "u:p", "abc", "token", "sig", "api")
         )
     with pytest.raises(RecipeError) as fault:
         parse_recipe(
-            {"source": {"kind": "sample"}, "contract": {"name": "x", "description": f"see {url}"}}, origin="test"
+            {"source": {"kind": "sample"}, "contract": {"name": "x", "description": f"see {url}"}},
+            origin="test",
         )
     assert url not in str(fault.value)
 
@@ -290,9 +319,16 @@ def test_variables_are_put_in_where_the_file_is_opened(monkeypatch) -> None:
     url = "https://${WHO}:${PASSWORD_1}@host/a.csv"
     assert resolve(url) == "https://me%40home:p%2Fw%3F@host/a.csv"
     assert redacted("it said p/w? and p%2Fw%3F") == "it said ${PASSWORD_1} and ${PASSWORD_1}"
-    with pytest.raises(SourceError, match=r"^https://host/a\.csv: the environment variable NOT_SET_HERE"):
+    with pytest.raises(
+        SourceError, match=r"^https://host/a\.csv: the environment variable NOT_SET_HERE"
+    ):
         resolve("https://${NOT_SET_HERE}@host/a.csv")
-    for wrong in ("https://${HOST}/a", "https://host/${DAY}.csv", "/data/${X}.csv", "https://h:${PORT}/a"):
+    for wrong in (
+        "https://${HOST}/a",
+        "https://host/${DAY}.csv",
+        "/data/${X}.csv",
+        "https://h:${PORT}/a",
+    ):
         assert misplaced_variable(wrong)
         with pytest.raises(RecipeError, match=r"source\.url may name a variable"):
             parse_recipe({"source": {"url": wrong}, "contract": "sample"}, origin="test")
@@ -308,7 +344,11 @@ def test_overrides_and_pydantic_s_own_words_show_no_secret() -> None:
         parse_set(f"Training={secret}")
     with pytest.raises(RecipeError) as second:
         parse_recipe(
-            {"name": secret[:79], "source": {"path": secret}, "training": {"max_epochs": secret, secret[:40]: 1}},
+            {
+                "name": secret[:79],
+                "source": {"path": secret},
+                "training": {"max_epochs": secret, secret[:40]: 1},
+            },
             origin="test",
         )
     with pytest.raises(ValidationError) as third:

@@ -69,7 +69,11 @@ class World:
         return evaluate_model(model, self.tokens, self.corpus, settings, self.store).manifest
 
     def register(
-        self, model: TrainedModel, report: EvaluationReport, lessons: Lessons | None = None, **lineage: str
+        self,
+        model: TrainedModel,
+        report: EvaluationReport,
+        lessons: Lessons | None = None,
+        **lineage: str,
     ) -> RegisteredModel:
         from tasks.register import register_model
 
@@ -89,13 +93,17 @@ class World:
         """The same world and registered model under another recipe, which means another MLflow run."""
         data = self.recipe.model_dump(mode="json") | sections
         recipe = parse_recipe(data, origin="test")
-        return replace(self, recipe=recipe, tracker=open_tracker(self.settings, recipe, "fingerprint", {}))
+        return replace(
+            self, recipe=recipe, tracker=open_tracker(self.settings, recipe, "fingerprint", {})
+        )
 
 
 @pytest.fixture(scope="session")
 def mlflow_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     # model_construct: what the environment of the person at the keyboard says must not reach the tests.
-    return Settings.model_construct(home=tmp_path_factory.mktemp("home"), artifacts=None, mlflow_tracking_uri=None)
+    return Settings.model_construct(
+        home=tmp_path_factory.mktemp("home"), artifacts=None, mlflow_tracking_uri=None
+    )
 
 
 @pytest.fixture(scope="session")
@@ -114,7 +122,12 @@ def world(mlflow_settings: Settings, artifacts: tuple) -> World:
     store, corpus, tokens = artifacts
     recipe = make_recipe(f"test-{next(_numbers)}")
     return World(
-        store, mlflow_settings, corpus, tokens, recipe, open_tracker(mlflow_settings, recipe, "fingerprint", {})
+        store,
+        mlflow_settings,
+        corpus,
+        tokens,
+        recipe,
+        open_tracker(mlflow_settings, recipe, "fingerprint", {}),
     )
 
 
@@ -130,23 +143,33 @@ def make_recipe(name: str, **sections: Any) -> Recipe:
 def make_rows(rows: int = 600, seed: int = 0, noise: float = 0.08) -> pa.Table:
     """English and Chinese in turns; a share of the labels is wrong, so that no model is perfect."""
     rng = np.random.default_rng(seed)
-    columns: dict[str, list[str]] = {name: [] for name in ("id", "text", "label", "split", "language")}
+    columns: dict[str, list[str]] = {
+        name: [] for name in ("id", "text", "label", "split", "language")
+    }
     for number in range(rows):
         label = LABELS[number % 3]
         words, characters = _WORDS[label]
         chinese = number % 2 == 1
         repeat = 30 if number % 50 == 7 else 4  # now and then several windows
-        text = "".join(rng.choice(list(characters), repeat)) if chinese else " ".join(rng.choice(words, repeat))
+        text = (
+            "".join(rng.choice(list(characters), repeat))
+            if chinese
+            else " ".join(rng.choice(words, repeat))
+        )
         text += f"，第{number}条" if chinese else f" item {number}"
         columns["id"].append(f"row-{number}")
         columns["text"].append(text)
         columns["label"].append(LABELS[rng.integers(3)] if rng.random() < noise else label)
-        columns["split"].append("train" if number < rows // 2 else ("valid" if number % 4 == 0 else "test"))
+        columns["split"].append(
+            "train" if number < rows // 2 else ("valid" if number % 4 == 0 else "test")
+        )
         columns["language"].append("zh" if chinese else "en")
     return pa.table(columns)
 
 
-def make_corpus(store: ArtifactStore, table: pa.Table | None = None, name: str = "toy") -> ValidatedCorpus:
+def make_corpus(
+    store: ArtifactStore, table: pa.Table | None = None, name: str = "toy"
+) -> ValidatedCorpus:
     table = make_rows() if table is None else table
     digest = RowDigest(["id", "text", "label", "split"])
     digest.update(table)
@@ -168,17 +191,23 @@ def make_corpus(store: ArtifactStore, table: pa.Table | None = None, name: str =
             "quarantined": {"text_empty": 3},
         }
 
-    return store.once(ValidatedCorpus, inputs=[digest.hexdigest()], config={}, version=1, build=build).manifest
+    return store.once(
+        ValidatedCorpus, inputs=[digest.hexdigest()], config={}, version=1, build=build
+    ).manifest
 
 
-def make_model(store: ArtifactStore, tokens: TokenDataset, quality: float = 1.0, nudge: float = 0.0) -> TrainedModel:
+def make_model(
+    store: ArtifactStore, tokens: TokenDataset, quality: float = 1.0, nudge: float = 0.0
+) -> TrainedModel:
     def build(workspace: Workspace) -> dict[str, Any]:
         folder = store.open(tokens)
         network = teach(folder, tokens)
         with torch.no_grad():
             network.decoder.weight.mul_(quality)
             network.decoder.bias.mul_(quality)
-            network.embedding.weight[0].add_(nudge)  # the padding vector: other bits, and no other prediction
+            network.embedding.weight[0].add_(
+                nudge
+            )  # the padding vector: other bits, and no other prediction
         digest = save_bundle(
             workspace.out / "bundle",
             network,
@@ -201,7 +230,11 @@ def make_model(store: ArtifactStore, tokens: TokenDataset, quality: float = 1.0,
 
     key = digest_of(tokens.digest)
     return store.once(
-        TrainedModel, inputs=[key], config={"quality": quality, "nudge": nudge}, version=1, build=build
+        TrainedModel,
+        inputs=[key],
+        config={"quality": quality, "nudge": nudge},
+        version=1,
+        build=build,
     ).manifest
 
 
@@ -215,7 +248,11 @@ def teach(folder: Path, tokens: TokenDataset, steps: int = 60) -> TextNetwork:
         ids[row, : len(values)] = torch.tensor(values)
     labels = torch.tensor(table["label"].to_pylist())
     torch.manual_seed(0)
-    sizes = {"vocab_size": tokens.vocab_size, "embedding_dim": 16, "num_classes": len(tokens.labels)}
+    sizes = {
+        "vocab_size": tokens.vocab_size,
+        "embedding_dim": 16,
+        "num_classes": len(tokens.labels),
+    }
     network = build_network({**sizes, "encoder": {"kind": "tanh", "hidden_size": 16}})
     optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
     for _ in range(steps):

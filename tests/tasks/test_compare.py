@@ -15,7 +15,15 @@ from data_contracts.errors import SourceError
 from data_contracts.recipe.comparison import Cell, Compared, Comparison, Facts
 from data_contracts.recipe.recipe import Recipe
 from lightning_modules.kinds.classify import figures as m
-from tasks.comparing.board import Board, Judged, TestRows, cpu_seconds, one_thread, read_predictions, write_predictions
+from tasks.comparing.board import (
+    Board,
+    Judged,
+    TestRows,
+    cpu_seconds,
+    one_thread,
+    read_predictions,
+    write_predictions,
+)
 from tasks.comparing.table import read_table, write_table
 from tasks.settings import Settings
 
@@ -26,7 +34,9 @@ IDS = [f"row-{i}" for i in range(40)]
 def simulated(rows: int, classes: int, seed: int, sharpness: float, of: np.ndarray | None = None):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, rows) if of is None else of
-    return labels, log_softmax(rng.normal(size=(rows, classes)) + sharpness * np.eye(classes)[labels], axis=1)
+    return labels, log_softmax(
+        rng.normal(size=(rows, classes)) + sharpness * np.eye(classes)[labels], axis=1
+    )
 
 
 def test_paired_interval_equals_drawing_the_rows_one_resample_at_a_time() -> None:
@@ -34,12 +44,17 @@ def test_paired_interval_equals_drawing_the_rows_one_resample_at_a_time() -> Non
     labels, first = simulated(90, 3, seed=0, sharpness=1.0)
     one = [first, simulated(90, 3, 1, 1.1, labels)[1]]
     other = [simulated(90, 3, seed, 0.6, labels)[1] for seed in (2, 3, 4)]
-    drawn = {n: [m.resampled(labels, p, samples=60, seed=5) for p in runs] for n, runs in (("a", one), ("b", other))}
+    drawn = {
+        n: [m.resampled(labels, p, samples=60, seed=5) for p in runs]
+        for n, runs in (("a", one), ("b", other))
+    }
     rows = np.random.default_rng(5).integers(0, 90, (60, 90))
 
     def macro_f1(labels, log_proba):
         present = np.unique(labels)
-        return f1_score(labels, log_proba.argmax(axis=1), labels=present, average="macro", zero_division=0)
+        return f1_score(
+            labels, log_proba.argmax(axis=1), labels=present, average="macro", zero_division=0
+        )
 
     for name, figure in (
         ("accuracy", lambda y, p: accuracy_score(y, p.argmax(axis=1))),
@@ -48,11 +63,17 @@ def test_paired_interval_equals_drawing_the_rows_one_resample_at_a_time() -> Non
     ):
         differences = []
         for chosen in (np.arange(90), *rows):
-            means = [np.mean([figure(labels[chosen], p[chosen]) for p in runs]) for runs in (one, other)]
+            means = [
+                np.mean([figure(labels[chosen], p[chosen]) for p in runs]) for runs in (one, other)
+            ]
             differences.append(means[0] - means[1])
-        found = m.paired_difference([d[name] for d in drawn["a"]], [d[name] for d in drawn["b"]], 0.9)
+        found = m.paired_difference(
+            [d[name] for d in drawn["a"]], [d[name] for d in drawn["b"]], 0.9
+        )
         low, high = np.quantile(differences[1:], [0.05, 0.95])
-        assert (found.value, found.low, found.high) == pytest.approx((differences[0], low, high), abs=1e-9), name
+        assert (found.value, found.low, found.high) == pytest.approx(
+            (differences[0], low, high), abs=1e-9
+        ), name
 
 
 def test_a_model_differs_from_itself_by_nothing() -> None:
@@ -90,7 +111,9 @@ def write(path, ids=IDS, labels=LABELS, log_proba=None, **facts):
     return log_proba
 
 
-def test_predictions_read_back_and_are_put_in_the_order_of_rows_and_classes(tmp_path, split) -> None:
+def test_predictions_read_back_and_are_put_in_the_order_of_rows_and_classes(
+    tmp_path, split
+) -> None:
     path = tmp_path / "peers" / "tfidf-0.parquet"
     turned = LABELS[::-1]
     log_proba = write(path, IDS[::-1], turned, parameters=7, chosen="C = 10")
@@ -101,7 +124,11 @@ def test_predictions_read_back_and_are_put_in_the_order_of_rows_and_classes(tmp_
 
 
 def test_impossible_class_is_allowed_and_its_loss_is_finite(tmp_path, split) -> None:
-    sure = np.log(np.eye(3)[np.ones(40, int)], where=np.eye(3)[np.ones(40, int)] > 0, out=np.full((40, 3), -np.inf))
+    sure = np.log(
+        np.eye(3)[np.ones(40, int)],
+        where=np.eye(3)[np.ones(40, int)] > 0,
+        out=np.full((40, 3), -np.inf),
+    )
     write(tmp_path / "p.parquet", log_proba=sure)
     aligned = split.align(read_predictions(tmp_path / "p.parquet"), "p")
     assert np.isfinite(m.figures(split.labels, aligned)["nll"])
@@ -116,7 +143,10 @@ def test_rows_and_labels_that_do_not_fit_are_named(tmp_path, split) -> None:
         ),
         ({"ids": IDS[:-1]}, r".*: 1 missing \(row-39\)"),
         ({"ids": [*IDS[:-1], IDS[0]]}, "an id stands twice"),
-        ({"labels": ("bad", "good", "none")}, r"its labels are not.*1 missing \(没有意见\) and 1 not in .* \(none\)"),
+        (
+            {"labels": ("bad", "good", "none")},
+            r"its labels are not.*1 missing \(没有意见\) and 1 not in .* \(none\)",
+        ),
     ):
         write(path, **options)
         with pytest.raises(SourceError, match=f"ft-1.parquet: {message}"):
@@ -134,7 +164,9 @@ def test_files_that_hold_no_predictions_are_refused_by_name(tmp_path) -> None:
     with pytest.raises(SourceError, match=r"no predictions file.*noisefold\.labels"):
         read_predictions(path)
     described = {"noisefold.labels": json.dumps(["a", "b"])}
-    pq.write_table(pa.table({"id": ["x"], "log_proba": [[0.0]]}).replace_schema_metadata(described), path)
+    pq.write_table(
+        pa.table({"id": ["x"], "log_proba": [[0.0]]}).replace_schema_metadata(described), path
+    )
     with pytest.raises(SourceError, match="one value for each of 2 labels"):
         read_predictions(path)
     for wrong in (np.zeros((40, 3)), np.full((40, 3), np.nan)):
@@ -179,28 +211,42 @@ def test_speed_counts_the_work_of_one_thread_whatever_it_calls() -> None:
 
 def test_an_unfinished_variant_is_paired_at_the_seeds_that_both_have(tmp_path) -> None:
     """A lucky seed of the baseline, which the other has not run yet, must not count against it."""
-    grid = Comparison(name="grid", recipe=Recipe(), seeds=(0, 1), variants={"a": {}, "b": {}}, baseline="a")
+    grid = Comparison(
+        name="grid", recipe=Recipe(), seeds=(0, 1), variants={"a": {}, "b": {}}, baseline="a"
+    )
     board = Board(grid, Settings(home=tmp_path), "noisefold compare grid.yaml")
     scores = {Cell("a", 0): 0.5, Cell("a", 1): 0.9, Cell("b", 0): 0.6}
-    board.finished = {c: Judged({"accuracy": v}, {"accuracy": np.full(4, v)}, Facts()) for c, v in scores.items()}
+    board.finished = {
+        c: Judged({"accuracy": v}, {"accuracy": np.full(4, v)}, Facts()) for c, v in scores.items()
+    }
     rows = {row.variant: row for row in board.table().rows}
     assert rows["a"].figures["accuracy"].mean == pytest.approx(0.7)
     assert rows["b"].differences["accuracy"].value == pytest.approx(0.1)
     del board.finished[Cell("a", 0)]
-    assert not {row.variant: row for row in board.table().rows}["b"].differences, "no seed in common yet"
+    assert not {row.variant: row for row in board.table().rows}["b"].differences, (
+        "no seed in common yet"
+    )
 
 
 def test_a_table_keeps_the_rows_whose_cells_another_state_folder_holds(tmp_path) -> None:
     """Unless the grid asks for other settings now, or this folder has as many cells."""
 
     def board(**variants) -> Board:
-        grid = Comparison(name="grid", recipe=Recipe(), seeds=(0, 1), variants={"a": {}, **variants}, baseline="a")
-        return Board(grid, Settings(home=tmp_path), "noisefold compare grid.yaml", read_table(tmp_path / "table.md"))
+        grid = Comparison(
+            name="grid", recipe=Recipe(), seeds=(0, 1), variants={"a": {}, **variants}, baseline="a"
+        )
+        return Board(
+            grid,
+            Settings(home=tmp_path),
+            "noisefold compare grid.yaml",
+            read_table(tmp_path / "table.md"),
+        )
 
     def finish(cells: dict[tuple[str, int], float], **variants) -> Compared:
         made = board(**variants)
         made.finished = {
-            Cell(*cell): Judged({"accuracy": v}, {"accuracy": np.full(4, v)}, Facts()) for cell, v in cells.items()
+            Cell(*cell): Judged({"accuracy": v}, {"accuracy": np.full(4, v)}, Facts())
+            for cell, v in cells.items()
         }
         return made.table()
 
@@ -209,9 +255,15 @@ def test_a_table_keeps_the_rows_whose_cells_another_state_folder_holds(tmp_path)
     write_table(whole, tmp_path / "table.md")
     assert finish({}, b=b) == whole
     assert finish({("a", 0): 0.1}, b=b) == whole, "one seed does not replace two"
-    assert finish({("b", 0): 0.6, ("b", 1): 0.8}, b=b) == whole, "nothing here to take the difference from"
-    assert finish({("b", 0): 0.6, ("b", 1): 0.7}, b=b).rows[1].figures["accuracy"].mean == pytest.approx(0.65)
-    assert finish({("a", 0): 0.1, ("a", 1): 0.3}, b=b).rows[0].figures["accuracy"].mean == pytest.approx(0.2)
+    assert finish({("b", 0): 0.6, ("b", 1): 0.8}, b=b) == whole, (
+        "nothing here to take the difference from"
+    )
+    assert finish({("b", 0): 0.6, ("b", 1): 0.7}, b=b).rows[1].figures[
+        "accuracy"
+    ].mean == pytest.approx(0.65)
+    assert finish({("a", 0): 0.1, ("a", 1): 0.3}, b=b).rows[0].figures[
+        "accuracy"
+    ].mean == pytest.approx(0.2)
     changed = finish({}, b={"training.max_epochs": 3})
     assert [row.finished for row in changed.rows] == [2, 0]
     assert [cell.state for cell in changed.cells if cell.variant == "b"] == ["not run"] * 2

@@ -34,15 +34,24 @@ def states(lines) -> list[str]:
 def test_versions_are_those_of_the_lock_files(tmp_path):
     found = list(versions(REPOSITORY / "requirements"))
     assert all(line.state == "ok" or line.remedy == "Run `make setup`." for line in found)
-    (tmp_path / "torch-cpu.lock").write_text(f"torch=={version('torch').split('+')[0]}+cpu \\\n    --hash=sha256:00\n")
+    (tmp_path / "torch-cpu.lock").write_text(
+        f"torch=={version('torch').split('+')[0]}+cpu \\\n    --hash=sha256:00\n"
+    )
     (tmp_path / "base.lock").write_text(
         "prefect==0.1 \\\n    --hash=sha256:00\n    # via noisefold\nabsent-package==2.0 \\\n    --hash=sha256:00\n"
         f"PyYAML=={version('pyyaml')} \\\n    --hash=sha256:00\n"
         "only-there==1.0 ; sys_platform == 'win32' \\\n    --hash=sha256:00\n"
     )
     needed, others = versions(tmp_path)
-    assert (needed.state, needed.what) == ("fail", f"prefect is {version('prefect')}, locked is 0.1.")
-    assert others.state == "warn" and "absent-package missing" in others.what and "1 other" in others.what
+    assert (needed.state, needed.what) == (
+        "fail",
+        f"prefect is {version('prefect')}, locked is 0.1.",
+    )
+    assert (
+        others.state == "warn"
+        and "absent-package missing" in others.what
+        and "1 other" in others.what
+    )
     assert states(versions(tmp_path / "elsewhere")) == ["warn"]
 
 
@@ -55,7 +64,11 @@ def test_a_disk_with_too_little_space_fails(tmp_path):
 def test_a_folder_that_cannot_be_written_fails_with_the_variable_that_names_it(tmp_path):
     (tmp_path / "file").write_text("")
     (line,) = folders(settings(tmp_path / "home", artifacts=str(tmp_path / "file" / "artifacts")))
-    assert line.state == "fail" and "NOISEFOLD_ARTIFACTS" in line.remedy and "NotADirectory" in line.what
+    assert (
+        line.state == "fail"
+        and "NOISEFOLD_ARTIFACTS" in line.remedy
+        and "NotADirectory" in line.what
+    )
     home, _ = folders(settings(tmp_path / "file" / "home"))
     assert home.state == "fail" and "NOISEFOLD_HOME" in home.remedy
     assert states(folders(settings(tmp_path / "home"))) == ["ok"]
@@ -68,14 +81,20 @@ def test_an_artifact_store_with_a_credential_in_its_address_is_told_without_it(t
 
 
 def test_a_store_of_another_schema_is_named_and_not_migrated(world: World, tmp_path: Path):
-    assert states(mlflow_store(settings(tmp_path))) == ["ok"] and not (tmp_path / "mlflow.db").exists()
+    assert (
+        states(mlflow_store(settings(tmp_path))) == ["ok"] and not (tmp_path / "mlflow.db").exists()
+    )
     assert states(mlflow_store(world.settings)) == ["ok"]
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
         database.execute("INSERT INTO alembic_version VALUES ('0123456789ab')")
     before = (tmp_path / "mlflow.db").read_bytes()
     (line,) = mlflow_store(settings(tmp_path))
-    assert line.state == "fail" and "schema 0123456789ab" in line.what and "mlflow db upgrade" in line.remedy
+    assert (
+        line.state == "fail"
+        and "schema 0123456789ab" in line.what
+        and "mlflow db upgrade" in line.remedy
+    )
     assert (tmp_path / "mlflow.db").read_bytes() == before
 
 
@@ -89,15 +108,23 @@ def test_a_champion_that_cannot_be_fetched_fails_and_a_previous_one_warns(world:
         )
 
     def mine() -> list[Line]:
-        return [line for line in champions(world.settings) if name in line.what and line.state != "ok"]
+        return [
+            line for line in champions(world.settings) if name in line.what and line.state != "ok"
+        ]
 
     assert mine() == []
     for number, state in (("1", "warn"), ("2", "fail")):
-        folder = Path(world.tracker.client.get_model_version_download_uri(name, number).removeprefix("file://"))
+        folder = Path(
+            world.tracker.client.get_model_version_download_uri(name, number).removeprefix(
+                "file://"
+            )
+        )
         weights = folder / "artifacts" / "bundle" / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:-1] + b"!")
         (line,) = [line for line in mine() if f"version {number}," in line.what]
-        assert line.state == state and "has changed" in line.what and f"--model {name}" in line.remedy
+        assert (
+            line.state == state and "has changed" in line.what and f"--model {name}" in line.remedy
+        )
 
 
 def test_the_command_tells_every_finding_at_once_and_fails_where_one_does(tmp_path: Path):

@@ -36,13 +36,17 @@ def test_report_agrees_with_scikit_learn_on_its_own_predictions(world: World) ->
     proba = np.array(table["probabilities"].to_pylist())
     assert table.num_rows == world.tokens.splits["test"] == report.rows_out
     assert report.metrics["test/accuracy"].value == pytest.approx(accuracy_score(true, said))
-    assert report.metrics["test/macro_f1"].value == pytest.approx(f1_score(true, said, average="macro"))
+    assert report.metrics["test/macro_f1"].value == pytest.approx(
+        f1_score(true, said, average="macro")
+    )
     assert report.metrics["test/nll"].value == pytest.approx(log_loss(true, proba, labels=labels))
     for interval in report.metrics.values():
         assert interval.low <= interval.high
     content = json.loads((folder / "report.json").read_text())
     assert content["confusion_matrix"] == confusion_matrix(true, said, labels=labels).tolist()
-    assert 0.8 < report.metrics["test/accuracy"].value < 1, "the toy problem should be learnable but not perfect"
+    assert 0.8 < report.metrics["test/accuracy"].value < 1, (
+        "the toy problem should be learnable but not perfect"
+    )
 
 
 def test_predictions_are_those_of_the_bundle_on_the_raw_text(world: World) -> None:
@@ -51,7 +55,9 @@ def test_predictions_are_those_of_the_bundle_on_the_raw_text(world: World) -> No
     table = pq.read_table(world.store.open(world.evaluate(model)) / "predictions.parquet")
     texts = table["text"].to_pylist()
     direct = Bundle.load(world.store.open(model) / "bundle").predict_proba(texts)
-    assert max(map(len, texts)) > 2 * world.tokens.max_length, "some document should need several windows"
+    assert max(map(len, texts)) > 2 * world.tokens.max_length, (
+        "some document should need several windows"
+    )
     assert np.abs(direct - np.array(table["probabilities"].to_pylist())).max() < 1e-6
     assert set(table["language"].to_pylist()) == {"en", "zh"}, "slices are joined by id"
     corpus = pq.read_table(world.store.open(world.corpus) / "corpus").to_pylist()
@@ -81,7 +87,9 @@ def test_temperature_is_reported_always_and_applied_on_request(world: World) -> 
     assert scaled.metrics["test/nll"].value < plain.metrics["test/nll"].value
     assert scaled.metrics["test/accuracy"] == plain.metrics["test/accuracy"]
     confidence = {
-        r.key: np.mean(pq.read_table(world.store.open(r) / "predictions.parquet")["confidence"].to_pylist())
+        r.key: np.mean(
+            pq.read_table(world.store.open(r) / "predictions.parquet")["confidence"].to_pylist()
+        )
         for r in (plain, scaled)
     }
     assert confidence[scaled.key] < confidence[plain.key]
@@ -113,13 +121,24 @@ def test_logged_evaluation_shows_values_bounds_and_files_once(world: World) -> N
         log_evaluation(report, world.store, world.tracker)
     client, run_id = world.tracker.client, world.tracker.run_id
     metrics = client.get_run(run_id).data.metrics
-    for name in ("test/accuracy", "test/macro_f1", "test/nll", "test/ece", "test/brier", "test/f1/没有意见"):
+    for name in (
+        "test/accuracy",
+        "test/macro_f1",
+        "test/nll",
+        "test/ece",
+        "test/brier",
+        "test/f1/没有意见",
+    ):
         interval = report.metrics[name]
         logged = [metrics[name], metrics[f"{name}_low"], metrics[f"{name}_high"]]
         assert logged == pytest.approx([interval.value, interval.low, interval.high])
     assert len(client.get_metric_history(run_id, "test/accuracy")) == 1
     names = {item.path for item in client.list_artifacts(run_id, "evaluation")}
-    assert {"evaluation/report.md", "evaluation/predictions.parquet", "evaluation/confusion_matrix.png"} <= names
+    assert {
+        "evaluation/report.md",
+        "evaluation/predictions.parquet",
+        "evaluation/confusion_matrix.png",
+    } <= names
 
 
 def test_empty_test_split_names_the_split(world: World, store) -> None:
@@ -129,7 +148,9 @@ def test_empty_test_split_names_the_split(world: World, store) -> None:
     Path(empty.uri).mkdir(parents=True)
     for split in ("valid", "test"):
         table = pq.read_table(path.with_name(f"{split}.parquet"))
-        pq.write_table(table.slice(0, 0) if split == "test" else table, Path(empty.uri) / f"{split}.parquet")
+        pq.write_table(
+            table.slice(0, 0) if split == "test" else table, Path(empty.uri) / f"{split}.parquet"
+        )
     model = model.model_copy(update={"uri": str(world.store.open(model))})
     with pytest.raises(NoisefoldError, match="test split has no rows"):
         evaluate_model(model, empty, world.corpus, EvaluationConfig(), store)

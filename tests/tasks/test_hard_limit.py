@@ -20,6 +20,8 @@ with hard_limit(0.2):
 
 
 def test_a_native_call_that_never_returns_ends_with_the_process_and_its_stack():
-    done = subprocess.run([sys.executable, "-c", HANGS], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
+    )
     assert (done.returncode, done.stdout) == (1, "alive\n")
     assert "Timeout" in done.stderr and 'File "<string>", line 9' in done.stderr

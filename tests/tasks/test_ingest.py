@@ -59,7 +59,9 @@ def read(
     files = FileSource(url=url if isinstance(url, dict) else str(url), **source)
     batch_rows = 100
     manifest = ingest_source(files, by, fingerprint(files), store, batch_rows=batch_rows).manifest
-    return manifest, [row for table in read_parts(store.open(manifest), batch_rows) for row in table.to_pylist()]
+    return manifest, [
+        row for table in read_parts(store.open(manifest), batch_rows) for row in table.to_pylist()
+    ]
 
 
 def fault(store: ArtifactStore, url: Any, by: DataContract = CONTRACT, **source: Any) -> str:
@@ -100,7 +102,9 @@ def write(path: Path, data: str | bytes) -> Path:
 
 @pytest.mark.parametrize("compression", ["", ".gz", ".zst"])
 @pytest.mark.parametrize("format", ["csv", "jsonl", "parquet"])
-def test_every_format_gives_the_same_rows(store: ArtifactStore, tmp_path: Path, format: str, compression: str) -> None:
+def test_every_format_gives_the_same_rows(
+    store: ArtifactStore, tmp_path: Path, format: str, compression: str
+) -> None:
     path = write(tmp_path / f"x.{format}{compression}", packed(encoded(ROWS, format), compression))
     manifest, rows = read(store, path)
     assert [{k: row[k] for k in ("text", "label")} for row in rows] == ROWS
@@ -109,7 +113,9 @@ def test_every_format_gives_the_same_rows(store: ArtifactStore, tmp_path: Path, 
         (f"{path.name}#{n}", path.name, n) for n in numbers
     ]
     assert (manifest.rows_in, manifest.rows_out, manifest.source_files) == (3, 3, 1)
-    assert manifest.splits == {s: sum(row["split"] == s for row in rows) for s in ("train", "valid", "test")}
+    assert manifest.splits == {
+        s: sum(row["split"] == s for row in rows) for s in ("train", "valid", "test")
+    }
 
 
 @pytest.mark.parametrize("compression", [gzip.compress, zstandard.ZstdCompressor().compress])
@@ -117,7 +123,9 @@ def test_concatenated_compressed_files_are_read_to_the_end(
     store: ArtifactStore, tmp_path: Path, compression: Any
 ) -> None:
     end = ".gz" if compression is gzip.compress else ".zst"
-    path = write(tmp_path / f"x.csv{end}", compression(b"text,label\na,b\n") + compression(b"c,d\n"))
+    path = write(
+        tmp_path / f"x.csv{end}", compression(b"text,label\na,b\n") + compression(b"c,d\n")
+    )
     assert [row["text"] for row in read(store, path)[1]] == ["a", "c"]
 
 
@@ -129,7 +137,9 @@ def test_numbers_and_booleans_become_decimal_text(store: ArtifactStore, tmp_path
         "e": [1e-7, 1e20, None],
     }
     pq.write_table(pa.table({"text": ["a", "b", "c"], **labels}), tmp_path / "x.parquet")
-    lines = [json.dumps({"text": t, **{k: v[n] for k, v in labels.items()}}) for n, t in enumerate("abc")]
+    lines = [
+        json.dumps({"text": t, **{k: v[n] for k, v in labels.items()}}) for n, t in enumerate("abc")
+    ]
     write(tmp_path / "x.jsonl", "\n".join(lines))
     expected = {
         "i": ["1", "-2", None], "f": ["1", "0.25", None], "b": ["true", "false", None],
@@ -137,7 +147,9 @@ def test_numbers_and_booleans_become_decimal_text(store: ArtifactStore, tmp_path
     }  # fmt: skip
     for column, values in expected.items():
         for name in ("x.parquet", "x.jsonl"):
-            assert [row["label"] for row in read(store, tmp_path / name, contract(label=column))[1]] == values
+            assert [
+                row["label"] for row in read(store, tmp_path / name, contract(label=column))[1]
+            ] == values
 
 
 def test_columns_are_mapped_and_slices_carried(store: ArtifactStore, tmp_path: Path) -> None:
@@ -152,7 +164,8 @@ def test_columns_are_mapped_and_slices_carried(store: ArtifactStore, tmp_path: P
 
 def test_dictionary_encoded_parquet_is_text(store: ArtifactStore, tmp_path: Path) -> None:
     pq.write_table(
-        pa.table({c: pa.array(["a", None]).dictionary_encode() for c in ("text", "label")}), tmp_path / "x.pq"
+        pa.table({c: pa.array(["a", None]).dictionary_encode() for c in ("text", "label")}),
+        tmp_path / "x.pq",
     )
     assert [row["text"] for row in read(store, tmp_path / "x.pq")[1]] == ["a", None]
 
@@ -164,8 +177,13 @@ def test_byte_order_mark_and_other_encodings(store: ArtifactStore, tmp_path: Pat
         assert read(store, path, encoding=given)[1][0]["text"] == "好"
 
 
-def test_half_a_surrogate_in_json_is_left_to_the_contract(store: ArtifactStore, tmp_path: Path) -> None:
-    path = write(tmp_path / "x.jsonl", '{"text": "a\\ud83d", "label": "b"}\n{"text": "\\ud83d\\ude00", "label": "b"}\n')
+def test_half_a_surrogate_in_json_is_left_to_the_contract(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
+    path = write(
+        tmp_path / "x.jsonl",
+        '{"text": "a\\ud83d", "label": "b"}\n{"text": "\\ud83d\\ude00", "label": "b"}\n',
+    )
     assert [row["text"] for row in read(store, path)[1]] == ["a\ufffd", "😀"]
 
 
@@ -184,7 +202,10 @@ def test_folder_and_glob_are_read_in_order_of_names(store: ArtifactStore, tmp_pa
     manifest, rows = read(store, tmp_path / "in")
     assert [row["text"] for row in rows] == ["a.csv.gz", "b.csv", "c.jsonl"]
     assert manifest.source_files == 3
-    assert [row["text"] for row in read(store, tmp_path / "in" / "*.csv*")[1]] == ["a.csv.gz", "b.csv"]
+    assert [row["text"] for row in read(store, tmp_path / "in" / "*.csv*")[1]] == [
+        "a.csv.gz",
+        "b.csv",
+    ]
 
 
 def test_files_of_one_name_in_two_folders_stay_apart(store: ArtifactStore, tmp_path: Path) -> None:
@@ -206,9 +227,9 @@ def test_window_chooses_dated_files_and_fills_the_url(store: ArtifactStore, tmp_
     manifest, rows = read(store, tmp_path / "in", window=window)
     assert [row["text"] for row in rows] == ["2026-01-31", "2026-02-01"]
     assert [str(days) for days in manifest.days] == ["2026-01-31 to 2026-02-01"]
-    assert [row["text"] for row in read(store, tmp_path / "in" / "reviews-{end}.csv", window=window)[1]] == [
-        "2026-02-01"
-    ]
+    assert [
+        row["text"] for row in read(store, tmp_path / "in" / "reviews-{end}.csv", window=window)[1]
+    ] == ["2026-02-01"]
     late = {"start": "2027-01-01", "end": "2027-01-02"}
     files = FileSource(url=str(tmp_path / "in"), window=late)  # type: ignore[arg-type]
     with pytest.raises(SourceError, match="only files dated 2026-01-30 to 2026-02-02"):
@@ -242,7 +263,9 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @contextmanager
 def serving(folder: Path, tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(Quiet, directory=str(folder))
+    )
     if tls:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -357,10 +380,15 @@ def test_truncated_compression_is_named(store: ArtifactStore, tmp_path: Path, en
 
 
 @pytest.mark.parametrize(
-    ("kind", "shown"), [(pa.list_(pa.string()), "list"), (pa.int64(), "int64"), (pa.binary(), "binary")]
+    ("kind", "shown"),
+    [(pa.list_(pa.string()), "list"), (pa.int64(), "int64"), (pa.binary(), "binary")],
 )
-def test_wrong_parquet_type_is_named(store: ArtifactStore, tmp_path: Path, kind: pa.DataType, shown: str) -> None:
-    pq.write_table(pa.table({"text": pa.array([None], kind), "label": ["a"]}), tmp_path / "x.parquet")
+def test_wrong_parquet_type_is_named(
+    store: ArtifactStore, tmp_path: Path, kind: pa.DataType, shown: str
+) -> None:
+    pq.write_table(
+        pa.table({"text": pa.array([None], kind), "label": ["a"]}), tmp_path / "x.parquet"
+    )
     assert f"column 'text' is of type {shown}" in fault(store, tmp_path / "x.parquet")
 
 
@@ -375,13 +403,20 @@ def test_missing_places_are_named(store: ArtifactStore, tmp_path: Path) -> None:
 
 
 def test_unknown_encoding_is_named(store: ArtifactStore, tmp_path: Path) -> None:
-    assert "'utf-9'" in fault(store, write(tmp_path / "x.csv", "text,label\na,b\n"), encoding="utf-9")
+    assert "'utf-9'" in fault(
+        store, write(tmp_path / "x.csv", "text,label\na,b\n"), encoding="utf-9"
+    )
 
 
-def test_a_row_of_an_unknown_split_is_a_fault_of_that_row(store: ArtifactStore, tmp_path: Path) -> None:
+def test_a_row_of_an_unknown_split_is_a_fault_of_that_row(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
     path = write(tmp_path / "x.csv", "text,label,split\na,b,\u3000Train \nc,d,holdout\n")
     rows = read(store, path, contract(split="split"))[1]
-    assert [(row["split"], row["fault"]) for row in rows] == [("train", None), ("holdout", "unknown_split")]
+    assert [(row["split"], row["fault"]) for row in rows] == [
+        ("train", None),
+        ("holdout", "unknown_split"),
+    ]
 
 
 def test_change_while_reading_is_noticed(store: ArtifactStore, tmp_path: Path) -> None:
@@ -398,7 +433,8 @@ def test_change_while_reading_is_noticed(store: ArtifactStore, tmp_path: Path) -
 
 def texts(path: Path, count: int, start: int = 0) -> Path:
     lines = [
-        f"Text  {i % 700}{' ' * (i % 3)},x\n" if i % 2 else f"TEXT {i % 700},y\n" for i in range(start, start + count)
+        f"Text  {i % 700}{' ' * (i % 3)},x\n" if i % 2 else f"TEXT {i % 700},y\n"
+        for i in range(start, start + count)
     ]
     return write(path, "text,label\n" + "".join(lines))
 
@@ -437,7 +473,9 @@ def test_missing_valid_is_drawn_from_train_alone(store: ArtifactStore, tmp_path:
 # --- the stage --------------------------------------------------------------------------------------------------------
 
 
-def test_second_time_is_cached_and_batches_do_not_matter(store: ArtifactStore, tmp_path: Path) -> None:
+def test_second_time_is_cached_and_batches_do_not_matter(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
     source = FileSource(url=str(texts(tmp_path / "x.csv", 1000)))
     first = ingest_source(source, CONTRACT, fingerprint(source), store, batch_rows=100)
     again = ingest_source(source, CONTRACT, fingerprint(source), store, batch_rows=300)
@@ -459,7 +497,9 @@ def test_fingerprint_follows_the_bytes(tmp_path: Path) -> None:
     assert fingerprint(source) == before
     write(path, "text,label\na,c\n")
     assert fingerprint(source) != before
-    seeds = {fingerprint(SampleSource(rows=rows, seed=seed)) for rows in (200, 300) for seed in (1, 2)}
+    seeds = {
+        fingerprint(SampleSource(rows=rows, seed=seed)) for rows in (200, 300) for seed in (1, 2)
+    }
     assert len(seeds) == 4
 
 

@@ -13,7 +13,16 @@ from pathlib import Path
 import pytest
 
 from tasks.liveness import lease as module
-from tasks.liveness.lease import CLEANING, EVERYTHING, Busy, Lease, Leases, Owner, process_started, this_process
+from tasks.liveness.lease import (
+    CLEANING,
+    EVERYTHING,
+    Busy,
+    Lease,
+    Leases,
+    Owner,
+    process_started,
+    this_process,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOLDS = ["recipe mails", "model noisefold-mails"]
@@ -51,7 +60,13 @@ def take(home: Path, work: str = "retrain mails", holds: list[str] = HOLDS, **op
 def test_the_second_is_refused_and_told_who_holds_it(tmp_path, other):
     with pytest.raises(Busy) as refused:
         take(tmp_path)
-    for part in ("retrain mails is under way", f"process {other.pid}", "brave-fox", module.user_name(), "since 20"):
+    for part in (
+        "retrain mails is under way",
+        f"process {other.pid}",
+        "brave-fox",
+        module.user_name(),
+        "since 20",
+    ):
         assert part in refused.value.cause
     assert "execution.wait_seconds" in refused.value.remedy
 
@@ -77,7 +92,9 @@ def test_the_second_waits_as_long_as_it_may(tmp_path, other):
 
 def test_the_place_of_a_killed_owner_is_taken_at_once_and_its_runs_are_named(tmp_path, other):
     os.kill(other.pid, signal.SIGKILL)
-    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet asked after: a zombie
+    os.waitid(
+        os.P_PID, other.pid, os.WEXITED | os.WNOWAIT
+    )  # dead, and not yet asked after: a zombie
     with take(tmp_path) as held:
         assert [owner.flow_run_id for owner in held.left] == ["f1"]
         assert len(Leases(tmp_path).all()) == 1
@@ -101,7 +118,9 @@ def test_a_process_number_that_went_to_another_process_keeps_no_lease(tmp_path):
 
 
 def test_of_another_machine_only_the_clock_tells(tmp_path):
-    elsewhere = Owner(user="ann", host="n2", machine="another", pid=os.getpid(), started="1", flow_run_id="f1")
+    elsewhere = Owner(
+        user="ann", host="n2", machine="another", pid=os.getpid(), started="1", flow_run_id="f1"
+    )
     path = write(tmp_path, elsewhere, expires=60)
     with pytest.raises(Busy, match="ann on n2"):
         take(tmp_path)
@@ -156,7 +175,9 @@ def test_a_process_that_does_not_exist_has_not_started():
 
 
 def dead(flow_run_id: str) -> Owner:
-    return this_process(flow_run_id=flow_run_id).model_copy(update={"pid": 2**22 + len(flow_run_id) + 1})
+    return this_process(flow_run_id=flow_run_id).model_copy(
+        update={"pid": 2**22 + len(flow_run_id) + 1}
+    )
 
 
 def write(home: Path, owner: Owner, *, expires: float = 60, left: tuple[Owner, ...] = ()) -> Path:

@@ -50,10 +50,19 @@ def test_no_promotion_loses_the_line_of_another(tmp_path: Path) -> None:
             client.create_registered_model("m")
             for _ in range(2):
                 logged = client.create_logged_model("0")
-                client.create_model_version("m", f"models:/{logged.model_id}", model_id=logged.model_id)
+                client.create_model_version(
+                    "m", f"models:/{logged.model_id}", model_id=logged.model_id
+                )
         machines = {
             who: subprocess.Popen(
-                [sys.executable, "-c", PROMOTE.replace("ROUNDS", str(ROUNDS)), who, str(tmp_path / who), *uris],
+                [
+                    sys.executable,
+                    "-c",
+                    PROMOTE.replace("ROUNDS", str(ROUNDS)),
+                    who,
+                    str(tmp_path / who),
+                    *uris,
+                ],
                 env=clean_environment(),
                 cwd=REPOSITORY,
                 stdin=subprocess.PIPE,
@@ -66,7 +75,10 @@ def test_no_promotion_loses_the_line_of_another(tmp_path: Path) -> None:
         for machine in machines.values():
             machine.stdin.write("go\n")
             machine.stdin.flush()
-        said = {who: json.loads(machine.communicate(timeout=200)[0]) for who, machine in machines.items()}
+        said = {
+            who: json.loads(machine.communicate(timeout=200)[0])
+            for who, machine in machines.items()
+        }
         for uri in uris:
             found = history(settings(tmp_path / "reader", uri), "m")
             moves = [move for move in found.moves if move.alias == CHAMPION]
@@ -75,7 +87,10 @@ def test_no_promotion_loses_the_line_of_another(tmp_path: Path) -> None:
             assert {why.split()[0] for why in told} == {"ann", "bob"}
             assert found.aliases[CHAMPION] in ("1", "2")
         for who in said:
-            lines = [json.loads(line) for line in (tmp_path / who / "ledger.jsonl").read_text().splitlines()]
+            lines = [
+                json.loads(line)
+                for line in (tmp_path / who / "ledger.jsonl").read_text().splitlines()
+            ]
             assert all(line["why"].startswith((who, "Version")) for line in lines)
     finally:
         server.stop()

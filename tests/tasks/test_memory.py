@@ -30,7 +30,10 @@ def long_texts(rows: int, words: str | list[str], between: str) -> list[str]:
     """Each of its own: a run of words that starts somewhere else."""
     rng = random.Random(0)
     long = between.join(rng.choices(words, k=2 * CHARACTERS))
-    return [long[start : start + CHARACTERS] for start in (rng.randrange(CHARACTERS) for _ in range(rows))]
+    return [
+        long[start : start + CHARACTERS]
+        for start in (rng.randrange(CHARACTERS) for _ in range(rows))
+    ]
 
 
 def write_csv(path: Path, texts: list[str]) -> FileSource:
@@ -39,11 +42,15 @@ def write_csv(path: Path, texts: list[str]) -> FileSource:
     return FileSource(url=str(path))
 
 
-def stages(store: ArtifactStore, source: FileSource) -> tuple[RawCorpus, ValidatedCorpus, float, float]:
+def stages(
+    store: ArtifactStore, source: FileSource
+) -> tuple[RawCorpus, ValidatedCorpus, float, float]:
     lax = {"splits": {"min_rows": 1}, "max_quarantine_share": 1.0, "duplicates": {"max_share": 1.0}}
     contract = DataContract.model_validate({"name": "long", **lax})
     with peak_memory() as ingesting:
-        raw = ingest_source(source, contract, fingerprint(source), store, batch_rows=50_000).manifest
+        raw = ingest_source(
+            source, contract, fingerprint(source), store, batch_rows=50_000
+        ).manifest
     with peak_memory() as validating:
         corpus = validate_corpus(raw, contract, store, batch_rows=50_000).manifest
     return raw, corpus, ingesting.megabytes, validating.megabytes
@@ -93,7 +100,9 @@ def test_predict(tmp_path: Path, han: list[str]) -> None:
 
 def test_parts_and_batches_are_cut_by_bytes_and_hold_every_row_in_order(tmp_path: Path) -> None:
     texts = [str(number) * (1 + number % 7 * 40_000) for number in range(200)]
-    table = pa.table({"id": pa.array([str(number) for number in range(200)]), "text": pa.array(texts)})
+    table = pa.table(
+        {"id": pa.array([str(number) for number in range(200)]), "text": pa.array(texts)}
+    )
     with PartWriter(tmp_path, table.schema, 50_000) as parts:
         for first in range(0, 200, 20):
             parts.write(table.slice(first, 20))
@@ -117,7 +126,9 @@ def test_cut_covers_all_and_keeps_within_both_bounds() -> None:
         sizes = rng.integers(0, 12, rng.integers(0, 30))
         most, rows = int(rng.integers(1, 20)), int(rng.integers(1, 6))
         slices = list(cut(sizes, most, rows))
-        assert [place for one in slices for place in range(one.start, one.stop)] == list(range(len(sizes)))
+        assert [place for one in slices for place in range(one.start, one.stop)] == list(
+            range(len(sizes))
+        )
         for one in slices:
             assert one.stop - one.start <= rows
             assert sizes[one].sum() <= most or one.stop - one.start == 1

@@ -60,7 +60,9 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("backbone")
     characters = "abcdefghijklmnopqrstuvwxyz0123456789，太差了不推荐非常好我喜欢今天收到货物第条"
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *dict.fromkeys(characters)]
-    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(
+        models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]")
+    )
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Whitespace(), pre_tokenizers.Split("", "isolated")]
@@ -106,20 +108,33 @@ def test_a_fine_tuned_backbone_is_registered_whole_and_predicts_alone(
     registered = world.register(model, report)
 
     moved = make_recipe(recipe.name, backbone)
-    assert train_model(tokens, moved.model, *arguments[1:]).cached, "the same bytes elsewhere are the same backbone"
+    assert train_model(tokens, moved.model, *arguments[1:]).cached, (
+        "the same bytes elsewhere are the same backbone"
+    )
     shutil.rmtree(own)
     expected = Bundle.load(world.store.open(model) / "bundle").predict_proba(TEXTS)
-    folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=registered.model_uri, dst_path=str(tmp_path / "m")))
-    assert f"transformers=={transformers.__version__}" in (folder / "requirements.txt").read_text().split()
+    folder = Path(
+        mlflow.artifacts.download_artifacts(
+            artifact_uri=registered.model_uri, dst_path=str(tmp_path / "m")
+        )
+    )
+    assert (
+        f"transformers=={transformers.__version__}"
+        in (folder / "requirements.txt").read_text().split()
+    )
     command = [sys.executable, "-P", "-c", PREDICT, str(folder), json.dumps(TEXTS)]
-    done = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command, cwd=tmp_path, env={}, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     labels, proba = json.loads(done.stdout)
     assert tuple(labels) == tokens.labels
     assert np.abs(np.array(proba) - expected).max() < 1e-6
 
 
-def test_another_backbone_in_the_same_place_is_another_run(world: World, backbone: Path, tmp_path: Path) -> None:
+def test_another_backbone_in_the_same_place_is_another_run(
+    world: World, backbone: Path, tmp_path: Path
+) -> None:
     own = shutil.copytree(backbone, tmp_path / "own")
     runs = []
     for changed in (False, False, True):
@@ -131,10 +146,17 @@ def test_another_backbone_in_the_same_place_is_another_run(world: World, backbon
         runs.append(open_tracker(world.settings, recipe, "fingerprint", {}).run_id)
     assert runs[0] == runs[1] != runs[2]
     elsewhere = shutil.copytree(own, tmp_path / "elsewhere")
-    assert open_tracker(world.settings, make_recipe(world.recipe.name, elsewhere), "fingerprint", {}).run_id == runs[2]
+    assert (
+        open_tracker(
+            world.settings, make_recipe(world.recipe.name, elsewhere), "fingerprint", {}
+        ).run_id
+        == runs[2]
+    )
     with (elsewhere / "tokenizer.json").open("a") as file:
         file.write("\n")
-    changed = open_tracker(world.settings, make_recipe(world.recipe.name, elsewhere), "fingerprint", {})
+    changed = open_tracker(
+        world.settings, make_recipe(world.recipe.name, elsewhere), "fingerprint", {}
+    )
     assert changed.run_id not in runs, "another tokenizer in the same place is another run as well"
     (own / "model.safetensors").unlink()
     with pytest.raises(RecipeError, match=r"no \*\.safetensors"):

@@ -58,7 +58,9 @@ def serves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(promote, "check_served", lambda *_: Served(200, 1.5, 0.5))
 
 
-def run(world: World, model: TrainedModel, ledger: Path, report: EvaluationReport | None = None) -> PromotionDecision:
+def run(
+    world: World, model: TrainedModel, ledger: Path, report: EvaluationReport | None = None
+) -> PromotionDecision:
     """Evaluate, register and promote, as a retrain does."""
     report = report or world.evaluate(model)
     registered = world.register(model, report)
@@ -86,17 +88,28 @@ def lines(ledger: Path) -> list[dict[str, Any]]:
 
 def test_first_champion_beats_the_commonest_label(world: World, ledger: Path) -> None:
     decision = run(world, world.model(), ledger)
-    assert (decision.promoted, decision.outcome, decision.champion_before) == (True, "promoted", None)
+    assert (decision.promoted, decision.outcome, decision.champion_before) == (
+        True,
+        "promoted",
+        None,
+    )
     assert decision.difference is None
     assert decision.over_majority is not None
     assert decision.over_majority.low > 0.4
     assert decision.rows_compared == world.tokens.splits["test"]
     told = decision.reasons[1]
-    assert re.search(r"always answering \w+ \(the commonest label of the train split\), on \d+ rows", told), told
+    assert re.search(
+        r"always answering \w+ \(the commonest label of the train split\), on \d+ rows", told
+    ), told
     assert "floors: none set" in decision.reasons[0]
     assert aliases(world) == {"champion": "1"}
     (line,) = lines(ledger)
-    assert (line["alias"], line["from"], line["to"], line["model"]) == ("champion", None, "1", world.recipe.model_name)
+    assert (line["alias"], line["from"], line["to"], line["model"]) == (
+        "champion",
+        None,
+        "1",
+        world.recipe.model_name,
+    )
     assert line["who"]
     assert line["when"].endswith("+00:00")
     assert "No version is champion" in line["why"]
@@ -113,7 +126,9 @@ def test_first_model_below_the_floors_names_every_one(world: World, ledger: Path
     assert aliases(strict) == {"challenger": "1"}
 
 
-def test_constant_answer_becomes_no_champion_unless_the_recipe_says_so(world: World, ledger: Path) -> None:
+def test_constant_answer_becomes_no_champion_unless_the_recipe_says_so(
+    world: World, ledger: Path
+) -> None:
     """Every row gets the same label: no floor is set, and no floor has to be."""
     constant = world.model(quality=0.0)
     decision = run(world, constant, ledger)
@@ -153,7 +168,10 @@ def test_first_champion_is_not_judged_on_what_it_was_trained_on(world: World) ->
     seen = np.array(sorted(map(text_hash, table["text"].to_pylist()[:3])), dtype=np.uint64)
     verdict = first_champion(table, "positive", seen, world.recipe)
     assert verdict.passed
-    assert (verdict.evidence["rows_left_out"], verdict.evidence["rows_compared"]) == (3, table.num_rows - 3)
+    assert (verdict.evidence["rows_left_out"], verdict.evidence["rows_compared"]) == (
+        3,
+        table.num_rows - 3,
+    )
     assert "3 test rows that a model was trained on are left out" in verdict.reasons[1]
     few = first_champion(table.slice(0, 10), "positive", np.zeros(0, np.uint64), world.recipe)
     assert not few.passed
@@ -162,7 +180,13 @@ def test_first_champion_is_not_judged_on_what_it_was_trained_on(world: World) ->
 
 def test_constant_answer_is_none_though_it_beats_another(world: World) -> None:
     """The labels have changed places since the train split: always answering the one of today proves nothing."""
-    table = pa.table({"text": [f"t{n}" for n in range(50)], "label": ["x", *["y"] * 4] * 10, "predicted": ["y"] * 50})
+    table = pa.table(
+        {
+            "text": [f"t{n}" for n in range(50)],
+            "label": ["x", *["y"] * 4] * 10,
+            "predicted": ["y"] * 50,
+        }
+    )
     verdict = first_champion(table, "x", np.zeros(0, np.uint64), world.recipe)
     assert verdict.evidence["over_majority"].low > 0
     assert not verdict.passed
@@ -174,15 +198,25 @@ def test_constant_answer_is_none_though_it_beats_another(world: World) -> None:
 
 def test_three_rows_prove_nothing(world: World) -> None:
     """All right, and still: a third of the resamples hold one class only, where the constant answer is right too."""
-    contract = {"name": "toy", "labels": {"values": list(world.tokens.labels)}, "splits": {"min_rows": 1}}
-    table = pa.table({"text": ["a", "b", "c"], "label": ["x", "x", "y"], "predicted": ["x", "x", "y"]})
-    verdict = first_champion(table, "x", np.zeros(0, np.uint64), world.with_recipe(contract=contract).recipe)
+    contract = {
+        "name": "toy",
+        "labels": {"values": list(world.tokens.labels)},
+        "splits": {"min_rows": 1},
+    }
+    table = pa.table(
+        {"text": ["a", "b", "c"], "label": ["x", "x", "y"], "predicted": ["x", "x", "y"]}
+    )
+    verdict = first_champion(
+        table, "x", np.zeros(0, np.uint64), world.with_recipe(contract=contract).recipe
+    )
     assert not verdict.passed
     assert verdict.evidence["over_majority"].value > 0.5
     assert verdict.evidence["over_majority"].low == 0
 
 
-def test_equal_model_is_promoted_and_the_old_champion_kept_as_previous(world: World, ledger: Path) -> None:
+def test_equal_model_is_promoted_and_the_old_champion_kept_as_previous(
+    world: World, ledger: Path
+) -> None:
     run(world, world.model(), ledger)
     decision = run(world, world.model(nudge=0.5), ledger)
     assert decision.promoted
@@ -197,7 +231,9 @@ def test_equal_model_is_promoted_and_the_old_champion_kept_as_previous(world: Wo
     ]
 
 
-def test_without_the_alias_a_version_is_judged_as_a_first_champion(world: World, ledger: Path) -> None:
+def test_without_the_alias_a_version_is_judged_as_a_first_champion(
+    world: World, ledger: Path
+) -> None:
     run(world, world.model(), ledger)
     world.tracker.client.delete_registered_model_alias(world.recipe.model_name, "champion")
     constant = run(world, world.model(quality=0.0), ledger)
@@ -232,7 +268,9 @@ def test_floors_hold_a_better_model_back(world: World, ledger: Path) -> None:
     assert decision.difference.low > 0, "the comparison is made and shown in any case"
 
 
-def test_run_shows_decision_reasons_and_difference(world: World, ledger: Path, tmp_path: Path) -> None:
+def test_run_shows_decision_reasons_and_difference(
+    world: World, ledger: Path, tmp_path: Path
+) -> None:
     run(world, world.model(), ledger)
     decision = run(world, world.model(quality=0.0), ledger)
     client, run_id = world.tracker.client, world.tracker.run_id
@@ -240,10 +278,15 @@ def test_run_shows_decision_reasons_and_difference(world: World, ledger: Path, t
     assert data.tags["noisefold.promotion"] == "not_promoted"
     assert decision.difference is not None
     assert data.metrics["promotion/macro_f1_difference"] == pytest.approx(decision.difference.value)
-    assert data.metrics["promotion/macro_f1_difference_low"] == pytest.approx(decision.difference.low)
+    assert data.metrics["promotion/macro_f1_difference_low"] == pytest.approx(
+        decision.difference.low
+    )
     folder = Path(client.download_artifacts(run_id, "promotion", str(tmp_path)))
     content = json.loads((folder / "promotion.json").read_text())
-    assert PromotionDecision.model_validate({k: content[k] for k in PromotionDecision.model_fields}) == decision
+    assert (
+        PromotionDecision.model_validate({k: content[k] for k in PromotionDecision.model_fields})
+        == decision
+    )
     page = (folder / "promotion.md").read_text()
     assert page.startswith("# Not promoted")
     assert "0.01" in page
@@ -251,18 +294,27 @@ def test_run_shows_decision_reasons_and_difference(world: World, ledger: Path, t
     assert version.tags["noisefold.promotion"] == "not_promoted"
 
 
-def test_champion_again_is_already_champion_and_keeps_its_evidence(world: World, ledger: Path, tmp_path: Path) -> None:
+def test_champion_again_is_already_champion_and_keeps_its_evidence(
+    world: World, ledger: Path, tmp_path: Path
+) -> None:
     model = world.model()
     run(world, model, ledger)
     decision = run(world, model, ledger)
     assert (decision.promoted, decision.outcome) == (False, "already_champion")
     assert len(lines(ledger)) == 1
-    assert world.tracker.client.get_run(world.tracker.run_id).data.tags["noisefold.promotion"] == "promoted"
-    folder = Path(world.tracker.client.download_artifacts(world.tracker.run_id, "promotion", str(tmp_path)))
+    assert (
+        world.tracker.client.get_run(world.tracker.run_id).data.tags["noisefold.promotion"]
+        == "promoted"
+    )
+    folder = Path(
+        world.tracker.client.download_artifacts(world.tracker.run_id, "promotion", str(tmp_path))
+    )
     assert json.loads((folder / "promotion.json").read_text())["outcome"] == "promoted"
 
 
-def test_every_bound_that_does_not_hold_is_told_at_once(world: World, ledger: Path, tmp_path: Path) -> None:
+def test_every_bound_that_does_not_hold_is_told_at_once(
+    world: World, ledger: Path, tmp_path: Path
+) -> None:
     bounds = {
         "min_accuracy": 0.9999,
         "min_class_f1": 0.9998,
@@ -273,43 +325,71 @@ def test_every_bound_that_does_not_hold_is_told_at_once(world: World, ledger: Pa
         "max_milliseconds_per_text": 0.25,
         "slices": ["label", "length", "language"],
     }
-    contract = {"name": "toy", "labels": {"values": list(world.tokens.labels)}, "columns": {"slices": ["language"]}}
+    contract = {
+        "name": "toy",
+        "labels": {"values": list(world.tokens.labels)},
+        "columns": {"slices": ["language"]},
+    }
     strict = world.with_recipe(promotion=bounds, contract=contract)
     decision = run(strict, world.model(), ledger)
     assert decision.outcome == "not_promoted"
     told = "\n".join(decision.reasons)
     for label in world.tokens.labels:
         assert f"F1 of class {label} " in told and f"where label is {label} (" in told
-    for what in ("Test accuracy", "Test NLL", "Test ECE", "language is zh", "language is en", "length is 1 to 20"):
+    for what in (
+        "Test accuracy",
+        "Test NLL",
+        "Test ECE",
+        "language is zh",
+        "language is en",
+        "length is 1 to 20",
+    ):
         assert what in told, what
     assert "Size in MB 1.5000 is above the ceiling of 1." in told
     assert "CPU milliseconds per text 0.5000 is above the ceiling of 0.25." in told
-    assert all(check.sentence() in decision.reasons and not check.passed for check in decision.checks)
-    folder = Path(world.tracker.client.download_artifacts(strict.tracker.run_id, "promotion", str(tmp_path)))
+    assert all(
+        check.sentence() in decision.reasons and not check.passed for check in decision.checks
+    )
+    folder = Path(
+        world.tracker.client.download_artifacts(strict.tracker.run_id, "promotion", str(tmp_path))
+    )
     page = (folder / "promotion.md").read_text()
     assert page.count("| NO |") == len(decision.checks)
     assert all(markdown(reason) in page for reason in decision.reasons)
     run(strict, world.model(), ledger)
     tracker = strict.tracker
-    table = tracker.client.load_table(tracker.experiment_id, "promotion/reasons.json", [tracker.run_id])
-    assert table["what"].tolist() == [*decision.reasons, *(check.what for check in decision.checks)], "told once"
+    table = tracker.client.load_table(
+        tracker.experiment_id, "promotion/reasons.json", [tracker.run_id]
+    )
+    assert table["what"].tolist() == [
+        *decision.reasons,
+        *(check.what for check in decision.checks),
+    ], "told once"
     assert not table["holds"][table["kind"] == "bound"].any()
 
 
 def test_bounds_that_hold_let_a_first_champion_pass(world: World, ledger: Path) -> None:
-    kind = world.with_recipe(promotion={"min_class_f1": 0.5, "min_slice_accuracy": 0.5, "max_nll": 1.0, "max_ece": 0.5})
+    kind = world.with_recipe(
+        promotion={"min_class_f1": 0.5, "min_slice_accuracy": 0.5, "max_nll": 1.0, "max_ece": 0.5}
+    )
     decision = run(kind, world.model(), ledger)
     assert decision.promoted
     assert decision.checks and all(check.passed for check in decision.checks)
     assert f"{len(decision.checks)} bounds hold." in decision.reasons
 
 
-def test_slices_are_counted_as_pandas_counts_them_and_small_ones_decide_nothing(world: World) -> None:
+def test_slices_are_counted_as_pandas_counts_them_and_small_ones_decide_nothing(
+    world: World,
+) -> None:
     table = predictions(world)
     rows = table.to_pandas()
     length = rows["text"].str.len()
-    rows["band"] = np.select([length <= 20, length <= 50, length <= 100], ["1 to 20", "21 to 50", "51 to 100"], "more")
-    config = PromotionConfig(min_slice_accuracy=0.9, slices=("language", "length", "label"), min_slice_rows=80)
+    rows["band"] = np.select(
+        [length <= 20, length <= 50, length <= 100], ["1 to 20", "21 to 50", "51 to 100"], "more"
+    )
+    config = PromotionConfig(
+        min_slice_accuracy=0.9, slices=("language", "length", "label"), min_slice_rows=80
+    )
     names = {"language": "language", "length": "band", "label": "label"}
     wanted = {
         (column, value): group["correct"].mean()
@@ -317,14 +397,19 @@ def test_slices_are_counted_as_pandas_counts_them_and_small_ones_decide_nothing(
         for value, group in rows.groupby(name)
         if len(group) >= 80
     }
-    found = {re.findall(r"where (.+) is (.+) \(", c.what)[0]: c.value for c in slice_checks(table, config)}
+    found = {
+        re.findall(r"where (.+) is (.+) \(", c.what)[0]: c.value
+        for c in slice_checks(table, config)
+    }
     assert found == pytest.approx(wanted)
     assert len(found) < sum(rows[name].nunique() for name in names.values()), "one slice is small"
 
 
 def test_slices_too_small_to_decide_are_told(world: World, ledger: Path) -> None:
     """Otherwise a floor that looks at nothing would look as if it held."""
-    kind = world.with_recipe(promotion={"min_slice_accuracy": 0.5, "slices": ["label"], "min_slice_rows": 10_000})
+    kind = world.with_recipe(
+        promotion={"min_slice_accuracy": 0.5, "slices": ["label"], "min_slice_rows": 10_000}
+    )
     decision = run(kind, world.model(), ledger)
     assert decision.promoted and not decision.checks
     told = next(reason for reason in decision.reasons if "decide nothing" in reason)
@@ -333,7 +418,9 @@ def test_slices_too_small_to_decide_are_told(world: World, ledger: Path) -> None
 
 
 def test_class_without_a_test_row_meets_no_floor(world: World) -> None:
-    report = world.evaluate(world.model()).model_copy(update={"without_rows": {"test": ("退款", "b|c")}})
+    report = world.evaluate(world.model()).model_copy(
+        update={"without_rows": {"test": ("退款", "b|c")}}
+    )
     checks = check_bounds(report, predictions(world), None, PromotionConfig(min_class_f1=0.1))
     unknown = [check for check in checks if check.value is None]
     assert [check.passed for check in unknown] == [False, False]
@@ -342,7 +429,12 @@ def test_class_without_a_test_row_meets_no_floor(world: World) -> None:
     )
     assert all(check.passed for check in checks if check.value is not None)
     decision = PromotionDecision(
-        promoted=False, outcome="not_promoted", reasons=(), name="m", version="1", checks=tuple(checks)
+        promoted=False,
+        outcome="not_promoted",
+        reasons=(),
+        name="m",
+        version="1",
+        checks=tuple(checks),
     )
     assert "| – | ≥ 0.1 | NO |" in decision_page(decision)
     json.loads(decision.model_dump_json(), parse_constant=pytest.fail)
@@ -351,18 +443,25 @@ def test_class_without_a_test_row_meets_no_floor(world: World) -> None:
 def test_without_a_column_of_languages_the_script_tells_them_apart(world: World) -> None:
     table = predictions(world).drop_columns(["language"])
     config = PromotionConfig(min_slice_accuracy=0.9, slices=("language",), min_slice_rows=10)
-    found = {re.findall(r"language is (\w+) \(([\d,]+) rows", check.what)[0] for check in slice_checks(table, config)}
+    found = {
+        re.findall(r"language is (\w+) \(([\d,]+) rows", check.what)[0]
+        for check in slice_checks(table, config)
+    }
     spoken = Counter(predictions(world)["language"].to_pylist())
     assert found == {("CJK", f"{spoken['zh']}"), ("LATIN", f"{spoken['en']}")}
 
 
 def test_slice_that_the_contract_does_not_carry_is_refused_before_the_night(world: World) -> None:
-    with pytest.raises(RecipeError, match=r"promotion\.slices: langauge is none of label, language, length"):
+    with pytest.raises(
+        RecipeError, match=r"promotion\.slices: langauge is none of label, language, length"
+    ):
         world.with_recipe(promotion={"slices": ["langauge"], "min_slice_accuracy": 0.5})
 
 
 @pytest.mark.parametrize(("only_one", "only_other"), [(0, 0), (3, 3), (1, 9), (12, 2)])
-def test_mcnemar_is_the_binomial_test_of_the_discordant_rows(only_one: int, only_other: int) -> None:
+def test_mcnemar_is_the_binomial_test_of_the_discordant_rows(
+    only_one: int, only_other: int
+) -> None:
     one = np.array([True] * (only_one + 20) + [False] * (only_other + 5))
     other = np.array([False] * only_one + [True] * (20 + only_other) + [False] * 5)
     difference, p, alone = mcnemar(one, other)
@@ -393,7 +492,9 @@ def test_crash_between_moves_leaves_a_champion_and_the_rerun_ends_the_same(
 def test_champion_without_files_is_a_reason_with_a_remedy(world: World, ledger: Path) -> None:
     run(world, world.model(), ledger)
     client = world.tracker.client
-    source = Path(client.get_model_version_download_uri(world.recipe.model_name, "1").removeprefix("file://"))
+    source = Path(
+        client.get_model_version_download_uri(world.recipe.model_name, "1").removeprefix("file://")
+    )
     weights = source / "artifacts" / "bundle" / "model.safetensors"
     data = weights.read_bytes()
     for damage in ("changed", "weights", "hashes", "all"):
@@ -436,7 +537,11 @@ def champion_of(
 ) -> Champion:
     """The trained model, under other label names where they are given."""
     bundle = Bundle.load(world.store.open(world.model()) / "bundle")
-    facts = {"tokenizer_json": bundle.tokenizer_json, "max_length": bundle.max_length, "overlap": bundle.overlap}
+    facts = {
+        "tokenizer_json": bundle.tokenizer_json,
+        "max_length": bundle.max_length,
+        "overlap": bundle.overlap,
+    }
     save_bundle(tmp_path / "champion", bundle.network, labels=labels or bundle.labels, **facts)
     hashes = np.array(sorted(map(text_hash, seen)), dtype=np.uint64)
     return Champion("7", Bundle.load(tmp_path / "champion"), hashes)
@@ -470,7 +575,9 @@ def test_changed_label_set_compares_the_shared_labels(world: World, tmp_path: Pa
     ours = world.tokens.labels
     theirs = ("something else", ours[1], ours[2])
     table = predictions(world)
-    verdict = compare(table, champion_of(world, tmp_path, theirs), ours, np.zeros(0, np.uint64), world.recipe)
+    verdict = compare(
+        table, champion_of(world, tmp_path, theirs), ours, np.zeros(0, np.uint64), world.recipe
+    )
     names = table["label"].to_pylist()
     compared = [row for row in table.to_pylist() if row["label"] in ours[1:]]
     assert verdict.evidence["rows_compared"] == len(compared)
@@ -485,12 +592,16 @@ def test_changed_label_set_compares_the_shared_labels(world: World, tmp_path: Pa
 
 def answered(labels: list[str], predicted: list[str]) -> pa.Table:
     """Test rows, and what the challenger answered to them."""
-    return pa.table({"text": [f"row {n}" for n in range(len(labels))], "label": labels, "predicted": predicted})
+    return pa.table(
+        {"text": [f"row {n}" for n in range(len(labels))], "label": labels, "predicted": predicted}
+    )
 
 
 def says(monkeypatch: pytest.MonkeyPatch, answers: list[str]) -> None:
     """What the champion answers where it is served."""
-    monkeypatch.setattr(promote, "served_labels", lambda bundle, texts: [answers[int(t.split()[1])] for t in texts])
+    monkeypatch.setattr(
+        promote, "served_labels", lambda bundle, texts: [answers[int(t.split()[1])] for t in texts]
+    )
 
 
 def test_answer_outside_the_shared_labels_is_wrong(
@@ -501,7 +612,9 @@ def test_answer_outside_the_shared_labels_is_wrong(
     table = answered(labels, ["理财", "配送"] * 20 + ["理财"] * 10)
     says(monkeypatch, ["账单", "配送"] * 20 + ["账单"] * 10)
     champion = champion_of(world, tmp_path, ("账单", "配送", "其他"))
-    verdict = compare(table, champion, ("理财", "账单", "配送"), np.zeros(0, np.uint64), world.recipe)
+    verdict = compare(
+        table, champion, ("理财", "账单", "配送"), np.zeros(0, np.uint64), world.recipe
+    )
     assert not verdict.passed
     assert verdict.evidence["rows_compared"] == 40
     assert verdict.evidence["difference"] == Interval(value=-0.5, low=-0.5, high=-0.5)
@@ -531,8 +644,13 @@ def test_shared_label_without_a_compared_row_is_named(
     labels = ["a", "b"] * 20
     says(monkeypatch, labels)
     champion = champion_of(world, tmp_path, ("a", "b", "rare"))
-    verdict = compare(answered(labels, labels), champion, ("a", "b", "rare"), np.zeros(0, np.uint64), world.recipe)
-    assert "No compared row has the label rare, so the comparison says nothing of it." in verdict.reasons
+    verdict = compare(
+        answered(labels, labels), champion, ("a", "b", "rare"), np.zeros(0, np.uint64), world.recipe
+    )
+    assert (
+        "No compared row has the label rare, so the comparison says nothing of it."
+        in verdict.reasons
+    )
 
 
 def test_champion_is_asked_as_serving_asks_it(world: World, tmp_path: Path) -> None:
@@ -562,25 +680,35 @@ def test_label_order_does_not_matter(world: World, tmp_path: Path) -> None:
     ours = world.tokens.labels
     champion = champion_of(world, tmp_path, (ours[1], ours[0], ours[2]))
     verdict = compare(predictions(world), champion, ours, np.zeros(0, np.uint64), world.recipe)
-    assert verdict.evidence["difference"].value > 0.3, "by name the swapped champion is wrong on two classes"
+    assert verdict.evidence["difference"].value > 0.3, (
+        "by name the swapped champion is wrong on two classes"
+    )
 
 
 def test_without_shared_labels_nothing_can_be_compared(world: World, tmp_path: Path) -> None:
     champion = champion_of(world, tmp_path, ("a", "b", "c"))
-    verdict = compare(predictions(world), champion, world.tokens.labels, np.zeros(0, np.uint64), world.recipe)
+    verdict = compare(
+        predictions(world), champion, world.tokens.labels, np.zeros(0, np.uint64), world.recipe
+    )
     assert not verdict.passed
     assert "Fewer than two labels" in verdict.reasons[-1]
     assert "noisefold promote" in verdict.reasons[-1], "the way out"
 
 
-@pytest.mark.parametrize(("low", "passed"), [(-0.0101, False), (-0.01, False), (-0.0099, True), (0.2, True)])
+@pytest.mark.parametrize(
+    ("low", "passed"), [(-0.0101, False), (-0.01, False), (-0.0099, True), (0.2, True)]
+)
 def test_lower_bound_must_lie_above_minus_margin(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, low: float, passed: bool
 ) -> None:
     difference = Interval(value=0.3, low=low, high=0.4)
     monkeypatch.setattr(promote, "paired_macro_f1_difference", lambda *_, **__: difference)
     verdict = compare(
-        predictions(world), champion_of(world, tmp_path), world.tokens.labels, np.zeros(0, np.uint64), world.recipe
+        predictions(world),
+        champion_of(world, tmp_path),
+        world.tokens.labels,
+        np.zeros(0, np.uint64),
+        world.recipe,
     )
     assert verdict.passed is passed
 
@@ -625,4 +753,6 @@ def test_a_later_night_that_decides_otherwise_leaves_the_evidence_of_the_first(
     after = client.get_run(run_id)
     assert after.data.tags["noisefold.promotion_against"] == "2"
     assert after.info.status == "FINISHED"
-    assert "promotion/macro_f1_difference" not in after.data.metrics, "the second night's comparison"
+    assert "promotion/macro_f1_difference" not in after.data.metrics, (
+        "the second night's comparison"
+    )

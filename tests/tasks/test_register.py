@@ -39,7 +39,9 @@ def download(world: World, uri: str, folder: Path) -> Path:
     return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
 
 
-def test_version_carries_lineage_card_signature_and_example(world: World, capfd: pytest.CaptureFixture) -> None:
+def test_version_carries_lineage_card_signature_and_example(
+    world: World, capfd: pytest.CaptureFixture
+) -> None:
     model = world.model()
     report = world.evaluate(model)
     registered = world.register(model, report)
@@ -47,7 +49,9 @@ def test_version_carries_lineage_card_signature_and_example(world: World, capfd:
     assert (out, err) == ("", ""), "no chatter"
     assert registered.created
     assert registered.model_uri == f"models:/{world.recipe.model_name}/{registered.version}"
-    assert registered.digest == model.digest, "without a temperature the served bundle is the trained one"
+    assert registered.digest == model.digest, (
+        "without a temperature the served bundle is the trained one"
+    )
     version = world.tracker.client.get_model_version(registered.name, registered.version)
     assert version.run_id == world.tracker.run_id
     expected = {
@@ -65,7 +69,10 @@ def test_version_carries_lineage_card_signature_and_example(world: World, capfd:
     assert "没有意见" in version.description
     info = mlflow.models.get_model_info(registered.model_uri)
     assert info.signature.inputs.input_names() == ["text"]
-    assert info.signature.outputs.input_names() == ["label", *(f"probability_{label}" for label in world.tokens.labels)]
+    assert info.signature.outputs.input_names() == [
+        "label",
+        *(f"probability_{label}" for label in world.tokens.labels),
+    ]
     example = info.saved_input_example_info
     assert example is not None
     run = world.tracker.client.get_run(world.tracker.run_id)
@@ -73,7 +80,9 @@ def test_version_carries_lineage_card_signature_and_example(world: World, capfd:
     assert run.data.tags["noisefold.model_version"] == registered.version
 
 
-def test_model_folder_is_small_whole_and_free_of_pickles_and_local_paths(world: World, tmp_path: Path) -> None:
+def test_model_folder_is_small_whole_and_free_of_pickles_and_local_paths(
+    world: World, tmp_path: Path
+) -> None:
     model = world.model()
     registered = world.register(model, world.evaluate(model))
     folder = download(world, registered.model_uri, tmp_path)
@@ -82,7 +91,9 @@ def test_model_folder_is_small_whole_and_free_of_pickles_and_local_paths(world: 
     assert {f"code/lightning_modules/{name}.py" for name in served} <= files
     assert {"pyfunc.py", "artifacts/bundle/model.safetensors", "artifacts/train_texts.npy"} <= files
     assert len(list((folder / "code").rglob("*.py"))) == len(served)
-    assert not [name for name in files if re.search(r"\.(pkl|pickle|pt|pth|bin|ckpt|joblib)$", name)]
+    assert not [
+        name for name in files if re.search(r"\.(pkl|pickle|pt|pth|bin|ckpt|joblib)$", name)
+    ]
     for path in folder.rglob("*"):
         if path.is_file() and path.suffix not in (".safetensors", ".npy"):
             assert "/tmp/" not in path.read_text(), path.name
@@ -126,7 +137,9 @@ def test_same_digest_finds_the_version_that_is_there(world: World) -> None:
     assert world.register(nudged, world.evaluate(nudged)).version == "2"
 
 
-@pytest.mark.parametrize("step", ["log_model_artifacts", "finalize_logged_model", "create_model_version"])
+@pytest.mark.parametrize(
+    "step", ["log_model_artifacts", "finalize_logged_model", "create_model_version"]
+)
 def test_attempt_that_died_is_completed_without_a_second_model(
     world: World, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -146,11 +159,15 @@ def test_attempt_that_died_is_completed_without_a_second_model(
     assert str(logged_models(world)[0].status) == "READY"
 
 
-def test_attempt_that_died_after_the_version_finds_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attempt_that_died_after_the_version_finds_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = world.model()
     report = world.evaluate(model)
     with monkeypatch.context() as patch:
-        patch.setattr(world.tracker, "set_tags", lambda tags: (_ for _ in ()).throw(ConnectionError("gone")))
+        patch.setattr(
+            world.tracker, "set_tags", lambda tags: (_ for _ in ()).throw(ConnectionError("gone"))
+        )
         with pytest.raises(ConnectionError):
             world.register(model, report)
     again = world.register(model, report)
@@ -164,7 +181,13 @@ def test_folder_with_a_possible_pickle_is_refused(world: World, tmp_path: Path) 
     folder = tmp_path / "model"
     with quiet_mlflow():
         build_model_folder(
-            folder, bundle, seen_texts(world.store, world.tokens, None), "card", ["a"], world.tracker.run_id, logged
+            folder,
+            bundle,
+            seen_texts(world.store, world.tokens, None),
+            "card",
+            ["a"],
+            world.tracker.run_id,
+            logged,
         )
     check_model_folder(folder)
     for name in ("python_model.pkl", "weights.bin", "code/x.PT"):
@@ -183,7 +206,13 @@ def test_card_shows_hostile_text_as_text(world: World) -> None:
     hostile = "<img src=x onerror=alert(1)> | [click](javascript:alert(1)) ```\n# Heading"
     facts = {"noisefold.contract": hostile, "noisefold.note": hostile}
     card = model_card(
-        model, world.tokens, world.corpus, world.evaluate(model), world.recipe, facts, [hostile, "\x1b[31mred"]
+        model,
+        world.tokens,
+        world.corpus,
+        world.evaluate(model),
+        world.recipe,
+        facts,
+        [hostile, "\x1b[31mred"],
     )
     assert "<img" not in card.replace("\\<img", "")
     assert "\n# Heading" not in card
@@ -261,5 +290,11 @@ def test_served_code_is_the_code_that_was_tested(world: World, tmp_path: Path) -
     folder = download(world, world.register(model, world.evaluate(model)).model_uri, tmp_path)
     root = Path(__file__).resolve().parents[2]
     pairs = [(p, root / p.relative_to(folder / "code")) for p in (folder / "code").rglob("*.py")]
-    for copy, original in [*pairs, (folder / "pyfunc.py", root / "tasks" / "serving" / "pyfunc.py")]:
-        assert hashlib.sha256(copy.read_bytes()).digest() == hashlib.sha256(original.read_bytes()).digest()
+    for copy, original in [
+        *pairs,
+        (folder / "pyfunc.py", root / "tasks" / "serving" / "pyfunc.py"),
+    ]:
+        assert (
+            hashlib.sha256(copy.read_bytes()).digest()
+            == hashlib.sha256(original.read_bytes()).digest()
+        )

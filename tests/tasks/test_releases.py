@@ -76,7 +76,9 @@ def test_rollback_goes_back_once_and_no_night_undoes_it(world: World) -> None:
 
     decision = night(world, nudge=0.5)
     assert decision.outcome == "not_promoted"
-    assert "rolled back" in decision.reasons[0] and "complaints since midnight" in decision.reasons[0]
+    assert (
+        "rolled back" in decision.reasons[0] and "complaints since midnight" in decision.reasons[0]
+    )
     assert aliases(world) == {"champion": "1"}
     assert night(world, nudge=0.6).promoted, "another model is judged as ever"
     assert champions(world) == [
@@ -148,7 +150,9 @@ def test_version_that_no_longer_loads_goes_nowhere_unless_a_person_insists(world
     night(world, nudge=0.5)
     weights = files_of(world, "1") / "artifacts" / "bundle" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
-    with pytest.raises(NoisefoldError, match=r"version 1 does not serve: a fresh process") as caught:
+    with pytest.raises(
+        NoisefoldError, match=r"version 1 does not serve: a fresh process"
+    ) as caught:
         rollback(world.settings, name, "bad")
     assert "--unchecked" in caught.value.remedy
     assert aliases(world) == {"champion": "2", "previous": "1"}
@@ -183,8 +187,12 @@ def test_served_probabilities_are_compared_row_by_row(world: World, tmp_path: Pa
     column = table.column_names.index("probabilities")
     proba = np.stack(table["probabilities"].to_numpy())
     proba[0] = np.roll(proba[0], 1)
-    changed = table.set_column(column, "probabilities", pa.FixedSizeListArray.from_arrays(proba.ravel(), 3))
-    pq.write_table(changed.replace_schema_metadata(table.schema.metadata), tmp_path / "changed.parquet")
+    changed = table.set_column(
+        column, "probabilities", pa.FixedSizeListArray.from_arrays(proba.ravel(), 3)
+    )
+    pq.write_table(
+        changed.replace_schema_metadata(table.schema.metadata), tmp_path / "changed.parquet"
+    )
     with pytest.raises(Unservable, match=f"^1 of 200 rows .*{table['text'][0].as_py()[:20]}"):
         check_served(client, name, "1", tmp_path / "changed.parquet")
 
@@ -205,13 +213,27 @@ def test_moves_made_at_once_all_stand_in_the_ledger(world: World) -> None:
     moves = history(world.settings, name).moves[before:]
     assert sorted(move.why for move in moves) == sorted(f"number {n}" for n in range(16))
     local = [json.loads(line) for line in world.settings.ledger.read_text().splitlines()]
-    assert {f"number {n}" for n in range(16)} <= {line["why"] for line in local if line["model"] == name}
+    assert {f"number {n}" for n in range(16)} <= {
+        line["why"] for line in local if line["model"] == name
+    }
 
 
 def command(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-P", "-m", "flows.cli.main", *arguments, "--model", world.recipe.model_name],
-        env={**clean_environment(), "NOISEFOLD_HOME": str(world.settings.home), "PYTHONPATH": str(REPOSITORY)},
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "flows.cli.main",
+            *arguments,
+            "--model",
+            world.recipe.model_name,
+        ],
+        env={
+            **clean_environment(),
+            "NOISEFOLD_HOME": str(world.settings.home),
+            "PYTHONPATH": str(REPOSITORY),
+        },
         capture_output=True,
         text=True,
         timeout=200,
@@ -230,7 +252,9 @@ def test_commands_say_what_was_done(world: World) -> None:
     assert f"{world.recipe.model_name}: champion 1" in shown.stdout
     assert "三点钟的投诉" in shown.stdout.replace("\n", "") and "\x1b[31m" not in shown.stdout
     lines = [json.loads(line) for line in command(world, "history", "--json").stdout.splitlines()]
-    assert [(line["alias"], line["from"], line["to"]) for line in lines if line["by"] == "rollback"] == [
+    assert [
+        (line["alias"], line["from"], line["to"]) for line in lines if line["by"] == "rollback"
+    ] == [
         ("champion", "2", "1"),
         ("previous", "1", None),
     ]

@@ -39,14 +39,20 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> World:
     from tasks.tokenize import tokenize_corpus
     from tests.tasks.mlflow_fixtures import World, make_corpus, make_recipe
 
-    home = Settings.model_construct(home=tmp_path_factory.mktemp("gc"), artifacts=None, mlflow_tracking_uri=None)
+    home = Settings.model_construct(
+        home=tmp_path_factory.mktemp("gc"), artifacts=None, mlflow_tracking_uri=None
+    )
     store, recipe = ArtifactStore(home.artifacts_url, home.work), make_recipe("gc-first")
     corpus = make_corpus(store)
     config = WordTokenizer(vocab_size=200, min_frequency=1, max_length=16, overlap=4)
     tokens = tokenize_corpus(corpus, config, store).manifest
-    world = World(store, home, corpus, tokens, recipe, open_tracker(home, recipe, "fingerprint", {}))
+    world = World(
+        store, home, corpus, tokens, recipe, open_tracker(home, recipe, "fingerprint", {})
+    )
     night = Night(world, 0)  # what all of them share is what the newest of this recipe needs
-    night.tracker.set_tags({f"{ARTIFACT}{one.stage}": one.key for one in (corpus, tokens, world.model())})
+    night.tracker.set_tags(
+        {f"{ARTIFACT}{one.stage}": one.key for one in (corpus, tokens, world.model())}
+    )
     return world
 
 
@@ -55,7 +61,9 @@ def world(first: World) -> World:
     from tests.tasks.mlflow_fixtures import make_recipe
 
     recipe = make_recipe(f"gc-{next(_numbers)}")
-    return replace(first, recipe=recipe, tracker=open_tracker(first.settings, recipe, "fingerprint", {}))
+    return replace(
+        first, recipe=recipe, tracker=open_tracker(first.settings, recipe, "fingerprint", {})
+    )
 
 
 class Night:
@@ -64,18 +72,28 @@ class Night:
     `real` registers the trained model, each night with another temperature; otherwise the files are one line.
     """
 
-    def __init__(self, world: World, number: int, status: str = "FINISHED", *, real: bool = False) -> None:
+    def __init__(
+        self, world: World, number: int, status: str = "FINISHED", *, real: bool = False
+    ) -> None:
         changed = world.recipe.promotion.model_copy(update={"margin": number / 1000})
         recipe = world.recipe.model_copy(update={"promotion": changed})
         self.store, self.name, self.recipe = world.store, recipe.model_name, recipe
         self.tracker = open_tracker(world.settings, recipe, "fingerprint", {})
         self.report = world.store.once(
-            EvaluationReport, inputs=[recipe.name, str(number)], config={}, version=1, build=self._report
+            EvaluationReport,
+            inputs=[recipe.name, str(number)],
+            config={},
+            version=1,
+            build=self._report,
         ).manifest
         self.tracker.set_tags({f"{ARTIFACT}evaluate": self.report.key})
         if real:
-            report = self.report.model_copy(update={"temperature": 1 + number / 10, "temperature_applied": True})
-            registered = replace(world, recipe=recipe, tracker=self.tracker).register(world.model(), report)
+            report = self.report.model_copy(
+                update={"temperature": 1 + number / 10, "temperature_applied": True}
+            )
+            registered = replace(world, recipe=recipe, tracker=self.tracker).register(
+                world.model(), report
+            )
             self.version, self.created = registered.version, registered.created
         else:
             self._register(number)
@@ -88,7 +106,13 @@ class Night:
 
     def _report(self, workspace: Workspace) -> dict[str, Any]:
         (workspace.out / "report.json").write_text("{}")
-        rows = {"rows_in": 1, "rows_out": 1, "metrics": {}, "temperature": 1.0, "temperature_applied": False}
+        rows = {
+            "rows_in": 1,
+            "rows_out": 1,
+            "metrics": {},
+            "temperature": 1.0,
+            "temperature_applied": False,
+        }
         return {"digest": workspace.key, **rows}
 
     def _register(self, number: int) -> None:
@@ -107,7 +131,9 @@ class Night:
             self.name, source, self.tracker.run_id, tags=tags, model_id=logged.model_id
         )
         self.version, self.created = str(version.version), True
-        self.tracker.set_tags({"noisefold.model_name": self.name, "noisefold.model_version": self.version})
+        self.tracker.set_tags(
+            {"noisefold.model_name": self.name, "noisefold.model_version": self.version}
+        )
 
 
 def by_name(things: list[Thing]) -> dict[str, Thing]:
@@ -136,7 +162,9 @@ def test_what_is_needed_stays_and_the_rest_goes(world: World, tmp_path: Path) ->
     # A later night finds the sixth's run done: the newest of use, though its run is older than others.
     assert open_tracker(world.settings, nights[6].recipe, "fingerprint", {}).closed
 
-    assert not any(thing.goes for thing in plan(world.settings, keep=1)), "nothing is thirty days old"
+    assert not any(thing.goes for thing in plan(world.settings, keep=1)), (
+        "nothing is thirty days old"
+    )
     found = by_name(plan(world.settings, keep=1, older_than_days=0))
     why = {number: found[f"{name} {number}"] for number in nights}
     assert [number for number, thing in why.items() if thing.goes] == [7]
@@ -155,14 +183,20 @@ def test_what_is_needed_stays_and_the_rest_goes(world: World, tmp_path: Path) ->
 
     files = {number: files_of(world, str(number)) for number in nights}
     gone = clean(world)
-    assert {thing.kind for thing in gone if thing.goes} == {"model version", "logged model", "artifact"}
+    assert {thing.kind for thing in gone if thing.goes} == {
+        "model version",
+        "logged model",
+        "artifact",
+    }
     assert sum(thing.bytes for thing in gone if thing.goes) > 20_000
     versions = {int(v.version) for v in client.search_model_versions(f"name = '{name}'")}
     assert versions == {1, 2, 3, 4, 5, 6, 8}
     assert {number for number, folder in files.items() if folder.exists()} == versions
     # The eighth version stays by its number alone, the fourth by its mark; what they were made from may go.
     assert [number for number, night in nights.items() if night.there] == [1, 2, 3, 5, 6]
-    assert world.store.find(TokenDataset, world.tokens.key), "another recipe's newest run needs them"
+    assert world.store.find(TokenDataset, world.tokens.key), (
+        "another recipe's newest run needs them"
+    )
     assert not any(thing.goes for thing in clean(world)), "safe to repeat"
 
     healed = Night(world, 7, real=True)
@@ -174,7 +208,10 @@ def test_what_is_needed_stays_and_the_rest_goes(world: World, tmp_path: Path) ->
 STEPS = {
     "the mark": ("mlflow.MlflowClient", "set_logged_model_tags"),
     "the version": ("mlflow.MlflowClient", "delete_model_version"),
-    "the files": ("mlflow.store.artifact.local_artifact_repo.LocalArtifactRepository", "delete_artifacts"),
+    "the files": (
+        "mlflow.store.artifact.local_artifact_repo.LocalArtifactRepository",
+        "delete_artifacts",
+    ),
     "the entry": ("mlflow.MlflowClient", "delete_logged_model"),
     "the artifact's files": ("shutil", "rmtree"),
 }
@@ -205,20 +242,27 @@ def test_a_kill_half_way_leaves_nothing_that_a_rerun_trusts(
         fetch_version(client, name, again.version, tmp_path / f"{number}")
     Night(world, 999)
     clean(world)
-    assert not any(GONE in v.tags for v in client.search_logged_models([world.tracker.experiment_id]))
+    assert not any(
+        GONE in v.tags for v in client.search_logged_models([world.tracker.experiment_id])
+    )
     assert not any(thing.goes for thing in clean(world)), "what the dead had begun is ended"
 
 
 def test_no_run_is_disturbed(world: World) -> None:
     Night(world, 1), Night(world, 2)
-    with Leases(world.settings.root).take("retrain mails", ["recipe mails"], this_process()), pytest.raises(Busy) as no:
+    with (
+        Leases(world.settings.root).take("retrain mails", ["recipe mails"], this_process()),
+        pytest.raises(Busy) as no,
+    ):
         clean(world)
     assert "retrain mails is under way" in no.value.cause
     assert world.tracker.client.get_model_version(world.recipe.model_name, "1")
     assert any(thing.goes for thing in clean(world))
 
 
-def test_an_alias_that_was_moved_since_the_plan_keeps_its_version(world: World, monkeypatch: Any) -> None:
+def test_an_alias_that_was_moved_since_the_plan_keeps_its_version(
+    world: World, monkeypatch: Any
+) -> None:
     name, client = world.recipe.model_name, world.tracker.client
     Night(world, 1), Night(world, 2)
     real = retention.plan
@@ -243,7 +287,9 @@ def test_half_done_work_waits_for_the_newest_run_to_finish(world: World) -> None
     Night(world, 1, "FAILED")
     clean(world)
     assert half.exists(), "its rerun may go on from there"
-    for experiment in world.tracker.client.search_experiments():  # whatever other tests have left open
+    for (
+        experiment
+    ) in world.tracker.client.search_experiments():  # whatever other tests have left open
         for run in world.tracker.client.search_runs([experiment.experiment_id]):
             world.tracker.client.set_terminated(run.info.run_id)
     Night(world, 2)
@@ -252,7 +298,9 @@ def test_half_done_work_waits_for_the_newest_run_to_finish(world: World) -> None
     shutil.rmtree(other)
 
 
-def test_files_outside_of_mlflows_own_layout_are_not_removed(world: World, tmp_path: Path, monkeypatch: Any) -> None:
+def test_files_outside_of_mlflows_own_layout_are_not_removed(
+    world: World, tmp_path: Path, monkeypatch: Any
+) -> None:
     """A store may say anything about where a model lies."""
     from mlflow.entities import LoggedModel
 
@@ -267,7 +315,8 @@ def test_files_outside_of_mlflows_own_layout_are_not_removed(world: World, tmp_p
 def test_an_artifact_of_an_object_store_goes_whole(tmp_path: Path) -> None:
     store = ArtifactStore(f"memory://bucket/{tmp_path.name}", tmp_path / "work")
     needed, other = (
-        store.once(RawCorpus, inputs=[name], config={}, version=1, build=one_file).manifest for name in ("a", "b")
+        store.once(RawCorpus, inputs=[name], config={}, version=1, build=one_file).manifest
+        for name in ("a", "b")
     )
     later = datetime.now(UTC) + timedelta(minutes=1)
     needs = Needs(artifacts={needed.key: "the newest of recipe x"})

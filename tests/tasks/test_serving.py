@@ -72,7 +72,11 @@ def champion(world: World, tmp_path: Path) -> tuple[World, str, np.ndarray]:
 
 def bare_environment(**more: str) -> dict[str, str]:
     """No PYTHONPATH, and nothing that says where this repository or its state is."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "NOISEFOLD", "MLFLOW"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTHON", "NOISEFOLD", "MLFLOW"))
+    }
     return {**kept, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", **more}
 
 
@@ -84,12 +88,22 @@ def test_champion_predicts_the_same_in_an_environment_of_its_own_requirements(
     champion: tuple[World, str, np.ndarray], tmp_path: Path
 ) -> None:
     world, uri, expected = champion
-    folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(tmp_path / "model")))
+    folder = Path(
+        mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(tmp_path / "model"))
+    )
     home = tmp_path / "clean"
     venv.create(home, with_pip=True)
     python = str(home / "bin" / "python")
     requirements = ["-r", str(folder / "requirements.txt")]
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
+    install = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        *requirements,
+    ]
     subprocess.run(install, check=True, env=bare_environment(), cwd=tmp_path, timeout=500)
     result = subprocess.run(
         [python, "-c", PREDICT, str(folder), json.dumps(TEXTS)],
@@ -117,9 +131,22 @@ def server(champion: tuple[World, str, np.ndarray], tmp_path: Path) -> Iterator[
         port = free.getsockname()[1]
     scripts = str(Path(sys.executable).parent)  # MLflow starts uvicorn by name
     environment = bare_environment(
-        PATH=scripts + os.pathsep + os.environ["PATH"], MLFLOW_TRACKING_URI=world.tracker.tracking_uri
+        PATH=scripts + os.pathsep + os.environ["PATH"],
+        MLFLOW_TRACKING_URI=world.tracker.tracking_uri,
     )
-    command = ["mlflow", "models", "serve", "-m", uri, "--env-manager", "local", "-h", "127.0.0.1", "-p", str(port)]
+    command = [
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        uri,
+        "--env-manager",
+        "local",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+    ]
     log = tmp_path / "serve.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -157,7 +184,9 @@ def no_json(word: str) -> None:
 
 def post(address: str, body: dict[str, Any]) -> tuple[int, Any]:
     data = json.dumps(body).encode()
-    request = urllib.request.Request(f"{address}/invocations", data, {"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        f"{address}/invocations", data, {"Content-Type": "application/json"}
+    )
     try:
         with urllib.request.urlopen(request, timeout=30) as response:
             return response.status, json.load(response, parse_constant=no_json)
@@ -166,7 +195,9 @@ def post(address: str, body: dict[str, Any]) -> tuple[int, Any]:
             return error.code, error.read().decode()
 
 
-def test_served_champion_answers_and_refuses_clearly(champion: tuple[World, str, np.ndarray], server: str) -> None:
+def test_served_champion_answers_and_refuses_clearly(
+    champion: tuple[World, str, np.ndarray], server: str
+) -> None:
     world, _, expected = champion
     status, answer = post(server, {"dataframe_records": [{"text": text} for text in TEXTS]})
     assert status == 200, answer

@@ -27,6 +27,8 @@ def test_networks_disks_servers_and_lost_processes_heal(error):
     assert can_heal(error)
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), SourceError("x", "y"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), KeyError("x"), SourceError("x", "y"), KeyboardInterrupt()]
+)
 def test_data_recipes_and_a_persons_stop_do_not(error):
     assert not can_heal(error)

@@ -15,7 +15,14 @@ from data_contracts.artifacts import RawCorpus
 from data_contracts.errors import NoisefoldError
 from tasks.artifacts.store import MANIFEST, ArtifactStore, RowDigest, Workspace, hash_files
 
-FACTS = {"digest": "d", "rows_in": 1, "rows_out": 1, "fingerprint": "f", "splits": {"train": 1}, "source_files": 1}
+FACTS = {
+    "digest": "d",
+    "rows_in": 1,
+    "rows_out": 1,
+    "fingerprint": "f",
+    "splits": {"train": 1},
+    "source_files": 1,
+}
 
 
 def build(workspace: Workspace) -> dict:
@@ -131,7 +138,11 @@ def test_two_processes_build_it_once(tmp_path):
     assert sorted(queue.get() for _ in workers) == [False, True]
 
 
-ROWS = st.lists(st.tuples(st.text(max_size=5) | st.none(), st.integers(-5, 5), st.lists(st.integers(0, 9), max_size=4)))
+ROWS = st.lists(
+    st.tuples(
+        st.text(max_size=5) | st.none(), st.integers(-5, 5), st.lists(st.integers(0, 9), max_size=4)
+    )
+)
 
 
 @given(rows=ROWS, cut=st.integers(0, 20), seed=st.randoms())
@@ -140,7 +151,9 @@ def test_row_digest_does_not_depend_on_cuts_or_order(rows, cut, seed):
     def digest(*chunks):
         total = RowDigest(["text", "n", "ids"])
         for chunk in chunks:
-            schema = pa.schema([("text", pa.string()), ("n", pa.int32()), ("ids", pa.list_(pa.int32()))])
+            schema = pa.schema(
+                [("text", pa.string()), ("n", pa.int32()), ("ids", pa.list_(pa.int32()))]
+            )
             columns = list(map(list, zip(*chunk, strict=True))) or [[], [], []]
             total.update(pa.table(columns, schema=schema))
         return total.hexdigest()

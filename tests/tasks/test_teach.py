@@ -34,7 +34,9 @@ def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(str(tmp_path / "artifacts"), tmp_path / "work")
 
 
-def teacher_of(world: World, folder: Path, texts: list[str], labels: tuple[str, ...] | None = None) -> Teacher:
+def teacher_of(
+    world: World, folder: Path, texts: list[str], labels: tuple[str, ...] | None = None
+) -> Teacher:
     """The world's model, trained on `texts` as its version says, telling `labels` apart."""
     trained = Bundle.load(world.store.open(world.model()) / "bundle")
     settings = {"max_length": trained.max_length, "overlap": trained.overlap}
@@ -51,14 +53,18 @@ def teacher_of(world: World, folder: Path, texts: list[str], labels: tuple[str, 
 
 
 def rows_of(world: World, split: str) -> pa.Table:
-    return pq.read_table(world.store.open(world.corpus) / "corpus", filters=[("split", "==", split)])
+    return pq.read_table(
+        world.store.open(world.corpus) / "corpus", filters=[("split", "==", split)]
+    )
 
 
 def read(store: ArtifactStore, lessons: Lessons) -> pa.Table:
     return pq.read_table(store.open(lessons) / "lessons.parquet")
 
 
-def test_every_train_row_and_its_variants_have_the_teachers_probabilities(world: World, store, tmp_path) -> None:
+def test_every_train_row_and_its_variants_have_the_teachers_probabilities(
+    world: World, store, tmp_path
+) -> None:
     train = rows_of(world, "train")
     teacher = teacher_of(world, tmp_path, train["text"].to_pylist())
     lessons = teach_corpus(world.corpus, CONFIG, teacher, store).manifest
@@ -81,19 +87,29 @@ def test_every_train_row_and_its_variants_have_the_teachers_probabilities(world:
 def test_weight_is_no_part_of_what_is_asked(world: World, store, tmp_path) -> None:
     teacher = teacher_of(world, tmp_path, [])
     teach_corpus(world.corpus, CONFIG, teacher, store)
-    assert teach_corpus(world.corpus, CONFIG.model_copy(update={"weight": 0.9}), teacher, store).cached
-    assert not teach_corpus(world.corpus, CONFIG.model_copy(update={"variants": 1}), teacher, store).cached
+    assert teach_corpus(
+        world.corpus, CONFIG.model_copy(update={"weight": 0.9}), teacher, store
+    ).cached
+    assert not teach_corpus(
+        world.corpus, CONFIG.model_copy(update={"variants": 1}), teacher, store
+    ).cached
 
 
-def test_an_interrupted_attempt_asks_no_text_again(world: World, store, tmp_path, monkeypatch) -> None:
+def test_an_interrupted_attempt_asks_no_text_again(
+    world: World, store, tmp_path, monkeypatch
+) -> None:
     teacher = teacher_of(world, tmp_path, [])
-    whole = teach_corpus(world.corpus, CONFIG, teacher, ArtifactStore(str(tmp_path / "b"), tmp_path / "c")).manifest
+    whole = teach_corpus(
+        world.corpus, CONFIG, teacher, ArtifactStore(str(tmp_path / "b"), tmp_path / "c")
+    ).manifest
     monkeypatch.setattr(module, "_PART", 50)
     asked: list[str] = []
     encode = Bundle.encode
 
     def dying(self: Bundle, texts: list[str]) -> Any:
-        asked.extend(texts if len(texts) > 1 else ())  # one alone is the bundle's own look at its tokenizer
+        asked.extend(
+            texts if len(texts) > 1 else ()
+        )  # one alone is the bundle's own look at its tokenizer
         if len(asked) == 450:
             raise OSError("the disk is gone")
         return encode(self, texts)
@@ -107,7 +123,9 @@ def test_an_interrupted_attempt_asks_no_text_again(world: World, store, tmp_path
     assert (
         read(store, lessons)
         .select(["id", "variant", "text"])
-        .equals(pq.read_table(Path(whole.uri) / "lessons.parquet", columns=["id", "variant", "text"]))
+        .equals(
+            pq.read_table(Path(whole.uri) / "lessons.parquet", columns=["id", "variant", "text"])
+        )
     )
 
 
@@ -117,16 +135,24 @@ def test_a_teacher_that_lacks_a_label_is_refused_by_name(world: World, store, tm
         teach_corpus(world.corpus, CONFIG, teacher, store)
 
 
-def test_a_teacher_that_was_trained_on_rows_it_is_measured_on_is_refused(world: World, store, tmp_path) -> None:
+def test_a_teacher_that_was_trained_on_rows_it_is_measured_on_is_refused(
+    world: World, store, tmp_path
+) -> None:
     train, test = (rows_of(world, split)["text"].to_pylist() for split in ("train", "test"))
     with pytest.raises(RecipeError, match=r"was trained on 5 of the \d+ test rows"):
-        teach_corpus(world.corpus, CONFIG, teacher_of(world, tmp_path / "a", [*train, *test[:5]]), store)
-    lessons = teach_corpus(world.corpus, CONFIG, teacher_of(world, tmp_path / "b", [*train, test[0]]), store).manifest
+        teach_corpus(
+            world.corpus, CONFIG, teacher_of(world, tmp_path / "a", [*train, *test[:5]]), store
+        )
+    lessons = teach_corpus(
+        world.corpus, CONFIG, teacher_of(world, tmp_path / "b", [*train, test[0]]), store
+    ).manifest
     assert lessons.seen["test"] == 1, "one in a hundred is told, and left out by promotion"
     assert text_hash(test[0]) in seen_texts(store, world.tokens, lessons)
 
 
-def test_the_version_is_pinned_in_the_run_and_found_again_without_the_registry(world: World, tmp_path) -> None:
+def test_the_version_is_pinned_in_the_run_and_found_again_without_the_registry(
+    world: World, tmp_path
+) -> None:
     model = world.model()
     world.tracker.client.set_registered_model_alias(
         world.recipe.model_name, "champion", world.register(model, world.evaluate(model)).version
@@ -138,11 +164,15 @@ def test_the_version_is_pinned_in_the_run_and_found_again_without_the_registry(w
     world.tracker.client.set_registered_model_alias(
         world.recipe.model_name, "champion", world.register(other, world.evaluate(other)).version
     )
-    assert find_teacher(config, world.tracker, tmp_path) == found, "a rerun learns from the same version"
+    assert find_teacher(config, world.tracker, tmp_path) == found, (
+        "a rerun learns from the same version"
+    )
     assert fetched_teacher(config.model_copy(update={"version": 1}), tmp_path) == found
     assert fetched_teacher(config.model_copy(update={"version": 2}), tmp_path) is None
     (tmp_path / f"{config.model}-1" / "complete").unlink()
-    assert fetched_teacher(config.model_copy(update={"version": 1}), tmp_path) is None, "half fetched is not fetched"
+    assert fetched_teacher(config.model_copy(update={"version": 1}), tmp_path) is None, (
+        "half fetched is not fetched"
+    )
 
 
 def test_a_teacher_that_is_not_there_is_told_with_a_remedy(world: World, tmp_path) -> None:
@@ -155,12 +185,17 @@ def test_a_teacher_that_is_not_there_is_told_with_a_remedy(world: World, tmp_pat
 
 def test_a_version_carries_what_its_teacher_was_trained_on(world: World, store, tmp_path) -> None:
     test = rows_of(world, "test")["text"].to_pylist()
-    lessons = teach_corpus(world.corpus, CONFIG, teacher_of(world, tmp_path / "t", [test[0]]), world.store).manifest
+    lessons = teach_corpus(
+        world.corpus, CONFIG, teacher_of(world, tmp_path / "t", [test[0]]), world.store
+    ).manifest
     model = world.model(nudge=0.25)
     world.tracker.set_tags({"noisefold.teacher": "large/1"})
     registered = world.register(model, world.evaluate(model), lessons=lessons)
     folder = fetch_version(world.tracker.client, registered.name, registered.version, tmp_path)
     hashes = np.load(folder / "artifacts" / "train_texts.npy", allow_pickle=False)
-    assert text_hash(test[0]) in hashes and text_hash(rows_of(world, "train")["text"][0].as_py()) in hashes
+    assert (
+        text_hash(test[0]) in hashes
+        and text_hash(rows_of(world, "train")["text"][0].as_py()) in hashes
+    )
     tags = world.tracker.client.get_model_version(registered.name, registered.version).tags
     assert tags["noisefold.teacher"] == "large/1"

@@ -51,10 +51,14 @@ def seen(when: str, block: str, **variables: str) -> dict:
 
 
 @pytest.mark.parametrize("when", ["early", "late"])
-def test_torch_blas_and_children_have_the_recipes_number_whatever_the_environment_says(when: str) -> None:
+def test_torch_blas_and_children_have_the_recipes_number_whatever_the_environment_says(
+    when: str,
+) -> None:
     found = seen(when, "one", OMP_NUM_THREADS="2")
     assert (found["pools"], found["here"], found["thread"], found["child"]) == ([1], 1, 1, 1)
-    assert found["after"] == (2 if when == "early" else 1), "what was loaded before has its own number back"
+    assert found["after"] == (2 if when == "early" else 1), (
+        "what was loaded before has its own number back"
+    )
 
 
 def test_a_recipe_may_ask_for_more() -> None:

@@ -15,7 +15,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from data_contracts.artifacts import ValidatedCorpus
 from data_contracts.contract.text import text_hash
 from data_contracts.errors import NoisefoldError, RecipeError
-from data_contracts.recipe.recipe import BpeTokenizer, FileTokenizer, WordPieceTokenizer, WordTokenizer
+from data_contracts.recipe.recipe import (
+    BpeTokenizer,
+    FileTokenizer,
+    WordPieceTokenizer,
+    WordTokenizer,
+)
 from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.network.network import build_network
 from tasks.artifacts.store import RowDigest
@@ -34,14 +39,20 @@ def corpus(store) -> ValidatedCorpus:
 
 
 def make_corpus(store, texts=TEXTS, parts=1) -> ValidatedCorpus:
-    rows = [(f"{s}-{i}", t, "ab"[i % 2], s) for s, many in texts.items() for i, t in enumerate(many)]
-    table = pa.table(dict(zip(("id", "text", "label", "split"), zip(*rows, strict=True), strict=True)))
+    rows = [
+        (f"{s}-{i}", t, "ab"[i % 2], s) for s, many in texts.items() for i, t in enumerate(many)
+    ]
+    table = pa.table(
+        dict(zip(("id", "text", "label", "split"), zip(*rows, strict=True), strict=True))
+    )
 
     def build(workspace):
         (workspace.out / "corpus").mkdir()
         size = -(-table.num_rows // parts)
         for part in range(parts):
-            pq.write_table(table.slice(part * size, size), workspace.out / "corpus" / f"part-{part:05}.parquet")
+            pq.write_table(
+                table.slice(part * size, size), workspace.out / "corpus" / f"part-{part:05}.parquet"
+            )
         digest = RowDigest(["id", "text", "label", "split"])
         digest.update(table)
         return {
@@ -50,7 +61,9 @@ def make_corpus(store, texts=TEXTS, parts=1) -> ValidatedCorpus:
             "quarantined": {},
         }  # fmt: skip
 
-    return store.once(ValidatedCorpus, inputs=[str(parts)], config=None, version=1, build=build).manifest
+    return store.once(
+        ValidatedCorpus, inputs=[str(parts)], config=None, version=1, build=build
+    ).manifest
 
 
 def tokens_of(store, dataset, split):
@@ -66,7 +79,10 @@ def test_columns_counts_and_metadata(store, corpus):
     assert dataset.rows_in == 27 and dataset.rows_out == sum(dataset.windows.values())
     metadata = table.schema.metadata[b"noisefold.tokenizer"].decode()
     assert metadata == dataset.tokenizer_digest
-    assert metadata == hashlib.sha256((store.open(dataset) / "tokenizer.json").read_bytes()).hexdigest()
+    assert (
+        metadata
+        == hashlib.sha256((store.open(dataset) / "tokenizer.json").read_bytes()).hexdigest()
+    )
     assert table["length"].to_pylist() == [len(ids) for ids in table["input_ids"].to_pylist()]
 
 
@@ -91,7 +107,12 @@ MIXED = "屏幕好，iPhone 4S很好! カメラー は2024年 ok_fine… e-mail\
 
 def pieces(config, text):
     tokenizer, _ = blank_tokenizer(config)
-    return [piece for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))]
+    return [
+        piece
+        for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(
+            tokenizer.normalizer.normalize_str(text)
+        )
+    ]
 
 
 def test_english_chinese_and_japanese_are_cut_as_they_always_were():
@@ -106,7 +127,10 @@ def test_english_chinese_and_japanese_are_cut_as_they_always_were():
 @pytest.mark.parametrize(
     ("text", "clusters"),
     [
-        ("เยี่ยมน้ำ", "เยี่ ย ม น้ํา"),  # a vowel before its consonant, two marks, a vowel that NFKC takes apart
+        (
+            "เยี่ยมน้ำ",
+            "เยี่ ย ม น้ํา",
+        ),  # a vowel before its consonant, two marks, a vowel that NFKC takes apart
         ("iPhoneดีมาก100%๑๒๓บาทๆ", "iphone ดี มา ก 100 % ๑๒๓ บา ท ๆ"),
         ("ແຊບນ້ຳ", "ແຊ ບ ນ້ໍາ"),
         ("ក្រុងខ្ញុំ។", "ក្រុ ង ខ្ញុំ ។"),
@@ -140,7 +164,9 @@ def test_wordpiece_gives_the_same_vocabulary_each_time(store, tmp_path):
 
 def test_wordpiece_knows_the_pieces_of_a_word_of_any_length(store):
     texts = {**TEXTS, "train": ["カメラ" * 60, "x" * 300, "short"] * 4, "test": ["カメラ" * 50]}
-    dataset = tokenize_corpus(make_corpus(store, texts), WordPieceTokenizer(min_frequency=1), store).manifest
+    dataset = tokenize_corpus(
+        make_corpus(store, texts), WordPieceTokenizer(min_frequency=1), store
+    ).manifest
     assert dataset.unknown_shares["train"] == dataset.unknown_shares["test"] == 0.0
 
 
@@ -148,10 +174,16 @@ def test_unknown_tokens_are_counted_by_split_and_told_with_the_way_out(store, co
     dataset = tokenize_corpus(corpus, WordTokenizer(min_frequency=1), store).manifest
     assert dataset.unknown_shares == {"train": 0.0, "valid": 0.25, "test": 4 / 44}
     (warning,) = dataset.warnings
-    assert warning.startswith("The vocabulary does not know 25% of the tokens of valid:") and "kind: bpe" in warning
+    assert (
+        warning.startswith("The vocabulary does not know 25% of the tokens of valid:")
+        and "kind: bpe" in warning
+    )
     assert "min_frequency" not in warning and "vocab_size" not in warning, "neither would help"
     small = tokenize_corpus(corpus, WordTokenizer(vocab_size=16), store).manifest
-    assert "min_frequency (it is 2)" in small.warnings[0] and "vocab_size 16 may be raised" in small.warnings[0]
+    assert (
+        "min_frequency (it is 2)" in small.warnings[0]
+        and "vocab_size 16 may be raised" in small.warnings[0]
+    )
     assert not tokenize_corpus(corpus, BpeTokenizer(vocab_size=300), store).manifest.warnings
 
 
@@ -160,7 +192,9 @@ def test_byte_level_bpe_knows_every_text(store, corpus):
     assert dataset.unknown_share == 0.0
 
 
-@pytest.mark.parametrize("config", [WordTokenizer(vocab_size=16), WordPieceTokenizer(vocab_size=40)])
+@pytest.mark.parametrize(
+    "config", [WordTokenizer(vocab_size=16), WordPieceTokenizer(vocab_size=40)]
+)
 def test_vocabulary_stays_within_its_size(store, corpus, config):
     assert tokenize_corpus(corpus, config, store).manifest.vocab_size <= config.vocab_size
 
@@ -229,7 +263,9 @@ def backbone_tokenizer(folder):
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     special = [("[CLS]", 2), ("[SEP]", 3)]
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=special)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=special
+    )
     tokenizer.enable_truncation(8)
     tokenizer.save(str(folder / "tokenizer.json"))
 
@@ -240,18 +276,31 @@ def test_windows_carry_the_special_tokens_of_a_given_tokenizer(store, corpus, tm
     dataset = tokenize_corpus(corpus, config, store).manifest
     assert (dataset.prefix_ids, dataset.suffix_ids) == ((2,), (3,))
     assert tokens_of(store, dataset, "valid")["input_ids"].to_pylist() == [[2, 5, 6, 7, 1, 3]]
-    rows = [row["input_ids"] for row in tokens_of(store, dataset, "test").to_pylist() if row["id"] == "test-1"]
+    rows = [
+        row["input_ids"]
+        for row in tokens_of(store, dataset, "test").to_pylist()
+        if row["id"] == "test-1"
+    ]
     assert rows == [[2, *[4] * 16, 3]] * 3, "40 words in windows of 16, 4 shared"
     folder = store.open(dataset)
     network = build_network(
-        {"vocab_size": 8, "embedding_dim": 4, "encoder": {"kind": "tanh", "hidden_size": 4}, "num_classes": 2}
+        {
+            "vocab_size": 8,
+            "embedding_dim": 4,
+            "encoder": {"kind": "tanh", "hidden_size": 4},
+            "num_classes": 2,
+        }
     )
     save_bundle(
         tmp_path / "bundle", network, tokenizer_json=(folder / "tokenizer.json").read_bytes(), labels=("a", "b"),
         max_length=18, overlap=4, prefix_ids=dataset.prefix_ids, suffix_ids=dataset.suffix_ids,
     )  # fmt: skip
-    assert Bundle.load(tmp_path / "bundle").encode([TEXTS["test"][1]])[0] == rows, "serving makes the same windows"
-    plain = tokenize_corpus(corpus, config.model_copy(update={"special_tokens": False}), store).manifest
+    assert Bundle.load(tmp_path / "bundle").encode([TEXTS["test"][1]])[0] == rows, (
+        "serving makes the same windows"
+    )
+    plain = tokenize_corpus(
+        corpus, config.model_copy(update={"special_tokens": False}), store
+    ).manifest
     assert (plain.prefix_ids, plain.suffix_ids) == ((), ())
     assert tokens_of(store, plain, "valid")["input_ids"].to_pylist() == [[5, 6, 7, 1]]
     assert plain.digest != dataset.digest
@@ -267,7 +316,9 @@ def test_a_byte_level_tokenizer_without_padding_and_unknown_token_is_used(store,
         single="$A <|endoftext|>", special_tokens=[("<|endoftext|>", end)]
     )
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    dataset = tokenize_corpus(corpus, FileTokenizer(path=str(tmp_path / "tokenizer.json")), store).manifest
+    dataset = tokenize_corpus(
+        corpus, FileTokenizer(path=str(tmp_path / "tokenizer.json")), store
+    ).manifest
     assert dataset.suffix_ids == (end,)
     assert dataset.unknown_share == 0.0, "the token that ends a window stands for no unknown text"
 

@@ -56,7 +56,9 @@ def test_a_finished_run_stays_closed_and_says_who_has_found_it_done(settings):
     after = again.client.get_run(first.run_id)
     assert (again.run_id, again.closed) == (first.run_id, True)
     assert (after.info.status, after.info.end_time) == ("FINISHED", before.info.end_time)
-    new = {key: value for key, value in after.data.tags.items() if before.data.tags.get(key) != value}
+    new = {
+        key: value for key, value in after.data.tags.items() if before.data.tags.get(key) != value
+    }
     assert sorted(new) == [
         "noisefold.last_seen",
         "noisefold.last_seen_flow_run_id",
@@ -81,14 +83,17 @@ def test_an_error_is_gone_once_the_run_goes_on(settings, status):
     assert first.tag("noisefold.error") == "the disk was full"
     again = opened(settings, f"error {status}")
     assert again.tag("noisefold.error") is None
-    again.set_tags({"noisefold.error": "Its process is gone."})  # as another machine may have thought meanwhile
+    again.set_tags(
+        {"noisefold.error": "Its process is gone."}
+    )  # as another machine may have thought meanwhile
     again.end("FINISHED")
     assert again.tag("noisefold.error") is None
 
 
 def test_stages_of_another_version_are_another_run(settings):
     one, same, other = (
-        open_tracker(settings, Recipe(), "versions", {}, {"train": version}).run_id for version in (1, 1, 2)
+        open_tracker(settings, Recipe(), "versions", {}, {"train": version}).run_id
+        for version in (1, 1, 2)
     )
     assert one == same != other
 
@@ -120,7 +125,10 @@ def test_run_carries_what_a_reader_looks_for(settings):
     tracker = opened(settings)
     run = tracker.client.get_run(tracker.run_id)
     assert run.data.params["training.max_epochs"] == str(Recipe().training.max_epochs)
-    assert run.data.params["contract.labels.values"] == '["negative", "mixed", "positive", "no_opinion"]'
+    assert (
+        run.data.params["contract.labels.values"]
+        == '["negative", "mixed", "positive", "no_opinion"]'
+    )
     assert run.data.tags["noisefold.flow_run_id"] == "flow-1"
     assert "recipe.yaml" in {file.path for file in tracker.client.list_artifacts(tracker.run_id)}
 
@@ -147,7 +155,10 @@ def write_points(path: Path, steps: range) -> None:
         for step in steps:
             for key in ("train/loss", "val/macro_f1"):
                 stream.write(
-                    json.dumps({"key": key, "value": step / 10, "step": step, "timestamp": 1000 + step}) + "\n"
+                    json.dumps(
+                        {"key": key, "value": step / 10, "step": step, "timestamp": 1000 + step}
+                    )
+                    + "\n"
                 )
 
 
@@ -192,7 +203,11 @@ def test_half_a_line_waits_for_its_end(settings, tmp_path):
 
 
 def test_dead_server_is_told_within_five_seconds_and_without_its_password(tmp_path):
-    settings = Settings(home=tmp_path, artifacts=None, MLFLOW_TRACKING_URI=f"http://u:hunter2@127.0.0.1:{free_port()}")
+    settings = Settings(
+        home=tmp_path,
+        artifacts=None,
+        MLFLOW_TRACKING_URI=f"http://u:hunter2@127.0.0.1:{free_port()}",
+    )
     started = time.monotonic()
     with pytest.raises(ServiceUnavailable, match="MLflow tracking server at http://127") as caught:
         opened(settings)
@@ -227,7 +242,11 @@ def test_the_environment_stays_as_the_user_set_it(settings, monkeypatch):
 
 
 def test_flatten_and_credentials():
-    assert flatten({"a": {"b": [1, "x"], "c": None}, "d": "t"}) == {"a.b": '[1, "x"]', "a.c": "null", "d": "t"}
+    assert flatten({"a": {"b": [1, "x"], "c": None}, "d": "t"}) == {
+        "a.b": '[1, "x"]',
+        "a.c": "null",
+        "d": "t",
+    }
     assert shown_url("https://u:p@host:1/x?token=s") == "https://host:1/x"
 
 

@@ -14,7 +14,13 @@ import pytest
 import torch
 
 from data_contracts.errors import TrainingError
-from data_contracts.recipe.recipe import ExecutionConfig, ModelConfig, Recipe, TrainingConfig, WordTokenizer
+from data_contracts.recipe.recipe import (
+    ExecutionConfig,
+    ModelConfig,
+    Recipe,
+    TrainingConfig,
+    WordTokenizer,
+)
 from tasks import train as train_module
 from tasks.artifacts.stage import Interrupted, can_heal
 from tasks.artifacts.store import ArtifactStore
@@ -25,11 +31,19 @@ from tasks.tracking.runs import open_tracker
 from tasks.train import train_model
 from tests.tasks.test_tokenize import make_corpus
 
-MODEL = ModelConfig.model_validate({"embedding_dim": 8, "encoder": {"kind": "tanh", "hidden_size": 8}})
+MODEL = ModelConfig.model_validate(
+    {"embedding_dim": 8, "encoder": {"kind": "tanh", "hidden_size": 8}}
+)
 # Long enough (480 steps) that progress, told a few times a second, is told well before the end.
-TRAINING = TrainingConfig(max_epochs=12, batch_size=4, threads=1, checkpoint_every_steps=7, patience=99)
+TRAINING = TrainingConfig(
+    max_epochs=12, batch_size=4, threads=1, checkpoint_every_steps=7, patience=99
+)
 TEXTS = {
-    "train": [f"the {w} is {'good' if i % 2 else 'bad'} {i % 7}" for i in range(80) for w in ("screen", "battery")],
+    "train": [
+        f"the {w} is {'good' if i % 2 else 'bad'} {i % 7}"
+        for i in range(80)
+        for w in ("screen", "battery")
+    ],
     "valid": ["the screen is good", "the battery is bad"] * 4,
     "test": ["the screen is bad"],
 }
@@ -37,13 +51,27 @@ TEXTS = {
 
 @pytest.fixture(scope="module")
 def tracker(tmp_path_factory):
-    return open_tracker(Settings(home=tmp_path_factory.mktemp("mlflow"), artifacts=None), Recipe(), "train-tests", {})
+    return open_tracker(
+        Settings(home=tmp_path_factory.mktemp("mlflow"), artifacts=None),
+        Recipe(),
+        "train-tests",
+        {},
+    )
 
 
-def train(folder: Path, tracker, training: TrainingConfig = TRAINING, execution: ExecutionConfig | None = None):
+def train(
+    folder: Path,
+    tracker,
+    training: TrainingConfig = TRAINING,
+    execution: ExecutionConfig | None = None,
+):
     store = ArtifactStore(str(folder / "artifacts"), folder / "work")
-    tokens = tokenize_corpus(make_corpus(store, TEXTS), WordTokenizer(min_frequency=1), store).manifest
-    return train_model(tokens, MODEL, training, execution or ExecutionConfig(), store, tracker), store
+    tokens = tokenize_corpus(
+        make_corpus(store, TEXTS), WordTokenizer(min_frequency=1), store
+    ).manifest
+    return train_model(
+        tokens, MODEL, training, execution or ExecutionConfig(), store, tracker
+    ), store
 
 
 @pytest.fixture
@@ -61,7 +89,9 @@ def children(monkeypatch) -> list[subprocess.Popen]:
     return started
 
 
-def test_killed_training_is_a_healable_fault_and_ends_as_if_undisturbed(tmp_path, tracker, children):
+def test_killed_training_is_a_healable_fault_and_ends_as_if_undisturbed(
+    tmp_path, tracker, children
+):
     undisturbed, _ = train(tmp_path / "a", tracker)
 
     def kill_in_mid_epoch(progress):
@@ -119,9 +149,18 @@ def test_orphan_ends_by_itself(tmp_path):
 
 def test_one_class_is_refused_before_any_process_starts(tmp_path, tracker, children):
     store = ArtifactStore(str(tmp_path / "artifacts"), tmp_path / "work")
-    tokens = tokenize_corpus(make_corpus(store, TEXTS), WordTokenizer(min_frequency=1), store).manifest
+    tokens = tokenize_corpus(
+        make_corpus(store, TEXTS), WordTokenizer(min_frequency=1), store
+    ).manifest
     with pytest.raises(TrainingError, match="one label only"):
-        train_model(tokens.model_copy(update={"labels": ("a",)}), MODEL, TRAINING, ExecutionConfig(), store, tracker)
+        train_model(
+            tokens.model_copy(update={"labels": ("a",)}),
+            MODEL,
+            TRAINING,
+            ExecutionConfig(),
+            store,
+            tracker,
+        )
     assert not children
 
 
@@ -135,7 +174,9 @@ def test_fault_of_the_recipe_comes_back_as_cause_and_remedy(tmp_path, tracker):
 
 def test_damaged_tokens_end_with_the_childs_last_word(tmp_path, tracker):
     store = ArtifactStore(str(tmp_path / "artifacts"), tmp_path / "work")
-    tokens = tokenize_corpus(make_corpus(store, TEXTS), WordTokenizer(min_frequency=1), store).manifest
+    tokens = tokenize_corpus(
+        make_corpus(store, TEXTS), WordTokenizer(min_frequency=1), store
+    ).manifest
     (store.open(tokens) / "train.parquet").write_bytes(b"PAR1")
     with pytest.raises(TrainingError, match="The training process failed"):
         train_model(tokens, MODEL, TRAINING, ExecutionConfig(), store, tracker)
@@ -151,13 +192,19 @@ def test_progress_reaches_the_listener(tmp_path, tracker):
 
 
 def test_a_training_that_keeps_epochs_by_another_metric_is_another_training(tmp_path, tracker):
-    one_epoch = [TRAINING.model_copy(update={"max_epochs": 1, "monitor": monitor}) for monitor in (None, "val/nll")]
+    one_epoch = [
+        TRAINING.model_copy(update={"max_epochs": 1, "monitor": monitor})
+        for monitor in (None, "val/nll")
+    ]
     first, second = (train(tmp_path, tracker, training)[0].manifest for training in one_epoch)
     assert first.key != second.key
 
 
 def test_how_often_it_saves_makes_no_other_training(tmp_path, tracker):
-    one_epoch = [TRAINING.model_copy(update={"max_epochs": 1, "checkpoint_every_steps": steps}) for steps in (7, 1000)]
+    one_epoch = [
+        TRAINING.model_copy(update={"max_epochs": 1, "checkpoint_every_steps": steps})
+        for steps in (7, 1000)
+    ]
     first, second = (train(tmp_path, tracker, training)[0] for training in one_epoch)
     assert second.cached and second.manifest == first.manifest
     assert first.manifest.rows_in == 160, "the windows that an epoch goes through"

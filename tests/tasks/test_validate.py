@@ -48,7 +48,9 @@ def contract(**parts: Any) -> DataContract:
     return parse_contract({"name": "t", **wide, **parts}, origin="test")
 
 
-def raw_corpus(store: ArtifactStore, rows: Iterable[Row], by: DataContract, ids: list[str] | None = None) -> RawCorpus:
+def raw_corpus(
+    store: ArtifactStore, rows: Iterable[Row], by: DataContract, ids: list[str] | None = None
+) -> RawCorpus:
     rows = list(rows)
     columns = list(zip(*rows, strict=True))
     numbers = range(1, len(rows) + 1)
@@ -60,7 +62,9 @@ def raw_corpus(store: ArtifactStore, rows: Iterable[Row], by: DataContract, ids:
         list(numbers),
     ]
     schema = raw_schema(by)
-    table = pa.Table.from_arrays([pa.array(a, f.type) for a, f in zip(arrays, schema, strict=True)], schema=schema)
+    table = pa.Table.from_arrays(
+        [pa.array(a, f.type) for a, f in zip(arrays, schema, strict=True)], schema=schema
+    )
 
     def build(workspace: Any) -> dict[str, Any]:
         pq.write_table(table, workspace.out / "part-00000.parquet")
@@ -72,10 +76,14 @@ def raw_corpus(store: ArtifactStore, rows: Iterable[Row], by: DataContract, ids:
             "splits": counts, "source_files": 1,
         }  # fmt: skip
 
-    return store.once(RawCorpus, inputs=[str(next(COUNTER))], config=None, version=1, build=build).manifest
+    return store.once(
+        RawCorpus, inputs=[str(next(COUNTER))], config=None, version=1, build=build
+    ).manifest
 
 
-def validate(store: ArtifactStore, rows: Iterable[Row], by: DataContract, **how: Any) -> ValidatedCorpus:
+def validate(
+    store: ArtifactStore, rows: Iterable[Row], by: DataContract, **how: Any
+) -> ValidatedCorpus:
     return validate_corpus(raw_corpus(store, rows, by, **how), by, store, batch_rows=100).manifest
 
 
@@ -95,7 +103,11 @@ def violation(store: ArtifactStore, rows: Iterable[Row], by: DataContract) -> st
         validate(store, rows, by)
     assert not list(Path(str(store.root)).glob("validate/*"))
     report = Path(caught.value.remedy.rpartition(": ")[2])
-    assert {path.name for path in report.parent.iterdir()} == {"report.html", "report.json", "quarantine.parquet"}
+    assert {path.name for path in report.parent.iterdir()} == {
+        "report.html",
+        "report.json",
+        "quarantine.parquet",
+    }
     assert "contract broken" in report.read_text(encoding="utf-8")
     return caught.value.cause
 
@@ -125,7 +137,12 @@ def test_sample_quarantine_holds_exactly_the_planted_rows(store: ArtifactStore) 
 
 
 def test_a_row_carries_all_its_reasons(store: ArtifactStore) -> None:
-    rows: list[Row] = [*good(30), ("x\ufffd" * 50, "c", "train"), (None, None, "test"), ("  ", "a", "valid")]
+    rows: list[Row] = [
+        *good(30),
+        ("x\ufffd" * 50, "c", "train"),
+        (None, None, "test"),
+        ("  ", "a", "valid"),
+    ]
     manifest = validate(store, rows, contract(text={"max_characters": 60}))
     assert quarantine(manifest) == {
         31: ["over_long", "broken_encoding", "bad_label"], 32: ["empty", "bad_label"], 33: ["empty"],
@@ -150,7 +167,12 @@ def test_of_duplicates_the_later_goes_and_of_leaks_the_earlier_split(store: Arti
         32: ["leaked"], 33: ["leaked"], 34: ["duplicate", "leaked"], 36: ["duplicate"], 37: ["bad_label"],
     }  # fmt: skip
     kept = validate(
-        store, rows, contract(duplicates={"action": "keep", "max_share": 1}, leakage={"action": "keep", "max_share": 1})
+        store,
+        rows,
+        contract(
+            duplicates={"action": "keep", "max_share": 1},
+            leakage={"action": "keep", "max_share": 1},
+        ),
     )
     assert quarantine(kept) == {37: ["bad_label"]}
     report = json.loads((Path(kept.uri) / "report.json").read_text(encoding="utf-8"))
@@ -163,7 +185,10 @@ def test_of_duplicates_the_later_goes_and_of_leaks_the_earlier_split(store: Arti
 
 def test_repeated_ids_go(store: ArtifactStore) -> None:
     ids = [f"k{i}" for i in range(28)] + ["k3", "k4"]
-    assert quarantine(validate(store, good(30), contract(), ids=ids)) == {29: ["duplicate_id"], 30: ["duplicate_id"]}
+    assert quarantine(validate(store, good(30), contract(), ids=ids)) == {
+        29: ["duplicate_id"],
+        30: ["duplicate_id"],
+    }
 
 
 def test_labels_are_sorted_where_the_contract_names_none(store: ArtifactStore) -> None:
@@ -179,12 +204,16 @@ def test_digest_follows_rows_and_label_order(store: ArtifactStore) -> None:
     assert turned.digest != first.digest  # class ids are positions
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     st.lists(
         st.tuples(
             st.one_of(
-                st.none(), st.sampled_from(["same", "Same ", "", "\u3000", "\ufffd", "x" * 50]), st.text(max_size=8)
+                st.none(),
+                st.sampled_from(["same", "Same ", "", "\u3000", "\ufffd", "x" * 50]),
+                st.text(max_size=8),
             ),
             st.sampled_from(["a", "b", "a", "b", "z", None]),
             st.sampled_from(SPLITS),
@@ -202,7 +231,10 @@ def test_rows_in_are_kept_or_quarantined(store: ArtifactStore, rows: list[Row]) 
     assert not {row["id"] for row in kept} & {f"x.csv#{row}" for row in refused}
     texts = [normalise(row["text"]) for row in kept]
     assert len(set(texts)) == len(texts)  # neither a duplicate nor a leak is left
-    assert all(row["label"] in ("a", "b") and row["text"].strip() and "\ufffd" not in row["text"] for row in kept)
+    assert all(
+        row["label"] in ("a", "b") and row["text"].strip() and "\ufffd" not in row["text"]
+        for row in kept
+    )
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------
@@ -210,7 +242,10 @@ def test_rows_in_are_kept_or_quarantined(store: ArtifactStore, rows: list[Row]) 
 
 def test_all_rows_quarantined(store: ArtifactStore) -> None:
     message = violation(store, [("", "a", "train")] * 5, contract())
-    assert "rows_kept: rows kept, 0 (limit: at least 1); mostly empty texts, e.g. x.csv row 1, text ''" in message
+    assert (
+        "rows_kept: rows kept, 0 (limit: at least 1); mostly empty texts, e.g. x.csv row 1, text ''"
+        in message
+    )
 
 
 def test_one_class_only(store: ArtifactStore) -> None:
@@ -221,11 +256,16 @@ def test_one_class_only(store: ArtifactStore) -> None:
 
 def test_empty_test_split(store: ArtifactStore) -> None:
     rows: list[Row] = [(t, la, "valid" if s == "test" else s) for t, la, s in good(30)]
-    assert "test_not_empty: the test split holds rows, 0 (limit: at least 1)" in violation(store, rows, contract())
+    assert "test_not_empty: the test split holds rows, 0 (limit: at least 1)" in violation(
+        store, rows, contract()
+    )
 
 
 def test_unknown_labels(store: ArtifactStore) -> None:
-    rows: list[Row] = [*good(90), *[(f"odd {i}", f"\x1b[31m{'!' * 100}", "train") for i in range(10)]]
+    rows: list[Row] = [
+        *good(90),
+        *[(f"odd {i}", f"\x1b[31m{'!' * 100}", "train") for i in range(10)],
+    ]
     message = violation(store, rows, contract(max_quarantine_share=0.05))
     assert (
         "bad_label_share: missing or unknown labels, 10 % (limit: at most 5 %); e.g. x.csv row 91, label '\\x1b[31m!!"
@@ -240,15 +280,29 @@ def test_leakage_and_duplicates_over_the_limit(store: ArtifactStore) -> None:
     rows = [*good(90), *[(t, la, "train") for t, la, s in good(30) if s == "test"], *good(3)]
     by = contract(duplicates={"max_share": 0.01}, leakage={"max_share": 0.05})
     message = violation(store, rows, by)
-    assert "leaked_share: texts that also stand in a later split, 9.71 % (limit: at most 5 %)" in message
-    assert "duplicate_share: texts that stood before in their split, 2.91 % (limit: at most 1 %)" in message
+    assert (
+        "leaked_share: texts that also stand in a later split, 9.71 % (limit: at most 5 %)"
+        in message
+    )
+    assert (
+        "duplicate_share: texts that stood before in their split, 2.91 % (limit: at most 1 %)"
+        in message
+    )
 
 
 def test_class_shares(store: ArtifactStore) -> None:
     rows: list[Row] = [(f"text {i}", "a" if i % 30 else "b", SPLITS[i % 3]) for i in range(90)]
-    message = violation(store, rows, contract(labels={"values": ["a", "b"], "min_share": 0.2, "max_share": 0.8}))
-    assert "smallest_label_share: share of the rarest label in the train split, 10 % (limit: at least 20 %)" in message
-    assert "largest_label_share: share of the commonest label in the train split, 90 % (limit: at most 80 %)" in message
+    message = violation(
+        store, rows, contract(labels={"values": ["a", "b"], "min_share": 0.2, "max_share": 0.8})
+    )
+    assert (
+        "smallest_label_share: share of the rarest label in the train split, 10 % (limit: at least 20 %)"
+        in message
+    )
+    assert (
+        "largest_label_share: share of the commonest label in the train split, 90 % (limit: at most 80 %)"
+        in message
+    )
 
 
 def test_wrong_schema_is_named(store: ArtifactStore) -> None:
@@ -280,7 +334,10 @@ def test_report_stands_alone_and_escapes_everything(store: ArtifactStore) -> Non
     for tag in ("<script", "<img", "<link", "<iframe", "@import", "url(", 'src="', "href="):
         assert tag not in page
     assert not any(
-        f"{mark}{scheme}://" in page for scheme in ("http", "https") for mark in ('"', "'", "=") if mark != "="
+        f"{mark}{scheme}://" in page
+        for scheme in ("http", "https")
+        for mark in ('"', "'", "=")
+        if mark != "="
     )
     assert "contract kept" in page
 
@@ -323,7 +380,9 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
         path = tmp_path / f"{rows}.csv"
         with path.open("w", encoding="utf-8") as file:
             file.write("text,label\n")
-            file.writelines(f"{i} {' '.join(rng.choices(words, k=100))},{'ab'[i % 2]}\n" for i in range(rows))
+            file.writelines(
+                f"{i} {' '.join(rng.choices(words, k=100))},{'ab'[i % 2]}\n" for i in range(rows)
+            )
         done = subprocess.run(
             [sys.executable, "-c", CHILD, str(path), str(tmp_path / str(rows))],
             cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300,
@@ -339,7 +398,9 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif(not REAL_DATA.is_dir(), reason="the public data sets do not stand beside the checkout")
+@pytest.mark.skipif(
+    not REAL_DATA.is_dir(), reason="the public data sets do not stand beside the checkout"
+)
 @pytest.mark.parametrize(
     ("name", "splits", "quarantined"),
     [
@@ -352,7 +413,9 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
 def test_public_data_keep_their_contract(
     store: ArtifactStore, name: str, splits: dict[str, int], quarantined: dict[str, int]
 ) -> None:
-    files = {split: str(path) for split in SPLITS if (path := REAL_DATA / name / f"{split}.csv").exists()}
+    files = {
+        split: str(path) for split in SPLITS if (path := REAL_DATA / name / f"{split}.csv").exists()
+    }
     source, by = FileSource(url=files), load_contract(name)  # type: ignore[arg-type]
     raw = ingest_source(source, by, fingerprint(source), store, batch_rows=50_000).manifest
     manifest = validate_corpus(raw, by, store, batch_rows=50_000).manifest

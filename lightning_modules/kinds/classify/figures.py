@@ -23,7 +23,10 @@ from data_contracts.artifacts import Interval
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _CHUNK = 4_000_000  # drawn row numbers held at once: 32 MB
-_LOG_TEMPERATURE = (-3.0, 3.0)  # T between 0.05 and 20; beyond that the model, not its temperature, is at fault
+_LOG_TEMPERATURE = (
+    -3.0,
+    3.0,
+)  # T between 0.05 and 20; beyond that the model, not its temperature, is at fault
 _AT_BOUND = 0.01  # of log T: how near to an end of the search its optimum counts as the end itself
 _FLAT = 1e-9  # nats of the mean NLL that are rounding
 FEWEST_ROWS = 30  # to fit a temperature on: with fewer, a single row decides it
@@ -65,7 +68,13 @@ def figures(labels: NDArray, log_proba: NDArray, *, bins: int = 15) -> dict[str,
 
 
 def score(
-    labels: NDArray, log_proba: NDArray, *, samples: int = 1000, confidence: float = 0.95, seed: int = 0, bins: int = 15
+    labels: NDArray,
+    log_proba: NDArray,
+    *,
+    samples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    bins: int = 15,
 ) -> Scores:
     """All figures with percentile bootstrap intervals (Efron 1979); the same seed gives the same bits.
 
@@ -91,7 +100,9 @@ def score(
     overall = {name: _interval(float(value[name][0]), drawn[name], confidence) for name in value}
     if measured < 1:
         macro = {name: interval for name, interval in overall.items() if name.startswith("macro_")}
-        overall |= {name: _whatever_the_rest(interval, measured) for name, interval in macro.items()}
+        overall |= {
+            name: _whatever_the_rest(interval, measured) for name, interval in macro.items()
+        }
     per_class = {
         name: [
             _interval(float(v), drawn_per_class[name][:, c], confidence) if support[c] else None
@@ -121,12 +132,15 @@ def paired_macro_f1_difference(
     """
     classes = int(max(labels.max(), challenger.max(), champion.max())) + 1
     true, one, two = (_one_hot(v, classes) for v in (labels, challenger, champion))
-    evidence = sparse.csr_matrix(sparse.hstack([true, one, true.multiply(one), two, true.multiply(two)]))
+    evidence = sparse.csr_matrix(
+        sparse.hstack([true, one, true.multiply(one), two, true.multiply(two)])
+    )
 
     def difference(sums: Floats) -> Floats:
         support, said_one, hits_one, said_two, hits_two = np.split(sums, 5, axis=1)
         macro_one, macro_two = (
-            _macro(_f1(hits, said, support), support) for hits, said in ((hits_one, said_one), (hits_two, said_two))
+            _macro(_f1(hits, said, support), support)
+            for hits, said in ((hits_one, said_one), (hits_two, said_two))
         )
         return macro_one - macro_two
 
@@ -144,7 +158,9 @@ def macro_f1(labels: NDArray, predicted: NDArray) -> float:
     return float(_macro(_f1(hits, said, support), support)[0])
 
 
-def resampled(labels: NDArray, log_proba: NDArray, *, samples: int, seed: int = 0, bins: int = 15) -> dict[str, Floats]:
+def resampled(
+    labels: NDArray, log_proba: NDArray, *, samples: int, seed: int = 0, bins: int = 15
+) -> dict[str, Floats]:
     """accuracy, macro_f1, nll, brier and ece on the rows as they are (place 0), then on each of `samples` resamples.
 
     The same seed draws the same rows whatever the model, so that what two models show is paired place by place.
@@ -155,10 +171,15 @@ def resampled(labels: NDArray, log_proba: NDArray, *, samples: int, seed: int = 
     evidence, classes = _evidence(labels, log_proba, bins), log_proba.shape[1]
     value, _ = _figures(np.asarray(evidence.sum(axis=0)), classes)
     drawn, _ = _figures(_resample(evidence, samples, seed), classes)
-    return {name: np.append(value[name], drawn[name]) for name in ("accuracy", "macro_f1", "nll", "brier", "ece")}
+    return {
+        name: np.append(value[name], drawn[name])
+        for name in ("accuracy", "macro_f1", "nll", "brier", "ece")
+    }
 
 
-def paired_difference(one: Sequence[Floats], other: Sequence[Floats], confidence: float = 0.95) -> Interval:
+def paired_difference(
+    one: Sequence[Floats], other: Sequence[Floats], confidence: float = 0.95
+) -> Interval:
     """Mean over the runs of `one` minus mean over those of `other`, each run (1 + S,) from `resampled`.
 
     Averaging over runs (seeds) within each resample leaves the spread between test sets; that between seeds is told
@@ -191,7 +212,9 @@ def fit_temperature(log_proba: NDArray, labels: NDArray) -> Temperature:
     """
 
     def nll(log_temperature: float) -> float:
-        return -float(_of_label(apply_temperature(log_proba, float(np.exp(log_temperature))), labels).mean())
+        return -float(
+            _of_label(apply_temperature(log_proba, float(np.exp(log_temperature))), labels).mean()
+        )
 
     rows = len(labels)
     if rows < FEWEST_ROWS:
@@ -200,7 +223,8 @@ def fit_temperature(log_proba: NDArray, labels: NDArray) -> Temperature:
         return Temperature(1.0, "the rows are all of one class")
     if (np.argmax(log_proba, axis=1) == labels).all():
         return Temperature(
-            1.0, f"the model has all {rows:,} rows right, so the likelihood rises without end as it falls"
+            1.0,
+            f"the model has all {rows:,} rows right, so the likelihood rises without end as it falls",
         )
     best = float(minimize_scalar(nll, bounds=_LOG_TEMPERATURE, method="bounded").x)
     low, high = _LOG_TEMPERATURE
@@ -219,9 +243,9 @@ def apply_temperature(log_proba: NDArray, temperature: float) -> Floats:
 
 def confusion_matrix(labels: NDArray, predicted: NDArray, classes: int) -> Ints:
     """(C, C) counts: row true, column predicted."""
-    return np.bincount(np.asarray(labels, np.int64) * classes + predicted, minlength=classes**2).reshape(
-        classes, classes
-    )
+    return np.bincount(
+        np.asarray(labels, np.int64) * classes + predicted, minlength=classes**2
+    ).reshape(classes, classes)
 
 
 def reliability(labels: NDArray, log_proba: NDArray, *, bins: int = 15) -> Reliability:
@@ -229,7 +253,9 @@ def reliability(labels: NDArray, log_proba: NDArray, *, bins: int = 15) -> Relia
     confidence, correct, index = _confidence(labels, log_proba, bins)
     count = np.bincount(index, minlength=bins)
     with np.errstate(invalid="ignore"):
-        means = [np.bincount(index, weights=v, minlength=bins) / count for v in (confidence, correct)]
+        means = [
+            np.bincount(index, weights=v, minlength=bins) / count for v in (confidence, correct)
+        ]
     return Reliability(np.linspace(0, 1, bins + 1), count, means[0], means[1])
 
 
@@ -240,7 +266,9 @@ def _evidence(labels: NDArray, log_proba: NDArray, bins: int) -> sparse.csr_matr
     """(N, 3 C + 2 + 2 B): true class, predicted class, hit in class; NLL, Brier; confidence and hit by bin."""
     rows, classes = log_proba.shape
     if rows == 0 or labels.shape != (rows,):
-        raise ValueError(f"expected one label per row and at least one row, got {labels.shape} and {log_proba.shape}")
+        raise ValueError(
+            f"expected one label per row and at least one row, got {labels.shape} and {log_proba.shape}"
+        )
     true, said = _one_hot(labels, classes), _one_hot(np.argmax(log_proba, axis=1), classes)
     log_p = np.asarray(log_proba, np.float64)
     proba = np.exp(log_p)
@@ -257,10 +285,16 @@ def _evidence(labels: NDArray, log_proba: NDArray, bins: int) -> sparse.csr_matr
 def _figures(sums: Floats, classes: int) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """Column sums (S, K) to figures: (S,) each, and (S, C) per class. NaN: a class that a resample does not hold."""
     sums = sums.reshape(-1, sums.shape[-1])
-    support, said, hits, losses, binned = np.split(sums, np.cumsum([classes, classes, classes, 2]), axis=1)
+    support, said, hits, losses, binned = np.split(
+        sums, np.cumsum([classes, classes, classes, 2]), axis=1
+    )
     rows = support.sum(axis=1)
     confidence, correct = np.split(binned, 2, axis=1)
-    per_class = {"precision": _ratio(hits, said), "recall": _ratio(hits, support), "f1": _f1(hits, said, support)}
+    per_class = {
+        "precision": _ratio(hits, said),
+        "recall": _ratio(hits, support),
+        "f1": _f1(hits, said, support),
+    }
     overall = {"accuracy": hits.sum(axis=1) / rows}
     for name, values in per_class.items():
         overall[f"macro_{name}"] = _macro(values, support)
@@ -270,7 +304,9 @@ def _figures(sums: Floats, classes: int) -> tuple[dict[str, Floats], dict[str, F
         "brier": losses[:, 1] / rows,
         "ece": np.abs(confidence - correct).sum(axis=1) / rows,
     }
-    return overall, {name: np.where(support > 0, values, np.nan) for name, values in per_class.items()}
+    return overall, {
+        name: np.where(support > 0, values, np.nan) for name, values in per_class.items()
+    }
 
 
 def _resample(evidence: sparse.csr_matrix, samples: int, seed: int) -> Floats:
@@ -287,7 +323,9 @@ def _counts(rows: int, samples: int, seed: int) -> Iterator[Floats]:
     for start in range(0, samples, step):
         size = min(step, samples - start)
         drawn = rng.integers(0, rows, size=(size, rows)) + np.arange(size)[:, None] * rows
-        yield np.bincount(drawn.ravel(), minlength=size * rows).reshape(size, rows).astype(np.float64)
+        yield (
+            np.bincount(drawn.ravel(), minlength=size * rows).reshape(size, rows).astype(np.float64)
+        )
 
 
 def _whatever_the_rest(mean: Interval, measured: float) -> Interval:
@@ -306,18 +344,26 @@ def _interval(value: float, drawn: Floats, confidence: float) -> Interval:
 
 def _one_hot(index: NDArray, columns: int) -> sparse.csr_matrix:
     rows = len(index)
-    return sparse.csr_matrix((np.ones(rows), np.asarray(index, np.int64), np.arange(rows + 1)), shape=(rows, columns))
+    return sparse.csr_matrix(
+        (np.ones(rows), np.asarray(index, np.int64), np.arange(rows + 1)), shape=(rows, columns)
+    )
 
 
 def _confidence(labels: NDArray, log_proba: NDArray, bins: int) -> tuple[Floats, Floats, Ints]:
     """Top probability, whether it hits, and its bin: (b / B, (b + 1) / B]."""
     confidence = np.exp(np.max(np.asarray(log_proba, np.float64), axis=1))
     correct = (np.argmax(log_proba, axis=1) == labels).astype(np.float64)
-    return confidence, correct, np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    return (
+        confidence,
+        correct,
+        np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1),
+    )
 
 
 def _of_label(log_proba: NDArray, labels: NDArray) -> Floats:
-    return np.take_along_axis(np.asarray(log_proba, np.float64), np.asarray(labels, np.int64)[:, None], axis=1)[:, 0]
+    return np.take_along_axis(
+        np.asarray(log_proba, np.float64), np.asarray(labels, np.int64)[:, None], axis=1
+    )[:, 0]
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:

@@ -25,10 +25,14 @@ class Classification:
 
     def __init__(self, num_classes: int, class_weights: Sequence[float] | None = None) -> None:
         self.num_classes = num_classes
-        self.class_weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self.class_weights = (
+            None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        )
 
     @classmethod
-    def from_counts(cls, counts: Sequence[int], weighting: Literal["none", "balanced"]) -> Classification:
+    def from_counts(
+        cls, counts: Sequence[int], weighting: Literal["none", "balanced"]
+    ) -> Classification:
         """balanced: n / (classes * n_class) in windows, as the loss is, with 0 for a class that train does not have."""
         if weighting == "none":
             return cls(len(counts))
@@ -80,14 +84,18 @@ class Validation:
         """Windows with their `documents` (B), numbered from 0, and `labels` (B), which are those of the documents."""
         logits, document = logits_BC.float(), batch["documents"].cpu().numpy()
         self.loss_sum += float(self.objective.loss(logits, batch)) * len(document)
-        np.logaddexp.at(self.log_sum_DC, document, logits.double().log_softmax(dim=-1).cpu().numpy())
+        np.logaddexp.at(
+            self.log_sum_DC, document, logits.double().log_softmax(dim=-1).cpu().numpy()
+        )
         np.add.at(self.windows_D, document, 1)
         self.labels_D[document] = batch["labels"].cpu().numpy()
 
     def metrics(self) -> dict[str, float]:
         """accuracy, macro_f1 and nll over the documents, as the test split has them; loss over the windows, since that
         is what training minimizes."""
-        with np.errstate(invalid="ignore"):  # a network that has become NaN has NaN figures; training says what to do
+        with np.errstate(
+            invalid="ignore"
+        ):  # a network that has become NaN has NaN figures; training says what to do
             found = figures(self.labels_D, self.log_sum_DC - np.log(self.windows_D)[:, None])
         of_documents = {name: found[name] for name in ("accuracy", "macro_f1", "nll")}
         return {"loss": self.loss_sum / int(self.windows_D.sum()), **of_documents}
