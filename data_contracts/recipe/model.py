@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from data_contracts.kinds.classify import WideFeatures
 from data_contracts.section import Section, kind_is
 
 # --- encoders ---------------------------------------------------------------------------------------------------------
@@ -79,49 +80,6 @@ class NgramFeatures(Section):
         2, ge=1, le=5, description="Longest n-gram, in tokens; all lengths from 1 are used."
     )
     size: int = Field(64, ge=1, le=8192, description="Size of an n-gram's vector.")
-
-
-class WideFeatures(Section):
-    """Hashed n-grams straight to the logits, weighed as TF-IDF does: a linear model that trains beside the network
-    (Cheng 2016, https://arxiv.org/abs/1606.07792)."""
-
-    buckets: int = Field(
-        500_000, ge=16, le=50_000_000, description="Rows of the table, one column per class."
-    )
-    max_n: int = Field(
-        2, ge=1, le=5, description="Longest n-gram, in tokens; all lengths from 1 are used."
-    )
-    scale: float = Field(
-        10.0,
-        gt=0,
-        le=1000,
-        description="Length of a document's vector of weights: how far a step on the table moves the logits.",
-    )
-    naive_bayes: bool = Field(
-        False,
-        description="The table is Naive Bayes' log ratios times what is trained (Wang & Manning 2012), so n-grams that "
-        "tell classes apart by their counts learn faster. The product is what ships.",
-    )
-    share: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="Of these logits in the model's, the network having the rest, and each part a loss of its own: an "
-        "ensemble of two in one network. null: the logits add up and are trained as one.",
-    )
-    learning_rate: float | None = Field(
-        None,
-        gt=0,
-        le=10,
-        description="Peak learning rate of the table. null: that of the other weights.",
-    )
-    epsilon: float = Field(
-        1e-8,
-        gt=0,
-        le=1,
-        description="AdamW's epsilon for the table. At 1e-8 a rare n-gram moves as far in a step as a frequent one; at "
-        "1e-4, about the size of their gradients, it moves less, and the table wants a larger learning_rate.",
-    )
 
 
 # --- reparameterizations ----------------------------------------------------------------------------------------------

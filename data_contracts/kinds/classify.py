@@ -1,0 +1,89 @@
+"""classify: one label of several for each text."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from data_contracts.kinds.base import Column, Metric, TaskConfig
+from data_contracts.section import Section
+
+
+class WideFeatures(Section):
+    """Hashed n-grams straight to the logits, weighed as TF-IDF does: a linear model that trains beside the network
+    (Cheng 2016, https://arxiv.org/abs/1606.07792)."""
+
+    buckets: int = Field(
+        500_000, ge=16, le=50_000_000, description="Rows of the table, one column per class."
+    )
+    max_n: int = Field(
+        2, ge=1, le=5, description="Longest n-gram, in tokens; all lengths from 1 are used."
+    )
+    scale: float = Field(
+        10.0,
+        gt=0,
+        le=1000,
+        description="Length of a document's vector of weights: how far a step on the table moves the logits.",
+    )
+    naive_bayes: bool = Field(
+        False,
+        description="The table is Naive Bayes' log ratios times what is trained (Wang & Manning 2012), so n-grams that "
+        "tell classes apart by their counts learn faster. The product is what ships.",
+    )
+    share: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Of these logits in the model's, the network having the rest, and each part a loss of its own: an "
+        "ensemble of two in one network. null: the logits add up and are trained as one.",
+    )
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=10,
+        description="Peak learning rate of the table. null: that of the other weights.",
+    )
+    epsilon: float = Field(
+        1e-8,
+        gt=0,
+        le=1,
+        description="AdamW's epsilon for the table. At 1e-8 a rare n-gram moves as far in a step as a frequent one; at "
+        "1e-4, about the size of their gradients, it moves less, and the table wants a larger learning_rate.",
+    )
+
+
+class Classify(TaskConfig):
+    """One label of several for each text: a softmax over the labels of the contract."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("macro_f1", "macro-F1", "higher", scale=100, digits=1),
+        Metric("accuracy", "accuracy", "higher", scale=100, digits=1),
+        Metric("macro_precision", "macro precision", "higher", scale=100, digits=1),
+        Metric("macro_recall", "macro recall", "higher", scale=100, digits=1),
+        Metric("weighted_f1", "weighted F1", "higher", scale=100, digits=1),
+        Metric("nll", "NLL (nats)", "lower"),
+        Metric("brier", "Brier score", "lower"),
+        Metric("ece", "calibration error (ECE)", "lower", scale=100, digits=1),
+        Metric("f1", "F1", "higher", scale=100, digits=1, per="label"),
+    )
+    inputs: ClassVar[tuple[Column, ...]] = (Column("text", "string"),)
+
+    kind: Literal["classify"] = "classify"
+    class_weights: Literal["none", "balanced"] = Field(
+        "none",
+        description="balanced: n / (classes * n_class), counted in windows, of which the loss is a mean.",
+    )
+    calibrate: bool = Field(
+        False, description="Scale the logits of the registered model by a fitted temperature."
+    )
+    wide: WideFeatures | None = Field(
+        None, description="Hashed n-grams straight to the logits; null: none."
+    )
+
+    def outputs(self, facts: dict[str, Any]) -> tuple[Column, ...]:
+        """`label`, and a probability for each; null where there is no text to answer."""
+        answers = [
+            Column(f"probability_{one}", "double", required=False) for one in facts["labels"]
+        ]
+        return (Column("label", "string", required=False), *answers)
