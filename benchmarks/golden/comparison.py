@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from benchmarks.golden.results import Results
 
-TOLERANCE = 0.05
+# With AVX2 in the place of AVX512 no figure of three recipes moved by more than 2e-6. One test row
+# that gets another label moves the accuracy by 0.0025 or more, so that is never taken for rounding.
+TOLERANCE = 0.001
 SHOWN = 3  # names in a line; the rest is counted
 
 
