@@ -26,9 +26,11 @@ from lightning_modules.training.fit import fit
 from tasks.artifacts.store import ArtifactStore
 from tasks.comparing.board import write_predictions
 from tasks.evaluate import score_split
-from tasks.ingest import fingerprint, ingest_source
-from tasks.tokenize import tokenize_corpus
-from tasks.validate import validate_corpus
+from tasks.ingest import ingest, survey
+from tasks.settings import Settings
+from tasks.stage import looking
+from tasks.tokenize import tokenize
+from tasks.validate import validate
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 
@@ -36,13 +38,11 @@ RECIPES = Path(__file__).resolve().parent / "recipes"
 def run(recipe: Recipe, dataset: str, limit: int, seed: int) -> None:
     """Train on first windows, predict from first windows."""
     store = ArtifactStore(str(HOME / "artifacts"), HOME / "work")
-    rows = recipe.execution.batch_rows
-    raw = ingest_source(
-        recipe.source, recipe.contract, fingerprint(recipe.source), store, batch_rows=rows
-    ).manifest
-    corpus = validate_corpus(raw, recipe.contract, store, batch_rows=rows).manifest
     tokenizer = recipe.tokenizer.model_copy(update={"max_length": limit})
-    tokens = tokenize_corpus(corpus, tokenizer, store).manifest
+    here = looking(recipe.model_copy(update={"tokenizer": tokenizer}), Settings(home=HOME), store)
+    raw = ingest.make(here, survey(recipe.source)).manifest
+    corpus = validate.make(here, raw).manifest
+    tokens = tokenize.make(here, corpus).manifest
     with tempfile.TemporaryDirectory() as name:
         whole, cut = store.open(tokens), Path(name) / "tokens"
         cut.mkdir()

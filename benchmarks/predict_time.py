@@ -23,7 +23,8 @@ from data_contracts.recipe.comparison import Cell, load_comparison
 from data_contracts.recipe.recipe import load_recipe
 from lightning_modules.bundle import Bundle
 from lightning_modules.network.pruning import compact
-from tasks.comparing.board import Board, NotRun, cpu_seconds, one_thread, some_texts
+from tasks.comparing.board import Board
+from tasks.measure import cpu_seconds, one_thread, some_texts
 from tasks.settings import Settings
 
 HERE = Path(__file__).resolve().parent
@@ -36,15 +37,16 @@ def measure(study: Path, seed: int, rounds: int) -> list[str] | None:
     if not {"dropout", "sparse"} <= comparison.variants.keys():
         return None
     board = Board(comparison, Settings(home=HOME), "")
-    try:
-        board.corpus = board.find_corpus()
-        models = {
-            name: board.find(comparison.recipe_of(Cell(name, seed)))[0]
-            for name in ("dropout", "sparse")
-        }
-    except NotRun:
+    board.corpus = board.find_corpus()
+    if board.corpus is None:
         return None
-    texts = some_texts(board.corpus, board.store, TEXTS)
+    models = {}
+    for name in ("dropout", "sparse"):
+        cell = board.find(comparison.recipe_of(Cell(name, seed)))
+        if cell is None:
+            return None
+        models[name] = cell[0]
+    texts = some_texts(board.store.open(board.corpus) / "corpus", TEXTS)
     bundles = {
         name: Bundle.load(board.store.open(model) / "bundle") for name, model in models.items()
     }

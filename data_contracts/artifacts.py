@@ -6,11 +6,12 @@ meaning.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from data_contracts.contract.days import Days
+from data_contracts.contract.days import Days, WindowRead
 
 
 class File(BaseModel):
@@ -29,7 +30,10 @@ class Artifact(BaseModel):
         "rows",
     )  # what rows_in and rows_out count, where a person reads them
 
-    key: str = Field(description="Digest of (input digests, recipe section, stage version).")
+    key: str = Field(description="Digest of (input digests, recipe parts, stage version).")
+    made_from: dict[str, str] = Field(
+        {}, description="Key of each artifact that went in, by its stage."
+    )
     uri: str = Field(description="Folder of the files, a URL or a path.")
     digest: str = Field(description="Content digest that does not depend on how files are cut.")
     files: dict[str, File] = Field(description="Byte hash of each file below `uri`.")
@@ -38,6 +42,11 @@ class Artifact(BaseModel):
     warnings: tuple[str, ...] = Field(
         (), description="Sentences for a person to read though the stage went well."
     )
+
+    @property
+    def identity(self) -> Any:
+        """What the key of a stage that reads it has of it: the digest, and more where more of it is told."""
+        return self.digest
 
     @field_validator("files")
     @classmethod
@@ -54,6 +63,40 @@ class Artifact(BaseModel):
             ):
                 raise ValueError(f"{name[:300]!r} is no file below the artifact's folder")
         return files
+
+
+class Snapshot(BaseModel):
+    """A source as it was when the run began."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    fingerprint: str = Field(description="Digest of the files as they are, without their rows.")
+    window: WindowRead | None = Field(None, description="Days of the window that are there.")
+
+    @property
+    def identity(self) -> str:
+        return self.fingerprint
+
+
+class FetchedModel(BaseModel):
+    """A version of a registered model, fetched whole: what a training starts from, or learns from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    version: str
+    bundle: Path = Field(description="Local folder of the bundle; its files count by `digest`.")
+    digest: str = Field(description="SHA-256 of bundle.json, which names those of the other files.")
+
+    @property
+    def identity(self) -> str:
+        return self.digest
+
+    @property
+    def texts(self) -> Path:
+        """Hashes of the texts it was trained on."""
+        return self.bundle.parent / "train_texts.npy"
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.version}"
 
 
 class Spelling(BaseModel):
@@ -85,6 +128,12 @@ class RawCorpus(Artifact):
     left_out: dict[str, int] = Field(
         {}, description="Rows that the contract does not select, by what speaks against."
     )
+
+    @property
+    def identity(self) -> Any:
+        """With what ingest has to tell, and the days of the files: the rows alone have neither."""
+        told = [self.told, [one.model_dump() for one in self.spelled], self.left_out]
+        return [self.digest, told, list(map(str, self.days))]
 
 
 class ValidatedCorpus(Artifact):

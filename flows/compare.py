@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,6 @@ from data_contracts.recipe.recipe import Recipe  # noqa: E402
 from data_contracts.urls import redacted, shown_url  # noqa: E402
 from flows.running.due import Due, due  # noqa: E402
 from flows.running.run import VERSIONS, Run  # noqa: E402
-from tasks.artifacts.stage import STAGE, Interrupted  # noqa: E402
 from tasks.artifacts.store import digest_of  # noqa: E402
 from tasks.comparing.board import Board, measure  # noqa: E402
 from tasks.comparing.table import as_json, as_markdown, read_table, write_table  # noqa: E402
@@ -42,7 +42,10 @@ from tasks.evaluate import evaluate  # noqa: E402
 from tasks.ingest import ingest  # noqa: E402
 from tasks.liveness.lease import Held  # noqa: E402
 from tasks.progress import State, report  # noqa: E402
+from tasks.retries import STAGE, Interrupted  # noqa: E402
 from tasks.settings import Settings  # noqa: E402
+from tasks.stage import Made  # noqa: E402
+from tasks.teach import teach  # noqa: E402
 from tasks.tokenize import tokenize  # noqa: E402
 from tasks.tracking.runs import RUN_KEY, Tracker, log_params, log_recipe, open_run  # noqa: E402
 from tasks.train import train  # noqa: E402
@@ -76,33 +79,21 @@ def compare(
     comparison = comparison.on(when.day)
     cells = comparison.cells(only, seeds)
     with Grid(comparison, when, out, command) as run:
-        recipe = comparison.recipe
-        raw = run(
-            ingest,
-            recipe.source,
-            recipe.contract,
-            run.fingerprint,
-            recipe.execution.batch_rows,
-            run.store,
-        )
-        corpus = run(
-            validate, raw, recipe.contract, recipe.execution.batch_rows, run.store, run.tracker
-        )
+        raw = ingest(run, run.source)
+        corpus = validate(run, raw)
         run.fetch_teachers(cells)  # before the board, which knows a teacher only by its files
         run.board.read(corpus)
         for number, cell in enumerate(cells):
             report("cell", number, len(cells), str(cell))
-            with run.cell(cell) as tracker:
-                if tracker is not None:
-                    recipe = comparison.recipe_of(cell)
-                    tokens = run(tokenize, corpus, recipe.tokenizer, run.store, tracker)
-                    how = (recipe.model, recipe.training, recipe.execution)
-                    taught = (run.lessons(recipe, corpus, tracker), recipe.teacher)
-                    model = run(train, tokens, *how, run.store, tracker, None, *taught)
-                    figures = run(
-                        evaluate, model, tokens, corpus, recipe.evaluation, run.store, tracker
-                    )
-                    run.done(cell, model, figures, run(measure, model, corpus, run.store, tracker))
+            with run.cell(cell) as open_cell:
+                if open_cell is not None:
+                    tokens = tokenize(open_cell, corpus)
+                    teacher = open_cell.teacher()
+                    lessons = teach(open_cell, corpus, teacher) if teacher else None
+                    model = train(open_cell, tokens, None, lessons)
+                    figures = evaluate(open_cell, model, tokens, corpus)
+                    cost = measure(open_cell, model, corpus)
+                    run.done(cell, model, figures, cost)
             report("cell", number + 1, len(cells), str(cell), run.state)
         return run.result()
 
@@ -139,11 +130,11 @@ class Grid(Run):
         }
         for teacher in teachers.values():
             with suppress(NoisefoldError):
-                self.find_teacher(teacher, self.tracker)
+                self.fetch_teacher(teacher)
 
     @contextmanager
-    def cell(self, cell: Cell) -> Iterator[Tracker | None]:
-        """The MLflow run of a cell while it is worked on, or None where both are finished already.
+    def cell(self, cell: Cell) -> Iterator[Run | None]:
+        """This run with a cell's recipe and MLflow run, while it is worked on; None where both are finished already.
 
         A fault of the cell's own ends here: it is written down, and the next cell has its turn.
         """
@@ -162,7 +153,7 @@ class Grid(Run):
         )
         try:
             with threads(recipe.training.threads):
-                yield tracker
+                yield self._of_cell(recipe, tracker)
             tracker.end("FINISHED")
         except BaseException as error:
             with suppress(Exception):
@@ -174,6 +165,12 @@ class Grid(Run):
             self._write()
         finally:
             self._cell = ""
+
+    def _of_cell(self, recipe: Recipe, tracker: Tracker) -> Run:
+        """The same lease, store and records, for one cell."""
+        run = copy(self)
+        run.recipe, run.tracker, run.made = recipe, tracker, Made()
+        return run
 
     def done(
         self, cell: Cell, model: TrainedModel, evaluation: EvaluationReport, cost: Measurement
@@ -201,7 +198,7 @@ class Grid(Run):
     def _open(self) -> Tracker:
         grid = self.comparison.model_dump(mode="json", exclude={"recipe", "predictions"})
         recipe = self.recipe.keyed({"source"})
-        self.run_key = digest_of("compare", grid, recipe, self.fingerprint, VERSIONS)
+        self.run_key = digest_of("compare", grid, recipe, self.source.fingerprint, VERSIONS)
         return self._attempt(_open_grid)(
             self.settings, self.comparison, self.run_key, self.opened_by
         )

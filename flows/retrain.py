@@ -22,6 +22,7 @@ from tasks.evaluate import evaluate  # noqa: E402
 from tasks.ingest import ingest  # noqa: E402
 from tasks.promote import promote  # noqa: E402
 from tasks.register import register  # noqa: E402
+from tasks.teach import teach  # noqa: E402
 from tasks.tokenize import tokenize  # noqa: E402
 from tasks.train import train  # noqa: E402
 from tasks.validate import validate  # noqa: E402
@@ -32,51 +33,17 @@ def retrain(recipe: Recipe = Recipe()) -> Retrained:  # noqa: B008 - frozen, and
     """Retrain one text classifier after its recipe and decide whether it becomes champion."""
     when = due()  # a late or retried run reads the data window of its schedule, not of the clock
     with Run(recipe.on(when.day), when) as run:
-        recipe = run.recipe
         # Data: what breaks the contract is set aside with its reason, or stops the run.
-        raw = run(
-            ingest,
-            recipe.source,
-            recipe.contract,
-            run.fingerprint,
-            recipe.execution.batch_rows,
-            run.store,
-        )
-        corpus = run(
-            validate, raw, recipe.contract, recipe.execution.batch_rows, run.store, run.tracker
-        )
-        tokens = run(tokenize, corpus, recipe.tokenizer, run.store, run.tracker)
+        raw = ingest(run, run.source)
+        corpus = validate(run, raw)
+        tokens = tokenize(run, corpus)
 
         # Model: trained with noise, folded to a plain network, measured on rows it has never seen.
-        lessons = run.lessons(recipe, corpus, run.tracker)
-        how, taught = (recipe.model, recipe.training, recipe.execution), (lessons, recipe.teacher)
-        model = run(train, tokens, *how, run.store, run.tracker, run.warm_start(), *taught)
-        report = run(evaluate, model, tokens, corpus, recipe.evaluation, run.store, run.tracker)
+        teacher = run.teacher()
+        lessons = teach(run, corpus, teacher) if teacher else None
+        model = train(run, tokens, run.start(), lessons)
+        report = evaluate(run, model, tokens, corpus)
 
         # Release: a version in the registry; champion only if it is no worse on the same rows.
-        version = run(
-            register,
-            model,
-            tokens,
-            corpus,
-            report,
-            recipe,
-            run.store,
-            run.tracker,
-            run.lineage,
-            lessons,
-        )
-        decision = run(
-            promote,
-            version,
-            model,
-            report,
-            tokens,
-            corpus,
-            recipe,
-            run.store,
-            run.tracker,
-            run.ledger,
-            lessons,
-        )
-        return run.finish(model, report, version, decision)
+        version = register(run, report)
+        return run.finish(promote(run, version))

@@ -13,8 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from prefect import task
-from prefect.client.schemas import State
 
 from data_contracts.artifacts import (
     EvaluationReport,
@@ -29,15 +27,14 @@ from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify import figures as m
 from lightning_modules.network.batching import cut
 from tasks.artifacts.parquet_parts import take_rows
-from tasks.artifacts.stage import STAGE, settle
-from tasks.artifacts.store import ArtifactStore, Outcome, RowDigest, Workspace, digest_of
+from tasks.artifacts.store import ArtifactStore, RowDigest, digest_of
 from tasks.label_rows import labels_without_rows, missing_labels
 from tasks.progress import report
 from tasks.reports.plots import draw_confusion_matrix, draw_per_class_f1, draw_reliability
 from tasks.reports.readable import markdown, markdown_table, with_interval, write_csv
+from tasks.stage import Here, RunContext, stage
 from tasks.tracking.runs import Tracker
 
-VERSION = 2
 SEED = 0  # of the resamples: the same rows give the same intervals in every run
 _DOCUMENTS, _TOKENS = 2048, 1 << 20  # scored at a time, at most
 _BOUNDED_CLASSES = (
@@ -54,48 +51,43 @@ class Scored:
     log_proba: np.ndarray
 
 
-def evaluate_model(
-    model: TrainedModel,
-    tokens: TokenDataset,
-    corpus: ValidatedCorpus,
-    config: EvaluationConfig,
-    store: ArtifactStore,
-) -> Outcome[EvaluationReport]:
+def _tell(evaluation: EvaluationReport, run: RunContext) -> None:
+    with run.tracker.once("evaluate", evaluation.key) as fresh:
+        if fresh:
+            log_evaluation(evaluation, run.store, run.tracker)
+
+
+@stage(EvaluationReport, version=2, shaped_by=("evaluation",), tell=_tell)
+def evaluate(
+    here: Here, model: TrainedModel, tokens: TokenDataset, corpus: ValidatedCorpus
+) -> dict[str, Any]:
     """Measure the model on the test split, as it will be registered.
 
     A temperature is fitted on the valid split in any case, if the rows can tell one, and both sets of figures are
     reported; those under their plain names carry it only where the recipe says so.
 
-    Effects: report, tables, plots and predictions below the store's key. Safe to repeat.
+    Effects: report, tables, plots and predictions below the store's key; the figures in the MLflow run. Safe to repeat.
     Raises:
         NoisefoldError: where the valid or the test split is empty.
     """
-
-    def build(workspace: Workspace) -> dict[str, Any]:
-        bundle, folder = Bundle.load(store.open(model) / "bundle", model.digest), store.open(tokens)
-        if tuple(bundle.labels) != tokens.labels:
-            raise ValueError(
-                f"the bundle's labels {bundle.labels} are not those of the tokens {tokens.labels}"
-            )
-        valid = score_split(
-            bundle, folder / "valid.parquet", 0, sum(tokens.splits[s] for s in ("valid", "test"))
+    bundle, folder = Bundle.load(here.open(model) / "bundle", model.digest), here.open(tokens)
+    if tuple(bundle.labels) != tokens.labels:
+        raise ValueError(
+            f"the bundle's labels {bundle.labels} are not those of the tokens {tokens.labels}"
         )
-        test = score_split(
-            bundle, folder / "test.parquet", len(valid.ids), len(valid.ids) + tokens.splits["test"]
-        )
-        temperature = m.fit_temperature(valid.log_proba, valid.labels)
-        without = labels_without_rows(folder, tokens.labels)
-        return write_report(
-            test, temperature, tokens.labels, without, store.open(corpus), config, workspace.out
-        )
-
-    return store.once(
-        EvaluationReport,
-        inputs=[model.digest, tokens.digest, corpus.digest],
-        config=config,
-        version=VERSION,
-        build=build,
+    valid = score_split(
+        bundle, folder / "valid.parquet", 0, sum(tokens.splits[s] for s in ("valid", "test"))
     )
+    test = score_split(
+        bundle,
+        folder / "test.parquet",
+        len(valid.ids),
+        len(valid.ids) + tokens.splits["test"],
+    )
+    temperature = m.fit_temperature(valid.log_proba, valid.labels)
+    without = labels_without_rows(folder, tokens.labels)
+    corpus_folder, config = here.open(corpus), here.recipe.evaluation
+    return write_report(test, temperature, tokens.labels, without, corpus_folder, config, here.out)
 
 
 def log_evaluation(evaluation: EvaluationReport, store: ArtifactStore, tracker: Tracker) -> None:
@@ -385,20 +377,3 @@ def report_page(content: dict[str, Any], scores: m.Scores, others: m.Scores | No
 
 def _plain(intervals: Mapping[str, Interval | None]) -> dict[str, Any]:
     return {name: interval and interval.model_dump() for name, interval in intervals.items()}
-
-
-@task(name="evaluate", **STAGE)
-def evaluate(
-    model: TrainedModel,
-    tokens: TokenDataset,
-    corpus: ValidatedCorpus,
-    config: EvaluationConfig,
-    store: ArtifactStore,
-    tracker: Tracker,
-) -> EvaluationReport | State[EvaluationReport]:
-    """Measure the model on the held-out split and show the figures in the MLflow run. Safe to repeat."""
-    outcome = evaluate_model(model, tokens, corpus, config, store)
-    with tracker.once("evaluate", outcome.manifest.key) as fresh:
-        if fresh:
-            log_evaluation(outcome.manifest, store, tracker)
-    return settle(outcome)

@@ -25,12 +25,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from prefect import task
-from prefect.client.schemas import State
 
-from data_contracts.artifacts import RawCorpus, Spelling
+from data_contracts.artifacts import RawCorpus, Snapshot, Spelling
 from data_contracts.contract.contract import SPLITS, DataContract, Split
-from data_contracts.contract.days import WindowRead, merged
+from data_contracts.contract.days import merged
 from data_contracts.contract.expectations import raw_schema
 from data_contracts.contract.text import SPLIT_NAMES, draw_split, hash64
 from data_contracts.errors import SourceError
@@ -39,32 +37,27 @@ from data_contracts.sample import generator as sample
 from data_contracts.tables.batch import MAX_SPELLINGS, Batch
 from data_contracts.tables.labels import label_text, unselected_rejects
 from tasks.artifacts.parquet_parts import PartWriter, read_parts
-from tasks.artifacts.stage import STAGE, settle
-from tasks.artifacts.store import ArtifactStore, Outcome, RowDigest, Workspace, digest_of
+from tasks.artifacts.store import RowDigest, digest_of
 from tasks.progress import report, tell
 from tasks.sources.dated_files import window_read
 from tasks.sources.files import SourceFile, left_aside, list_files, read_rows
+from tasks.stage import Here, RunContext, stage
 
-VERSION = 2
 UNKNOWN_SPLIT = "unknown_split"
 
 
-def fingerprint(source: Source) -> str:
-    """What the source holds now, without reading its rows.
+def survey(source: Source) -> Snapshot:
+    """What the source holds now, without reading its rows, and which days of its window (None without a window).
 
     SHA-256 of each local file, ETag (or Last-Modified) and size of a remote one, the generator's own code with rows,
     seed and classes for the sample.
     """
-    return survey(source)[0]
-
-
-def survey(source: Source) -> tuple[str, WindowRead | None]:
-    """The fingerprint, and which days of its window the source holds (None without a window)."""
     if isinstance(source, SampleSource):
         generator = Path(sample.__file__).read_text(encoding="utf-8")
-        return digest_of("sample", generator, source.rows, source.seed, source.classes), None
+        made_by = digest_of("sample", generator, source.rows, source.seed, source.classes)
+        return Snapshot(fingerprint=made_by)
     files = list_files(source)
-    return _fingerprint(files), window_read(source, files)
+    return Snapshot(fingerprint=_fingerprint(files), window=window_read(source, files))
 
 
 def _fingerprint(files: list[SourceFile]) -> str:
@@ -74,74 +67,59 @@ def _fingerprint(files: list[SourceFile]) -> str:
     )
 
 
-def ingest_source(
-    source: Source,
-    contract: DataContract,
-    fingerprint: str,
-    store: ArtifactStore,
-    *,
-    batch_rows: int,
-) -> Outcome[RawCorpus]:
-    """Read the source into the store, or find that it was read already.
+def _tell(_: RawCorpus, run: RunContext) -> None:
+    source = run.recipe.source
+    if isinstance(source, FileSource) and (aside := left_aside(source)):
+        tell("ingest", f"Left aside: {', '.join(aside[:5])}{' …' if len(aside) > 5 else ''}.")
+
+
+@stage(RawCorpus, version=2, shaped_by=("source.reading", "contract.reading"), tell=_tell)
+def ingest(here: Here, snapshot: Snapshot) -> dict[str, Any]:
+    """Read the source into Parquet under the pipeline's own column names. Safe to repeat.
 
     Raises:
         SourceError: naming file and row or column, where the data cannot be read or change while they are read.
         OSError: where a server does not answer; a later attempt may succeed.
     """
-    columns, shares, values = contract.columns, contract.splits, contract.labels.values
-    shape = {
-        "source": source.model_dump(
-            mode="json", include={"kind", "format", "encoding", "separator"}
-        ),
-        "columns": columns.model_dump(mode="json"),
-        "select": contract.model_dump(mode="json")["select"],
-        "splits": {"valid": shares.valid, "test": shares.test},
-        # By these alone it is told whether class numbers or their names in a file's metadata are the labels.
-        "class_numbers": values if values and all(one.isdecimal() for one in values) else None,
+    source, contract = here.recipe.source, here.recipe.contract
+    batch_rows = here.recipe.execution.batch_rows
+    files = _sample_files(source, here) if isinstance(source, SampleSource) else source
+    digest, tally, splits = _new_digest(contract), Tally(), dict.fromkeys(SPLITS, 0)
+    ids = _Ids() if contract.columns.id is not None else None
+    report("ingest", 0)
+    with (
+        PartWriter(here.out, raw_schema(contract), batch_rows) as parts,
+        closing(_rows(files, contract, tally, here.keep, batch_rows)) as tables,
+    ):
+        for table in tables:
+            parts.write(table)
+            digest.update(table)
+            for split, rows in zip(*table.column("split").value_counts().flatten(), strict=True):
+                if split.as_py() in splits:
+                    splits[split.as_py()] += rows.as_py()
+            if ids is not None:
+                ids.add(table)
+            report("ingest", parts.rows)
+    if not parts.rows:
+        raise _nothing_left(files, tally, contract)
+    there = list_files(files)
+    if not isinstance(source, SampleSource) and _fingerprint(there) != snapshot.fingerprint:
+        raise SourceError(
+            f"The source ({_names(files)}) changed while it was read.",
+            "Run again when the export has finished; better, write a new file and rename it into place.",
+        )
+    if ids is not None and (several := ids.in_several_files()) is not None:
+        digest = _put_file_before(several, here.out, contract, batch_rows, tally)
+    return {
+        "digest": digest.hexdigest(),
+        "rows_in": parts.rows + tally.left_out.total(),
+        "rows_out": parts.rows,
+        "fingerprint": snapshot.fingerprint,
+        "splits": splits,
+        "source_files": len(there),
+        "days": merged(file.days for file in there if file.days is not None),
+        **tally.facts(),
     }
-
-    def build(workspace: Workspace) -> dict[str, Any]:
-        files = _sample_files(source, workspace) if isinstance(source, SampleSource) else source
-        digest, tally, splits = _new_digest(contract), Tally(), dict.fromkeys(SPLITS, 0)
-        ids = _Ids() if columns.id is not None else None
-        report("ingest", 0)
-        with (
-            PartWriter(workspace.out, raw_schema(contract), batch_rows) as parts,
-            closing(_rows(files, contract, tally, workspace.keep, batch_rows)) as tables,
-        ):
-            for table in tables:
-                parts.write(table)
-                digest.update(table)
-                for split, rows in zip(
-                    *table.column("split").value_counts().flatten(), strict=True
-                ):
-                    if split.as_py() in splits:
-                        splits[split.as_py()] += rows.as_py()
-                if ids is not None:
-                    ids.add(table)
-                report("ingest", parts.rows)
-        if not parts.rows:
-            raise _nothing_left(files, tally, contract)
-        there = list_files(files)
-        if not isinstance(source, SampleSource) and _fingerprint(there) != fingerprint:
-            raise SourceError(
-                f"The source ({_names(files)}) changed while it was read.",
-                "Run again when the export has finished; better, write a new file and rename it into place.",
-            )
-        if ids is not None and (several := ids.in_several_files()) is not None:
-            digest = _put_file_before(several, workspace.out, contract, batch_rows, tally)
-        return {
-            "digest": digest.hexdigest(),
-            "rows_in": parts.rows + tally.left_out.total(),
-            "rows_out": parts.rows,
-            "fingerprint": fingerprint,
-            "splits": splits,
-            "source_files": len(there),
-            "days": merged(file.days for file in there if file.days is not None),
-            **tally.facts(),
-        }
-
-    return store.once(RawCorpus, inputs=[fingerprint], config=shape, version=VERSION, build=build)
 
 
 def _new_digest(contract: DataContract) -> RowDigest:
@@ -149,8 +127,8 @@ def _new_digest(contract: DataContract) -> RowDigest:
     return RowDigest(raw_schema(contract).names)
 
 
-def _sample_files(source: SampleSource, workspace: Workspace) -> FileSource:
-    path = workspace.keep / "sample.parquet"
+def _sample_files(source: SampleSource, here: Here) -> FileSource:
+    path = here.keep / "sample.parquet"
     sample.write_sample(path, source.rows, source.seed, source.classes)
     return FileSource(url=str(path))
 
@@ -409,18 +387,3 @@ def _put_file_before(
     shutil.rmtree(plain)
     tally.told["ids that stand in several files are called <file>:<id>"] += int(several.sum())
     return digest
-
-
-@task(name="ingest", **STAGE)
-def ingest(
-    source: Source,
-    contract: DataContract,
-    source_fingerprint: str,
-    batch_rows: int,
-    store: ArtifactStore,
-) -> RawCorpus | State[RawCorpus]:
-    """Read the source into Parquet under the pipeline's own column names. Safe to repeat."""
-    outcome = ingest_source(source, contract, source_fingerprint, store, batch_rows=batch_rows)
-    if isinstance(source, FileSource) and (aside := left_aside(source)):
-        tell("ingest", f"Left aside: {', '.join(aside[:5])}{' …' if len(aside) > 5 else ''}.")
-    return settle(outcome)

@@ -31,48 +31,36 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from data_contracts.artifacts import (
     Check,
     EvaluationReport,
     Interval,
-    Lessons,
     PromotionDecision,
     RegisteredModel,
     TokenDataset,
     TrainedModel,
     ValidatedCorpus,
 )
-from data_contracts.errors import NoisefoldError
 from data_contracts.recipe.recipe import PromotionConfig, Recipe
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.figures import macro_f1, paired_macro_f1_difference
-from tasks.artifacts.stage import STAGE
 from tasks.artifacts.store import ArtifactStore
 from tasks.gate import check_bounds, sentences, small_slices
 from tasks.label_rows import label_counts, missing_labels
 from tasks.progress import report
 from tasks.reports.readable import listed, markdown, markdown_table
-from tasks.serving.check import Unservable, check_served, fetch_version
-from tasks.tokenize import seen_texts, text_hashes
+from tasks.serving.check import Unservable, check_served
+from tasks.serving.fetched import Champion, fetch_champion
+from tasks.stage import RunContext, step
+from tasks.tokenize import SEEN_TEXTS, text_hashes
 from tasks.tracking.aliases import CHAMPION, Aliases
 from tasks.tracking.runs import Tracker
 
 SEED = 0
 _AGAINST = "noisefold.promotion_against"  # the champion's version that was decided against, or none
-_COMPLETE = "complete"  # marks a version that was fetched whole
 _TEXTS = 2048  # scored at a time
-
-
-@dataclass(frozen=True)
-class Champion:
-    """The model that serves now, and the hashes of the texts it was trained on."""
-
-    version: str
-    bundle: Bundle
-    train_texts: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -84,24 +72,22 @@ class Verdict:
     evidence: dict[str, Any]
 
 
-def promote_model(
-    registered: RegisteredModel,
-    model: TrainedModel,
-    evaluation: EvaluationReport,
-    tokens: TokenDataset,
-    corpus: ValidatedCorpus,
-    *,
-    recipe: Recipe,
-    store: ArtifactStore,
-    tracker: Tracker,
-    ledger: Path,
-    lessons: Lessons | None = None,
-) -> PromotionDecision:
+@step
+def promote(run: RunContext, registered: RegisteredModel) -> PromotionDecision:
+    """Decide whether the version becomes champion, and say why. Safe to repeat."""
+    decision = promote_model(run, registered)
+    about = f"Version {decision.version}"
+    create_markdown_artifact(decision_page(decision), key="promotion", description=about)
+    return decision
+
+
+def promote_model(run: RunContext, registered: RegisteredModel) -> PromotionDecision:
     """Compare with the champion, decide, and move the aliases.
 
     Effects: `promotion/` in the MLflow run, tags, aliases, a ledger line before each move. Safe to repeat: evidence is
     written before any alias moves, and each move leaves a champion in place.
     """
+    tracker, ledger = run.tracker, run.settings.ledger
     aliases = Aliases(tracker.client, registered.name, ledger, run_id=tracker.run_id)
     with aliases.alone():
         champion_version = aliases.current().get(CHAMPION)
@@ -117,9 +103,7 @@ def promote_model(
                 champion_before=champion_version,
             )
         withdrawn = aliases.withdrawn(registered.version)
-        verdict = judge(
-            registered, evaluation, tokens, champion_version, recipe, store, tracker, lessons
-        )
+        verdict = judge(run, registered, champion_version)
         if withdrawn is not None:
             text = f"Version {registered.version} was rolled back ({withdrawn}); noisefold promote puts it back."
             verdict = Verdict(False, [text, *verdict.reasons], verdict.evidence)
@@ -132,8 +116,11 @@ def promote_model(
             champion_before=champion_version,
             **verdict.evidence,
         )
-        made_from = {"bundle_digest": model.digest, "data_digest": corpus.digest}
-        log_decision(decision, recipe.promotion, made_from, tracker)
+        made_from = {
+            "bundle_digest": run.made[TrainedModel].digest,
+            "data_digest": run.made[ValidatedCorpus].digest,
+        }
+        log_decision(decision, run.recipe.promotion, made_from, tracker)
         why = " ".join(decision.reasons)
         if decision.promoted:
             aliases.crown(registered.version, champion_version, why)
@@ -142,17 +129,14 @@ def promote_model(
         return decision
 
 
-def judge(
-    registered: RegisteredModel,
-    evaluation: EvaluationReport,
-    tokens: TokenDataset,
-    champion_version: str | None,
-    recipe: Recipe,
-    store: ArtifactStore,
-    tracker: Tracker,
-    lessons: Lessons | None = None,
-) -> Verdict:
+def judge(run: RunContext, registered: RegisteredModel, champion_version: str | None) -> Verdict:
     """The rule, without any effect. All failed conditions are listed, not just the first."""
+    recipe, store, tracker = run.recipe, run.store, run.tracker
+    model, tokens, evaluation = (
+        run.made[TrainedModel],
+        run.made[TokenDataset],
+        run.made[EvaluationReport],
+    )
     measured = store.open(evaluation) / "predictions.parquet"
     predictions, served = pq.read_table(measured), None
     failed, held = [], []
@@ -175,7 +159,7 @@ def judge(
         )
     unknown = missing_labels(evaluation.without_rows, len(tokens.labels))
     evidence: dict[str, Any] = {"checks": tuple(checks)}
-    trained = seen_texts(store, tokens, lessons)
+    trained = np.load(store.open(model) / SEEN_TEXTS, allow_pickle=False)
     if champion_version is None:
         compared = first_champion(predictions, commonest_label(store, tokens), trained, recipe)
         return _together(failed, compared, held, unknown, evidence)
@@ -385,22 +369,6 @@ def served_labels(bundle: Bundle, texts: list[str]) -> list[str]:
     return found
 
 
-def fetch_champion(name: str, version: str, tracker: Tracker, folder: Path) -> Champion:
-    """Download the champion and read its bundle.
-
-    Raises:
-        Unservable: its files are gone or damaged. See Note [a champion that cannot be scored].
-    """
-    artifacts = fetch_version(tracker.client, name, version, folder) / "artifacts"
-    try:
-        hashes = np.load(artifacts / "train_texts.npy", allow_pickle=False)
-        return Champion(version, Bundle.load(artifacts / "bundle"), hashes)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise Unservable(f"{Path(error.filename or 'a file').name} is missing") from error
-    except (ValueError, KeyError, TypeError) as error:  # BundleError is a ValueError
-        raise Unservable(str(error)) from error
-
-
 def log_decision(
     decision: PromotionDecision,
     config: PromotionConfig,
@@ -501,79 +469,3 @@ def reasons_table(decision: PromotionDecision) -> tuple[list[str], list[list[Any
 
 def has_to_be(check: Check) -> str:
     return f"{'≥' if check.kind == 'floor' else '≤'} {check.bound:g}"
-
-
-@task(name="promote", **STAGE)
-def promote(
-    registered: RegisteredModel,
-    model: TrainedModel,
-    evaluation: EvaluationReport,
-    tokens: TokenDataset,
-    corpus: ValidatedCorpus,
-    recipe: Recipe,
-    store: ArtifactStore,
-    tracker: Tracker,
-    ledger: Path,
-    lessons: Lessons | None = None,
-) -> PromotionDecision:
-    """Decide whether the version becomes champion, and say why. Safe to repeat."""
-    decision = promote_model(
-        registered,
-        model,
-        evaluation,
-        tokens,
-        corpus,
-        recipe=recipe,
-        store=store,
-        tracker=tracker,
-        ledger=ledger,
-        lessons=lessons,
-    )
-    create_markdown_artifact(
-        decision_page(decision), key="promotion", description=f"Version {decision.version}"
-    )
-    return decision
-
-
-def champion_bundle(
-    tracker: Tracker, name: str, folder: Path, version: str | None = None
-) -> tuple[str, Path] | None:
-    """Version and bundle folder of the champion, or of a pinned version; None where there is no champion yet.
-
-    Raises:
-        NoisefoldError: where the version's files are gone or damaged.
-    """
-    if version is None:
-        found = tracker.client.search_registered_models(f"name = '{name}'")
-        version = dict(found[0].aliases).get(CHAMPION) if found else None
-    if version is None:
-        return None
-    target = _target(folder, name, version)
-    try:
-        if not (target / _COMPLETE).exists():
-            fetch_champion(name, str(version), tracker, target / "files")
-            (target / _COMPLETE).touch()
-        bundle = fetched_bundle(folder, name, version)
-        if bundle is None:
-            raise Unservable("bundle is missing")
-        Bundle.load(bundle)
-    except (Unservable, ValueError) as error:
-        raise NoisefoldError(
-            f"The registered model {name} version {version} cannot be read ({error}).",
-            "Set training.warm_start to never, or move the alias champion to a version that is whole.",
-        ) from error
-    return str(version), bundle
-
-
-def fetched_bundle(folder: Path, name: str, version: str) -> Path | None:
-    """The bundle of a version that `champion_bundle` has fetched whole before, without a look at the registry."""
-    target = _target(folder, name, version)
-    return (
-        next(target.glob("files/**/artifacts/bundle"), None)
-        if (target / _COMPLETE).exists()
-        else None
-    )
-
-
-def _target(folder: Path, name: str, version: str) -> Path:
-    return folder / f"{name}-{version}"

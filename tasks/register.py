@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
-from prefect import task
 from prefect.client.schemas import State
 from prefect.states import Completed
 
 from data_contracts.artifacts import (
     EvaluationReport,
-    Lessons,
     RegisteredModel,
     TokenDataset,
     TrainedModel,
@@ -28,11 +26,11 @@ from data_contracts.artifacts import (
 )
 from data_contracts.recipe.recipe import Recipe
 from lightning_modules.bundle import Bundle, save_bundle
-from tasks.artifacts.stage import STAGE
 from tasks.artifacts.store import ArtifactStore, digest_of
 from tasks.reports.model_card import example_texts, model_card
 from tasks.serving.check import pickles
-from tasks.tokenize import seen_texts
+from tasks.stage import RunContext, step
+from tasks.tokenize import SEEN_TEXTS
 from tasks.tracking.runs import DIGEST, TEACHER, Tracker, quiet_mlflow
 
 if TYPE_CHECKING:
@@ -54,24 +52,27 @@ _SERVING = ("mlflow-skinny", "torch", "tokenizers", "safetensors", "numpy", "pan
 _TAG_LIMIT = 5000
 
 
-def register_model(
-    model: TrainedModel,
-    tokens: TokenDataset,
-    corpus: ValidatedCorpus,
-    evaluation: EvaluationReport,
-    *,
-    recipe: Recipe,
-    store: ArtifactStore,
-    tracker: Tracker,
-    lineage: dict[str, str],
-    lessons: Lessons | None = None,
-) -> RegisteredModel:
+@step
+def register(run: RunContext, report: EvaluationReport) -> RegisteredModel | State[RegisteredModel]:
+    """Find or create the registry's version of this run's model. Safe to repeat: it holds one per digest."""
+    version = register_model(run, report)
+    if version.created:
+        return version
+    text = f"Version {version.version} holds this model already"
+    return Completed(name="Cached", message=text, data=version)
+
+
+def register_model(run: RunContext, evaluation: EvaluationReport) -> RegisteredModel:
     """Find the version with this model's digest, or create it; `created` says which.
 
     Effects: a logged model and a version in MLflow, tagged with what they were made from. Safe to repeat.
-    Args:
-        lineage: further tags of the version, such as git_commit and prefect_flow_run_id.
     """
+    recipe, store, tracker, lineage = run.recipe, run.store, run.tracker, run.lineage
+    model, tokens, corpus = (
+        run.made[TrainedModel],
+        run.made[TokenDataset],
+        run.made[ValidatedCorpus],
+    )
     name, client = recipe.model_name, tracker.client
     with tempfile.TemporaryDirectory(prefix="noisefold-") as scratch, quiet_mlflow():
         staged = Path(scratch)
@@ -82,10 +83,10 @@ def register_model(
             created = found is None
             if found is None:
                 facts = lineage_tags(model, tokens, corpus, recipe, lineage) | {DIGEST: digest}
-                facts |= {TEACHER: str(tracker.tag(TEACHER))} if lessons else {}
+                facts |= {TEACHER: str(tracker.tag(TEACHER))} if model.taught_by else {}
                 texts = example_texts(store.open(corpus) / "corpus")
                 card = model_card(model, tokens, corpus, evaluation, recipe, facts, texts)
-                seen = seen_texts(store, tokens, lessons)
+                seen = np.load(store.open(model) / SEEN_TEXTS, allow_pickle=False)
                 logged = log_model(tracker, staged, seen, digest, name, facts, card, texts)
                 _ensure_registered_model(tracker, name, recipe)
                 found = client.create_model_version(
@@ -314,34 +315,3 @@ def _ensure_registered_model(tracker: Tracker, name: str, recipe: Recipe) -> Non
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-
-
-@task(name="register", **STAGE)
-def register(
-    model: TrainedModel,
-    tokens: TokenDataset,
-    corpus: ValidatedCorpus,
-    evaluation: EvaluationReport,
-    recipe: Recipe,
-    store: ArtifactStore,
-    tracker: Tracker,
-    lineage: dict[str, str],
-    lessons: Lessons | None = None,
-) -> RegisteredModel | State[RegisteredModel]:
-    """Find or create the registry's version of this model. Safe to repeat: the registry holds one per digest."""
-    version = register_model(
-        model,
-        tokens,
-        corpus,
-        evaluation,
-        recipe=recipe,
-        store=store,
-        tracker=tracker,
-        lineage=lineage,
-        lessons=lessons,
-    )
-    if version.created:
-        return version
-    return Completed(
-        name="Cached", message=f"Version {version.version} holds this model already", data=version
-    )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from prefect import task
-from prefect.client.schemas import State
 
-from data_contracts.artifacts import Lessons, ValidatedCorpus
+from data_contracts.artifacts import FetchedModel, Lessons, ValidatedCorpus
 from data_contracts.contract.contract import SPLITS
 from data_contracts.errors import NoisefoldError, RecipeError
 from data_contracts.recipe.recipe import TeacherConfig
@@ -30,15 +27,13 @@ from data_contracts.sample.variants import Variants
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.figures import apply_temperature
 from tasks.artifacts.parquet_parts import read_parts
-from tasks.artifacts.stage import STAGE, settle
-from tasks.artifacts.store import ArtifactStore, Outcome, RowDigest, Workspace
+from tasks.artifacts.store import RowDigest
 from tasks.progress import report, tell
-from tasks.promote import champion_bundle, fetched_bundle
+from tasks.serving.fetched import fetch_model
+from tasks.stage import Here, RunContext, stage
 from tasks.tokenize import TEACHER_TEXTS, text_hashes
 from tasks.tracking.runs import TEACHER, Tracker
-from tasks.train import bundle_digest_of
 
-VERSION = 2
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -51,90 +46,54 @@ MOST_SEEN = 0.01  # share of the valid or test rows that a teacher may have been
 _PART = 100  # train texts whose answers are saved together
 
 
-@dataclass(frozen=True)
-class Teacher:
-    """A version of a registered model, as a folder that holds its bundle and the hashes of its train texts."""
-
-    name: str
-    version: str
-    bundle: Path
-
-    @property
-    def texts(self) -> Path:
-        return self.bundle.parent / "train_texts.npy"
-
-    def __str__(self) -> str:
-        return f"{self.name} version {self.version}"
-
-
-@task(name="teach", **STAGE)
-def teach(
-    corpus: ValidatedCorpus,
-    config: TeacherConfig,
-    teacher: Teacher,
-    store: ArtifactStore,
-    tracker: Tracker,
-) -> Lessons | State[Lessons]:
-    """Ask the teacher about the train texts and their variants.
-
-    Effects: Parquet below the store's key, manifest last; figures as `teach/…` in the MLflow run. Safe to repeat: an
-    interrupted attempt leaves the answers it had.
-    """
-    outcome = teach_corpus(corpus, config, teacher, store)
-    lessons = outcome.manifest
+def _tell(lessons: Lessons, run: RunContext) -> None:
     seen = {f"teach/seen_{split}_rows": lessons.seen[split] for split in ("valid", "test")}
     figures = {"teach/texts": lessons.rows_out, "teach/agreement": lessons.agreement}
-    tracker.log_metrics({**figures, "teach/confidence": lessons.confidence, **seen})
-    tracker.set_tags({"noisefold.teacher_digest": lessons.teacher})
-    tell("teach", f"{teacher} agrees with {lessons.agreement:.1%} of the train labels.")
+    run.tracker.log_metrics({**figures, "teach/confidence": lessons.confidence, **seen})
+    run.tracker.set_tags({"noisefold.teacher_digest": lessons.teacher})
+    tell("teach", f"The teacher agrees with {lessons.agreement:.1%} of the train labels.")
     if lessons.seen["test"]:
         tell(
             "teach",
             f"It was trained on {lessons.seen['test']:,} of the test rows; promotion leaves them out.",
         )
-    return settle(outcome)
 
 
-def teach_corpus(
-    corpus: ValidatedCorpus, config: TeacherConfig, teacher: Teacher, store: ArtifactStore
-) -> Outcome[Lessons]:
-    """The teacher's log-probabilities of every train text and `variants` texts made up from each.
+@stage(Lessons, version=2, shaped_by=("teacher.variants", "teacher.seed"), tell=_tell)
+def teach(here: Here, corpus: ValidatedCorpus, teacher: FetchedModel) -> dict[str, Any]:
+    """The teacher's log-probabilities of every train text and of the texts made up from each.
 
+    Effects: Parquet below the store's key, manifest last; figures as `teach/…` in the MLflow run. Safe to repeat: an
+    interrupted attempt leaves the answers it had.
     Raises:
         RecipeError: where it does not know a label of the contract, or was trained on the rows it is measured on.
     """
-
-    def build(workspace: Workspace) -> dict[str, Any]:
-        bundle, folder = Bundle.load(teacher.bundle), store.open(corpus) / "corpus"
-        if unknown := sorted(set(corpus.labels) - set(bundle.labels)):
-            raise RecipeError(
-                f"The teacher {teacher} does not know the label {unknown[0]!r}"
-                + (f" and {len(unknown) - 1} more of the contract's." if len(unknown) > 1 else "."),
-                "Give teacher.model a model that was trained for the same labels.",
-            )
-        known = np.load(teacher.texts, allow_pickle=False)
-        train, seen = _read(folder, known, teacher)
-        _ask(bundle, corpus.labels, train, config, workspace.keep / "answers")
-        np.save(workspace.out / TEACHER_TEXTS, known, allow_pickle=False)
-        facts = _gather(workspace.keep / "answers", workspace.out, train, corpus.labels)
-        return {
-            **facts,
-            "rows_in": train.num_rows,
-            "labels": corpus.labels,
-            "teacher": bundle_digest_of(teacher.bundle),
-            "seen": seen,
-        }
-
-    return store.once(
-        Lessons,
-        inputs=[corpus.digest, bundle_digest_of(teacher.bundle)],
-        config=config.model_dump(mode="json", include={"variants", "seed"}),
-        version=VERSION,
-        build=build,
-    )
+    config = here.recipe.teacher
+    assert config is not None
+    bundle, folder = Bundle.load(teacher.bundle), here.open(corpus) / "corpus"
+    if unknown := sorted(set(corpus.labels) - set(bundle.labels)):
+        raise RecipeError(
+            f"The teacher {teacher} does not know the label {unknown[0]!r}"
+            + (f" and {len(unknown) - 1} more of the contract's." if len(unknown) > 1 else "."),
+            "Give teacher.model a model that was trained for the same labels.",
+        )
+    known = np.load(teacher.texts, allow_pickle=False)
+    train, seen = _read(folder, known, teacher)
+    _ask(bundle, corpus.labels, train, config, here.keep / "answers")
+    np.save(here.out / TEACHER_TEXTS, known, allow_pickle=False)
+    facts = _gather(here.keep / "answers", here.out, train, corpus.labels)
+    return {
+        **facts,
+        "rows_in": train.num_rows,
+        "labels": corpus.labels,
+        "teacher": teacher.digest,
+        "seen": seen,
+    }
 
 
-def _read(folder: Path, known: np.ndarray, teacher: Teacher) -> tuple[pa.Table, dict[str, int]]:
+def _read(
+    folder: Path, known: np.ndarray, teacher: FetchedModel
+) -> tuple[pa.Table, dict[str, int]]:
     """The train rows, and how many rows of each split the teacher was trained on."""
     train: list[pa.Table] = []
     rows: dict[str, int] = dict.fromkeys(SPLITS, 0)
@@ -228,7 +187,7 @@ def _part(answers: Path, number: int) -> Path:
     return answers / f"part-{number:05d}.parquet"
 
 
-def find_teacher(config: TeacherConfig, tracker: Tracker, fetched: Path) -> Teacher:
+def find_teacher(config: TeacherConfig, tracker: Tracker, fetched: Path) -> FetchedModel:
     """The version to learn from; pinned in the run, so that a rerun learns from the same one.
 
     Raises:
@@ -239,17 +198,10 @@ def find_teacher(config: TeacherConfig, tracker: Tracker, fetched: Path) -> Teac
     version = str(config.version) if config.version else pinned
     remedy = "Train the teacher first, with `noisefold retrain` and its own recipe, or correct the section teacher."
     try:
-        found = champion_bundle(tracker, config.model, fetched, version=version)
+        found = fetch_model(tracker, config.model, fetched, version=version)
     except NoisefoldError as error:
         raise RecipeError(error.cause, remedy) from error
     if found is None:
         raise RecipeError(f"There is no champion of {config.model} to learn from.", remedy)
-    tracker.set_tags({TEACHER: f"{config.model}/{found[0]}"})
-    return Teacher(config.model, *found)
-
-
-def fetched_teacher(config: TeacherConfig, fetched: Path) -> Teacher | None:
-    """A version that was fetched before, without a look at the registry."""
-    version = str(config.version)
-    bundle = fetched_bundle(fetched, config.model, version)
-    return None if bundle is None else Teacher(config.model, version, bundle)
+    tracker.set_tags({TEACHER: f"{config.model}/{found.version}"})
+    return found

@@ -12,12 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from prefect import task
-from prefect.client.schemas import State
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as HFTokenizer
 
-from data_contracts.artifacts import Lessons, TokenDataset, ValidatedCorpus
+from data_contracts.artifacts import TokenDataset, ValidatedCorpus
 from data_contracts.contract.contract import SPLITS
 from data_contracts.contract.text import CLUSTERS, UNSPACED, text_hash
 from data_contracts.errors import NoisefoldError, RecipeError
@@ -37,12 +35,10 @@ from lightning_modules.bundle import (
 )
 from lightning_modules.starting.files import read_tokenizer
 from tasks.artifacts.parquet_parts import read_parts
-from tasks.artifacts.stage import STAGE, settle
-from tasks.artifacts.store import ArtifactStore, Outcome, RowDigest, Workspace, digest_of
+from tasks.artifacts.store import RowDigest, digest_of
 from tasks.progress import report, tell
-from tasks.tracking.runs import Tracker
+from tasks.stage import Here, RunContext, stage
 
-VERSION = 2
 SPECIAL_TOKENS = ["[PAD]", "[UNK]"]  # ids 0 and 1
 SCHEMA = pa.schema(
     [
@@ -53,24 +49,17 @@ SCHEMA = pa.schema(
         ("label", pa.int32()),
     ]
 )
-TRAIN_TEXTS, TEACHER_TEXTS = "train_texts.npy", "teacher_texts.npy"  # of TokenDataset and Lessons
+# Hashes of the texts that a model learns from: of TokenDataset, of TrainedModel (with its teacher's), and of the
+# teacher itself in Lessons.
+TRAIN_TEXTS, SEEN_TEXTS, TEACHER_TEXTS = "train_texts.npy", "seen_texts.npy", "teacher_texts.npy"
 UNKNOWN_LIMIT = 0.2  # share of a split's tokens from which a person is told
 _LONGEST_WORD = 100  # characters; WordPiece takes a longer one for unknown as a whole
 _BATCH = 10_000
 _BATCH_BYTES = 1 << 20  # a token and what the tokenizer notes about it take some 200 bytes
 
 
-@task(name="tokenize", **STAGE)
-def tokenize(
-    corpus: ValidatedCorpus, config: Tokenizer, store: ArtifactStore, tracker: Tracker
-) -> TokenDataset | State[TokenDataset]:
-    """Train the tokenizer on the train split only, and write every split as token windows.
-
-    Effects: Parquet below the store's key, manifest last; its counts as `tokens/…` in the MLflow run. Safe to repeat.
-    """
-    outcome = tokenize_corpus(corpus, config, store)
-    tokens = outcome.manifest
-    tracker.log_metrics(
+def _tell(tokens: TokenDataset, run: RunContext) -> None:
+    run.tracker.log_metrics(
         {
             "tokens/total": tokens.tokens,
             "tokens/vocab_size": tokens.vocab_size,
@@ -85,29 +74,24 @@ def tokenize(
     )
     for sentence in tokens.warnings:
         tell("tokenize", sentence)
-    return settle(outcome)
 
 
-def tokenize_corpus(
-    corpus: ValidatedCorpus, config: Tokenizer, store: ArtifactStore
-) -> Outcome[TokenDataset]:
-    """A document longer than `max_length` becomes several overlapping windows: nothing is cut.
+@stage(TokenDataset, version=2, shaped_by=("tokenizer",), tell=_tell)
+def tokenize(here: Here, corpus: ValidatedCorpus) -> dict[str, Any]:
+    """Train the tokenizer on the train split only, and write every split as token windows.
 
+    A document longer than `max_length` becomes several overlapping windows: nothing is cut. Safe to repeat.
+    Effects: Parquet below the store's key, manifest last; its counts as `tokens/…` in the MLflow run.
     Raises:
         RecipeError: where a given tokenizer.json cannot be used.
         NoisefoldError: where the train split yields no vocabulary.
     """
-    given = read_tokenizer(config.path) if isinstance(config, FileTokenizer) else None
-    # A given tokenizer is known by its bytes: the same path may hold another file tomorrow.
-    settings = config.model_dump(mode="json", exclude={"path"})
-    inputs = [corpus.digest, hashlib.sha256(given).hexdigest() if given else ""]
-
-    def build(workspace: Workspace) -> dict[str, Any]:
-        folder = store.open(corpus)
-        tokenizer = load_given(given, config) if given else train_tokenizer(config, folder)
-        return write_tokens(tokenizer, corpus, folder, config, workspace.out)
-
-    return store.once(TokenDataset, inputs=inputs, config=settings, version=VERSION, build=build)
+    config, folder = here.recipe.tokenizer, here.open(corpus)
+    if isinstance(config, FileTokenizer):
+        tokenizer = load_given(read_tokenizer(config.path), config)
+    else:
+        tokenizer = train_tokenizer(config, folder)
+    return write_tokens(tokenizer, corpus, folder, config, here.out)
 
 
 def write_tokens(
@@ -345,14 +329,6 @@ def load_given(data: bytes, config: FileTokenizer | Any) -> HFTokenizer:
 def text_hashes(texts: Sequence[str]) -> np.ndarray:
     """`text_hash` of each text, as uint64 (N,)."""
     return np.fromiter(map(text_hash, texts), np.uint64, len(texts))
-
-
-def seen_texts(store: ArtifactStore, tokens: TokenDataset, lessons: Lessons | None) -> np.ndarray:
-    """Sorted hashes of every text that a model has learnt from, itself or through its teacher."""
-    hashes = np.load(store.open(tokens) / TRAIN_TEXTS, allow_pickle=False)
-    if lessons is None:
-        return hashes
-    return np.union1d(hashes, np.load(store.open(lessons) / TEACHER_TEXTS, allow_pickle=False))
 
 
 def _batches(folder: Path) -> Iterator[pa.Table]:

@@ -17,131 +17,91 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-from prefect.client.schemas import State
-from upath import UPath
+import numpy as np
 
-from data_contracts.artifacts import Lessons, TokenDataset, TrainedModel
+from data_contracts.artifacts import FetchedModel, Lessons, TokenDataset, TrainedModel
 from data_contracts.errors import TrainingError
-from data_contracts.recipe.recipe import ExecutionConfig, ModelConfig, TeacherConfig, TrainingConfig
-from lightning_modules.starting.files import by_content
-from tasks.artifacts.stage import STAGE, Interrupted, settle
-from tasks.artifacts.store import ArtifactStore, Outcome, Workspace, hash_file
 from tasks.engines.threads import environment
 from tasks.engines.training_process import own_packages_first
 from tasks.progress import report, tell
+from tasks.retries import Interrupted
+from tasks.stage import Here, RunContext, stage
+from tasks.tokenize import SEEN_TEXTS, TEACHER_TEXTS, TRAIN_TEXTS
 from tasks.tracking.runs import Tracker
 
-VERSION = 2
 _USER_ERROR = 3  # exit status of the child for a fault that no further attempt mends
 _TERMINATED = 128 + signal.SIGTERM  # its exit status once it has saved a checkpoint on SIGTERM
 STOP_SECONDS = 10  # for that checkpoint
 
 
-@task(name="train", **STAGE)
+def _tell(model: TrainedModel, run: RunContext) -> None:
+    run.tracker.set_tags(
+        {"noisefold.trained_in_run": model.run_id, "noisefold.bundle_digest": model.digest}
+    )
+
+
+@stage(TrainedModel, version=2, shaped_by=("model", "training", "teacher.weight"), tell=_tell)
 def train(
+    here: Here,
     tokens: TokenDataset,
-    model: ModelConfig,
-    training: TrainingConfig,
-    execution: ExecutionConfig,
-    store: ArtifactStore,
-    tracker: Tracker,
-    warm_start: Path | None = None,
+    start: FetchedModel | None = None,
     lessons: Lessons | None = None,
-    teacher: TeacherConfig | None = None,
-) -> TrainedModel | State[TrainedModel]:
+) -> dict[str, Any]:
     """Train, from labels and a teacher's lessons where there are any; keep the best epoch, fold the noise away.
 
     Effects: checkpoints in the work folder, metric points in the MLflow run, the bundle below the store's key.
     Safe to repeat: an interrupted training resumes, and its metric points are delivered once.
-    """
-    outcome = train_model(
-        tokens, model, training, execution, store, tracker, warm_start, lessons, teacher
-    )
-    trained = outcome.manifest
-    tracker.set_tags(
-        {"noisefold.trained_in_run": trained.run_id, "noisefold.bundle_digest": trained.digest}
-    )
-    return settle(outcome)
-
-
-def train_model(
-    tokens: TokenDataset,
-    model: ModelConfig,
-    training: TrainingConfig,
-    execution: ExecutionConfig,
-    store: ArtifactStore,
-    tracker: Tracker,
-    warm_start: Path | None = None,
-    lessons: Lessons | None = None,
-    teacher: TeacherConfig | None = None,
-) -> Outcome[TrainedModel]:
-    """Train in a child process, or find that this training was done already.
-
     Raises:
         TrainingError: where the data or the recipe cannot give a model (one class, a NaN loss).
         Interrupted: where the child was killed or ran out of time; worth another attempt.
     """
+    recipe = here.recipe
     if len(tokens.labels) < 2:
         raise TrainingError(
             "The train split has one label only.",
             "A classifier needs two or more; check the contract.",
         )
-
-    def build(workspace: Workspace) -> dict[str, Any]:
-        spec = {
-            "tokens": str(store.open(tokens)),
-            "labels": tokens.labels,
-            "vocab_size": tokens.vocab_size,
-            "max_length": tokens.max_length,
-            "overlap": tokens.overlap,
-            "prefix_ids": tokens.prefix_ids,
-            "suffix_ids": tokens.suffix_ids,
-            "model": model.model_dump(mode="json"),
-            "training": training.model_dump(mode="json"),
-            "work": str(workspace.keep),
-            "out": str(workspace.out),
-            "warm_start": str(warm_start) if warm_start else None,
-            "lessons": str(store.open(lessons) / "lessons.parquet") if lessons else None,
-            "teacher_weight": teacher.weight if teacher else 0.0,
-        }
-        forwarder = Forwarder(workspace.keep / "metrics.jsonl", tracker)
-        with forwarder:
-            result = run_child(
-                spec, workspace.keep, execution.train_timeout_seconds, training.threads
-            )
-        forwarder.deliver()  # what is left; a server that is still away fails this attempt, and nothing is lost
-        return {
-            "digest": result["bundle_digest"],
-            "rows_in": result["windows"],
-            "rows_out": result["windows"],
-            "run_id": tracker.run_id,
-            "best_epoch": result["best_epoch"],
-            "epochs": result["epochs"],
-            "steps": result["steps"],
-            "best_macro_f1": result["best_macro_f1"],
-            "parameters": result["parameters"],
-            "cpu_seconds": round(result["cpu_seconds"], 2),
-            "warm_started_from": bundle_digest_of(warm_start) if warm_start else None,
-            "taught_by": lessons.teacher if lessons else None,
-        }
-
-    inputs = [tokens.digest, bundle_digest_of(warm_start) if warm_start else ""]
-    config = {"model": by_content(model), "training": training.keyed()}
-    if lessons is not None and teacher is not None:
-        inputs, config = [*inputs, lessons.digest], {**config, "teacher_weight": teacher.weight}
-    return store.once(
-        TrainedModel,
-        inputs=inputs,
-        config=config,
-        version=VERSION,
-        build=build,
-    )
-
-
-def bundle_digest_of(bundle: Path) -> str:
-    """Content digest of a bundle: its JSON names the digests of its weights and tokenizer."""
-    return hash_file(UPath(bundle / "bundle.json")).sha256
+    spec = {
+        "tokens": str(here.open(tokens)),
+        "labels": tokens.labels,
+        "vocab_size": tokens.vocab_size,
+        "max_length": tokens.max_length,
+        "overlap": tokens.overlap,
+        "prefix_ids": tokens.prefix_ids,
+        "suffix_ids": tokens.suffix_ids,
+        "model": recipe.model.model_dump(mode="json"),
+        "training": recipe.training.model_dump(mode="json"),
+        "work": str(here.keep),
+        "out": str(here.out),
+        "warm_start": str(start.bundle) if start else None,
+        "lessons": str(here.open(lessons) / "lessons.parquet") if lessons else None,
+        "teacher_weight": recipe.teacher.weight if recipe.teacher else 0.0,
+    }
+    forwarder = Forwarder(here.keep / "metrics.jsonl", here.run.tracker)
+    with forwarder:
+        result = run_child(
+            spec, here.keep, recipe.execution.train_timeout_seconds, recipe.training.threads
+        )
+    seen = np.load(here.open(tokens) / TRAIN_TEXTS, allow_pickle=False)
+    if lessons is not None:
+        taught = np.load(here.open(lessons) / TEACHER_TEXTS, allow_pickle=False)
+        seen = np.union1d(seen, taught)
+    np.save(here.out / SEEN_TEXTS, seen, allow_pickle=False)
+    forwarder.deliver()  # what is left; a server that is still away fails this attempt, and nothing is lost
+    return {
+        "digest": result["bundle_digest"],
+        "rows_in": result["windows"],
+        "rows_out": result["windows"],
+        "run_id": here.run.tracker.run_id,
+        "best_epoch": result["best_epoch"],
+        "epochs": result["epochs"],
+        "steps": result["steps"],
+        "best_macro_f1": result["best_macro_f1"],
+        "parameters": result["parameters"],
+        "cpu_seconds": round(result["cpu_seconds"], 2),
+        "warm_started_from": start.digest if start else None,
+        "taught_by": lessons.teacher if lessons else None,
+    }
 
 
 def run_child(

@@ -19,9 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from prefect import task
 from prefect.artifacts import create_markdown_artifact
-from prefect.client.schemas import State
 
 from data_contracts.artifacts import RawCorpus, ValidatedCorpus
 from data_contracts.contract.contract import SPLITS, DataContract
@@ -39,8 +37,7 @@ from data_contracts.contract.expectations import (
 from data_contracts.contract.text import hash64, text_hash
 from data_contracts.errors import ContractViolation
 from tasks.artifacts.parquet_parts import PartWriter, read_parts
-from tasks.artifacts.stage import STAGE, settle
-from tasks.artifacts.store import ArtifactStore, Outcome, RowDigest, Workspace, digest_of
+from tasks.artifacts.store import RowDigest
 from tasks.progress import report, tell
 from tasks.reports.findings import SAMPLES, Findings, Sample, shown_cell
 from tasks.reports.readable import markdown
@@ -51,9 +48,9 @@ from tasks.reports.validation import (
     summarise,
     violation,
 )
+from tasks.stage import Here, RunContext, stage
 from tasks.tracking.runs import Tracker
 
-VERSION = 2
 BITS = {reason: 1 << position for position, reason in enumerate(REASONS)}
 _LABEL_FAULTS = sum(BITS[reason] for reason in ("several_labels", "nested_label", "unnamed_class"))
 MAX_TRACED = 100_000  # relabelled rows of which it is said which row counts instead
@@ -67,60 +64,94 @@ QUARANTINE_SCHEMA = pa.schema(
 )
 
 
-def validate_corpus(
-    raw: RawCorpus, contract: DataContract, store: ArtifactStore, *, batch_rows: int
-) -> Outcome[ValidatedCorpus]:
+def _tell(corpus: ValidatedCorpus, run: RunContext) -> None:
+    """The report goes to the MLflow run and to Prefect, and the data set to MLflow."""
+    tracker, name = run.tracker, run.recipe.contract.name
+    with tracker.once("validate", corpus.key) as fresh:
+        if fresh:
+            folder = run.store.open(corpus)
+            for file in ("report.html", "report.json", "quarantine.parquet"):
+                tracker.log_file(folder / file, "validation")
+            days = days_held(run.made[RawCorpus].days)
+            profile = {"rows": corpus.rows_out, **corpus.splits, **({"days": days} if days else {})}
+            tracker.log_dataset(name, corpus.digest, corpus.uri, profile)
+    tracker.log_metrics(
+        {
+            "rows/in": corpus.rows_in,
+            "rows/kept": corpus.rows_out,
+            "rows/quarantined": corpus.rows_in - corpus.rows_out,
+            **{f"rows/{split}": rows for split, rows in corpus.splits.items()},
+        }
+    )
+    for sentence in corpus.warnings[:MAX_TOLD]:
+        tell("validate", sentence)
+    reasons = "\n".join(
+        f"| {reason} | {rows:,} |" for reason, rows in corpus.quarantined.items() if rows
+    )
+    table = f"\n\n| quarantined for | rows |\n|---|--:|\n{reasons}" if reasons else ""
+    notes = (
+        "\n\n" + "\n".join(f"- {markdown(one, 1000)}" for one in corpus.warnings)
+        if corpus.warnings
+        else ""
+    )
+    publish(f"# {name}: {corpus.rows_out:,} of {corpus.rows_in:,} rows kept{table}{notes}", tracker)
+
+
+def _tell_fault(fault: BaseException, run: RunContext) -> None:
+    """A refused corpus has a report as well."""
+    if not isinstance(fault, ContractViolation):
+        return
+    if fault.report is not None:
+        run.tracker.log_folder(fault.report, "validation")
+    publish(f"# {run.recipe.contract.name}: refused\n\n{markdown(fault.cause, 4000)}", run.tracker)
+
+
+@stage(ValidatedCorpus, version=2, shaped_by=("contract",), tell=_tell, tell_fault=_tell_fault)
+def validate(here: Here, raw: RawCorpus) -> dict[str, Any]:
     """Judge every row, write the good ones and the quarantine, and hold the whole to the contract's limits.
 
+    The report goes to the MLflow run and to Prefect, passed or failed. Safe to repeat.
     Raises:
-        ContractViolation: naming every failed expectation with its share, limit and sample cells.
+        ContractViolation: naming every failed expectation with its share, limit and sample cells. Never retried.
     """
-
-    def build(workspace: Workspace) -> dict[str, Any]:
-        failed = workspace.keep / "failed"
-        shutil.rmtree(failed, ignore_errors=True)
-        folder = store.open(raw)
-        findings = _judge_rows(folder, raw, contract, batch_rows)
-        digest = _write_rows(folder, workspace.out, findings, contract, raw, batch_rows)
-        kept, quarantined = sum(findings.kept.values()), sum(findings.first.values())
-        if kept + quarantined != raw.rows_out:
-            raise RuntimeError(f"{raw.rows_out} rows came in, {kept} + {quarantined} went out")
-        results = _judge_corpus(findings, contract, raw.rows_out)
-        told = sentences(raw, contract, findings)
-        summary = {
-            **summarise(contract, findings, results, raw.rows_out, told),
-            "days": days_held(raw.days),
-        }
-        _write_report(workspace.out, summary)
-        if not all(result.success for result in results):
-            failed.mkdir(parents=True)
-            for name in ("report.html", "report.json", "quarantine.parquet"):
-                shutil.copy2(workspace.out / name, failed / name)
-            fault = violation(contract, findings, results, failed)
-            fault.report = failed
-            raise fault
-        labels = contract.labels.values or sorted(set().union(*findings.labels.values()))
-        return {
-            "digest": digest.hexdigest(list(labels)),
-            "rows_in": raw.rows_out,
-            "rows_out": kept,
-            "contract_name": contract.name,
-            "contract_version": contract.version,
-            "labels": tuple(labels),
-            "splits": findings.kept,
-            "quarantined": {
-                reason: findings.first[reason] for reason in REASONS if findings.first[reason]
-            },
-            "label_rows": {split: dict(sorted(findings.labels[split].items())) for split in SPLITS},
-            "warnings": tuple(told),
-        }
-
-    # What ingest has to tell is told here, and the days of the files; the rows alone have neither.
-    told_before = digest_of(
-        raw.told, [one.model_dump() for one in raw.spelled], raw.left_out, list(map(str, raw.days))
-    )
-    inputs = [raw.digest, told_before]
-    return store.once(ValidatedCorpus, inputs=inputs, config=contract, version=VERSION, build=build)
+    contract, batch_rows = here.recipe.contract, here.recipe.execution.batch_rows
+    failed = here.keep / "failed"
+    shutil.rmtree(failed, ignore_errors=True)
+    folder = here.open(raw)
+    findings = _judge_rows(folder, raw, contract, batch_rows)
+    digest = _write_rows(folder, here.out, findings, contract, raw, batch_rows)
+    kept, quarantined = sum(findings.kept.values()), sum(findings.first.values())
+    if kept + quarantined != raw.rows_out:
+        raise RuntimeError(f"{raw.rows_out} rows came in, {kept} + {quarantined} went out")
+    results = _judge_corpus(findings, contract, raw.rows_out)
+    told = sentences(raw, contract, findings)
+    summary = {
+        **summarise(contract, findings, results, raw.rows_out, told),
+        "days": days_held(raw.days),
+    }
+    _write_report(here.out, summary)
+    if not all(result.success for result in results):
+        failed.mkdir(parents=True)
+        for name in ("report.html", "report.json", "quarantine.parquet"):
+            shutil.copy2(here.out / name, failed / name)
+        fault = violation(contract, findings, results, failed)
+        fault.report = failed
+        raise fault
+    labels = contract.labels.values or sorted(set().union(*findings.labels.values()))
+    return {
+        "digest": digest.hexdigest(list(labels)),
+        "rows_in": raw.rows_out,
+        "rows_out": kept,
+        "contract_name": contract.name,
+        "contract_version": contract.version,
+        "labels": tuple(labels),
+        "splits": findings.kept,
+        "quarantined": {
+            reason: findings.first[reason] for reason in REASONS if findings.first[reason]
+        },
+        "label_rows": {split: dict(sorted(findings.labels[split].items())) for split in SPLITS},
+        "warnings": tuple(told),
+    }
 
 
 # --- first pass: judge ------------------------------------------------------------------------------------------------
@@ -381,60 +412,6 @@ def _write_report(folder: Path, summary: dict[str, Any]) -> None:
     text = json.dumps(summary, ensure_ascii=False, indent=2)
     (folder / "report.json").write_text(text, encoding="utf-8")
     (folder / "report.html").write_text(render(summary), encoding="utf-8")
-
-
-@task(name="validate", **STAGE)
-def validate(
-    raw: RawCorpus, contract: DataContract, batch_rows: int, store: ArtifactStore, tracker: Tracker
-) -> ValidatedCorpus | State[ValidatedCorpus]:
-    """Hold the corpus to its contract; the report goes to the MLflow run and to Prefect, passed or failed.
-
-    Effects: corpus, quarantine and report below the store's key; `validation/` and the data set in the MLflow run.
-    Safe to repeat. Raises: ContractViolation, never retried.
-    """
-    try:
-        outcome = validate_corpus(raw, contract, store, batch_rows=batch_rows)
-    except ContractViolation as fault:
-        if fault.report is not None:
-            tracker.log_folder(fault.report, "validation")
-        publish(f"# {contract.name}: refused\n\n{markdown(fault.cause, 4000)}", tracker)
-        raise
-    corpus = outcome.manifest
-    with tracker.once("validate", corpus.key) as fresh:
-        if fresh:
-            folder = store.open(corpus)
-            for name in ("report.html", "report.json", "quarantine.parquet"):
-                tracker.log_file(folder / name, "validation")
-            profile = {
-                "rows": corpus.rows_out,
-                **corpus.splits,
-                **({"days": days} if (days := days_held(raw.days)) else {}),
-            }
-            tracker.log_dataset(contract.name, corpus.digest, corpus.uri, profile)
-    tracker.log_metrics(
-        {
-            "rows/in": corpus.rows_in,
-            "rows/kept": corpus.rows_out,
-            "rows/quarantined": corpus.rows_in - corpus.rows_out,
-            **{f"rows/{split}": rows for split, rows in corpus.splits.items()},
-        }
-    )
-    for sentence in corpus.warnings[:MAX_TOLD]:
-        tell("validate", sentence)
-    reasons = "\n".join(
-        f"| {reason} | {rows:,} |" for reason, rows in corpus.quarantined.items() if rows
-    )
-    table = f"\n\n| quarantined for | rows |\n|---|--:|\n{reasons}" if reasons else ""
-    notes = (
-        "\n\n" + "\n".join(f"- {markdown(one, 1000)}" for one in corpus.warnings)
-        if corpus.warnings
-        else ""
-    )
-    publish(
-        f"# {contract.name}: {corpus.rows_out:,} of {corpus.rows_in:,} rows kept{table}{notes}",
-        tracker,
-    )
-    return settle(outcome)
 
 
 def publish(text: str, tracker: Tracker) -> None:

@@ -25,16 +25,16 @@ def export(name: str) -> dict[str, int]:
     """Ingest and validate one recipe's source, write its rows; returns how many each split has."""
     from data_contracts.recipe.recipe import load_recipe
     from tasks.artifacts.store import ArtifactStore
-    from tasks.ingest import fingerprint, ingest_source
-    from tasks.validate import validate_corpus
+    from tasks.ingest import ingest, survey
+    from tasks.settings import Settings
+    from tasks.stage import looking
+    from tasks.validate import validate
 
-    recipe, store = (
-        load_recipe(RECIPES / f"{name}.yaml"),
-        ArtifactStore(str(HOME / "artifacts"), HOME / "work"),
-    )
-    source, contract, rows = recipe.source, recipe.contract, recipe.execution.batch_rows
-    raw = ingest_source(source, contract, fingerprint(source), store, batch_rows=rows).manifest
-    corpus = validate_corpus(raw, contract, store, batch_rows=rows).manifest
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    store = ArtifactStore(str(HOME / "artifacts"), HOME / "work")
+    here = looking(recipe, Settings(home=HOME), store)
+    raw = ingest.make(here, survey(recipe.source)).manifest
+    corpus = validate.make(here, raw).manifest
     table = pq.read_table(store.open(corpus) / "corpus", columns=COLUMNS)
     write(corpus_file(name), table, corpus.labels)
     return dict(corpus.splits)

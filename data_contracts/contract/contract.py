@@ -216,6 +216,17 @@ class DataContract(Section):
                 raise ValueError(f"{name} names no value, so no row would be left")
         return value
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What shapes how rows are read; the limits that they are held to do not."""
+        values = self.labels.values
+        return {
+            **self.model_dump(mode="json", include={"columns": True, "select": True}),
+            "splits": {"valid": self.splits.valid, "test": self.splits.test},
+            # By these alone it is told whether class numbers or their names in a file's metadata are the labels.
+            "class_numbers": values if values and all(one.isdecimal() for one in values) else None,
+        }
+
     @model_validator(mode="after")
     def _can_be_stored(self) -> DataContract:
         for field, text in texts_in(self.model_dump()):

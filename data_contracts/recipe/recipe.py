@@ -48,6 +48,11 @@ class SampleSource(Section):
         20260101, ge=0, description="Seed of the generator; the same seed gives the same rows."
     )
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What shapes how rows are read, beside what the source holds."""
+        return {"kind": self.kind}
+
 
 class DataWindow(Section):
     """The days whose files are read, both inclusive; they also fill `{start}` and `{end}` in a source URL (ISO format).
@@ -124,6 +129,11 @@ class FileSource(Section):
         if self.window is None and any("{start}" in url or "{end}" in url for url in urls):
             raise ValueError("the URL holds {start} or {end}, so `window` must give both dates")
         return self
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What shapes how rows are read, beside what the files hold."""
+        return self.model_dump(mode="json", include={"kind", "format", "encoding", "separator"})
 
 
 SOURCES = "Write source: {url: mails.csv} for rows of your own, or source: {kind: sample} for the bundled sample."

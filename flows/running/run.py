@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self, TypeVar
 
 from prefect import Task, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
@@ -18,21 +18,15 @@ from prefect.runtime import flow_run
 from prefect.task_engine import TaskRunTimeoutError
 from pydantic import BaseModel, ConfigDict
 
-import tasks.evaluate
-import tasks.ingest
-import tasks.teach
-import tasks.tokenize
-import tasks.train
-import tasks.validate
 from data_contracts.artifacts import (
     Artifact,
     EvaluationReport,
+    FetchedModel,
     Interval,
-    Lessons,
     PromotionDecision,
     RegisteredModel,
+    Snapshot,
     TrainedModel,
-    ValidatedCorpus,
 )
 from data_contracts.contract.days import WindowRead
 from data_contracts.errors import stop_signal, told_of
@@ -40,21 +34,24 @@ from data_contracts.recipe.recipe import Recipe, TeacherConfig
 from data_contracts.urls import shown_url
 from flows.running.due import Due
 from flows.running.signals import dropped_are_sent_again
-from tasks.artifacts.stage import STAGE, Interrupted, healing
 from tasks.artifacts.store import ArtifactStore
 from tasks.engines.threads import threads
-from tasks.ingest import survey
+from tasks.evaluate import evaluate
+from tasks.ingest import ingest, survey
 from tasks.liveness.dead_runs import close_left
 from tasks.liveness.hard_limit import hard_limit
 from tasks.liveness.lease import Held, Leases, Owner, this_process
 from tasks.liveness.scratch import scratch
 from tasks.progress import report as report_progress
 from tasks.progress import tell
-from tasks.promote import champion_bundle
 from tasks.reports.readable import markdown
+from tasks.retries import STAGE, Interrupted, healing
+from tasks.serving.fetched import fetch_model
 from tasks.settings import Settings
 from tasks.sources.dated_files import hold
-from tasks.teach import Teacher, find_teacher, teach
+from tasks.stage import Made, RunContext, Step, as_task
+from tasks.teach import find_teacher, teach
+from tasks.tokenize import tokenize
 from tasks.tracking.owner import refuse_other_data
 from tasks.tracking.runs import (
     ARTIFACT,
@@ -65,26 +62,23 @@ from tasks.tracking.runs import (
     git_commit,
     open_tracker,
 )
+from tasks.train import train
+from tasks.validate import validate
 
 # Of the stages whose results stand in the MLflow run.
-VERSIONS = {
-    stage.__name__.rpartition(".")[2]: stage.VERSION
-    for stage in (
-        tasks.ingest,
-        tasks.validate,
-        tasks.tokenize,
-        tasks.teach,
-        tasks.train,
-        tasks.evaluate,
-    )
-}
+STAGES = (ingest, validate, tokenize, teach, train, evaluate)
+VERSIONS = {stage.name: stage.version for stage in STAGES}
 GRACE_SECONDS = 60.0  # for an attempt that is ended at its limit to come to its end
+
+
+HowItWent = Literal["ran", "cached", "retried"]
+R = TypeVar("R")
 
 
 class StageRecord(BaseModel):
     model_config = ConfigDict(frozen=True)
     name: str
-    state: Literal["ran", "cached", "retried"]
+    state: HowItWent
     rows_in: int
     rows_out: int
     counted: tuple[str, str] = ("rows", "rows")  # what rows_in and rows_out are a number of
@@ -122,13 +116,13 @@ class Retrained(BaseModel):
     window: WindowRead | None = None
 
 
-class Run:
-    """Context of one flow run. Calling it carries out one stage; leaving it closes the MLflow run, however it ends."""
+class Run(RunContext):
+    """One flow run: it carries steps out as Prefect tasks; leaving it closes the MLflow run, however it ends."""
 
     def __init__(self, recipe: Recipe, due: Due) -> None:
         self.recipe, self.due, self.settings = recipe, due, Settings()
         self.store = ArtifactStore(self.settings.artifacts_url, self.settings.work)
-        self.ledger = self.settings.ledger
+        self.made = Made()
         self.stages: list[StageRecord] = []
         self.warnings: list[str] = []
         self._artifacts: dict[str, str] = {}
@@ -136,7 +130,7 @@ class Run:
         self._failed_attempts: Counter[str] = Counter()
         self._started = time.monotonic()
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         with ExitStack() as opened:
             opened.enter_context(
                 dropped_are_sent_again()
@@ -155,17 +149,16 @@ class Run:
         self.client, _ = connect(
             self.settings
         )  # a server that does not answer ends the run before any work is done
-        self.fingerprint: str
-        self.window: WindowRead | None
-        self.fingerprint, self.window = self._attempt(_fingerprint)(self.recipe.source)
-        days = self._hold_window(self.window) if self.window is not None else {}
+        self.source: Snapshot = self._attempt(_survey)(self.recipe.source)
+        window = self.source.window
+        days = self._hold_window(window) if window is not None else {}
         self.lineage = {
             "noisefold.flow_run_id": str(flow_run.id or ""),
             "noisefold.flow_run_name": str(flow_run.name or ""),
             "noisefold.git_commit": git_commit(),
         }
         self.opened_by = {**self.lineage, **days, OWNER: self.lease.lease.owner.model_dump_json()}
-        self.tracker: Tracker = self._open()
+        self.tracker = self._open()
         self.lease.update(run_id=self.tracker.run_id)
         for line in self._attempt(_close_left)(self.tracker, self.lease.left):
             tell("lease", line)
@@ -197,7 +190,7 @@ class Run:
     def _open(self) -> Tracker:
         self._attempt(_refuse_other_data)(self.client, self.recipe)
         return self._attempt(_open_run)(
-            self.settings, self.recipe, self.fingerprint, self.opened_by, VERSIONS
+            self.settings, self.recipe, self.source.fingerprint, self.opened_by, VERSIONS
         )
 
     def __exit__(
@@ -223,51 +216,50 @@ class Run:
         if stop is not None and stop is not error:
             raise stop from error
 
-    def __call__(self, stage: Task[..., Any], *arguments: Any) -> Any:
-        """Carry out one stage with the recipe's retries and write down how it went."""
-        name, started = stage.name, time.monotonic()
+    def carry_out(self, step: Step[..., R], *inputs: Any) -> R:
+        """One step as a Prefect task with the recipe's retries; how it went is written down."""
+        name, started = step.name, time.monotonic()
         self.lease.check()
         report_progress(name, 0)
-        with hard_limit(self._hard_limit(stage)):
-            state: State = self._attempt(stage)(*arguments, return_state=True)
+        task = as_task(step, self)
+        with hard_limit(self._hard_limit(task)):
+            state: State = self._attempt(task)(*inputs, return_state=True)
         if state.is_failed() or state.is_crashed():
             report_progress(name, 0, state="failed")
-        with self._in_time(stage):
-            result = state.result()
-        how: Literal["ran", "cached", "retried"] = (
-            "cached"
-            if state.name == "Cached"
-            else "retried"
-            if self._failed_attempts[name]
-            else "ran"
-        )
+        with self._in_time(task):
+            result: Any = state.result()
+        ran = "retried" if self._failed_attempts[name] else "ran"
+        self._write_down(name, "cached" if state.name == "Cached" else ran, result, started)
+        return result
+
+    def _write_down(self, name: str, how: HowItWent, result: Any, started: float) -> None:
         rows_in, rows_out = _rows(result)
         seconds = round(time.monotonic() - started, 1)
         counted = result.counted if isinstance(result, Artifact) else ("rows", "rows")
-        record = StageRecord(
-            name=name,
-            state=how,
-            rows_in=rows_in,
-            rows_out=rows_out,
-            counted=counted,
-            seconds=seconds,
+        self.stages.append(
+            StageRecord(
+                name=name,
+                state=how,
+                rows_in=rows_in,
+                rows_out=rows_out,
+                counted=counted,
+                seconds=seconds,
+            )
         )
-        self.stages.append(record)
         if isinstance(result, Artifact):
+            self.made.add(result)
             self.warnings += result.warnings
-        if isinstance(result, Artifact) and not isinstance(result, RegisteredModel):
-            self._tell_need(result, arguments)
-        if isinstance(result, Artifact) and result.files:
-            self._artifacts[name] = result.uri
+            if result.files:
+                self._artifacts[name] = result.uri
+            if not isinstance(result, RegisteredModel):
+                self._tell_need(result)
         told = (name, how, rows_in, counted[0], rows_out, counted[1], seconds)
         get_run_logger().info("%s %s: %d %s in, %d %s out, %.1f s", *told)
         report_progress(name, 1, 1, state=how)
-        return result
 
-    def _tell_need(self, artifact: Artifact, arguments: tuple[Any, ...]) -> None:
+    def _tell_need(self, artifact: Artifact) -> None:
         """What this run has of the store, for `noisefold gc`. A server that is away for now is told with the next."""
-        tracker = next((one for one in arguments if isinstance(one, Tracker)), self.tracker)
-        self._untold.append((tracker, {f"{ARTIFACT}{artifact.stage}": artifact.key}))
+        self._untold.append((self.tracker, {f"{ARTIFACT}{artifact.stage}": artifact.key}))
         with suppress(Exception):
             self._tell_needs()
 
@@ -277,45 +269,36 @@ class Run:
             tracker.set_tags(tags)
             del self._untold[0]
 
-    def lessons(self, recipe: Recipe, corpus: ValidatedCorpus, tracker: Tracker) -> Lessons | None:
-        """What the recipe's teacher says of the train texts; None where it has none."""
-        if recipe.teacher is None:
-            return None
-        teacher = self.find_teacher(recipe.teacher, tracker)
-        return self(teach, corpus, recipe.teacher, teacher, self.store, tracker)
+    def teacher(self) -> FetchedModel | None:
+        """The model that the recipe learns from, fetched with the recipe's retries; None where it has none."""
+        config = self.recipe.teacher
+        return None if config is None else self.fetch_teacher(config)
 
-    def find_teacher(self, config: TeacherConfig, tracker: Tracker) -> Teacher:
-        """Fetched from the registry, with the recipe's retries where that does not answer."""
-        return self._attempt(_find_teacher)(config, tracker, self.store.fetched)
+    def fetch_teacher(self, config: TeacherConfig) -> FetchedModel:
+        return self._attempt(_find_teacher)(config, self.tracker, self.store.fetched)
 
-    def warm_start(self) -> Path | None:
-        """The champion's bundle where the recipe starts from it; pinned, so that a rerun starts from the same one."""
+    def start(self) -> FetchedModel | None:
+        """The champion where the recipe starts from it; pinned, so that a rerun starts from the same one.
+
+        None where there is none yet: the first one starts from scratch.
+        """
         if self.recipe.training.warm_start == "never":
             return None
         pinned = self.tracker.tag(WARM_START)
-        found = champion_bundle(
-            self.tracker, self.recipe.model_name, self.store.fetched, version=pinned
-        )
-        if found is None:
-            return None  # no champion yet: the first one starts from scratch
-        version, folder = found
-        self.tracker.set_tags({WARM_START: version})
-        return folder
+        found = fetch_model(self.tracker, self.recipe.model_name, self.store.fetched, pinned)
+        if found is not None:
+            self.tracker.set_tags({WARM_START: found.version})
+        return found
 
-    def finish(
-        self,
-        model: TrainedModel,
-        report: EvaluationReport,
-        version: RegisteredModel,
-        decision: PromotionDecision,
-    ) -> Retrained:
+    def finish(self, decision: PromotionDecision) -> Retrained:
+        report = self.made[EvaluationReport]
         result = Retrained(
             recipe=self.recipe.name,
             stages=tuple(self.stages),
             metrics=report.metrics,
             confidence=self.recipe.evaluation.confidence,
-            model_uri=version.model_uri,
-            parameters=model.parameters,
+            model_uri=self.made[RegisteredModel].model_uri,
+            parameters=self.made[TrainedModel].parameters,
             decision=decision,
             warnings=tuple(self.warnings),
             experiment_id=self.tracker.experiment_id,
@@ -325,7 +308,7 @@ class Run:
             seconds=round(time.monotonic() - self._started, 1),
             artifacts=self._artifacts,
             due=str(self.due),
-            window=self.window,
+            window=self.source.window,
         )
         self._tell_needs()
         text = as_markdown(result, self.tracker.run_url())
@@ -433,12 +416,12 @@ def _rows(result: Artifact | PromotionDecision) -> tuple[int, int]:
 
 
 @task(name="fingerprint", **STAGE)
-def _fingerprint(source: Any) -> tuple[str, WindowRead | None]:
+def _survey(source: Any) -> Snapshot:
     return survey(source)
 
 
 @task(name="find-teacher", **STAGE)
-def _find_teacher(config: TeacherConfig, tracker: Tracker, fetched: Path) -> Teacher:
+def _find_teacher(config: TeacherConfig, tracker: Tracker, fetched: Path) -> FetchedModel:
     return find_teacher(config, tracker, fetched)
 
 

@@ -10,29 +10,22 @@ from __future__ import annotations
 
 import glob
 import json
-import math
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from prefect import task
-from prefect.client.schemas import State
-from pydantic import BaseModel
 from scipy.special import logsumexp
 
 from data_contracts.artifacts import (
-    Artifact,
     EvaluationReport,
     Interval,
-    Lessons,
     Measurement,
     TrainedModel,
     ValidatedCorpus,
@@ -48,35 +41,23 @@ from data_contracts.recipe.comparison import (
     Spread,
 )
 from data_contracts.recipe.recipe import Recipe
-from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify import figures as m
-from tasks.artifacts.stage import STAGE, settle
-from tasks.artifacts.store import (
-    ArtifactStore,
-    Outcome,
-    Workspace,
-    digest_of,
-    stage_key,
-    write_durably,
-)
-from tasks.engines.threads import threads
-from tasks.evaluate import evaluate_model
-from tasks.ingest import fingerprint, ingest_source
+from tasks.artifacts.store import ArtifactStore, digest_of, write_durably
+from tasks.evaluate import evaluate
+from tasks.ingest import ingest, survey
+from tasks.measure import measure
+from tasks.serving.fetched import fetched_model
 from tasks.settings import Settings
-from tasks.teach import fetched_teacher, teach_corpus
-from tasks.tokenize import tokenize_corpus
-from tasks.tracking.runs import Tracker
-from tasks.train import train_model
-from tasks.validate import validate_corpus
+from tasks.stage import looking
+from tasks.teach import teach
+from tasks.tokenize import tokenize
+from tasks.train import train
+from tasks.validate import validate
 
-VERSION = 1
-TEXTS, PASS_SECONDS, PASSES, PASSES_SECONDS = 1000, 4.0, 5, 1.0
 LABELS, FACTS = b"noisefold.labels", b"noisefold.facts"
 _SMALLEST = float(
     np.log(np.finfo(np.float64).tiny)
 )  # log of 0 is not finite, and one such row would hide all others
-A = TypeVar("A", bound=Artifact)
-_NOBODY: Any = None  # a finished training is looked up, so there is no run to tell of it
 
 
 # --- predictions of other programs ------------------------------------------------------------------------------------
@@ -241,12 +222,6 @@ def read_test(corpus: ValidatedCorpus, store: ArtifactStore, columns: list[str])
     )
 
 
-def some_texts(corpus: ValidatedCorpus, store: ArtifactStore, most: int) -> list[str]:
-    """Test texts at even distances, `most` of them where there are more."""
-    texts = read_test(corpus, store, ["text"])["text"]
-    return texts.take(np.linspace(0, len(texts) - 1, min(most, len(texts))).astype(int)).to_pylist()
-
-
 @dataclass(frozen=True)
 class Judged:
     """Figures of one model, and those of the test rows on each resample (see `metrics.resampled`)."""
@@ -292,106 +267,6 @@ def judge_cell(
 # --- what a model costs to use ----------------------------------------------------------------------------------------
 
 
-@task(name="measure", **STAGE)
-def measure(
-    model: TrainedModel, corpus: ValidatedCorpus, store: ArtifactStore, tracker: Tracker
-) -> Measurement | State[Measurement]:
-    """Measure size and speed of the folded model, once, and show them in the MLflow run. Safe to repeat."""
-    outcome = measure_model(model, corpus, store)
-    cost = outcome.manifest
-    values = {"cost/bundle_bytes": cost.bytes, "cost/texts_per_second": cost.texts_per_second}
-    tracker.log_metrics(
-        {**values, "cost/parameters": model.parameters, "cost/cpu_seconds_train": model.cpu_seconds}
-    )
-    return settle(outcome)
-
-
-def measure_model(
-    model: TrainedModel, corpus: ValidatedCorpus, store: ArtifactStore
-) -> Outcome[Measurement]:
-    """CPU time of `predict_proba` on up to 1,000 test texts, from text to probabilities, on one thread.
-
-    The lower quartile of 5 passes or more (a second's worth), since other work on the machine lengthens a pass and
-    nothing shortens it. A slow model gets fewer texts, as many as it predicts in about 4 s.
-    """
-
-    def build(_: Workspace) -> dict[str, Any]:
-        predict = Bundle.load(store.open(model) / "bundle", model.digest).predict_proba
-        texts = some_texts(corpus, store, TEXTS)
-        with one_thread():
-            few = texts[:: -(-len(texts) // 32)]
-            cpu_seconds(predict, few)
-            each = max(cpu_seconds(predict, few), 1e-6) / len(few)
-            texts = texts[:: max(1, math.ceil(len(texts) * each / PASS_SECONDS))]
-            passes = max(PASSES, min(100, int(PASSES_SECONDS / (len(texts) * each))))
-            seconds = np.quantile([cpu_seconds(predict, texts) for _ in range(passes)], 0.25)
-        speed = round(len(texts) / float(seconds), 2)
-        size = sum(file.size for name, file in model.files.items() if name.startswith("bundle/"))
-        return {
-            "digest": digest_of(model.digest, size, speed),
-            "rows_in": len(texts),
-            "rows_out": len(texts),
-            "bytes": size,
-            "texts_per_second": speed,
-        }
-
-    config = {"texts": TEXTS, "pass_seconds": PASS_SECONDS, "passes": PASSES}
-    return store.once(
-        Measurement,
-        inputs=[model.digest, corpus.digest],
-        config=config,
-        version=VERSION,
-        build=build,
-    )
-
-
-def cpu_seconds(predict: Callable[[list[str]], Any], texts: list[str]) -> float:
-    """CPU time of this thread: the flow's other threads are no part of it."""
-    started = time.thread_time()
-    predict(texts)
-    return time.thread_time() - started
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """torch and tokenizers work in the calling thread alone."""
-    name = "TOKENIZERS_PARALLELISM"
-    parallel = os.environ.get(name)
-    os.environ[name] = "false"
-    try:
-        with threads(1):
-            yield
-    finally:
-        os.environ.pop(name)
-        if parallel is not None:
-            os.environ[name] = parallel
-
-
-# --- what is finished -------------------------------------------------------------------------------------------------
-
-
-class NotRun(LookupError):
-    """The store does not hold this artifact."""
-
-
-class Finished(ArtifactStore):
-    """A store that only finds: the stages' own functions then tell what is there, and run nothing."""
-
-    def once(
-        self,
-        kind: type[A],
-        *,
-        inputs: Sequence[str],
-        config: BaseModel | dict[str, Any] | None,
-        version: int,
-        build: Callable[[Workspace], dict[str, Any]],
-    ) -> Outcome[A]:
-        found = self.find(kind, stage_key(kind, inputs, config, version))
-        if found is None:
-            raise NotRun(kind.stage)
-        return Outcome(found, cached=True)
-
-
 class Board:
     """The state of every cell of a comparison, and the table that they make so far.
 
@@ -407,7 +282,8 @@ class Board:
         before: Compared | None = None,
     ) -> None:
         self.comparison, self.command, self.before = comparison, command, before
-        self.store = Finished(settings.artifacts_url, settings.work)
+        self.settings = settings
+        self.store = ArtifactStore(settings.artifacts_url, settings.work)
         self.corpus: ValidatedCorpus | None = None
         self.test: TestRows | None = None
         self.finished: dict[Cell, Judged] = {}
@@ -422,9 +298,8 @@ class Board:
         Raises:
             SourceError: where predictions of another program do not fit the test rows.
         """
-        try:
-            self.corpus = corpus or self.find_corpus()
-        except NotRun:
+        self.corpus = corpus or self.find_corpus()
+        if self.corpus is None:
             return
         self.test = TestRows.of(self.corpus, self.store)
         for name, pattern in self.comparison.predictions.items():
@@ -435,14 +310,13 @@ class Board:
                     (Path(path).name, judge(self.test, aligned, found.facts, self.comparison))
                 )
         for cell in self.comparison.cells():
-            try:
-                self.add(cell, *self.find(self.comparison.recipe_of(cell)))
-            except (
-                NotRun,
-                NoisefoldError,
+            with suppress(
+                NoisefoldError
             ):  # a fault of the cell's own is met, and told, when its turn comes
-                if self._note(cell).exists():
-                    self.failed[cell] = self._note(cell).read_text(encoding="utf-8")
+                if (found := self.find(self.comparison.recipe_of(cell))) is not None:
+                    self.add(cell, *found)
+            if cell not in self.finished and self._note(cell).exists():
+                self.failed[cell] = self._note(cell).read_text(encoding="utf-8")
 
     def add(
         self, cell: Cell, model: TrainedModel, evaluation: EvaluationReport, cost: Measurement
@@ -556,38 +430,29 @@ class Board:
                     facts=judged.facts,
                 )
 
-    def find_corpus(self) -> ValidatedCorpus:
-        """The validated rows of every cell; `NotRun` where the store lacks them."""
-        recipe, store = self.comparison.recipe, self.store
-        rows = recipe.execution.batch_rows
-        raw = ingest_source(
-            recipe.source, recipe.contract, fingerprint(recipe.source), store, batch_rows=rows
-        )
-        return validate_corpus(raw.manifest, recipe.contract, store, batch_rows=rows).manifest
+    def find_corpus(self) -> ValidatedCorpus | None:
+        """The validated rows of every cell; None where the store lacks them."""
+        run = looking(self.comparison.recipe, self.settings, self.store)
+        raw = ingest.find(run, survey(run.recipe.source))
+        return raw and validate.find(run, raw)
 
-    def find(self, recipe: Recipe) -> tuple[TrainedModel, EvaluationReport, Measurement]:
-        """What the store holds of a cell; `NotRun` where it lacks something of it."""
+    def find(self, recipe: Recipe) -> tuple[TrainedModel, EvaluationReport, Measurement] | None:
+        """What the store holds of a cell; None where it lacks something of it."""
         assert self.corpus is not None
-        tokens = tokenize_corpus(self.corpus, recipe.tokenizer, self.store).manifest
-        lessons = self._lessons(recipe)
-        taught = (None, lessons, recipe.teacher)
-        trained = train_model(
-            tokens, recipe.model, recipe.training, recipe.execution, self.store, _NOBODY, *taught
-        )
-        model = trained.manifest
-        evaluation = evaluate_model(
-            model, tokens, self.corpus, recipe.evaluation, self.store
-        ).manifest
-        return model, evaluation, measure_model(model, self.corpus, self.store).manifest
-
-    def _lessons(self, recipe: Recipe) -> Lessons | None:
-        assert self.corpus is not None
-        if recipe.teacher is None:
+        run = looking(recipe, self.settings, self.store)
+        teacher, lessons = recipe.teacher, None
+        if teacher is not None:
+            found = fetched_model(self.store.fetched, teacher.model, str(teacher.version))
+            lessons = found and teach.find(run, self.corpus, found)
+            if lessons is None:
+                return None
+        tokens = tokenize.find(run, self.corpus)
+        model = tokens and train.find(run, tokens, None, lessons)
+        if tokens is None or model is None:
             return None
-        teacher = fetched_teacher(recipe.teacher, self.store.fetched)
-        if teacher is None:
-            raise NotRun("teach")
-        return teach_corpus(self.corpus, recipe.teacher, teacher, self.store).manifest
+        evaluation = evaluate.find(run, model, tokens, self.corpus)
+        cost = measure.find(run, model, self.corpus)
+        return (model, evaluation, cost) if evaluation and cost else None
 
     def _config(self, cell: Cell) -> str:
         # What is off is left out: a table stays valid when a later version has one more thing that may be on.

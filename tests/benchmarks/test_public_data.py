@@ -9,8 +9,7 @@ import pytest
 from benchmarks.prepare_newsgroups import prepare, without_headers
 from data_contracts.recipe.recipe import FileSource, load_recipe
 from tasks.artifacts.store import ArtifactStore
-from tasks.ingest import fingerprint, ingest_source
-from tasks.validate import validate_corpus
+from tests.stages import fingerprint, ingest_source, validate_corpus
 
 RECIPES = Path(__file__).resolve().parents[2] / "benchmarks" / "recipes"
 

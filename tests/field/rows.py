@@ -16,8 +16,7 @@ from data_contracts.contract.contract import DataContract, parse_contract
 from data_contracts.recipe.recipe import FileSource
 from tasks.artifacts.parquet_parts import read_parts
 from tasks.artifacts.store import ArtifactStore, Outcome
-from tasks.ingest import fingerprint, ingest_source
-from tasks.validate import validate_corpus
+from tests.stages import fingerprint, ingest_source, validate_corpus
 
 WIDE: dict[str, Any] = {
     "splits": {"min_rows": 1}, "duplicates": {"max_share": 1}, "labels": {"max_share": 1},

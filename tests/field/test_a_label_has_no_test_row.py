@@ -14,9 +14,8 @@ import pytest
 from data_contracts.artifacts import EvaluationReport, TrainedModel
 from data_contracts.recipe.recipe import WordTokenizer
 from tasks import promote
-from tasks.promote import promote_model
 from tasks.serving.check import Served
-from tasks.tokenize import tokenize_corpus
+from tests.stages import promote_model, tokenize_corpus
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
     from tests.tasks.mlflow_fixtures import World

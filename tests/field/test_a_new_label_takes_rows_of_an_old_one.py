@@ -10,8 +10,8 @@ import pytest
 
 from data_contracts.artifacts import PromotionDecision
 from tasks import promote
-from tasks.promote import promote_model
 from tasks.serving.check import Served
+from tests.stages import promote_model
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
     from tests.tasks.mlflow_fixtures import World
@@ -56,7 +56,7 @@ def retrained(
     from dataclasses import replace
 
     from data_contracts.recipe.recipe import WordTokenizer
-    from tasks.tokenize import tokenize_corpus
+    from tests.stages import tokenize_corpus
     from tests.tasks.mlflow_fixtures import make_corpus
 
     corpus = make_corpus(world.store, table, name)

@@ -13,10 +13,11 @@ import yaml
 from data_contracts.contract.contract import DataContract, WindowLimits
 from data_contracts.errors import ContractViolation, SourceError
 from data_contracts.recipe.recipe import FileSource
-from tasks.ingest import ingest_source, survey
+from tasks.ingest import survey
 from tasks.sources.dated_files import hold
 from tasks.sources.files import list_files
 from tests.pipeline.conftest import TINY, mlflow_client, refused, told
+from tests.stages import ingest_source
 
 DAYS = [date(2026, 11, 22) + timedelta(days=n) for n in range(6)]
 WINDOW = {"start": "2026-11-26", "end": "2026-11-27"}
@@ -37,7 +38,7 @@ def source(url: object, **window: object) -> FileSource:
 
 
 def said(files: FileSource) -> tuple[str, ...]:
-    read = survey(files)[1]
+    read = survey(files).window
     assert read is not None
     return read.sentences()
 
@@ -175,7 +176,8 @@ def test_an_export_that_died_is_a_broken_contract_and_so_are_gaps_where_they_are
 ) -> None:
     write(tmp_path, *(f"{date(2026, 11, 1) + timedelta(days=n)}.csv" for n in range(6) if n != 3))
     day_20, day_21 = (
-        survey(source(str(tmp_path), start="2026-11-01", end=f"2026-11-{n}"))[1] for n in (20, 21)
+        survey(source(str(tmp_path), start="2026-11-01", end=f"2026-11-{n}")).window
+        for n in (20, 21)
     )
     assert day_20 is not None and day_21 is not None
     hold(day_20, WindowLimits())
@@ -198,7 +200,9 @@ def test_another_window_over_the_same_files_reads_them_no_second_time_and_tells_
 
     def run(end: str):
         files = source(str(tmp_path / "in"), start="2026-11-20", end=end)
-        fingerprint, read = survey(files)
+        found = survey(files)
+        fingerprint, read = found.fingerprint, found.window
+        assert read is not None
         return ingest_source(files, contract, fingerprint, store, batch_rows=1000), read.coverage[
             0
         ].newest

@@ -24,9 +24,8 @@ from data_contracts.recipe.recipe import FileSource
 from data_contracts.yaml_text import parse_yaml
 from flows.cli.drafts import draft_from
 from tasks.artifacts.store import ArtifactStore
-from tasks.ingest import fingerprint, ingest_source
 from tasks.sources.look import look_closer
-from tasks.validate import validate_corpus
+from tests.stages import fingerprint, ingest_source, validate_corpus
 
 PHASES = [Phase.explicit, Phase.generate]  # a smaller example takes minutes to find
 WORDS = [

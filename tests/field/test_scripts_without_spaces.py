@@ -13,10 +13,8 @@ from mlflow import MlflowClient
 
 from data_contracts.recipe.recipe import load_recipe
 from flows.cli.main import main
-from tasks.ingest import fingerprint, ingest_source
-from tasks.tokenize import tokenize_corpus
-from tasks.validate import validate_corpus
 from tests.pipeline.conftest import TINY, told
+from tests.stages import fingerprint, ingest_source, tokenize_corpus, validate_corpus
 
 # Phrases as they stand in reviews: the first two say good, the next two bad, the others neither.
 PHRASES = {

@@ -11,7 +11,7 @@ import pytest
 from data_contracts.recipe.recipe import WordTokenizer
 from lightning_modules.bundle import Bundle
 from tasks.register import stage_bundle
-from tasks.tokenize import tokenize_corpus
+from tests.stages import tokenize_corpus
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
     from tests.tasks.mlflow_fixtures import World

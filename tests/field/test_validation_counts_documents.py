@@ -14,7 +14,7 @@ from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.figures import figures
 from lightning_modules.training.fit import fit
 from tasks.evaluate import score_split
-from tasks.tokenize import tokenize_corpus
+from tests.stages import tokenize_corpus
 
 pytest_plugins = ["tests.tasks.mlflow_fixtures"]
 

@@ -255,7 +255,7 @@ def test_stage_that_hangs_is_ended_and_tried_again(here, tmp_path, monkeypatch):
     from data_contracts.recipe.recipe import parse_recipe
     from flows.running.due import by_machine
     from flows.running.run import Run
-    from tasks.artifacts.stage import STAGE, Interrupted
+    from tasks.retries import STAGE, Interrupted
 
     home, hung = tmp_path / "home", list[float]()
     monkeypatch.setenv("NOISEFOLD_HOME", str(home))

@@ -18,8 +18,7 @@ from data_contracts.contract.contract import DataContract, parse_contract
 from data_contracts.errors import ContractViolation, RecipeError
 from data_contracts.recipe.recipe import FileSource, WordTokenizer, parse_recipe
 from tasks.artifacts.store import ArtifactStore
-from tasks.ingest import fingerprint, ingest_source
-from tasks.validate import validate_corpus
+from tests.stages import fingerprint, ingest_source, promote_model, validate_corpus
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
     pass
@@ -76,8 +75,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, mlflow_settings) -> tuple[Any
     """Evaluated, registered, not promoted for every reason there is; what that wrote, gathered in a folder."""
     from tasks import promote
     from tasks.serving.check import Served
-    from tasks.tokenize import tokenize_corpus
     from tasks.tracking.runs import open_tracker
+    from tests.stages import tokenize_corpus
     from tests.tasks.mlflow_fixtures import World, make_corpus, make_recipe
 
     folder = tmp_path_factory.mktemp("hostile")
@@ -106,7 +105,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, mlflow_settings) -> tuple[Any
     registered = world.register(model, report, git_commit=ENDING)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(promote, "check_served", lambda *_: Served(200, 1.5, 0.5))
-        decision = promote.promote_model(
+        decision = promote_model(
             registered, model, report, tokens, corpus, recipe=recipe, store=store, tracker=world.tracker,
             ledger=folder / "ledger.jsonl",
         )  # fmt: skip

@@ -194,7 +194,7 @@ def test_a_hostile_checkpoint_is_set_aside_with_a_note(tmp_path: Path, canary: C
 
 
 def test_an_object_array_in_a_model_is_refused(bundle: Path, canary: Canary) -> None:
-    from tasks.promote import fetch_champion
+    from tasks.serving.fetched import fetch_champion
 
     np.save(bundle.parent / "train_texts.npy", np.array([canary], dtype=object), allow_pickle=True)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ import torch
 
 from data_contracts.artifacts import (
     EvaluationReport,
-    Lessons,
     RegisteredModel,
     TokenDataset,
     TrainedModel,
@@ -31,7 +31,9 @@ from lightning_modules.bundle import load_tokenizer, save_bundle
 from lightning_modules.network.network import TextNetwork, build_network
 from tasks.artifacts.store import ArtifactStore, RowDigest, Workspace, digest_of
 from tasks.settings import Settings
+from tasks.tokenize import SEEN_TEXTS, TRAIN_TEXTS
 from tasks.tracking.runs import Tracker, open_tracker
+from tests.stages import evaluate_model, release_run, tokenize_corpus
 
 with warnings.catch_warnings():
     # MLflow warns of its own classes' type hints while it is imported.
@@ -63,31 +65,18 @@ class World:
         return make_model(self.store, self.tokens, quality, nudge)
 
     def evaluate(self, model: TrainedModel, **config: Any) -> EvaluationReport:
-        from tasks.evaluate import evaluate_model
-
         settings = EvaluationConfig(**{"bootstrap_samples": 100, **config})
         return evaluate_model(model, self.tokens, self.corpus, settings, self.store).manifest
 
     def register(
-        self,
-        model: TrainedModel,
-        report: EvaluationReport,
-        lessons: Lessons | None = None,
-        **lineage: str,
+        self, model: TrainedModel, report: EvaluationReport, **lineage: str
     ) -> RegisteredModel:
         from tasks.register import register_model
 
-        return register_model(
-            model,
-            self.tokens,
-            self.corpus,
-            report,
-            recipe=self.recipe,
-            store=self.store,
-            tracker=self.tracker,
-            lineage={"git_commit": "0" * 40, "prefect_flow_run_id": "flow-run-1", **lineage},
-            lessons=lessons,
-        )
+        lineage = {"git_commit": "0" * 40, "prefect_flow_run_id": "flow-run-1", **lineage}
+        made = (model, self.tokens, self.corpus, report)
+        run = release_run(self.recipe, self.store, self.tracker, *made, lineage=lineage)
+        return register_model(run, report)
 
     def with_recipe(self, **sections: Any) -> World:
         """The same world and registered model under another recipe, which means another MLflow run."""
@@ -108,8 +97,6 @@ def mlflow_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="session")
 def artifacts(mlflow_settings: Settings) -> tuple[ArtifactStore, ValidatedCorpus, TokenDataset]:
-    from tasks.tokenize import tokenize_corpus
-
     store = ArtifactStore(mlflow_settings.artifacts_url, mlflow_settings.work)
     corpus = make_corpus(store)
     config = WordTokenizer(vocab_size=200, min_frequency=1, max_length=16, overlap=4)
@@ -197,8 +184,14 @@ def make_corpus(
 
 
 def make_model(
-    store: ArtifactStore, tokens: TokenDataset, quality: float = 1.0, nudge: float = 0.0
+    store: ArtifactStore,
+    tokens: TokenDataset,
+    quality: float = 1.0,
+    nudge: float = 0.0,
+    taught: Sequence[int] = (),
 ) -> TrainedModel:
+    """`taught`: hashes of the texts that its teacher was trained on."""
+
     def build(workspace: Workspace) -> dict[str, Any]:
         folder = store.open(tokens)
         network = teach(folder, tokens)
@@ -216,8 +209,12 @@ def make_model(
             max_length=tokens.max_length,
             overlap=tokens.overlap,
         )
+        seen = np.load(folder / TRAIN_TEXTS, allow_pickle=False)
+        seen = np.union1d(seen, np.array(taught, np.uint64))
+        np.save(workspace.out / SEEN_TEXTS, seen, allow_pickle=False)
         return {
             "digest": digest,
+            "taught_by": "a-teacher" if taught else None,
             "rows_in": tokens.windows["train"],
             "rows_out": tokens.windows["train"],
             "run_id": "f" * 32,
@@ -232,7 +229,7 @@ def make_model(
     return store.once(
         TrainedModel,
         inputs=[key],
-        config={"quality": quality, "nudge": nudge},
+        config={"quality": quality, "nudge": nudge, "taught": list(map(int, taught))},
         version=1,
         build=build,
     ).manifest

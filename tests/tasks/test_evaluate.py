@@ -17,9 +17,10 @@ from data_contracts.artifacts import Interval
 from data_contracts.errors import NoisefoldError
 from data_contracts.recipe.recipe import EvaluationConfig
 from lightning_modules.bundle import Bundle
-from tasks.evaluate import class_metric_names, evaluate_model, log_evaluation
+from tasks.evaluate import class_metric_names, log_evaluation
 from tasks.reports import plots as evaluation_plots
 from tasks.reports.readable import csv_cell, markdown, markdown_table
+from tests.stages import evaluate_model
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
     from tests.tasks.mlflow_fixtures import World

@@ -34,7 +34,7 @@ from data_contracts.sample.generator import write_sample
 from tasks import ingest, progress
 from tasks.artifacts.parquet_parts import read_parts
 from tasks.artifacts.store import ArtifactStore
-from tasks.ingest import fingerprint, ingest_source
+from tests.stages import fingerprint, ingest_source
 
 ROWS = [
     {"text": "good\nphone, \"really\"", "label": "positive"},
@@ -314,11 +314,14 @@ def test_https(tmp_path: Path) -> None:
     context.load_cert_chain(certificate, key)
     write(tmp_path / "www" / "x.csv", encoded(ROWS, "csv"))
     code = (
-        "import sys; from pathlib import Path; from data_contracts.recipe.recipe import *; from tasks.ingest import *\n"
+        "import sys; from pathlib import Path; from data_contracts.recipe.recipe import FileSource\n"
+        "from data_contracts.contract.contract import DataContract\n"
+        "from tasks.artifacts.store import ArtifactStore\n"
+        "from tests.stages import ingest_source\n"
         "source, work = FileSource(url=sys.argv[1]), Path(sys.argv[2])\n"
         "store = ArtifactStore(str(work / 'a'), work / 'w')\n"
         "contract = DataContract(name='t')\n"
-        "print(ingest_source(source, contract, fingerprint(source), store, batch_rows=100).manifest.rows_out)"
+        "print(ingest_source(source, contract, None, store, batch_rows=100).manifest.rows_out)"
     )
     # A child: aiohttp reads the trusted certificates once, at import.
     trusting = os.environ | {"SSL_CERT_FILE": str(certificate)}

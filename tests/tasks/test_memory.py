@@ -17,10 +17,9 @@ from lightning_modules.network.batching import cut
 from lightning_modules.network.network import build_network
 from tasks.artifacts.parquet_parts import PART_BYTES, PartWriter, read_parts, row_bytes
 from tasks.artifacts.store import ArtifactStore, RowDigest
-from tasks.ingest import fingerprint, ingest_source
-from tasks.tokenize import blank_tokenizer, tokenize_corpus
-from tasks.validate import validate_corpus
+from tasks.tokenize import blank_tokenizer
 from tests.memory import peak_memory
+from tests.stages import fingerprint, ingest_source, tokenize_corpus, validate_corpus
 
 CHARACTERS = 20_000  # a text, as the contract allows them unless it says otherwise
 HAN = "的一是不了人我在有他这为之大来以个中上们到说国和地也子时道出而要于就下得可你年生"

@@ -19,11 +19,10 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from data_contracts.errors import RecipeError
-from data_contracts.recipe.recipe import ExecutionConfig, FileTokenizer, Recipe, parse_recipe
+from data_contracts.recipe.recipe import FileTokenizer, Recipe, parse_recipe
 from lightning_modules.bundle import Bundle
-from tasks.tokenize import tokenize_corpus
 from tasks.tracking.runs import open_tracker
-from tasks.train import train_model
+from tests.stages import run_of, tokenize_corpus, train_model
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
     from tests.tasks.mlflow_fixtures import World
@@ -101,14 +100,14 @@ def test_a_fine_tuned_backbone_is_registered_whole_and_predicts_alone(
     tokens = tokenize_corpus(world.corpus, recipe.tokenizer, world.store).manifest
     assert (tokens.prefix_ids, tokens.suffix_ids) == ((2,), (3,))
     world = replace(world, tokens=tokens, recipe=recipe)
-    arguments = (recipe.model, recipe.training, ExecutionConfig(), world.store, world.tracker)
-    model = train_model(tokens, *arguments).manifest
+    run = run_of(world.store, recipe, tracker=world.tracker)
+    model = train_model(tokens, run).manifest
     report = world.evaluate(model)
     assert report.metrics["test/accuracy"].value > 0.5, "three classes of one size"
     registered = world.register(model, report)
 
     moved = make_recipe(recipe.name, backbone)
-    assert train_model(tokens, moved.model, *arguments[1:]).cached, (
+    assert train_model(tokens, run_of(world.store, moved, tracker=world.tracker)).cached, (
         "the same bytes elsewhere are the same backbone"
     )
     shutil.rmtree(own)

@@ -27,18 +27,17 @@ from lightning_modules.bundle import Bundle, save_bundle
 from tasks import promote
 from tasks.gate import check_bounds, slice_checks
 from tasks.promote import (
-    Champion,
     commonest_label,
     compare,
     decision_page,
     first_champion,
     mcnemar,
-    promote_model,
 )
 from tasks.reports.readable import markdown
 from tasks.serving.check import Served
-from tasks.tokenize import tokenize_corpus
+from tasks.serving.fetched import Champion
 from tasks.tracking.aliases import append_line
+from tests.stages import promote_model, tokenize_corpus
 from tests.tasks.registry import gone_after
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first

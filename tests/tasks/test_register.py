@@ -19,7 +19,7 @@ from lightning_modules.bundle import Bundle
 from tasks.register import build_model_folder, check_model_folder, quiet_mlflow
 from tasks.reports.model_card import example_texts, model_card, script
 from tasks.serving.check import inspect
-from tasks.tokenize import seen_texts
+from tasks.tokenize import TRAIN_TEXTS
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
     from tests.tasks.mlflow_fixtures import World
@@ -87,7 +87,8 @@ def test_model_folder_is_small_whole_and_free_of_pickles_and_local_paths(
     registered = world.register(model, world.evaluate(model))
     folder = download(world, registered.model_uri, tmp_path)
     files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    served = ("__init__", "network", "encoders", "pretrained", "batching", "bundle")
+    parts = ("network", "encoders", "pretrained", "batching")
+    served = ("__init__", "bundle", *(f"network/{part}" for part in parts))
     assert {f"code/lightning_modules/{name}.py" for name in served} <= files
     assert {"pyfunc.py", "artifacts/bundle/model.safetensors", "artifacts/train_texts.npy"} <= files
     assert len(list((folder / "code").rglob("*.py"))) == len(served)
@@ -183,7 +184,7 @@ def test_folder_with_a_possible_pickle_is_refused(world: World, tmp_path: Path) 
         build_model_folder(
             folder,
             bundle,
-            seen_texts(world.store, world.tokens, None),
+            np.load(world.store.open(world.tokens) / TRAIN_TEXTS, allow_pickle=False),
             "card",
             ["a"],
             world.tracker.run_id,

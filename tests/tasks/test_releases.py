@@ -19,10 +19,10 @@ from data_contracts.errors import NoisefoldError
 from tasks import promote
 from tasks.evaluate import log_evaluation
 from tasks.operate.releases import history, promote_version, rollback
-from tasks.promote import promote_model
 from tasks.serving.check import Served, Unservable, check_served
 from tasks.tracking.aliases import Aliases
 from tests.pipeline.conftest import REPOSITORY, clean_environment
+from tests.stages import promote_model
 from tests.tasks.registry import gone_after
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first

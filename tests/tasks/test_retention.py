@@ -36,7 +36,7 @@ pytest_plugins = ["tests.tasks.mlflow_fixtures"]
 def first(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A state folder of its own: gc looks at everything in it."""
     from data_contracts.recipe.recipe import WordTokenizer
-    from tasks.tokenize import tokenize_corpus
+    from tests.stages import tokenize_corpus
     from tests.tasks.mlflow_fixtures import World, make_corpus, make_recipe
 
     home = Settings.model_construct(

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from lightning_modules.bundle import Bundle
-from tasks.promote import promote_model
+from tests.stages import promote_model
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
     from tests.tasks.mlflow_fixtures import World

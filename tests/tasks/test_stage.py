@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import OperationalError
 
 from data_contracts.errors import SourceError
-from tasks.artifacts.stage import Interrupted, can_heal
+from tasks.retries import Interrupted, can_heal
 
 HEAL = [
     OSError(28, "No space left on device"),

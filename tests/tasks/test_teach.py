@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_contracts.artifacts import Lessons
+from data_contracts.artifacts import FetchedModel, Lessons
 from data_contracts.contract.text import text_hash
 from data_contracts.errors import RecipeError
 from data_contracts.recipe.recipe import TeacherConfig
@@ -18,8 +18,10 @@ from lightning_modules.bundle import Bundle, save_bundle
 from tasks import teach as module
 from tasks.artifacts.store import ArtifactStore
 from tasks.serving.check import fetch_version
-from tasks.teach import Teacher, fetched_teacher, find_teacher, teach_corpus
-from tasks.tokenize import seen_texts, text_hashes
+from tasks.serving.fetched import fetched_model
+from tasks.teach import find_teacher
+from tasks.tokenize import TEACHER_TEXTS, text_hashes
+from tests.stages import fetched, teach_corpus
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
     from tests.tasks.mlflow_fixtures import World
@@ -36,7 +38,7 @@ def store(tmp_path: Path) -> ArtifactStore:
 
 def teacher_of(
     world: World, folder: Path, texts: list[str], labels: tuple[str, ...] | None = None
-) -> Teacher:
+) -> FetchedModel:
     """The world's model, trained on `texts` as its version says, telling `labels` apart."""
     trained = Bundle.load(world.store.open(world.model()) / "bundle")
     settings = {"max_length": trained.max_length, "overlap": trained.overlap}
@@ -49,7 +51,7 @@ def teacher_of(
     )
     hashes = np.unique(text_hashes(texts))
     np.save(folder / "train_texts.npy", hashes, allow_pickle=False)
-    return Teacher("large", "1", folder / "bundle")
+    return fetched(folder / "bundle", "large")
 
 
 def rows_of(world: World, split: str) -> pa.Table:
@@ -147,7 +149,7 @@ def test_a_teacher_that_was_trained_on_rows_it_is_measured_on_is_refused(
         world.corpus, CONFIG, teacher_of(world, tmp_path / "b", [*train, test[0]]), store
     ).manifest
     assert lessons.seen["test"] == 1, "one in a hundred is told, and left out by promotion"
-    assert text_hash(test[0]) in seen_texts(store, world.tokens, lessons)
+    assert text_hash(test[0]) in np.load(store.open(lessons) / TEACHER_TEXTS, allow_pickle=False)
 
 
 def test_the_version_is_pinned_in_the_run_and_found_again_without_the_registry(
@@ -167,12 +169,10 @@ def test_the_version_is_pinned_in_the_run_and_found_again_without_the_registry(
     assert find_teacher(config, world.tracker, tmp_path) == found, (
         "a rerun learns from the same version"
     )
-    assert fetched_teacher(config.model_copy(update={"version": 1}), tmp_path) == found
-    assert fetched_teacher(config.model_copy(update={"version": 2}), tmp_path) is None
+    assert fetched_model(tmp_path, config.model, "1") == found
+    assert fetched_model(tmp_path, config.model, "2") is None
     (tmp_path / f"{config.model}-1" / "complete").unlink()
-    assert fetched_teacher(config.model_copy(update={"version": 1}), tmp_path) is None, (
-        "half fetched is not fetched"
-    )
+    assert fetched_model(tmp_path, config.model, "1") is None, "half fetched is not fetched"
 
 
 def test_a_teacher_that_is_not_there_is_told_with_a_remedy(world: World, tmp_path) -> None:
@@ -183,14 +183,13 @@ def test_a_teacher_that_is_not_there_is_told_with_a_remedy(world: World, tmp_pat
         find_teacher(TeacherConfig(model="nobody", version=3), world.tracker, tmp_path)
 
 
-def test_a_version_carries_what_its_teacher_was_trained_on(world: World, store, tmp_path) -> None:
+def test_a_version_carries_what_its_teacher_was_trained_on(world: World, tmp_path) -> None:
+    from tests.tasks.mlflow_fixtures import make_model
+
     test = rows_of(world, "test")["text"].to_pylist()
-    lessons = teach_corpus(
-        world.corpus, CONFIG, teacher_of(world, tmp_path / "t", [test[0]]), world.store
-    ).manifest
-    model = world.model(nudge=0.25)
+    model = make_model(world.store, world.tokens, nudge=0.25, taught=[text_hash(test[0])])
     world.tracker.set_tags({"noisefold.teacher": "large/1"})
-    registered = world.register(model, world.evaluate(model), lessons=lessons)
+    registered = world.register(model, world.evaluate(model))
     folder = fetch_version(world.tracker.client, registered.name, registered.version, tmp_path)
     hashes = np.load(folder / "artifacts" / "train_texts.npy", allow_pickle=False)
     assert (

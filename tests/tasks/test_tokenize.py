@@ -24,7 +24,8 @@ from data_contracts.recipe.recipe import (
 from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.network.network import build_network
 from tasks.artifacts.store import RowDigest
-from tasks.tokenize import blank_tokenizer, tokenize_corpus
+from tasks.tokenize import blank_tokenizer
+from tests.stages import tokenize_corpus
 
 TEXTS = {
     "train": ["The screen is not bad at all", "屏幕很好，但是电池不行", "the battery is bad"] * 8,

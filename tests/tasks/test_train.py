@@ -22,13 +22,13 @@ from data_contracts.recipe.recipe import (
     WordTokenizer,
 )
 from tasks import train as train_module
-from tasks.artifacts.stage import Interrupted, can_heal
 from tasks.artifacts.store import ArtifactStore
 from tasks.progress import Progress, listening
+from tasks.retries import Interrupted, can_heal
 from tasks.settings import Settings
-from tasks.tokenize import tokenize_corpus
+from tasks.stage import RunContext
 from tasks.tracking.runs import open_tracker
-from tasks.train import train_model
+from tests.stages import run_of, tokenize_corpus, train_model
 from tests.tasks.test_tokenize import make_corpus
 
 MODEL = ModelConfig.model_validate(
@@ -59,6 +59,16 @@ def tracker(tmp_path_factory):
     )
 
 
+def run(
+    store: ArtifactStore,
+    tracker,
+    training: TrainingConfig = TRAINING,
+    execution: ExecutionConfig | None = None,
+) -> RunContext:
+    execution = execution or ExecutionConfig()
+    return run_of(store, tracker=tracker, model=MODEL, training=training, execution=execution)
+
+
 def train(
     folder: Path,
     tracker,
@@ -69,9 +79,7 @@ def train(
     tokens = tokenize_corpus(
         make_corpus(store, TEXTS), WordTokenizer(min_frequency=1), store
     ).manifest
-    return train_model(
-        tokens, MODEL, training, execution or ExecutionConfig(), store, tracker
-    ), store
+    return train_model(tokens, run(store, tracker, training, execution)), store
 
 
 @pytest.fixture
@@ -153,14 +161,7 @@ def test_one_class_is_refused_before_any_process_starts(tmp_path, tracker, child
         make_corpus(store, TEXTS), WordTokenizer(min_frequency=1), store
     ).manifest
     with pytest.raises(TrainingError, match="one label only"):
-        train_model(
-            tokens.model_copy(update={"labels": ("a",)}),
-            MODEL,
-            TRAINING,
-            ExecutionConfig(),
-            store,
-            tracker,
-        )
+        train_model(tokens.model_copy(update={"labels": ("a",)}), run(store, tracker))
     assert not children
 
 
@@ -179,7 +180,7 @@ def test_damaged_tokens_end_with_the_childs_last_word(tmp_path, tracker):
     ).manifest
     (store.open(tokens) / "train.parquet").write_bytes(b"PAR1")
     with pytest.raises(TrainingError, match="The training process failed"):
-        train_model(tokens, MODEL, TRAINING, ExecutionConfig(), store, tracker)
+        train_model(tokens, run(store, tracker))
 
 
 def test_progress_reaches_the_listener(tmp_path, tracker):

@@ -26,8 +26,7 @@ from data_contracts.errors import ContractViolation
 from data_contracts.recipe.recipe import FileSource, SampleSource
 from data_contracts.sample.generator import DIRTY_ROWS, dirty_rows
 from tasks.artifacts.store import ArtifactStore, RowDigest
-from tasks.ingest import fingerprint, ingest_source
-from tasks.validate import validate_corpus
+from tests.stages import fingerprint, ingest_source, validate_corpus
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "../shared/data"
 COUNTER = itertools.count()
@@ -359,14 +358,19 @@ CHILD = """
 import resource, sys
 from pathlib import Path
 from data_contracts.contract.contract import parse_contract
-from data_contracts.recipe.recipe import FileSource
-from tasks.ingest import fingerprint, ingest_source
+from data_contracts.recipe.recipe import ExecutionConfig, FileSource, Recipe
 from tasks.artifacts.store import ArtifactStore
-from tasks.validate import validate_corpus
+from tasks.ingest import ingest, survey
+from tasks.settings import Settings
+from tasks.stage import looking
+from tasks.validate import validate
 source, work = FileSource(url=sys.argv[1]), Path(sys.argv[2])
-store, contract = ArtifactStore(str(work / "a"), work / "w"), parse_contract({"name": "t"}, origin="test")
-raw = ingest_source(source, contract, fingerprint(source), store, batch_rows=1_000).manifest
-print(validate_corpus(raw, contract, store, batch_rows=1_000).manifest.rows_out)
+sections = {"source": source, "contract": parse_contract({"name": "t"}, origin="test"),
+            "execution": ExecutionConfig(batch_rows=1_000)}
+store = ArtifactStore(str(work / "a"), work / "w")
+run = looking(Recipe().model_copy(update=sections), Settings(), store)
+raw = ingest.make(run, survey(source)).manifest
+print(validate.make(run, raw).manifest.rows_out)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 

@@ -1,21 +1,16 @@
-"""What the stages have in common as Prefect tasks: how they end, and which faults are worth another attempt."""
+"""Which faults are worth another attempt, and how every step is a Prefect task."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State, TaskRun
-from prefect.states import Completed
 
-from data_contracts.artifacts import Artifact
 from data_contracts.errors import NoisefoldError
-from tasks.artifacts.store import Outcome
-
-M = TypeVar("M", bound=Artifact)
 
 # Prefect's result cache never looks at the artifact behind a result; the store does, so it is the only cache.
 STAGE: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
@@ -27,17 +22,6 @@ _HEALING = {"MlflowException", "OperationalError", "ClientError", "TransportErro
 
 class Interrupted(RuntimeError):
     """A worker process was killed or ran out of time; another attempt goes on from what it had saved."""
-
-
-def settle(outcome: Outcome[M]) -> M | State[M]:
-    """The manifest, or a state named `Cached` around it, which both Prefect's UI and the summary show as such."""
-    if not outcome.cached:
-        return outcome.manifest
-    return Completed(
-        name="Cached",
-        message=f"Found in the store as {outcome.manifest.key}",
-        data=outcome.manifest,
-    )
 
 
 def can_heal(error: BaseException) -> bool:

@@ -1,0 +1,90 @@
+"""Versions of registered models, fetched whole into the store's folder of copies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from upath import UPath
+
+from data_contracts.artifacts import FetchedModel
+from data_contracts.errors import NoisefoldError
+from lightning_modules.bundle import Bundle
+from tasks.artifacts.store import hash_file
+from tasks.serving.check import Unservable, fetch_version
+from tasks.tracking.aliases import CHAMPION
+from tasks.tracking.runs import Tracker
+
+_COMPLETE = "complete"  # marks a version that was fetched whole
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The model that serves now, and the hashes of the texts it was trained on."""
+
+    version: str
+    bundle: Bundle
+    train_texts: np.ndarray
+
+
+def fetch_champion(name: str, version: str, tracker: Tracker, folder: Path) -> Champion:
+    """Download the champion and read its bundle.
+
+    Raises:
+        Unservable: its files are gone or damaged.
+    """
+    artifacts = fetch_version(tracker.client, name, version, folder) / "artifacts"
+    try:
+        hashes = np.load(artifacts / "train_texts.npy", allow_pickle=False)
+        return Champion(version, Bundle.load(artifacts / "bundle"), hashes)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Unservable(f"{Path(error.filename or 'a file').name} is missing") from error
+    except (ValueError, KeyError, TypeError) as error:  # BundleError is a ValueError
+        raise Unservable(str(error)) from error
+
+
+def fetch_model(
+    tracker: Tracker, name: str, folder: Path, version: str | None = None
+) -> FetchedModel | None:
+    """The champion, or a pinned version, below `folder`; None where there is no champion yet.
+
+    Raises:
+        NoisefoldError: where the version's files are gone or damaged.
+    """
+    if version is None:
+        found = tracker.client.search_registered_models(f"name = '{name}'")
+        version = dict(found[0].aliases).get(CHAMPION) if found else None
+    if version is None:
+        return None
+    target = _target(folder, name, version)
+    try:
+        if not (target / _COMPLETE).exists():
+            fetch_champion(name, str(version), tracker, target / "files")
+            (target / _COMPLETE).touch()
+        model = fetched_model(folder, name, str(version))
+        if model is None:
+            raise Unservable("bundle is missing")
+        Bundle.load(model.bundle)
+    except (Unservable, ValueError) as error:
+        raise NoisefoldError(
+            f"The registered model {name} version {version} cannot be read ({error}).",
+            "Set training.warm_start to never, or move the alias champion to a version that is whole.",
+        ) from error
+    return model
+
+
+def fetched_model(folder: Path, name: str, version: str) -> FetchedModel | None:
+    """A version that `fetch_model` has fetched whole before, without a look at the registry."""
+    target = _target(folder, name, version)
+    if not (target / _COMPLETE).exists():
+        return None
+    bundle = next(target.glob("files/**/artifacts/bundle"), None)
+    if bundle is None:
+        return None
+    digest = hash_file(UPath(bundle / "bundle.json")).sha256
+    return FetchedModel(name=name, version=version, bundle=bundle, digest=digest)
+
+
+def _target(folder: Path, name: str, version: str) -> Path:
+    return folder / f"{name}-{version}"
