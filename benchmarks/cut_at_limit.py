@@ -22,10 +22,11 @@ from benchmarks.peers.data import HOME, predictions_file
 from data_contracts.contract.contract import SPLITS
 from data_contracts.recipe.recipe import Recipe, load_recipe
 from lightning_modules.bundle import Bundle
+from lightning_modules.kinds.classify.judge import ClassifyJudge, log_proba_of
 from lightning_modules.training.fit import fit
 from tasks.artifacts.store import ArtifactStore
 from tasks.comparing.board import write_predictions
-from tasks.evaluate import score_split
+from tasks.evaluate import read_rows, score_split
 from tasks.ingest import ingest, survey
 from tasks.settings import Settings
 from tasks.stage import looking
@@ -65,7 +66,8 @@ def run(recipe: Recipe, dataset: str, limit: int, seed: int) -> None:
         )
         bundle = Bundle.load(Path(name) / "out" / "bundle")
         started = time.process_time()
-        test = score_split(bundle, cut / "test.parquet")
+        judge = ClassifyJudge({"labels": tokens.labels}, recipe.evaluation)
+        test = score_split(judge, bundle, cut / "test.parquet")
         facts = {
             "parameters": result.parameters,
             "cpu_seconds_train": round(result.cpu_seconds, 2),
@@ -73,12 +75,13 @@ def run(recipe: Recipe, dataset: str, limit: int, seed: int) -> None:
         }
     write_predictions(
         predictions_file(dataset, f"cut_at_{limit}", seed),
-        test.ids,
-        test.log_proba,
+        test["id"].to_pylist(),
+        log_proba_of(test),
         tokens.labels,
         facts,
     )
-    accuracy = (test.log_proba.argmax(axis=1) == test.labels).mean()
+    rows = read_rows(store.open(corpus), "test", test["id"], ["id", "label"])
+    accuracy = judge.evidence(rows, test).point()["accuracy"]
     seconds = time.process_time() - started
     print(
         f"{dataset} cut at {limit}, seed {seed}: accuracy {accuracy:.4f}, predicted in {seconds:.0f} CPU s"

@@ -7,11 +7,12 @@ meaning.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from data_contracts.contract.days import Days, WindowRead
+from data_contracts.results import Interval
 
 
 class File(BaseModel):
@@ -211,30 +212,20 @@ class TrainedModel(Artifact):
     )
 
 
-class Interval(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    value: float
-    low: float
-    high: float
-
-
 class EvaluationReport(Artifact):
     """`predictions.parquet` (test), `report.json`, tables and plots."""
 
     stage: ClassVar[str] = "evaluate"
     metrics: dict[str, Interval] = Field(
-        description="test/<name> at temperature 1, or as registered. A class without a test row has no test/f1/<label>."
+        description="test/<name>, as registered; of a part without a test row there is none."
     )
-    temperature: float = Field(
-        description="Fitted on valid; applied only where the recipe says so. 1: see the next."
+    facts: dict[str, Any] = Field(
+        default_factory=dict,
+        description="What the kind says of how the model answers (classify: its temperature).",
     )
-    temperature_why_not: str | None = Field(
-        None, description="Why none could be fitted, as half a sentence."
-    )
-    temperature_applied: bool
     without_rows: dict[str, tuple[str, ...]] = Field(
         default_factory=dict,
-        description="Per split, the labels that have no row there; a split that has all is absent.",
+        description="Per split, the parts that have no row there; a split that has all is absent.",
     )
 
 
@@ -255,53 +246,3 @@ class RegisteredModel(Artifact):
     run_id: str
     model_uri: str = Field(description="models:/<name>/<version>")
     created: bool = Field(description="False: a version with this digest was there already.")
-
-
-class Check(BaseModel):
-    """A bound of the recipe's section `promotion`, and whether the version keeps it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    what: str
-    value: float | None = Field(description="null: nothing is known of it, so it does not hold.")
-    kind: Literal["floor", "ceiling"]
-    bound: float
-    passed: bool
-
-    def sentence(self) -> str:
-        if self.value is None:
-            return f"{self.what} is unknown, so the {self.kind} of {self.bound:g} is not shown to hold."
-        how = {
-            ("floor", True): "meets",
-            ("floor", False): "is below",
-            ("ceiling", True): "is within",
-            ("ceiling", False): "is above",
-        }[self.kind, self.passed]
-        return f"{self.what} {self.value:.4f} {how} the {self.kind} of {self.bound:g}."
-
-
-class PromotionDecision(BaseModel):
-    """What became of the challenger, and why. Not promoted is a result, not an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    promoted: bool
-    outcome: Literal["promoted", "not_promoted", "already_champion"]
-    reasons: tuple[str, ...]
-    name: str
-    version: str
-    champion_before: str | None = None
-    rows_compared: int = 0
-    rows_left_out: int = 0
-    difference: Interval | None = Field(
-        None, description="Challenger's macro-F1 minus the champion's."
-    )
-    over_majority: Interval | None = Field(
-        None,
-        description="A first champion's macro-F1 minus that of always answering the commonest train label.",
-    )
-    accuracy_difference: float | None = Field(
-        None, description="Challenger's accuracy minus the champion's."
-    )
-    mcnemar_p: float | None = Field(
-        None, description="McNemar's exact test of equal accuracy (1947), two-sided."
-    )
-    checks: tuple[Check, ...] = ()

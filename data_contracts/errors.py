@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -76,6 +77,13 @@ def told_of(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"The process was told to exit (status {error.code})."
     return str(error) or name
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """a, b and c; of many the first ones and how many more there are."""
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most:,} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def writable(text: str) -> str:

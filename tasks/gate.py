@@ -12,8 +12,9 @@ from itertools import pairwise
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_contracts.artifacts import Check, EvaluationReport
+from data_contracts.artifacts import EvaluationReport
 from data_contracts.recipe.recipe import PromotionConfig
+from data_contracts.results import Check
 from tasks.reports.model_card import script
 from tasks.serving.check import Served
 
@@ -30,7 +31,7 @@ def check_bounds(
     """Every bound that the recipe sets.
 
     Args:
-        predictions: of the test split, see `tasks.evaluate.prediction_table`.
+        predictions: of the test split, see `Judge.answers`.
         served: what serving it showed; None where it could not be served, which is a reason of its own.
     """
     metrics = evaluation.metrics

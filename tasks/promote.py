@@ -34,23 +34,24 @@ import pyarrow.parquet as pq
 from prefect.artifacts import create_markdown_artifact
 
 from data_contracts.artifacts import (
-    Check,
     EvaluationReport,
-    Interval,
-    PromotionDecision,
     RegisteredModel,
     TokenDataset,
     TrainedModel,
     ValidatedCorpus,
 )
+from data_contracts.errors import listed
+from data_contracts.kinds.classify import Classify
 from data_contracts.recipe.recipe import PromotionConfig, Recipe
+from data_contracts.results import Check, Interval, PromotionDecision
 from lightning_modules.bundle import Bundle
-from lightning_modules.kinds.classify.figures import macro_f1, paired_macro_f1_difference
+from lightning_modules.evidence import Evidence, paired
+from lightning_modules.kinds.classify.figures import answers
+from lightning_modules.kinds.classify.label_rows import label_counts, missing_labels
 from tasks.artifacts.store import ArtifactStore
 from tasks.gate import check_bounds, sentences, small_slices
-from tasks.label_rows import label_counts, missing_labels
 from tasks.progress import report
-from tasks.reports.readable import listed, markdown, markdown_table
+from tasks.reports.readable import markdown, markdown_table
 from tasks.serving.check import Unservable, check_served
 from tasks.serving.fetched import Champion, fetch_champion
 from tasks.stage import RunContext, step
@@ -226,14 +227,14 @@ def first_champion(
         name: place
         for place, name in enumerate(dict.fromkeys([*rows["label"], *rows["predicted"], majority]))
     }
-    true, says = (
-        np.array([number[name] for name in rows[column]]) for column in ("label", "predicted")
-    )
+    true = np.array([number[name] for name in rows["label"]])
+    says = np.array([number[name] for name in rows["predicted"]])
     constant = np.full(count, number[majority])
-    found = _paired(true, says, constant, config)
+    ours, theirs = _both(true, says, constant)
+    found = _paired(ours, theirs, config)
     passed = found.low > 0
     reasons.append(
-        f"Macro-F1 {macro_f1(true, says):.4f} less {macro_f1(true, constant):.4f}, that of always answering {majority} "
+        f"Macro-F1 {_macro_f1(ours):.4f} less {_macro_f1(theirs):.4f}, that of always answering {majority} "
         f"({which}), on {count:,} rows: {found.value:+.4f} ({config.confidence:.0%} interval {found.low:+.4f} to "
         f"{found.high:+.4f}); the lower bound is {'above' if passed else 'not above'} 0."
     )
@@ -249,11 +250,19 @@ def first_champion(
     return Verdict(passed, reasons, {**evidence, "over_majority": found})
 
 
-def _paired(
-    true: np.ndarray, one: np.ndarray, other: np.ndarray, config: PromotionConfig
-) -> Interval:
+def _both(true: np.ndarray, one: np.ndarray, other: np.ndarray) -> tuple[Evidence, Evidence]:
+    """Evidence of two models on the same rows, of class numbers (N,) as each answers."""
+    classes = int(max(true.max(), one.max(), other.max())) + 1
+    return answers(true, one, classes), answers(true, other, classes)
+
+
+def _paired(one: Evidence, other: Evidence, config: PromotionConfig) -> Interval:
     options = {"samples": config.bootstrap_samples, "confidence": config.confidence}
-    return paired_macro_f1_difference(true, one, other, **options, seed=SEED)
+    return paired(one, other, Classify.metrics[0], **options, seed=SEED)
+
+
+def _macro_f1(evidence: Evidence) -> float:
+    return evidence.point()[Classify.metrics[0].name]
 
 
 def _left_out(seen: int) -> list[str]:
@@ -323,7 +332,8 @@ def compare(
         reasons.append(
             f"No compared row has the label {listed(absent)}, so the comparison says nothing of it."
         )
-    difference = _paired(true, challenger_says, champion_says, config)
+    ours, theirs = _both(true, challenger_says, champion_says)
+    difference = _paired(ours, theirs, config)
     passed = difference.low > -config.margin
     accuracy, p, alone = mcnemar(true == challenger_says, true == champion_says)
     right = [f"{float((says == true).mean()):.4f}" for says in (challenger_says, champion_says)]
@@ -333,7 +343,7 @@ def compare(
         "information)."
     )
     reasons.append(
-        f"Macro-F1 {macro_f1(true, challenger_says):.4f} less {macro_f1(true, champion_says):.4f}, that of version "
+        f"Macro-F1 {_macro_f1(ours):.4f} less {_macro_f1(theirs):.4f}, that of version "
         f"{champion.version}, on {len(rows):,} shared rows: {difference.value:+.4f} ({config.confidence:.0%} interval "
         f"{difference.low:+.4f} to {difference.high:+.4f}); the lower bound is {'above' if passed else 'not above'} "
         f"-{config.margin:g}."

@@ -130,6 +130,7 @@ def stage_bundle(
 ) -> str:
     """The bundle as it will be served, its temperature included; returns its digest."""
     trained = Bundle.load(store.open(model) / "bundle", model.digest)
+    facts = evaluation.facts
     return save_bundle(
         folder,
         trained.network,
@@ -139,7 +140,7 @@ def stage_bundle(
         overlap=trained.overlap,
         prefix_ids=trained.prefix_ids,
         suffix_ids=trained.suffix_ids,
-        temperature=evaluation.temperature if evaluation.temperature_applied else 1.0,
+        temperature=facts["temperature"] if facts["temperature_applied"] else 1.0,
         meta=trained.meta,
     )
 

@@ -22,7 +22,9 @@ class Metric:
     """One figure: its name everywhere, its words, its unit, and which way is better.
 
     The only place that knows. In MLflow it is `test/<name>`; with `per` there is one value for each
-    of a kind's parts (`test/f1/<label>` of `Metric("f1", ..., per="class")`).
+    of a kind's parts (`test/f1/<label>` of `Metric("f1", ..., per="class")`). Where else it stands
+    is told by `shown`: a figure of the page alone, or of comparisons alone, is none of the model's
+    own, so no bound may ask for it.
     """
 
     name: str
@@ -31,6 +33,11 @@ class Metric:
     scale: float = 1.0  # 100: shown in points
     digits: int = 3  # behind the point, once scaled
     per: str | None = None
+    unit: str | None = None  # once scaled: "points", "nats"
+    column: str | None = None  # its heading in the table of a comparison; None: it has no column
+    compared: bool = False  # that table also has its difference from the baseline
+    note: str = ""  # a sentence below that table
+    shown: Literal["everywhere", "page", "comparison"] = "everywhere"
 
     def improves(self, one: float, other: float) -> bool:
         """Whether `one` is better than `other`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -53,19 +54,35 @@ class WideFeatures(Section):
     )
 
 
+_points = partial(Metric, scale=100, digits=1, unit="points")
+
+
 class Classify(TaskConfig):
     """One label of several for each text: a softmax over the labels of the contract."""
 
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("macro_f1", "macro-F1", "higher", scale=100, digits=1),
-        Metric("accuracy", "accuracy", "higher", scale=100, digits=1),
-        Metric("macro_precision", "macro precision", "higher", scale=100, digits=1),
-        Metric("macro_recall", "macro recall", "higher", scale=100, digits=1),
-        Metric("weighted_f1", "weighted F1", "higher", scale=100, digits=1),
-        Metric("nll", "NLL (nats)", "lower"),
-        Metric("brier", "Brier score", "lower"),
-        Metric("ece", "calibration error (ECE)", "lower", scale=100, digits=1),
-        Metric("f1", "F1", "higher", scale=100, digits=1, per="label"),
+        _points("macro_f1", "macro-F1", "higher", column="macro-F1", compared=True),
+        _points("accuracy", "accuracy", "higher", column="accuracy", compared=True),
+        _points("macro_precision", "macro precision", "higher"),
+        _points("macro_recall", "macro recall", "higher"),
+        _points("weighted_precision", "weighted precision", "higher"),
+        _points("weighted_recall", "weighted recall", "higher"),
+        _points("weighted_f1", "weighted F1", "higher"),
+        Metric("nll", "NLL (nats)", "lower", unit="nats", column="NLL", compared=True),
+        Metric("brier", "Brier score", "lower", column="Brier"),
+        _points(
+            "ece", "calibration error (ECE)", "lower", column="ECE", note="ECE over {bins} bins."
+        ),
+        _points(
+            *("ece_floor", "ECE of a calibrated model", "lower"),
+            column="ECE floor",
+            note="The ECE floor is what a perfectly calibrated model with the same confidences "
+            "would be expected to show on as many rows.",
+            shown="comparison",
+        ),
+        _points("precision", "precision", "higher", per="label", shown="page"),
+        _points("recall", "recall", "higher", per="label", shown="page"),
+        _points("f1", "F1", "higher", per="label"),
     )
     inputs: ClassVar[tuple[Column, ...]] = (Column("text", "string"),)
 

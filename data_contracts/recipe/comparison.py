@@ -28,9 +28,10 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from data_contracts.artifacts import Interval
 from data_contracts.errors import RecipeError
+from data_contracts.kinds.base import DEFAULT_KIND
 from data_contracts.recipe.recipe import Recipe, describe, merge, parse_recipe, read_yaml, rebase
+from data_contracts.results import Interval
 from data_contracts.section import Section
 
 _VARIED = ("tokenizer", "model", "training", "teacher", "evaluation")
@@ -319,6 +320,7 @@ class Compared(Section):
 
     name: str
     command: str
+    kind: str = Field(DEFAULT_KIND, description="Of task: its metrics are the table's columns.")
     corpus: str | None = Field(
         None, description="Content digest of the validated rows; null before they are read."
     )

@@ -308,24 +308,17 @@ class CellBars(StageBars):
 
 def print_table(console: Console, compared: Compared) -> None:
     """How good, how different from the baseline, at what cost: three tables narrow enough for a terminal."""
-    from tasks.comparing.table import HEADER, cells_of, remarks
+    from tasks.comparing.table import for_terminal, remarks
 
-    lines = [
-        dict(zip(HEADER, cells_of(row, compared.baseline), strict=True)) for row in compared.rows
-    ]
     console.print(
         f"[bold]{compared.name}[/], {compared.test_rows:,} test rows; Δ from {safe(compared.baseline)}"
     )
-    for columns in (
-        ("variant", "seeds", "accuracy", "macro-F1", "NLL", "ECE"),
-        ("variant", "valid macro-F1", "Δ accuracy", "Δ macro-F1", "Δ NLL"),
-        ("variant", "parameters", "MB", "CPU s to train", "texts/s"),
-    ):
+    for columns, lines in for_terminal(compared):
         table = Table(box=SIMPLE)
         for column in columns:
             table.add_column(column, justify="left" if column == "variant" else "right")
         for line in lines:
-            table.add_row(*(safe(line[column].replace(" to ", ", ")) for column in columns))
+            table.add_row(*(safe(cell.replace(" to ", ", ")) for cell in line))
         console.print(table)
     for remark in remarks(compared):
         console.print(safe(remark), soft_wrap=True)

@@ -22,8 +22,6 @@ from data_contracts.artifacts import (
     Artifact,
     EvaluationReport,
     FetchedModel,
-    Interval,
-    PromotionDecision,
     RegisteredModel,
     Snapshot,
     TrainedModel,
@@ -31,6 +29,7 @@ from data_contracts.artifacts import (
 from data_contracts.contract.days import WindowRead
 from data_contracts.errors import stop_signal, told_of
 from data_contracts.recipe.recipe import Recipe, TeacherConfig
+from data_contracts.results import Interval, PromotionDecision
 from data_contracts.urls import shown_url
 from flows.running.due import Due
 from flows.running.signals import dropped_are_sent_again

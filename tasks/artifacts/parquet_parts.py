@@ -18,7 +18,6 @@ from lightning_modules.network.batching import cut
 
 PART_BYTES = 1 << 24  # of a part before compression
 BATCH_BYTES = 1 << 23  # of the rows that a stage holds at a time
-_TAKEN = 1000  # rows joined at a time: in them even texts of a megabyte stay below the 2 GiB of 32-bit offsets
 
 
 class PartWriter:
@@ -88,21 +87,3 @@ def row_bytes(table: pa.Table) -> np.ndarray:
         elif pa.types.is_list(kind):
             total += 4 * pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype(np.int64)
     return total
-
-
-def take_rows(table: pa.Table, places: np.ndarray) -> pa.Table:
-    """The rows at `places`, in that order and as often as they are named, however much text the table holds.
-
-    `Table.take` joins all chunks of a column first, and more than 2 GiB of text does not go into one array
-    (apache/arrow#25822). Here a few rows are joined at a time, and none where all are asked for as they stand.
-    """
-    places = np.asarray(places, np.int64)
-    if len(places) == table.num_rows and (places == np.arange(table.num_rows)).all():
-        return table
-    parts = [table.slice(0, 0)]
-    for first in range(0, len(places), _TAKEN):
-        wanted, order = np.unique(places[first : first + _TAKEN], return_inverse=True)
-        chosen = np.zeros(table.num_rows, dtype=bool)
-        chosen[wanted] = True
-        parts.append(table.filter(pa.array(chosen)).combine_chunks().take(pa.array(order)))
-    return pa.concat_tables(parts)

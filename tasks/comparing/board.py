@@ -25,12 +25,12 @@ from scipy.special import logsumexp
 
 from data_contracts.artifacts import (
     EvaluationReport,
-    Interval,
     Measurement,
     TrainedModel,
     ValidatedCorpus,
 )
 from data_contracts.errors import NoisefoldError, SourceError
+from data_contracts.kinds.classify import Classify
 from data_contracts.recipe.comparison import (
     Cell,
     CellResult,
@@ -41,6 +41,8 @@ from data_contracts.recipe.comparison import (
     Spread,
 )
 from data_contracts.recipe.recipe import Recipe
+from data_contracts.results import Interval
+from lightning_modules.evidence import difference, drawn
 from lightning_modules.kinds.classify import figures as m
 from tasks.artifacts.store import ArtifactStore, digest_of, write_durably
 from tasks.evaluate import evaluate
@@ -224,7 +226,7 @@ def read_test(corpus: ValidatedCorpus, store: ArtifactStore, columns: list[str])
 
 @dataclass(frozen=True)
 class Judged:
-    """Figures of one model, and those of the test rows on each resample (see `metrics.resampled`)."""
+    """Figures of one model, and those of the test rows on each resample (`evidence.drawn`)."""
 
     figures: dict[str, float]
     drawn: dict[str, np.ndarray]
@@ -233,9 +235,12 @@ class Judged:
 
 def judge(test: TestRows, log_proba: np.ndarray, facts: Facts, comparison: Comparison) -> Judged:
     bins = comparison.recipe.evaluation.ece_bins
-    drawn = m.resampled(test.labels, log_proba, samples=comparison.bootstrap_samples, bins=bins)
-    figures = {name: float(values[0]) for name, values in drawn.items()}
-    return Judged({**figures, "ece_floor": m.ece_floor(log_proba, bins=bins)}, drawn, facts)
+    evidence = m.evidence(test.labels, log_proba, bins=bins)
+    resampled = drawn(evidence, comparison.bootstrap_samples)
+    shown = [one.name for one in Classify.metrics if one.column and one.shown == "everywhere"]
+    kept = {name: resampled[name] for name in shown}
+    figures = {name: float(values[0]) for name, values in kept.items()}
+    return Judged({**figures, "ece_floor": m.ece_floor(log_proba, bins=bins)}, kept, facts)
 
 
 def judge_cell(
@@ -383,7 +388,7 @@ class Board:
         if all(sides) and name != self.comparison.baseline:
             for figure in judged[0].drawn:
                 one, other = ([run.drawn[figure] for run in side] for side in sides)
-                differences[figure] = m.paired_difference(one, other, self.comparison.confidence)
+                differences[figure] = difference(one, other, self.comparison.confidence)
         figures = {
             figure: _spread([one.figures[figure] for one in judged])
             for figure in (judged[0].figures if judged else ())

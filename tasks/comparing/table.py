@@ -2,47 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from data_contracts.artifacts import Interval
+from data_contracts.errors import listed
+from data_contracts.kinds.base import Metric, TaskConfig
 from data_contracts.recipe.comparison import Compared, Row, Spread
+from data_contracts.results import Interval
 from tasks.artifacts.store import write_durably
-from tasks.reports.readable import code, listed, markdown
+from tasks.reports.readable import code, markdown
 
-HEADER = (
-    *(
-        "variant",
-        "seeds",
-        "valid macro-F1",
-        "accuracy",
-        "macro-F1",
-        "NLL",
-        "Brier",
-        "ECE",
-        "ECE floor",
-    ),
-    *("Δ accuracy", "Δ macro-F1", "Δ NLL", "parameters", "MB", "CPU s to train", "texts/s"),
-)
-_VALID = ("valid_macro_f1", 100, 1)
-_COMPARED = (("accuracy", 100, 1), ("macro_f1", 100, 1), ("nll", 1, 3))
-_FIGURES = (_VALID, *_COMPARED, ("brier", 1, 3), ("ece", 100, 1), ("ece_floor", 100, 1))
+FIRST = ("variant", "seeds")
+COSTS = ("parameters", "MB", "CPU s to train", "texts/s")
 
 
-def cells_of(row: Row, baseline: str) -> list[str]:
-    """One line of the table as plain text, in the order of HEADER."""
+def metrics_of(table: Compared) -> tuple[Metric, ...]:
+    """The figures of the table's kind that have a column; the first is the one to choose by."""
+    return tuple(one for one in TaskConfig.KINDS[table.kind].metrics if one.column)
+
+
+def header_of(metrics: Sequence[Metric]) -> tuple[str, ...]:
+    return (
+        *FIRST,
+        f"valid {metrics[0].column}",
+        *(str(one.column) for one in metrics),
+        *(f"Δ {one.column}" for one in metrics if one.compared),
+        *COSTS,
+    )
+
+
+def cells_of(row: Row, baseline: str, metrics: Sequence[Metric]) -> list[str]:
+    """One line of the table as plain text, in the order of `header_of`."""
     seeds = f"{row.finished}/{row.planned}"
     if not row.finished:
-        return [row.variant, seeds, *["failed" if row.failed else "not run"] * (len(HEADER) - 2)]
+        rest = len(header_of(metrics)) - len(FIRST)
+        return [row.variant, seeds, *["failed" if row.failed else "not run"] * rest]
+    names = [f"valid_{metrics[0].name}", *(one.name for one in metrics)]
     figures = [
-        _with_spread(row.figures[name], scale, digits) if name in row.figures else "–"
-        for name, scale, digits in _FIGURES
+        _with_spread(row.figures[name], one) if name in row.figures else "–"
+        for name, one in zip(names, (metrics[0], *metrics), strict=True)
     ]
     other = "baseline" if row.variant == baseline else "–"
     differences = [
-        _with_bounds(row.differences[name], scale, digits) if name in row.differences else other
-        for name, scale, digits in _COMPARED
+        _with_bounds(row.differences[one.name], one) if one.name in row.differences else other
+        for one in metrics
+        if one.compared
     ]
     facts = row.facts
     costs = [
@@ -57,39 +63,68 @@ def cells_of(row: Row, baseline: str) -> list[str]:
     return [row.variant, seeds, *figures, *differences, *costs]
 
 
+def for_terminal(table: Compared) -> list[tuple[list[str], list[list[str]]]]:
+    """How good, how different from the baseline, at what cost: headings and lines of each."""
+    metrics = metrics_of(table)
+    header = header_of(metrics)
+    lines = [
+        dict(zip(header, cells_of(r, table.baseline, metrics), strict=True)) for r in table.rows
+    ]
+    own = [str(one.column) for one in metrics if one.shown == "everywhere"]
+    differences = [f"Δ {one.column}" for one in metrics if one.compared]
+    groups = (
+        [*FIRST, *own],
+        ["variant", f"valid {metrics[0].column}", *differences],
+        ["variant", *COSTS],
+    )
+    return [(columns, [[line[name] for name in columns] for line in lines]) for columns in groups]
+
+
 def as_markdown(table: Compared) -> str:
     """The table with what a reader needs to judge and to repeat it."""
-    lines = [cells_of(row, table.baseline) for row in table.rows]
-    share = f"{table.confidence:.0%}"
-    rows = (
-        f"{table.test_rows:,} test rows" if table.test_rows else "The rows have not been read yet"
-    )
-    notes = [
-        f"{rows}. Mean ± standard deviation over seeds; accuracy, macro-F1 and ECE in points, NLL in nats. Valid "
-        "macro-F1, of the epoch that was kept, is the figure to choose by; the others are of the test rows. Δ: from "
-        f"{markdown(table.baseline)}, with {share} intervals: paired bootstrap over the test rows "
-        f"({table.bootstrap_samples:,} resamples), averaged over the seeds that both have finished. "
-        f"ECE over {table.ece_bins} bins; its floor is what a perfectly "
-        "calibrated model with the same confidences would be expected to show on as many rows. MB: all "
-        "that predicting needs. texts/s: from text to label, per second of one CPU thread.",
-        *remarks(table),
-    ]
+    metrics = metrics_of(table)
+    header = header_of(metrics)
+    lines = [cells_of(row, table.baseline, metrics) for row in table.rows]
     return "\n".join(
         [
             f"# {table.name}\n",
             *([f"{code(table.command)}\n"] if table.command else []),
-            f"| {' | '.join(HEADER)} |",
-            "|---|" + "--:|" * (len(HEADER) - 1),
+            f"| {' | '.join(header)} |",
+            "|---|" + "--:|" * (len(header) - 1),
             *(f"| {' | '.join([markdown(name), *rest])} |" for name, *rest in lines),
             "",
-            "\n\n".join(notes),
+            "\n\n".join([_how_to_read(table, metrics), *remarks(table)]),
             "",
         ]
     )
 
 
+def _how_to_read(table: Compared, metrics: Sequence[Metric]) -> str:
+    rows = (
+        f"{table.test_rows:,} test rows" if table.test_rows else "The rows have not been read yet"
+    )
+    units: dict[str, list[str]] = {}
+    for one in metrics:
+        if one.unit:
+            units.setdefault(one.unit, []).append(str(one.column))
+    in_units = ", ".join(f"{listed(names)} in {unit}" for unit, names in units.items())
+    sentences = [
+        f"{rows}.",
+        f"Mean ± standard deviation over seeds{'; ' if in_units else ''}{in_units}.",
+        f"Valid {metrics[0].column}, of the epoch that was kept, is the figure to choose by; the "
+        "others are of the test rows.",
+        f"Δ: from {markdown(table.baseline)}, with {table.confidence:.0%} intervals: paired "
+        f"bootstrap over the test rows ({table.bootstrap_samples:,} resamples), averaged over the "
+        "seeds that both have finished.",
+        *(one.note.format(bins=table.ece_bins) for one in metrics if one.note),
+        "MB: all that predicting needs. texts/s: from text to answer, per second of one CPU "
+        "thread.",
+    ]
+    return " ".join(sentences)
+
+
 def remarks(table: Compared) -> list[str]:
-    """What was not measured, what has not run, what failed and why, and what other programs chose."""
+    """What was not measured, has not run or failed, and what other programs chose."""
     waiting: dict[str, list[str]] = {row.variant: [] for row in table.rows}
     failed = []
     for cell in table.cells:
@@ -116,8 +151,10 @@ def remarks(table: Compared) -> list[str]:
     unknown = []
     if table.unmeasured:
         names = markdown(listed(table.unmeasured))
+        part = next(one.per for one in TaskConfig.KINDS[table.kind].metrics if one.per)
         unknown.append(
-            f"No test row has the label {names}: nothing is known of it, macro-F1 is the mean over the others."
+            f"No test row has the {part} {names}: nothing is known of it, and means over all "
+            f"{part}s are means over the others."
         )
     return [*unknown, *([f"Not run: {runs}."] if runs else []), *failed, *chosen]
 
@@ -141,11 +178,12 @@ def as_json(table: Compared) -> str:
     return table.model_dump_json(indent=1, exclude_none=True) + "\n"
 
 
-def _with_spread(value: Spread, scale: float, digits: int) -> str:
-    sd = "" if value.sd is None else f" ± {scale * value.sd:.{digits}f}"
-    return f"{scale * value.mean:.{digits}f}{sd}"
+def _with_spread(value: Spread, metric: Metric) -> str:
+    sd = "" if value.sd is None else f" ± {metric.scale * value.sd:.{metric.digits}f}"
+    return f"{metric.scale * value.mean:.{metric.digits}f}{sd}"
 
 
-def _with_bounds(value: Interval, scale: float, digits: int) -> str:
-    mean, low, high = (f"{scale * v:+.{digits}f}" for v in (value.value, value.low, value.high))
+def _with_bounds(value: Interval, metric: Metric) -> str:
+    scaled = (metric.scale * each for each in (value.value, value.low, value.high))
+    mean, low, high = (f"{each:+.{metric.digits}f}" for each in scaled)
     return f"{mean} ({low} to {high})"

@@ -41,12 +41,13 @@ def model_card(
         if len(tokens.labels) > _MOST_LABELS
         else ""
     )
-    if evaluation.temperature_why_not:
-        temperature = f"No temperature is applied; none could be fitted: {markdown(evaluation.temperature_why_not)}."
-    elif evaluation.temperature_applied:
-        temperature = f"Its logits are divided by {evaluation.temperature:.3f}, a temperature fitted on the valid split."
+    fitted = evaluation.facts
+    if fitted["temperature_why_not"]:
+        temperature = f"No temperature is applied; none could be fitted: {markdown(fitted['temperature_why_not'])}."
+    elif fitted["temperature_applied"]:
+        temperature = f"Its logits are divided by {fitted['temperature']:.3f}, a temperature fitted on the valid split."
     else:
-        temperature = f"No temperature is applied; the one fitted on valid would be {evaluation.temperature:.3f}."
+        temperature = f"No temperature is applied; the one fitted on valid would be {fitted['temperature']:.3f}."
     figures = [
         (shown, with_interval(evaluation.metrics[f"test/{name}"]))
         for name, shown in _NAMES.items()

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_contracts.artifacts import Interval
 from data_contracts.errors import printable
+from data_contracts.results import Interval
 
 _FORMULA = re.compile(r"^(\s*[=+\-@＝＋－＠]|[\x00-\x1f\x7f])")
-# Marks that mean something anywhere, an underscore that is not within a word, and marks that begin a heading or a list.
+# Marks that mean something anywhere, an underscore that is not within a word, and marks that begin
+# a heading or a list.
 _MARKUP = re.compile(r"([\\`*\[\]|<>&~$]|(?<![^\W_])_|_(?![^\W_])|^[#+=-])")
 _NUMBERED = re.compile(r"^(\d{1,9})([.)])(?= |$)")
 
@@ -26,7 +27,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 
 def csv_cell(value: Any) -> Any:
-    """A text that a spreadsheet would run as a formula gets an apostrophe (OWASP, "CSV Injection")."""
+    """A text that a spreadsheet would run gets an apostrophe (OWASP, "CSV Injection")."""
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
@@ -42,7 +43,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def markdown(value: Any, limit: int = 300) -> str:
-    """Text as one line of Markdown that means just itself: no markup, no HTML, no link made of a bare address."""
+    """Text as one line of Markdown that means just itself: no markup, no HTML, no link."""
     text = shorten(" ".join(str(value).split()), limit)
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     text = _NUMBERED.sub(r"\1\\\2", _MARKUP.sub(r"\\\1", text)).replace("://", ":\\//")
@@ -57,13 +58,6 @@ def code(value: str) -> str:
 
 def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def listed(names: Sequence[str], most: int = 10) -> str:
-    """a, b and c; of many the first ones and how many more there are."""
-    if len(names) > most:
-        return f"{', '.join(names[:most])} and {len(names) - most:,} more"
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def with_interval(value: Interval | None, digits: int = 3) -> str:

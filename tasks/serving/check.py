@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_contracts.errors import RecipeError
+from data_contracts.tables.take import take_rows
 from data_contracts.yaml_text import read_yaml
 from tasks.tracking.runs import DIGEST, quiet_mlflow
 from tasks.tracking.versions import GONE
@@ -117,10 +118,6 @@ def check_served(client: MlflowClient, name: str, version: str, predictions: Pat
 def sample(predictions: pa.Table, rows: int) -> tuple[list[str], list[str], np.ndarray]:
     """Texts, labels and probabilities (n, C) of up to `rows` evaluated rows, spread evenly."""
     labels = json.loads((predictions.schema.metadata or {})[b"noisefold.labels"])
-    from tasks.artifacts.parquet_parts import (
-        take_rows,
-    )  # not at the top: whoever serves a version loads its own lightning_modules
-
     chosen = np.linspace(0, predictions.num_rows - 1, min(rows, predictions.num_rows)).astype(int)
     few = take_rows(predictions, chosen)
     proba = few["probabilities"].combine_chunks().flatten().to_numpy().reshape(-1, len(labels))

@@ -46,10 +46,13 @@ def test_a_temperature_that_is_not_to_be_had_is_not_applied(
     here = replace(world, corpus=corpus, tokens=tokens)
     model = here.model()
     asked, not_asked = here.evaluate(model, temperature=True), here.evaluate(model)
-    assert (asked.temperature, asked.temperature_applied) == (1.0, False)
-    assert why in str(asked.temperature_why_not)
+    assert (asked.facts["temperature"], asked.facts["temperature_applied"]) == (None, False)
+    assert why in str(asked.facts["temperature_why_not"])
     assert why in asked.warnings[0], "in the summaries, since the recipe asks for one"
-    assert not_asked.warnings == () and not_asked.temperature_why_not == asked.temperature_why_not
+    assert (
+        not_asked.warnings == ()
+        and not_asked.facts["temperature_why_not"] == asked.facts["temperature_why_not"]
+    )
     assert asked.metrics == not_asked.metrics, "as measured without"
     assert not any("calibrated" in name for name in asked.metrics)
     stage_bundle(model, asked, here.store, tmp_path / "served")

@@ -13,9 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data_contracts.tables.take import take_rows
+from lightning_modules.kinds.classify.figures import Temperature
+from lightning_modules.kinds.classify.report import Told, confident_errors
 from tasks import evaluate
-from tasks.artifacts.parquet_parts import take_rows
-from tasks.evaluate import confident_errors, read_rows
+from tasks.evaluate import read_rows
 from tasks.serving.check import sample
 
 ROWS, CHUNKS = 64, 36  # of 1 MiB each
@@ -52,8 +54,8 @@ def test_evaluation_reads_its_rows(
     """As they stand in the corpus, and in another order. (Written to a file they would be read into 2.2 GiB.)"""
     corpus = large.append_column("split", pa.array(["test"] * TOTAL))
     monkeypatch.setattr(evaluate.pq, "read_table", lambda *_, **__: corpus)
-    assert read_rows(tmp_path, large["id"].to_pylist()).num_rows == TOTAL
-    some = read_rows(tmp_path, ["r9", "r2000"])
+    assert read_rows(tmp_path, "test", large["id"]).num_rows == TOTAL
+    some = read_rows(tmp_path, "test", pa.chunked_array([["r9", "r2000"]]))
     assert some["id"].to_pylist() == ["r9", "r2000"]
     assert some.column_names == ["id", "text"]
 
@@ -73,8 +75,13 @@ def test_errors_and_rows_to_serve_are_chosen_from_it(large: pa.Table) -> None:
         ),
     }
     table = pa.table(columns).replace_schema_metadata({"noisefold.labels": json.dumps(["a", "b"])})
-    errors = confident_errors(table, 2)
-    assert [error["id"] for error in errors] == [f"r{TOTAL - 3}", f"r{TOTAL - 6}"]
+    # Of b the model is as sure where it is wrong as it is of a elsewhere.
+    first = np.where(wrong, 1 - sure, sure)
+    log_proba = np.log(np.maximum(np.column_stack([first, 1 - first]), 1e-9))
+    told = Told(("a", "b"), Temperature(1.0), False, "calibrated", 15, 0.95, most_errors=2)
+    rows = large.append_column("label", pa.array(["a"] * TOTAL))
+    errors = confident_errors(told, rows, np.zeros(TOTAL, np.int64), log_proba)
+    assert [error[0] for error in errors.rows] == [f"r{TOTAL - 3}", f"r{TOTAL - 6}"]
     texts, labels, proba = sample(table, 3)
     assert (len(texts), labels, proba.shape) == (3, ["a", "b"], (3, 2))
 

@@ -9,11 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data_contracts.recipe.recipe import ModelConfig, TrainingConfig, WordTokenizer
+from data_contracts.recipe.recipe import (
+    EvaluationConfig,
+    ModelConfig,
+    TrainingConfig,
+    WordTokenizer,
+)
 from lightning_modules.bundle import Bundle
-from lightning_modules.kinds.classify.figures import figures
+from lightning_modules.kinds.classify.judge import ClassifyJudge
 from lightning_modules.training.fit import fit
-from tasks.evaluate import score_split
+from tasks.evaluate import read_rows, score_split
 from tests.stages import tokenize_corpus
 
 pytest_plugins = ["tests.tasks.mlflow_fixtures"]
@@ -73,8 +78,11 @@ def test_epoch_is_kept_by_what_the_model_shows_on_documents(
         out=tmp_path / "out", on_progress=lambda event: None,
     )  # fmt: skip
     assert result.windows == tokens.windows["train"]
-    valid = score_split(Bundle.load(tmp_path / "out" / "bundle"), folder / "valid.parquet")
-    measured = figures(valid.labels, valid.log_proba)
+    judge = ClassifyJudge({"labels": tokens.labels}, EvaluationConfig())
+    bundle = Bundle.load(tmp_path / "out" / "bundle")
+    scored = score_split(judge, bundle, folder / "valid.parquet")
+    valid = read_rows(store.open(corpus), "valid", scored["id"], ["id", "label"])
+    measured = judge.evidence(valid, scored).point()
     history = json.loads((tmp_path / "out" / "history.json").read_text())
     kept = history[result.best_epoch - 1]
     assert {name: kept[f"val/{name}"] for name in ("accuracy", "macro_f1", "nll")} == pytest.approx(

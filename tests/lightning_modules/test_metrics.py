@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,18 @@ from scipy.special import log_softmax
 from sklearn import metrics as sk
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from data_contracts.kinds.classify import Classify
+from data_contracts.results import Interval
+from lightning_modules import evidence as ev
 from lightning_modules.kinds.classify import figures as m
+
+MACRO_F1 = Classify.metric("macro_f1")
+
+
+def score(labels: np.ndarray, log_proba: np.ndarray, **options: Any) -> dict[str, Interval]:
+    """All figures with intervals; those of class 3 are precision/3, recall/3 and f1/3."""
+    parts = [str(c) for c in range(log_proba.shape[1])]
+    return ev.figures(m.evidence(labels, log_proba, parts=parts), **options)
 
 
 def simulated(
@@ -28,8 +40,8 @@ def simulated(
 def test_figures_equal_those_of_scikit_learn(rows: int, classes: int) -> None:
     labels, log_proba = simulated(rows, classes, seed=rows)
     predicted, proba = log_proba.argmax(axis=1), np.exp(log_proba)
-    ours = m.score(labels, log_proba, samples=50)
-    overall = {name: interval.value for name, interval in ours.overall.items()}
+    ours = score(labels, log_proba, samples=50)
+    overall = {name: interval.value for name, interval in ours.items() if "/" not in name}
     everything, occurring = list(range(classes)), list(np.unique(labels))
     expected = {"accuracy": sk.accuracy_score(labels, predicted)}
     for average, which in (("macro", occurring), ("weighted", everything)):
@@ -49,11 +61,11 @@ def test_figures_equal_those_of_scikit_learn(rows: int, classes: int) -> None:
         labels, predicted, labels=everything, zero_division=0
     )
     for name, values in zip(("precision", "recall", "f1"), per_class, strict=False):
-        found = [None if interval is None else interval.value for interval in ours.per_class[name]]
+        each = [ours.get(f"{name}/{c}") for c in everything]
+        found = [None if interval is None else interval.value for interval in each]
         assert found == pytest.approx(
             [v if rows else None for v, rows in zip(values, per_class[3], strict=True)]
         )
-    assert list(ours.support) == list(per_class[3])
     assert (
         m.confusion_matrix(labels, predicted, classes)
         == sk.confusion_matrix(labels, predicted, labels=everything)
@@ -93,16 +105,14 @@ def test_resampled_figures_equal_figures_of_the_resampled_rows() -> None:
     labels, log_proba = simulated(60, 3, seed=5)
     rng = np.random.default_rng(11)
     rows = rng.integers(0, 60, size=(1, 60))[0]  # what `_counts` draws first from the same seed
-    overall, _ = m._figures(m._resample(m._evidence(labels, log_proba, 15), 1, seed=11), 3)
+    drawn = ev.drawn(m.evidence(labels, log_proba), 1, seed=11)
     expected = m.figures(labels[rows], log_proba[rows])
-    assert {name: values[0] for name, values in overall.items()} == pytest.approx(expected)
+    assert {name: values[1] for name, values in drawn.items()} == pytest.approx(expected)
 
 
 def test_same_seed_same_bits_another_seed_other_bits() -> None:
     labels, log_proba = simulated(500, 4, seed=0)
-    first, again, other = (
-        m.score(labels, log_proba, samples=200, seed=s).overall for s in (1, 1, 2)
-    )
+    first, again, other = (score(labels, log_proba, samples=200, seed=s) for s in (1, 1, 2))
     assert first == again
     assert first["macro_f1"] != other["macro_f1"]
 
@@ -115,7 +125,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     covered = {"accuracy": 0, "macro_f1": 0, "nll": 0}
     for trial in range(200):
         rows = rng.integers(0, len(labels), 400)
-        scores = m.score(labels[rows], log_proba[rows], samples=200, seed=trial).overall
+        scores = score(labels[rows], log_proba[rows], samples=200, seed=trial)
         for name in covered:
             covered[name] += scores[name].low <= truth[name] <= scores[name].high
     # 200 trials at .95: a binomial standard error of .015; the percentile interval is known to run a little short.
@@ -125,17 +135,18 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
 def test_paired_difference_covers_zero_for_equal_models_and_not_for_a_worse_one() -> None:
     labels, log_proba = simulated(2000, 4, seed=2)
     predicted = log_proba.argmax(axis=1)
-    same = m.paired_macro_f1_difference(labels, predicted, predicted)
+    champion = m.answers(labels, predicted, 4)
+    same = ev.paired(champion, champion, MACRO_F1)
     assert (same.value, same.low, same.high) == (0, 0, 0)
     rng = np.random.default_rng(0)
     worse = np.where(rng.random(2000) < 0.1, rng.integers(0, 4, 2000), predicted)
-    difference = m.paired_macro_f1_difference(labels, worse, predicted)
+    difference = ev.paired(m.answers(labels, worse, 4), champion, MACRO_F1)
     expected = sk.f1_score(labels, worse, average="macro") - sk.f1_score(
         labels, predicted, average="macro"
     )
     assert difference.value == pytest.approx(expected)
     assert difference.high < 0
-    alone = m.score(labels, log_proba).overall["macro_f1"]
+    alone = score(labels, log_proba)["macro_f1"]
     assert difference.high - difference.low < alone.high - alone.low, (
         "pairing must narrow the interval"
     )
@@ -196,44 +207,67 @@ def test_temperature_needs_rows_of_two_classes() -> None:
 def test_of_a_class_without_rows_nothing_is_known() -> None:
     labels, log_proba = simulated(100, 2, seed=0)
     wide = np.column_stack([log_proba, np.full((100, 2), -30.0)])
-    plain, scores = m.score(labels, log_proba, samples=100), m.score(labels, wide, samples=100)
+    plain, scores = score(labels, log_proba, samples=100), score(labels, wide, samples=100)
     for name in ("precision", "recall", "f1"):
-        assert scores.per_class[name][2:] == [None, None]
-        assert scores.per_class[name][:2] == plain.per_class[name]
-        measured, found = plain.overall[f"macro_{name}"], scores.overall[f"macro_{name}"]
+        assert not {f"{name}/2", f"{name}/3"} & scores.keys()
+        for known in (f"{name}/0", f"{name}/1"):
+            assert scores[known] == plain[known]
+        measured, found = plain[f"macro_{name}"], scores[f"macro_{name}"]
         assert found.value == pytest.approx(measured.value), (
             "the mean over the classes that were measured"
         )
         assert found.low == pytest.approx(measured.low / 2), "as if the other two of four had 0"
         assert found.high == pytest.approx(measured.high / 2 + 0.5), "as if they had 1"
-    assert scores.overall["macro_f1"].value == pytest.approx(
+    assert scores["macro_f1"].value == pytest.approx(
         sk.f1_score(labels, log_proba.argmax(1), average="macro")
     )
     for name in ("accuracy", "weighted_f1"):
-        assert scores.overall[name] == plain.overall[name], "they count rows"
+        assert scores[name] == plain[name], "they count rows"
 
 
 def test_all_right_on_one_of_two_classes_is_not_all_right() -> None:
     labels = np.zeros(50, np.int64)
-    found = m.score(labels, np.log(np.tile([0.9, 0.1], (50, 1))), samples=50).overall["macro_f1"]
+    found = score(labels, np.log(np.tile([0.9, 0.1], (50, 1))), samples=50)["macro_f1"]
     assert (found.value, found.low, found.high) == (1.0, 0.5, 1.0)
 
 
 def test_macro_f1_is_the_mean_over_the_classes_that_occur() -> None:
     labels, says = np.array([0, 0, 1]), np.array([0, 2, 1])
     log_proba = np.log(np.full((3, 3), 0.1) + 0.7 * np.eye(3)[says])
-    assert m.macro_f1(labels, says) == pytest.approx(5 / 6)
+    assert m.answers(labels, says, 3).point()["macro_f1"] == pytest.approx(5 / 6)
     assert m.figures(labels, log_proba)["macro_f1"] == pytest.approx(5 / 6)
-    assert m.score(labels, log_proba, samples=50).overall["macro_f1"].value == pytest.approx(5 / 6)
+    assert score(labels, log_proba, samples=50)["macro_f1"].value == pytest.approx(5 / 6)
 
 
 def test_thousand_resamples_of_ten_thousand_rows_take_seconds() -> None:
     labels, log_proba = simulated(10_000, 10, seed=0)
     started = time.process_time()
-    m.score(labels, log_proba, samples=1000)
+    score(labels, log_proba, samples=1000)
     assert time.process_time() - started < 8  # about 1 s on an idle core
 
 
 def test_no_rows_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one row"):
         m.figures(np.zeros(0, np.int64), np.zeros((0, 3)))
+
+
+def test_figures_at_another_temperature_stand_beside_and_change_none() -> None:
+    labels, log_proba = simulated(300, 3, seed=6)
+    cooled = m.apply_temperature(log_proba, 2.0)
+    both = ev.figures(m.evidence(labels, log_proba, beside={"cooled": cooled}), 100)
+    alone = ev.figures(m.evidence(labels, log_proba), 100)
+    other = ev.figures(m.evidence(labels, cooled), 100)
+    assert {name: both[name] for name in alone} == alone
+    for name in ("nll", "brier", "ece"):
+        assert both[f"cooled/{name}"] == other[name]
+    assert len(both) == len(alone) + 3
+
+
+def test_part_names_are_distinct_without_a_look_at_the_others() -> None:
+    assert m.part_names(["a/b", "a|b", "", "没有 意见", "."]) == [
+        "a_b",
+        "a_b_1",
+        "class_2",
+        "没有 意见",
+        "class_4",
+    ]

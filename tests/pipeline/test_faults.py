@@ -251,8 +251,8 @@ def test_stage_that_hangs_is_ended_and_tried_again(here, tmp_path, monkeypatch):
     """A failed attempt like any other: retried where retries are left, else the end, with stage and field named."""
     from prefect import flow, task
 
-    from data_contracts.artifacts import PromotionDecision
     from data_contracts.recipe.recipe import parse_recipe
+    from data_contracts.results import PromotionDecision
     from flows.running.due import by_machine
     from flows.running.run import Run
     from tasks.retries import STAGE, Interrupted

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 from markdown_it import MarkdownIt
 
-from data_contracts.artifacts import PromotionDecision
 from data_contracts.contract.contract import DataContract, parse_contract
 from data_contracts.errors import ContractViolation, RecipeError
 from data_contracts.recipe.recipe import FileSource, WordTokenizer, parse_recipe
+from data_contracts.results import PromotionDecision
 from tasks.artifacts.store import ArtifactStore
 from tests.stages import fingerprint, ingest_source, promote_model, validate_corpus
 

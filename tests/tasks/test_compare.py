@@ -14,6 +14,7 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss
 from data_contracts.errors import SourceError
 from data_contracts.recipe.comparison import Cell, Compared, Comparison, Facts
 from data_contracts.recipe.recipe import Recipe
+from lightning_modules.evidence import difference, drawn
 from lightning_modules.kinds.classify import figures as m
 from tasks.comparing.board import (
     Board,
@@ -44,8 +45,8 @@ def test_paired_interval_equals_drawing_the_rows_one_resample_at_a_time() -> Non
     labels, first = simulated(90, 3, seed=0, sharpness=1.0)
     one = [first, simulated(90, 3, 1, 1.1, labels)[1]]
     other = [simulated(90, 3, seed, 0.6, labels)[1] for seed in (2, 3, 4)]
-    drawn = {
-        n: [m.resampled(labels, p, samples=60, seed=5) for p in runs]
+    shown = {
+        n: [drawn(m.evidence(labels, p), 60, seed=5) for p in runs]
         for n, runs in (("a", one), ("b", other))
     }
     rows = np.random.default_rng(5).integers(0, 90, (60, 90))
@@ -67,9 +68,8 @@ def test_paired_interval_equals_drawing_the_rows_one_resample_at_a_time() -> Non
                 np.mean([figure(labels[chosen], p[chosen]) for p in runs]) for runs in (one, other)
             ]
             differences.append(means[0] - means[1])
-        found = m.paired_difference(
-            [d[name] for d in drawn["a"]], [d[name] for d in drawn["b"]], 0.9
-        )
+        sides = [[each[name] for each in shown[which]] for which in ("a", "b")]
+        found = difference(*sides, 0.9)
         low, high = np.quantile(differences[1:], [0.05, 0.95])
         assert (found.value, found.low, found.high) == pytest.approx(
             (differences[0], low, high), abs=1e-9
@@ -78,8 +78,8 @@ def test_paired_interval_equals_drawing_the_rows_one_resample_at_a_time() -> Non
 
 def test_a_model_differs_from_itself_by_nothing() -> None:
     labels, log_proba = simulated(200, 4, seed=1, sharpness=1.0)
-    drawn = m.resampled(labels, log_proba, samples=100)["ece"]
-    same = m.paired_difference([drawn], [drawn, drawn])
+    resampled = drawn(m.evidence(labels, log_proba), 100)["ece"]
+    same = difference([resampled], [resampled, resampled])
     assert (same.value, same.low, same.high) == (0, 0, 0)
 
 

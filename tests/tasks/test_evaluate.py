@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
-from data_contracts.artifacts import Interval
 from data_contracts.errors import NoisefoldError
 from data_contracts.recipe.recipe import EvaluationConfig
+from data_contracts.results import Bars, Interval, Matrix
 from lightning_modules.bundle import Bundle
-from tasks.evaluate import class_metric_names, log_evaluation
-from tasks.reports import plots as evaluation_plots
+from lightning_modules.kinds.classify.figures import part_names
+from tasks.evaluate import log_evaluation
+from tasks.reports import plots
 from tasks.reports.readable import csv_cell, markdown, markdown_table
 from tests.stages import evaluate_model
 
@@ -81,8 +82,8 @@ def test_second_evaluation_is_cached_and_a_fresh_one_is_equal(world: World, stor
 def test_temperature_is_reported_always_and_applied_on_request(world: World) -> None:
     model = world.model(quality=3.0)  # over-confident on noisy labels
     plain, scaled = world.evaluate(model), world.evaluate(model, temperature=True)
-    assert plain.temperature == scaled.temperature > 1.5
-    assert (plain.temperature_applied, scaled.temperature_applied) == (False, True)
+    assert plain.facts["temperature"] == scaled.facts["temperature"] > 1.5
+    assert [each.facts["temperature_applied"] for each in (plain, scaled)] == [False, True]
     assert scaled.metrics["test/nll"] == plain.metrics["test/calibrated/nll"]
     assert plain.metrics["test/nll"] == scaled.metrics["test/uncalibrated/nll"]
     assert scaled.metrics["test/nll"].value < plain.metrics["test/nll"].value
@@ -176,11 +177,20 @@ def test_class_metric_names_are_legal_and_distinct() -> None:
     from mlflow.utils.validation import _validate_metric_name
 
     labels = ["a/b", "a|b", "a?b", "../..", "", "没有 意见", "x" * 400, "=1", "a_b", "."]
-    names = class_metric_names("test/f1/", labels)
+    names = [f"test/f1/{name}" for name in part_names(labels)]
     assert len(set(names)) == len(labels)
     for name in names:
         _validate_metric_name(name)
         assert len(name + "_high") <= 250
+
+
+def drawn(labels: list[str], counts: np.ndarray, values: list[Interval], folder: Path) -> None:
+    """a.png, a matrix, and b.png, bars."""
+    parts = tuple(labels)
+    matrix = Matrix("a", "Confusion matrix", parts, tuple(map(tuple, counts.tolist())))
+    rows = tuple(counts.sum(axis=1).tolist())
+    for block in (matrix, Bars("b", "F1 by class", "F1", parts, tuple(values), rows)):
+        plots.draw(block, folder / f"{block.name}.png")
 
 
 @pytest.mark.parametrize("fonts_installed", [True, False])
@@ -189,21 +199,18 @@ def test_labels_of_any_script_are_drawn_without_a_warning(
 ) -> None:
     """Warnings are errors here, and a missing glyph is a warning."""
     if not fonts_installed:
-        monkeypatch.setattr(evaluation_plots, "_installed", lambda: ())
+        monkeypatch.setattr(plots, "_installed", lambda: ())
     labels = ["负面", "$x$ and $y", "\U00012000\U0001f600", "a\nb\x07", "", "x" * 200]
-    names, _ = evaluation_plots.readable(labels, range(6))
+    names, _ = plots.readable(labels, range(6))
     assert names[1] == "$x$ and $y"
-    assert fonts_installed or names[0] == "class 0: \\u8d1f\\u9762"
+    assert fonts_installed or names[0] == "no. 0: \\u8d1f\\u9762"
     counts = np.random.default_rng(0).integers(0, 50, (6, 6))
-    evaluation_plots.draw_confusion_matrix(counts, labels, tmp_path / "a.png")
     f1 = [Interval(value=c / 6, low=c / 7, high=min(1, c / 5)) for c in range(6)]
-    evaluation_plots.draw_per_class_f1(f1, counts.sum(axis=1), labels, 0.95, tmp_path / "b.png")
+    drawn(labels, counts, f1, tmp_path)
 
 
 def test_hundreds_of_classes_still_make_a_page(tmp_path: Path) -> None:
     labels = [f"class number {c}" for c in range(300)]
     counts = np.random.default_rng(0).integers(0, 3, (300, 300))
-    evaluation_plots.draw_confusion_matrix(counts, labels, tmp_path / "a.png")
-    f1 = [Interval(value=0.5, low=0.4, high=0.6)] * 300
-    evaluation_plots.draw_per_class_f1(f1, np.ones(300, int), labels, 0.95, tmp_path / "b.png")
+    drawn(labels, counts, [Interval(value=0.5, low=0.4, high=0.6)] * 300, tmp_path)
     assert max(struct.unpack(">II", (tmp_path / "a.png").read_bytes()[16:24])) <= 2600

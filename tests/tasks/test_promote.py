@@ -19,10 +19,11 @@ import pytest
 import torch
 from mlflow.exceptions import MlflowException
 
-from data_contracts.artifacts import EvaluationReport, Interval, PromotionDecision, TrainedModel
+from data_contracts.artifacts import EvaluationReport, TrainedModel
 from data_contracts.contract.text import text_hash
 from data_contracts.errors import RecipeError
 from data_contracts.recipe.recipe import PromotionConfig, WordTokenizer
+from data_contracts.results import Interval, PromotionDecision
 from lightning_modules.bundle import Bundle, save_bundle
 from tasks import promote
 from tasks.gate import check_bounds, slice_checks

@@ -116,7 +116,7 @@ def test_loaded_model_predicts_what_the_bundle_predicts(world: World) -> None:
     texts = ["great lovely fast", "太差了，不推荐", "parcel arrived monday", "非常好" * 40]
     answer = mlflow.pyfunc.load_model(registered.model_uri).predict(pd.DataFrame({"text": texts}))
     bundle = Bundle.load(world.store.open(model) / "bundle")
-    bundle.temperature = report.temperature
+    bundle.temperature = report.facts["temperature"]
     proba = bundle.predict_proba(texts)
     columns = [f"probability_{label}" for label in world.tokens.labels]
     assert np.abs(answer[columns].to_numpy() - proba).max() < 1e-12

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_contracts.artifacts import PromotionDecision
 from data_contracts.errors import NoisefoldError
+from data_contracts.results import PromotionDecision
 from tasks import promote
 from tasks.evaluate import log_evaluation
 from tasks.operate.releases import history, promote_version, rollback

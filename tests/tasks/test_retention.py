@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
     from tests.tasks.mlflow_fixtures import World
 
 _numbers = itertools.count()
+AT_ONE = {"temperature": 1.0, "temperature_why_not": None, "temperature_applied": False}
 pytest_plugins = ["tests.tasks.mlflow_fixtures"]
 
 
@@ -89,7 +90,9 @@ class Night:
         self.tracker.set_tags({f"{ARTIFACT}evaluate": self.report.key})
         if real:
             report = self.report.model_copy(
-                update={"temperature": 1 + number / 10, "temperature_applied": True}
+                update={
+                    "facts": AT_ONE | {"temperature": 1 + number / 10, "temperature_applied": True}
+                }
             )
             registered = replace(world, recipe=recipe, tracker=self.tracker).register(
                 world.model(), report
@@ -110,8 +113,7 @@ class Night:
             "rows_in": 1,
             "rows_out": 1,
             "metrics": {},
-            "temperature": 1.0,
-            "temperature_applied": False,
+            "facts": AT_ONE,
         }
         return {"digest": workspace.key, **rows}
 

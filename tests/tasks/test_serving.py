@@ -66,7 +66,7 @@ def champion(world: World, tmp_path: Path) -> tuple[World, str, np.ndarray]:
     )
     assert decision.promoted
     bundle = Bundle.load(world.store.open(model) / "bundle")
-    bundle.temperature = report.temperature
+    bundle.temperature = report.facts["temperature"]
     return world, f"models:/{world.recipe.model_name}@champion", bundle.predict_proba(TEXTS)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from data_contracts.contract.contract import SPLITS
-from tasks.reports.readable import listed
+from data_contracts.errors import listed
 
 
 def label_counts(tokens: Path, split: str, classes: int) -> np.ndarray:
@@ -30,16 +30,23 @@ def labels_without_rows(tokens: Path, labels: Sequence[str]) -> dict[str, tuple[
 
 
 def missing_labels(without: Mapping[str, Sequence[str]], labels: int) -> list[str]:
-    """What to know of figures where a split lacks labels, a sentence per split; `without` as above, of `labels`."""
+    """What to know of figures where a split lacks labels, a sentence per split.
+
+    Args:
+        without: see `labels_without_rows`.
+        labels: how many there are.
+    """
     told = []
     if missing := without.get("test"):
         told.append(
-            f"No test row has the label {listed(missing)}, so nothing is known of it: macro figures are means over "
-            f"{labels - len(missing):,} of {labels:,} labels, and their intervals leave open what the rest would be."
+            f"No test row has the label {listed(missing)}, so nothing is known of it: macro figures "
+            f"are means over {labels - len(missing):,} of {labels:,} labels, and their intervals "
+            "leave open what the rest would be."
         )
     if missing := without.get("valid"):
         told.append(
-            f"No valid row has the label {listed(missing)}, so it had no part in the choice of the epoch."
+            f"No valid row has the label {listed(missing)}, "
+            "so it had no part in the choice of the epoch."
         )
     if missing := without.get("train"):
         told.append(

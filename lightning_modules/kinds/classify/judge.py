@@ -1,0 +1,183 @@
+"""How a classifier is judged: log-probabilities of each document, a temperature, figures, a report.
+
+Shapes: N documents, C classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from copy import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_contracts.kinds.base import Metric
+from data_contracts.kinds.classify import Classify
+from data_contracts.recipe.recipe import EvaluationConfig
+from data_contracts.results import Block, Interval
+from lightning_modules.evidence import Evidence, Floats
+from lightning_modules.kinds.base import JUDGES
+from lightning_modules.kinds.classify import figures as m
+from lightning_modules.kinds.classify.label_rows import labels_without_rows, missing_labels
+from lightning_modules.kinds.classify.report import Told, report_of
+
+if TYPE_CHECKING:
+    from lightning_modules.bundle import Bundle
+
+ROLES = ("id", "text", "label")  # of a validated row; the others are slices
+
+
+class ClassifyJudge:
+    """See `lightning_modules.kinds.base.Judge`.
+
+    `scored` has id and log_proba, a list of C at temperature 1. A temperature is fitted in any
+    case, if the rows can tell one, and both sets of figures are found; those under their plain
+    names carry it only where the recipe says so, the others are `calibrated/…` or `uncalibrated/…`.
+    """
+
+    metrics: ClassVar[tuple[Metric, ...]] = Classify.metrics
+    token_columns: ClassVar[tuple[str, ...]] = ("id", "window", "input_ids")
+    truth: ClassVar[tuple[str, ...]] = ("label",)
+    exact: ClassVar[tuple[str, ...]] = ("id", "label", "predicted")
+
+    def __init__(self, facts: Mapping[str, Any], config: EvaluationConfig) -> None:
+        self.labels: tuple[str, ...] = tuple(facts["labels"])
+        self.config = config
+        self.temperature = m.Temperature(1.0, "no rows were looked at")
+
+    @property
+    def decided(self) -> float:
+        return self.temperature.value
+
+    @property
+    def applied(self) -> bool:
+        """Whether the model is registered with the fitted temperature."""
+        return self.config.temperature and self.temperature.why_not is None
+
+    def facts(self) -> dict[str, Any]:
+        """`temperature`: fitted on valid, null where `temperature_why_not` says that none could be.
+
+        It is applied only where the recipe asks for it (`temperature_applied`).
+        """
+        return {
+            "temperature": None if self.temperature.why_not else self.temperature.value,
+            "temperature_why_not": self.temperature.why_not,
+            "temperature_applied": self.applied,
+        }
+
+    def score(self, bundle: Bundle, windows: pa.Table) -> pa.Table:
+        if bundle.labels != self.labels:
+            raise ValueError(f"the bundle's labels {bundle.labels} are not those of {self.labels}")
+        first = windows["window"].to_numpy() == 0  # windows of a document stand together, from 0
+        log_proba = bundle.log_proba_of_windows(
+            windows["input_ids"].to_pylist(), np.cumsum(first) - 1
+        )
+        ids = windows["id"].filter(pa.array(first))
+        return pa.table({"id": ids, "log_proba": _lists(log_proba)})
+
+    def fitted(self, rows: pa.Table, scored: pa.Table) -> Self:
+        judge = copy(self)
+        judge.temperature = m.fit_temperature(log_proba_of(scored), self._numbers(rows))
+        return judge
+
+    def without_rows(self, tokens: Path) -> dict[str, tuple[str, ...]]:
+        return labels_without_rows(tokens, self.labels)
+
+    def warnings(self, without: Mapping[str, Sequence[str]]) -> list[str]:
+        told = missing_labels(without, len(self.labels))
+        if self.config.temperature and self.temperature.why_not:
+            told.append(
+                "No temperature is applied, though the recipe asks for one: "
+                f"{self.temperature.why_not}."
+            )
+        return told
+
+    def evidence(self, rows: pa.Table, scored: pa.Table) -> Evidence:
+        plain = log_proba_of(scored)
+        served, beside = plain, {}
+        if self.temperature.why_not is None:
+            scaled = m.apply_temperature(plain, self.temperature.value)
+            served = scaled if self.applied else plain
+            other = plain if self.applied else scaled
+            beside = {self._other_name: other}
+        return m.evidence(
+            self._numbers(rows),
+            served,
+            parts=m.part_names(self.labels),
+            bins=self.config.ece_bins,
+            beside=beside,
+        )
+
+    def answers(self, rows: pa.Table, scored: pa.Table) -> pa.Table:
+        """id, text, label, predicted, confidence, correct, probabilities, and the slices.
+
+        `probabilities` follows the order of labels in the schema's metadata (`noisefold.labels`).
+        """
+        log_proba = self._served(scored)
+        names = np.array(self.labels, dtype=object)
+        predicted = log_proba.argmax(axis=1)
+        proba = np.exp(log_proba)
+        columns: dict[str, Any] = {
+            "id": pa.array(scored["id"].to_pylist(), pa.string()),
+            "text": rows["text"],
+            "label": pa.array(names[self._numbers(rows)], pa.string()),
+            "predicted": pa.array(names[predicted], pa.string()),
+            "confidence": proba.max(axis=1),
+            "correct": predicted == self._numbers(rows),
+            "probabilities": _lists(proba),
+        }
+        for name in rows.column_names:
+            if name not in ROLES:
+                # A slice column may bear one of our names; ours stand.
+                columns[f"slice_{name}" if name in columns else name] = rows[name]
+        described = {"noisefold.labels": json.dumps(list(self.labels), ensure_ascii=False)}
+        return pa.table(columns).replace_schema_metadata(described)
+
+    def report(
+        self, rows: pa.Table, scored: pa.Table, found: Mapping[str, Interval]
+    ) -> list[Block]:
+        log_proba = self._served(scored)
+        told = Told(
+            labels=self.labels,
+            temperature=self.temperature,
+            applied=self.applied,
+            other=self._other_name,
+            bins=self.config.ece_bins,
+            confidence=self.config.confidence,
+            most_errors=self.config.worst_errors,
+        )
+        return report_of(told, rows, self._numbers(rows), log_proba, found)
+
+    @property
+    def _other_name(self) -> str:
+        return "uncalibrated" if self.applied else "calibrated"
+
+    def _served(self, scored: pa.Table) -> Floats:
+        """(N, C) log-probabilities as the registered model gives them."""
+        plain = log_proba_of(scored)
+        return m.apply_temperature(plain, self.temperature.value) if self.applied else plain
+
+    def _numbers(self, rows: pa.Table) -> np.ndarray:
+        """(N,) class numbers."""
+        numbers = pc.index_in(rows["label"], value_set=pa.array(self.labels, rows["label"].type))
+        if numbers.null_count:
+            raise ValueError(f"{numbers.null_count} rows have a label that the model does not know")
+        return numbers.to_numpy().astype(np.int64)
+
+
+def log_proba_of(scored: pa.Table) -> Floats:
+    """(N, C), natural logarithms at temperature 1, of what `score` gave."""
+    lists = scored["log_proba"]
+    flat = [chunk.flatten().to_numpy() for chunk in lists.chunks]
+    return np.concatenate(flat).reshape(len(lists), lists.type.list_size)
+
+
+def _lists(values: Floats) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+
+
+JUDGES["classify"] = ClassifyJudge

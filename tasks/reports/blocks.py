@@ -1,0 +1,123 @@
+"""Blocks of a report as people open them: a page, JSON, tables and pictures. No kind is known here.
+
+A block that is known by name is a file of that name: a `Table` or `Matrix` as CSV, a `Matrix`,
+`Curve` or `Bars` as PNG. In JSON it stands under its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data_contracts.results import Bars, Block, Cell, Curve, Interval, Matrix, Table, Text
+from tasks.reports.plots import draw
+from tasks.reports.readable import markdown, markdown_table, with_interval, write_csv
+
+_LONGEST = 2000  # characters of a paragraph
+
+
+def page(title: str, blocks: Sequence[Block]) -> str:
+    """Markdown; whatever came from data is escaped."""
+    return "\n\n".join([f"# {title}", *map(as_markdown, blocks)]) + "\n"
+
+
+def as_markdown(block: Block) -> str:
+    match block:
+        case Text(text, "heading"):
+            return f"## {markdown(text)}"
+        case Text(text, "note"):
+            return f"**Note.** {markdown(text, _LONGEST)}"
+        case Text(text):
+            return markdown(text, _LONGEST)
+        case Table():
+            rows = shown_rows(block)
+            return markdown_table(block.headings or block.columns, rows) if rows else "None."
+        case _:
+            return f"![]({block.name}.png)"
+
+
+def as_json(blocks: Sequence[Block]) -> dict[str, Any]:
+    """The blocks that have a name, by it."""
+    return {
+        block.name: _plain(block)
+        for block in blocks
+        if not isinstance(block, Text) and block.name is not None
+    }
+
+
+def write_files(blocks: Sequence[Block], out: Path) -> None:
+    """Tables and pictures of the blocks that have a name, below `out`."""
+    for block in blocks:
+        match block:
+            case Table(name=str(name)) | Matrix(name=str(name)):
+                write_csv(out / f"{name}.csv", *flat(block))
+        if isinstance(block, Matrix | Curve | Bars):
+            draw(block, out / f"{block.name}.png")
+
+
+def shown_rows(table: Table) -> list[list[str]]:
+    """Cells as text, for a page or a terminal."""
+    return [[shown(cell) for cell in row] for row in table.rows]
+
+
+def shown(cell: Cell) -> str:
+    """0.912 (0.898 to 0.925), 0.912, 12, a text; a dash for what is not known."""
+    if cell is None or isinstance(cell, Interval):
+        return with_interval(cell)
+    return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
+
+
+def flat(block: Table | Matrix) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows of plain values, for a file or for `Tracker.log_table`.
+
+    An interval is three columns: `f1`, `f1_low`, `f1_high`.
+    """
+    if isinstance(block, Matrix):
+        header = [f"{block.down} \\ {block.across}", *block.parts]
+        return header, [
+            [part, *counts] for part, counts in zip(block.parts, block.counts, strict=True)
+        ]
+    wide = [
+        any(isinstance(row[place], Interval) for row in block.rows)
+        for place in range(len(block.columns))
+    ]
+    header = []
+    for name, is_interval in zip(block.columns, wide, strict=True):
+        header += [name, f"{name}_low", f"{name}_high"] if is_interval else [name]
+    rows = []
+    for row in block.rows:
+        cells: list[Any] = []
+        for cell, is_interval in zip(row, wide, strict=True):
+            if isinstance(cell, Interval):
+                cells += [cell.value, cell.low, cell.high]
+            else:
+                cells += [None] * 3 if is_interval else [cell]
+        rows.append(cells)
+    return header, rows
+
+
+def _plain(block: Table | Matrix | Curve | Bars) -> Any:
+    match block:
+        case Matrix():
+            return [list(counts) for counts in block.counts]
+        case Curve():
+            return {
+                "edges": list(block.edges),
+                "rows": list(block.rows),
+                block.x_words: list(block.x),
+                block.y_words: list(block.y),
+            }
+        case Bars():
+            return {
+                part: None if value is None else value.model_dump()
+                for part, value in zip(block.parts, block.values, strict=True)
+            }
+        case Table():
+            return [
+                {
+                    name: cell.model_dump() if isinstance(cell, Interval) else cell
+                    for name, cell in zip(block.columns, row, strict=True)
+                }
+                for row in block.rows
+            ]
