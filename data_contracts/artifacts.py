@@ -101,7 +101,7 @@ class FetchedModel(BaseModel):
 
 
 class Spelling(BaseModel):
-    """Labels that were read otherwise than they are written, as `1` for `1.0`."""
+    """Cells of a category that were read otherwise than they are written, as `1` for `1.0`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     written: str
@@ -110,9 +110,10 @@ class Spelling(BaseModel):
 
 
 class RawCorpus(Artifact):
-    """Parquet parts in source order: id, text, label, split, slices..., fault, file, row (from 1, header not counted).
+    """Parquet parts in source order: id, the contract's roles, split, slices..., fault, file, row.
 
-    `fault` is the reason for which a text, label or split cell is none; null for nearly every row.
+    `row` counts from 1, the header not counted. `fault` is the reason for which a cell of the row is
+    none; null for nearly every row.
     """
 
     stage: ClassVar[str] = "ingest"
@@ -125,7 +126,7 @@ class RawCorpus(Artifact):
     told: tuple[str, ...] = Field(
         (), description="Sentences on what was read otherwise than one may think."
     )
-    spelled: tuple[Spelling, ...] = Field((), description="Spellings of labels, by rows.")
+    spelled: tuple[Spelling, ...] = Field((), description="Spellings of categories, by rows.")
     left_out: dict[str, int] = Field(
         {}, description="Rows that the contract does not select, by what speaks against."
     )
@@ -138,19 +139,27 @@ class RawCorpus(Artifact):
 
 
 class ValidatedCorpus(Artifact):
-    """`corpus/*.parquet` (id, text, label, split, slices...), `quarantine.parquet`, `report.html`, `report.json`."""
+    """`corpus/*.parquet` (id, the contract's roles, split, slices...), `quarantine.parquet`,
+    `report.html`, `report.json`."""
 
     stage: ClassVar[str] = "validate"
     contract_name: str
     contract_version: int
-    labels: tuple[str, ...] = Field(
-        description="Sorted, or in the contract's order; the index is the class id."
+    facts: dict[str, Any] = Field(
+        description="What the rows say that later stages have to know, by the contract's kind."
     )
     splits: dict[str, int]
     quarantined: dict[str, int] = Field(
         description="Rows per first reason; sums to rows_in - rows_out."
     )
-    label_rows: dict[str, dict[str, int]] = Field({}, description="Kept rows per split and label.")
+    category_rows: dict[str, dict[str, dict[str, int]]] = Field(
+        {}, description="Kept rows of each value of a category, by its role and by split."
+    )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of a corpus of kind classify: sorted, or in the contract's order; the index is the class id."""
+        return tuple(self.facts["labels"])
 
 
 class TokenDataset(Artifact):

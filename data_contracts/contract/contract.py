@@ -1,238 +1,257 @@
 """DataContract: what a data set promises, in one readable YAML per data set.
 
-Pydantic only; the Arrow schema and the Great Expectations suites are derived in `data_contracts.contract.expectations`.
+The fields of every contract stand in `data_contracts.contract.data_set`; what a row is, the contract's
+kind says (`data_contracts.kinds`). A kind enters by being defined: a subclass with a `kind` of its own is found by that name.
+
+Pydantic only: what the rules look at is measured in `data_contracts.contract.frames`, and judged in
+`data_contracts.contract.verdicts` (numpy, Arrow) or `.expectations` (Great Expectations).
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import TypeAdapter, ValidationError
 
+from data_contracts.contract import notes as sentences
+from data_contracts.contract import rules
+from data_contracts.contract.counts import Counts, per_split
+from data_contracts.contract.data_set import DataSet
+from data_contracts.contract.rules import CorpusRule, Reason, Role, RowRule
+from data_contracts.contract.sections import SPLITS, Split, TextLimits
 from data_contracts.errors import RecipeError
-from data_contracts.section import Section, text_fault, texts_in, unwritable
-from data_contracts.tables.labels import label_text
+from data_contracts.open_kinds import AnyKind
+from data_contracts.section import text_fault
 from data_contracts.yaml_text import read_yaml
 
-Split = Literal["train", "valid", "test"]
-SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-# The draw of a missing split is a function of the text and this salt alone. It never changes: a row that a champion was
-# trained on must not turn up in a later test split.
-SPLIT_SALT = "noisefold-split-1"
+    from data_contracts.contract.infer import Draft, Profile
+
+__all__ = ["SPLITS", "AnyContract", "Contract", "DataContract", "Split", "load_contract"]
 
 
-class Columns(Section):
-    """Which column of the source plays which role. A null role is filled in: id from file and row, split by hash."""
+class DataContract(DataSet):
+    """What the rows of one data set promise.
 
-    id: str | None = Field(None, description="Column of unique row names; null: <file>#<row>.")
-    text: str = Field("text", description="Column of the text.")
-    label: str = Field(
-        "label", description="Column of the label; numbers become their decimal text."
-    )
-    split: str | None = Field(
-        None, description="Column of the split; null: drawn by hash of the text."
-    )
-    slices: tuple[str, ...] = Field(
-        (), description="Further columns carried along as text, for figures by slice."
-    )
+    Broken rows are quarantined; past the limits the run stops.
+    """
 
-    @model_validator(mode="after")
-    def _distinct(self) -> Columns:
-        named = [
-            name
-            for name in (self.id, self.text, self.label, self.split, *self.slices)
-            if name is not None
+    KINDS: ClassVar[dict[str, type[DataContract]]] = {}
+    roles: ClassVar[tuple[Role, ...]]
+    # Roles whose text draws the split of a row, and by which repeats and leaks are found.
+    identity: ClassVar[tuple[str, ...]]
+    # Roles in which two rows of one identity may be at odds; none: they are never.
+    answer: ClassVar[tuple[str, ...]] = ()
+    # What a row at odds is called, and its words.
+    conflict: ClassVar[tuple[str, str]] = ("contradicted", "rows that another one contradicts")
+    # What is said of the kind's own sections, where a contract is written for a person.
+    comments: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        if isinstance(kind := cls.model_fields["kind"].default, str):
+            DataContract.KINDS[kind] = cls
+
+    # --- what a kind may say otherwise ------------------------------------------------------------
+
+    def text_limits(self, role: str) -> TextLimits:
+        """Of the texts of a role."""
+        return TextLimits()
+
+    def known(self, role: str) -> tuple[str, ...] | None:
+        """Every value that a category may have; None: any."""
+        return None
+
+    def row_reasons(self) -> list[Reason]:
+        """Why a row may be refused for what its cells hold, in the order of its first reason."""
+        reasons = []
+        for role in self.roles:
+            if role.type == "text":
+                reasons += rules.text_reasons(role, self._suffix(role))
+            elif role.type == "category":
+                section = f"{role.plural}.values"
+                reasons += rules.category_reasons(role, self.known(role.name), section)
+            else:
+                reasons += rules.number_reasons(role)
+        return reasons
+
+    def row_rules(self) -> list[RowRule]:
+        """What the cells of each row must hold; each rule's reason is one of `row_reasons`."""
+        found = []
+        for role in self.roles:
+            if role.type == "text":
+                found += rules.text_rules(role, self._suffix(role), self.text_limits(role.name))
+            elif role.type == "category":
+                found += rules.category_rules(role, self.known(role.name))
+            else:
+                found += rules.number_rules(role)
+        return found
+
+    def measures(self, rows: pa.Table) -> dict[str, pa.Array | pa.ChunkedArray]:
+        """Further columns of the row frame, for row rules of the kind's own."""
+        return {}
+
+    def corpus_rules(self) -> list[CorpusRule]:
+        """What the rows must meet together; a kind adds its own, which `aggregates` fills in."""
+        most = {
+            self.conflict[0]: self.conflicts.max_share,
+            "duplicate": self.duplicates.max_share,
+            "leaked": self.leakage.max_share,
+        }
+        found = [
+            CorpusRule("rows_kept", "rows kept", low=1),
+            CorpusRule(
+                "quarantine_share", "quarantined rows, all reasons", high=self.max_quarantine_share
+            ),
         ]
-        if len(set(named)) < len(named):
-            raise ValueError("one column plays two roles")
-        reserved = {"id", "text", "label", "split", "file", "row"} & set(self.slices)
-        if reserved:
-            raise ValueError(f"slice columns may not be named {', '.join(sorted(reserved))}")
-        return self
+        for name, reason in self.reasons.items():
+            high = most.get(name, self.max_quarantine_share)
+            found.append(CorpusRule(f"{name}_share", reason.words, high=high))
+        for split in SPLITS:
+            rows = self.splits.min_rows
+            found.append(CorpusRule(f"{split}_not_empty", f"the {split} split holds rows", low=1))
+            found.append(CorpusRule(f"{split}_rows", f"rows of the {split} split", low=rows))
+        return found
 
+    def aggregates(self, counts: Counts) -> dict[str, float]:
+        """The values of the kind's own corpus rules."""
+        return {}
 
-class TextLimits(Section):
-    """Limits in characters (Unicode code points), so that they suit any language."""
+    def count(self, rows: pa.Table) -> Counts:
+        """Rows of each value of each category, by split: additive over the parts of a corpus."""
+        counts: Counts = Counter()
+        for role in self.categories:
+            keys = [role.name, "split"]
+            # One thread: so the groups come in the order of the rows.
+            groups = rows.select(keys).group_by(keys, use_threads=False)
+            table = groups.aggregate([([], "count_all")])
+            for value, split, times in zip(*table.to_pydict().values(), strict=True):
+                if value is not None:
+                    counts[role.name, split, value] += times
+        return counts
 
-    min_characters: int = Field(
-        1, ge=0, description="Fewest characters after white space is stripped."
-    )
-    max_characters: int = Field(20_000, ge=1, le=1 << 24, description="Most characters.")
-    allow_replacement_character: bool = Field(
-        False, description="Accept U+FFFD, the mark of broken encoding."
-    )
-    allow_control_characters: bool = Field(
-        True, description="Accept C0/C1 controls other than tab and line ends."
-    )
-
-
-class Labels(Section):
-    """Either the exact set of labels, or bounds on how many there are."""
-
-    values: tuple[str, ...] | None = Field(
-        None, description="Every allowed label; null: any, within the bounds."
-    )
-    min_count: int = Field(2, ge=1, description="Fewest distinct labels in the train split.")
-    max_count: int = Field(1000, ge=2, description="Most distinct labels.")
-    min_share: float = Field(
-        0.0, ge=0, le=1, description="Smallest share of any label in the train split."
-    )
-    max_share: float = Field(
-        0.99, gt=0, le=1, description="Largest share of any label in the train split."
-    )
-
-    @field_validator("values", mode="before")
     @classmethod
-    def _as_text(cls, value: Any) -> Any:
-        """As the readers spell the labels of the rows."""
-        if not isinstance(value, list | tuple):
-            return value
-        return [label_text(one) if isinstance(one, str) else one for one in value]
+    def infer(cls, profile: Profile) -> Draft | None:
+        """A contract of this kind that the rows pass; None where nothing is known of drafting one.
 
-    @field_validator("values")
-    @classmethod
-    def _two_at_least(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if value is None:
-            return value
-        twice = sorted(label for label, times in Counter(value).items() if times > 1)
-        if twice or len(value) < 2:
-            which = (
-                f" ({', '.join(map(repr, twice[:5]))} stands there twice, as the rows' labels are read)"
-                if twice
-                else ""
-            )
-            raise ValueError(f"needs two labels or more, each named once{which}")
-        return value
+        Raises:
+            SourceError: where the rows are not of this kind, and why.
+        """
+        return None
 
+    def learn(self, counts: Counts) -> dict[str, Any]:
+        """What the kept rows say that later stages have to know, as plain JSON.
 
-class SplitShares(Section):
-    """How a split is drawn where the source gives none; train and test without valid: valid is drawn from train."""
+        Its values are part of the corpus' digest, in order.
+        """
+        return {}
 
-    valid: float = Field(0.1, ge=0, lt=1, description="Share drawn for validation.")
-    test: float = Field(0.1, ge=0, lt=1, description="Share drawn for test.")
-    min_rows: int = Field(20, ge=1, description="Fewest rows that each split must keep.")
+    def notes(self, counts: Counts, refused: Mapping[str, Counter[str]]) -> list[str]:
+        """What a person should know of the rows, as sentences.
 
-    @model_validator(mode="after")
-    def _leaves_train(self) -> SplitShares:
-        if self.valid + self.test >= 1:
-            raise ValueError("valid + test leave nothing to train on")
-        return self
-
-
-class RowPolicy(Section):
-    """A fault of a row against the other rows: how often it may occur, and what is done with the rows."""
-
-    action: Literal["quarantine", "keep"] = Field(
-        "quarantine", description="keep: count and report only."
-    )
-    max_share: float = Field(
-        0.05, ge=0, le=1, description="Largest share of all rows; above it the stage fails."
-    )
-
-
-class WindowLimits(Section):
-    """What a window must find. No limit holds for a source without a window, or whose names tell no days."""
-
-    max_missing_days: int | None = Field(
-        None, ge=0, description="Most days of the window without a file; null: any."
-    )
-    max_age_days: int | None = Field(
-        14, ge=0, description="Most days from the newest file to the end of the window; null: any."
-    )
-
-
-class ConflictPolicy(Section):
-    """The same text with different labels in one split: somebody corrected one, or two people disagree."""
-
-    keep: Literal["latest", "earliest", "none", "all"] = Field(
-        "latest",
-        description="Whose label counts, in reading order (by split, then by file name): the latest row's, so that a "
-        "later file corrects an earlier one; the earliest's; none: all of them are quarantined; all: counted only.",
-    )
-    max_share: float = Field(
-        0.05, ge=0, le=1, description="Largest share of all rows; above it the stage fails."
-    )
-
-
-class DataContract(Section):
-    """What the rows of one data set promise. Broken rows are quarantined; past the limits the run stops."""
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.\-]{0,79}$", description="Name of the data set.")
-    version: int = Field(1, ge=1, description="Raise it when the meaning changes.")
-    description: str = Field(
-        "", description="One sentence on what the rows are and where they come from."
-    )
-    columns: Columns = Field(default_factory=Columns)
-    select: dict[str, tuple[str, ...]] = Field(
-        default_factory=dict,
-        description="Columns and the values that count, as {answer: [accept]}: a row with another value is left out "
-        "before anything is judged, and counted.",
-    )
-    text: TextLimits = Field(default_factory=TextLimits)
-    labels: Labels = Field(default_factory=Labels)
-    splits: SplitShares = Field(default_factory=SplitShares)
-    duplicates: RowPolicy = Field(
-        default_factory=RowPolicy,
-        description="A text that stood earlier in the same split with the same label (normalised).",
-    )
-    conflicts: ConflictPolicy = Field(
-        default_factory=ConflictPolicy,
-        description="A text that stands in the same split with another label.",
-    )
-    leakage: RowPolicy = Field(
-        default_factory=RowPolicy,
-        description="A text that also stands in a later split (train < valid < test); the earlier side is dropped.",
-    )
-    window: WindowLimits = Field(
-        default_factory=WindowLimits,
-        description="Days that a windowed source of dated files must have.",
-    )
-    max_quarantine_share: float = Field(
-        0.05, ge=0, le=1, description="Largest share of quarantined rows, all reasons."
-    )
-
-    @field_validator("select", mode="before")
-    @classmethod
-    def _as_the_rows_are_read(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        lists = {
-            name: list(one) if isinstance(one, list | tuple) else [one]
-            for name, one in value.items()
-        }
-        return {
-            name: [(label_text(one) or "") if isinstance(one, str) else one for one in values]
-            for name, values in lists.items()
-        }
-
-    @field_validator("select")
-    @classmethod
-    def _selects_something(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        for name, values in value.items():
-            if not values:
-                raise ValueError(f"{name} names no value, so no row would be left")
-        return value
+        Args:
+            counts: of the kept rows.
+            refused: cells of refused rows by the reasons that are `tallied`.
+        """
+        found = []
+        for role in self.categories:
+            rows = sum(per_split(counts, role.name).values(), Counter())
+            unknown = refused.get(f"bad_{role.name}", Counter())
+            found += sentences.of_category(role, rows, unknown, self.known(role.name))
+        return found
 
     @property
     def reading(self) -> dict[str, Any]:
         """What shapes how rows are read; the limits that they are held to do not."""
-        values = self.labels.values
+        known = {role.name: self.known(role.name) or () for role in self.categories}
         return {
-            **self.model_dump(mode="json", include={"columns": True, "select": True}),
+            "kind": self.kind,
+            **self.model_dump(mode="json", include={"columns", "select"}),
             "splits": {"valid": self.splits.valid, "test": self.splits.test},
-            # By these alone it is told whether class numbers or their names in a file's metadata are the labels.
-            "class_numbers": values if values and all(one.isdecimal() for one in values) else None,
+            # By these alone it is told whether class numbers or their names in a file's metadata count.
+            "class_numbers": {
+                role: values
+                for role, values in known.items()
+                if values and all(one.isdecimal() for one in values)
+            },
         }
 
-    @model_validator(mode="after")
-    def _can_be_stored(self) -> DataContract:
-        for field, text in texts_in(self.model_dump()):
-            if (what := unwritable(text)) is not None:
-                raise ValueError(f"{field} holds {what}")
-        return self
+    # --- what follows from it ---------------------------------------------------------------------
+
+    @property
+    def categories(self) -> tuple[Role, ...]:
+        return tuple(role for role in self.roles if role.type == "category")
+
+    @property
+    def texts(self) -> tuple[Role, ...]:
+        return tuple(role for role in self.roles if role.type == "text")
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The source's column of each role that has one."""
+        named = {role.name: getattr(self.columns, role.name) for role in self.roles}
+        return {role: column for role, column in named.items() if column is not None}
+
+    @property
+    def cell_reasons(self) -> list[Reason]:
+        """Reasons that are found as a cell is read."""
+        found = [reason for role in self.roles for reason in rules.cell_reasons(role)]
+        advice = "train, valid and test are known in their usual spellings; null: drawn"
+        unknown = Reason("unknown_split", "rows whose split is none", "split", advice)
+        return list({reason.name: reason for reason in (*found, unknown)}.values())
+
+    @property
+    def reasons(self) -> dict[str, Reason]:
+        """Why a row may be refused, by name, in the order in which its first reason is chosen.
+
+        The last ones are found against the other rows, the others are `cell_rules` and `row_rules`.
+        """
+        own = [*self.cell_reasons, *self.row_reasons()]
+        return {reason.name: reason for reason in (*own, *self._reasons_by_others())}
+
+    @property
+    def own_reasons(self) -> tuple[str, ...]:
+        """Those that a row has by itself."""
+        return tuple(reason.name for reason in (*self.cell_reasons, *self.row_reasons()))
+
+    @property
+    def all_row_rules(self) -> list[RowRule]:
+        return [*map(rules.cell_rule, self.cell_reasons), *self.row_rules()]
+
+    def meant(self, reason: str, value: str | None) -> str:
+        """` (did you mean 'x'?)` behind an unknown category, or nothing."""
+        for role in self.categories:
+            if reason == f"bad_{role.name}":
+                return sentences.meant(value, self.known(role.name))
+        return ""
+
+    def _suffix(self, role: Role) -> str:
+        """Of a reason's name: which of several texts is at fault."""
+        return f"_{role.name}" if len(self.texts) > 1 else ""
+
+    def _reasons_by_others(self) -> list[Reason]:
+        subject = " and ".join(role.plural for role in self.roles if role.name in self.identity)
+        first = self.identity[0]
+        ids = "where the column does not name rows, set columns.id: null"
+        found = [Reason("duplicate_id", "ids that stood before", "id", ids)]
+        if self.answer:
+            name, words = self.conflict
+            advice = f"whose {' and '.join(self.answer)} counts is set by conflicts.keep"
+            found.append(Reason(name, words, self.answer[0], advice))
+        return [
+            *found,
+            Reason("duplicate", f"{subject} that stood before in their split", first),
+            Reason("leaked", f"{subject} that also stand in a later split", first),
+        ]
+
+
+AnyContract = AnyKind(DataContract)
+Contract = Annotated[DataContract, AnyContract]  # a field that takes a contract of any kind
 
 
 def load_contract(name_or_path: str, base: Path | None = None) -> DataContract:
@@ -254,18 +273,21 @@ def load_contract(name_or_path: str, base: Path | None = None) -> DataContract:
 
 
 def parse_contract(data: Any, *, origin: str) -> DataContract:
+    """
+    Raises:
+        RecipeError: naming origin and field.
+    """
     try:
-        return DataContract.model_validate(data)
+        return TypeAdapter(Contract).validate_python(data)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, f['loc'])) or 'contract'}: "
-            + (
-                "unknown key"
-                if f["type"] == "extra_forbidden"
-                else text_fault(f) or f["msg"].removeprefix("Value error, ")
-            )
-            for f in error.errors(include_url=False)
-        )
+        faults = "; ".join(map(_said, error.errors(include_url=False)))
         raise RecipeError(
             f"contract {origin}: {faults}.", "`noisefold recipe schema` lists every field."
         ) from None
+
+
+def _said(fault: Any) -> str:
+    where = ".".join(map(str, fault["loc"])) or "contract"
+    if fault["type"] == "extra_forbidden":
+        return f"{where}: unknown key"
+    return f"{where}: {text_fault(fault) or fault['msg'].removeprefix('Value error, ')}"

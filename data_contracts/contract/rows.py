@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from data_contracts.contract.contract import Split
+from data_contracts.contract.sections import Split
 from data_contracts.tables.batch import Batch
 
 
@@ -14,12 +14,11 @@ class Rows:
     """Cells by column, null where a file lacks the column; every list is as long as there are rows."""
 
     columns: dict[str, list[str | None]] = field(default_factory=dict)
+    given: tuple[Split, ...] = ()  # splits that have a URL of their own
     splits: list[Split | None] = field(default_factory=list)  # that a URL of its own gives, per row
     files: list[str] = field(default_factory=list)  # per row
     numbers: list[int] = field(default_factory=list)  # of the row in its file
-    faults: list[str | None] = field(
-        default_factory=list
-    )  # why the text or the label cell of a row is none
+    faults: list[str | None] = field(default_factory=list)  # why a cell of a row is none
     left_out: list[str] = field(
         default_factory=list
     )  # columns that no text can show, or not in every row
@@ -56,7 +55,7 @@ class Rows:
 
     @property
     def split_by_url(self) -> bool:
-        return any(split is not None for split in self.splits)
+        return bool(self.given)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Collection
 from hashlib import blake2b
 
-from data_contracts.contract.contract import SPLIT_SALT, Split, SplitShares
+from data_contracts.contract.sections import SPLIT_SALT, Split, SplitShares
 
 # How sources write the splits, in any case.
 SPLIT_NAMES: dict[str, Split] = {

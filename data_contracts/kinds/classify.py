@@ -86,7 +86,7 @@ class Classify(TaskConfig):
     )
     inputs: ClassVar[tuple[Column, ...]] = (Column("text", "string"),)
 
-    kind: Literal["classify"] = "classify"
+    kind: Literal["classify"] = "classify"  # pyright: ignore[reportIncompatibleVariableOverride]
     class_weights: Literal["none", "balanced"] = Field(
         "none",
         description="balanced: n / (classes * n_class), counted in windows, of which the loss is a mean.",

@@ -157,7 +157,8 @@ def fields_of(model: type[BaseModel], before: str = "") -> Iterator[str]:
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
+        # Of an open set of kinds, every one that is there.
+        yield from annotation.__dict__.get("KINDS", {}).values() or (annotation,)
     elif typing.get_origin(annotation) in (Union, types.UnionType, typing.Annotated):
         for part in typing.get_args(annotation):
             yield from _models(part)

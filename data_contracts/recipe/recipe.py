@@ -23,7 +23,13 @@ from pydantic import (
     model_validator,
 )
 
-from data_contracts.contract.contract import DataContract, Split, load_contract
+from data_contracts.contract.contract import (
+    AnyContract,
+    Contract,
+    DataContract,
+    Split,
+    load_contract,
+)
 from data_contracts.errors import RecipeError
 from data_contracts.recipe import faults as recipe_faults
 from data_contracts.recipe.model import LowRank, ModelConfig, PretrainedEncoder
@@ -500,7 +506,9 @@ class Recipe(Section):
     )
     source: Source = Field(default_factory=lambda: SampleSource())
     contract: Annotated[
-        DataContract, BeforeValidator(_resolve_contract, json_schema_input_type=DataContract | str)
+        DataContract,
+        AnyContract,
+        BeforeValidator(_resolve_contract, json_schema_input_type=Contract | str),
     ] = Field(default_factory=_default_contract)
     tokenizer: Tokenizer = Field(default_factory=lambda: WordTokenizer())
     model: ModelConfig = Field(default_factory=lambda: ModelConfig())

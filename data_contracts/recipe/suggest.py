@@ -16,11 +16,12 @@ from typing import Any
 import regex as re
 import yaml
 
-from data_contracts.contract.contract import DataContract
-from data_contracts.contract.infer import Draft, comment, comments, contract_yaml
+from data_contracts.contract.infer import Draft
 from data_contracts.contract.rows import Rows
 from data_contracts.contract.text import UNSPACED, UNSPACED_SCRIPTS
+from data_contracts.contract.written import comment, comments, contract_yaml
 from data_contracts.errors import RecipeError
+from data_contracts.kinds.classify_contract import ClassifyContract
 from data_contracts.recipe.recipe import parse_recipe
 from data_contracts.yaml_text import parse_yaml
 
@@ -101,7 +102,7 @@ PLAIN = Choice(
 )
 
 
-def profile(rows: Rows, contract: DataContract) -> Profile:
+def profile(rows: Rows, contract: ClassifyContract) -> Profile:
     """Count what the contract would keep of the rows: texts that are not blank, under a label that it knows.
 
     Raises:
@@ -135,7 +136,7 @@ def profile(rows: Rows, contract: DataContract) -> Profile:
     )
 
 
-def check_columns(rows: Rows, contract: DataContract) -> None:
+def check_columns(rows: Rows, contract: ClassifyContract) -> None:
     """Refuse rows that lack the columns of a contract."""
     for role, name in (("text", contract.columns.text), ("label", contract.columns.label)):
         if name not in rows.columns:

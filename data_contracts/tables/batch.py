@@ -6,16 +6,22 @@ import difflib
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_contracts.errors import SourceError
+from data_contracts.tables.categories import (
+    NESTED_VALUE,
+    SEVERAL_VALUES,
+    category_text,
+    unlisted,
+)
 from data_contracts.tables.encoding import likely_encodings
-from data_contracts.tables.labels import label_text, unlisted
 
 BAD_BYTES = re.compile(
     "[\udc80-\udcff]"
@@ -28,15 +34,8 @@ MAX_EXPANSION = 200
 FREE_EXPANSION = 1 << 26  # bytes
 MAX_COLUMNS = 10_000
 BATCH_CHARACTERS = 1 << 23  # a batch of long rows is cut where it has so many
-MAX_SPELLINGS = 1_000  # of labels, told one by one
+MAX_SPELLINGS = 1_000  # of categories, told one by one
 _SURROGATES = re.compile("[\ud800-\udfff]")
-
-NOT_TEXT, SEVERAL_LABELS, NESTED_LABEL, UNNAMED_CLASS = (
-    "not_text",
-    "several_labels",
-    "nested_label",
-    "unnamed_class",
-)
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,14 @@ class Batch:
         str, ...
     ] = ()  # columns that no text can show (objects, lists, embeddings), where all were asked
     faults: pa.Array | None = (
-        None  # string per row, why its text or label cell is none; None where no row has a fault
+        None  # string per row, why a cell of it is none; None where no row has a fault
     )
     told: Counter[str] = field(
         default_factory=Counter
     )  # what was read otherwise than a reader may think, and its rows
     spelled: Counter[tuple[str, str]] = field(
         default_factory=Counter
-    )  # labels as written and as read, where these differ
+    )  # categories as written and as read, where these differ
 
     def first(self, rows: int) -> Batch:
         """At most so many rows of it."""
@@ -77,12 +76,11 @@ class Ask:
     columns: Sequence[str] | None = (
         None  # all of them must be there; None: every one that a text can show
     )
-    text: str | None = None
-    label: str | None = None
+    texts: Sequence[str] = ()  # must hold strings
+    # Hold one of several values each, with those that are known: where these are class numbers,
+    # numbers stay.
+    categories: Mapping[str, Sequence[str] | None] = field(default_factory=dict)
     optional: Sequence[str] = ()  # read as well, where they are there
-    label_values: Sequence[str] | None = (
-        None  # the labels that are known; where these are class numbers, numbers stay
-    )
     separator: str | None = None
     usual_separator: str = ","
     batch_rows: int = 50_000
@@ -90,11 +88,7 @@ class Ask:
     @property
     def roles(self) -> list[str]:
         """The columns without which nothing can be done."""
-        return (
-            list(self.columns)
-            if self.columns is not None
-            else [one for one in (self.text, self.label) if one]
-        )
+        return list(self.columns) if self.columns is not None else [*self.texts, *self.categories]
 
 
 @dataclass
@@ -194,57 +188,57 @@ def json_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def with_labels(batch: Batch, label: str | None) -> Batch:
-    """The batch with its labels as `tables.labels` spells them, and what is none of them as a fault."""
-    if label is None or label not in batch.columns:
-        return batch
-    encoded = batch.columns[label].dictionary_encode()
+def with_categories(batch: Batch, columns: Iterable[str]) -> Batch:
+    """The batch with its categories as `tables.categories` spells them, what is none as a fault."""
+    for name in columns:
+        if name in batch.columns:
+            batch = _with_category(batch, name)
+    return batch
+
+
+def _with_category(batch: Batch, name: str) -> Batch:
+    encoded = batch.columns[name].dictionary_encode()
     written = encoded.dictionary.to_pylist()
-    read = [label_cell(one) for one in written]
-    if all(
-        fault is None and one == there for (one, fault), there in zip(read, written, strict=True)
-    ):
+    read = [category_cell(one) for one in written]
+    values = [value for value, _ in read]
+    reasons = [reason for _, reason in read]
+    if values == written and not any(reasons):
         return batch
     times = Counter(encoded.indices.to_pylist())
-    spelled: Counter[tuple[str, str]] = Counter(
-        {(there, one): times[at] for at, (there, (one, _)) in enumerate(zip(written, read, strict=True))
-         if one is not None and one != there}
-    )  # fmt: skip
-    # A label that is none stands there as it is written, for whoever looks at the quarantine.
-    cells = pa.array(
-        [there if fault else one for there, (one, fault) in zip(written, read, strict=True)],
-        pa.string(),
-    )
-    faults = pa.array([fault for _, fault in read], pa.string()).take(encoded.indices)
+    spelled = batch.spelled.copy()
+    for at, (cell, value) in enumerate(zip(written, values, strict=True)):
+        if value is not None and value != cell:
+            spelled[cell, value] += times[at]
+    # What is no category stands there as it is written, for whoever looks at the quarantine.
+    shown = [cell if reason else value for cell, (value, reason) in zip(written, read, strict=True)]
+    faults = pa.array(reasons, pa.string()).take(encoded.indices)
     if faults.null_count == len(faults):
         faults = None
-    columns = {**batch.columns, label: cells.take(encoded.indices)}
+    cells = pa.array(shown, pa.string()).take(encoded.indices)
+    columns = {**batch.columns, name: cells}
     return replace(batch, columns=columns, faults=merged(batch.faults, faults), spelled=spelled)
 
 
 def merged(first: pa.Array | None, second: pa.Array | None) -> pa.Array | None:
     """The faults of both; of a row that has two, the first."""
-    import pyarrow.compute as pc
-
-    return (
-        pc.coalesce(first, second)
-        if first is not None and second is not None
-        else first
-        if second is None
-        else second
-    )
+    if first is None or second is None:
+        return second if first is None else first
+    return pc.coalesce(first, second)
 
 
-def label_cell(written: str) -> tuple[str | None, str | None]:
-    """The label of a cell and, where it holds something else, the reason: a list of one label is that label."""
+def category_cell(written: str) -> tuple[str | None, str | None]:
+    """The value of a cell and, where it holds something else, the reason.
+
+    A list of one value is that value.
+    """
     value = unlisted(written)
     if isinstance(value, dict) and set(value) == {"choices"}:  # Label Studio's
         value = value["choices"]
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str | int | float):
         value = value[0] if isinstance(value[0], str) else plain_text(value[0]) or ""
     if isinstance(value, str):
-        return label_text(value), None
+        return category_text(value), None
     if not value:
         return None, None
     flat = isinstance(value, list) and all(isinstance(one, str | int | float) for one in value)
-    return written, SEVERAL_LABELS if flat else NESTED_LABEL
+    return written, SEVERAL_VALUES if flat else NESTED_VALUE

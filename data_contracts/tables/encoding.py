@@ -1,8 +1,10 @@
-"""Which encoding a text file has: exactly where a byte order mark says so, and as a hint where bytes do not decode."""
+"""Which encoding a text file has: exactly where a byte order mark says so, else told by its bytes."""
 
 from __future__ import annotations
 
 import codecs
+import re
+from dataclasses import dataclass
 
 # Longest first: the mark of UTF-32 (little endian) begins with that of UTF-16.
 _MARKS = (
@@ -24,15 +26,42 @@ _KINDS = {
     b"PAR1\x15": "a Parquet file",
     b"%PDF": "a PDF",
 }
+# What people call the encodings that Python's codecs have other names for.
 _NAMES = {
-    "cp1252": "windows-1252", "cp1251": "windows-1251", "cp1250": "windows-1250", "cp1253": "windows-1253",
-    "cp1254": "windows-1254", "cp1255": "windows-1255", "cp1256": "windows-1256", "cp1257": "windows-1257",
-    "cp1258": "windows-1258", "cp932": "shift_jis", "shift_jis_2004": "shift_jis", "shift_jisx0213": "shift_jis",
-    "euc_jis_2004": "euc-jp", "euc_jisx0213": "euc-jp", "euc_jp": "euc-jp", "cp949": "euc-kr", "euc_kr": "euc-kr",
-    "gbk": "gb18030", "gb2312": "gb18030", "big5hkscs": "big5", "cp950": "big5",
-}  # fmt: skip
-_USUAL = {*_NAMES.values(), "gb18030", "big5", "koi8_r", "iso8859_2", "tis_620", "cp874"}
-_SAMPLE = 1 << 16
+    **{f"cp125{number}": f"windows-125{number}" for number in range(9)},
+    "cp932": "shift_jis",
+    "euc_jp": "euc-jp",
+    "cp949": "euc-kr",
+    "euc_kr": "euc-kr",
+    "cp950": "big5",
+}
+# A family that shares its first members is named by the one that has them all.
+_WIDEST = {
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "hz": "gb18030",
+    "big5": "cp950",
+    "big5hkscs": "cp950",
+    "latin_1": "cp1252",
+}
+_HARDLY_USED = re.compile(
+    r"iso8859_1[0346]|hp_roman8|kz1048|ptcp154|mac_|cp037|cp4|cp5|cp7|cp8[5-6]|cp1[01]"
+)
+_KANA = re.compile(r"[\u3040-\u30ff]")
+_WESTERN = re.compile(
+    "[ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜßàáâãäåæçèéêëìíîïñòóôõöøùúûüÿŒœŸŠšŽž‘’“”„‚«»–—…€£°§·¿¡ºª©®™´\xa0•]"
+)
+_SAMPLE = 1 << 17  # bytes that are looked at
+_SHOWN = 3  # encodings that a hint names
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """An encoding that fits some bytes: `others` fit too, `excerpt` shows what it makes of them."""
+
+    name: str
+    others: tuple[str, ...] = ()
+    excerpt: str = ""
 
 
 def marked(head: bytes) -> str | None:
@@ -45,65 +74,126 @@ def kind_of(head: bytes) -> str | None:
     return next((kind for mark, kind in _KINDS.items() if head.startswith(mark)), None)
 
 
-def likely_encodings(undecoded: str, encoding: str) -> str:
-    """The encodings that such bytes may be in, the likeliest first, each with what the text then says; "" for none.
+def find_encoding(data: bytes, *, whole: bool) -> Encoding | None:
+    """The encoding of a file's first bytes; None where none fits.
 
     Args:
-        undecoded: text of bytes that did not decode, these as surrogates (`surrogateescape`).
-        encoding: the one that was tried.
+        whole: whether `data` is the whole file, so that a character cut at its end is a fault.
     """
+    if marked(data) is not None or (data.isascii() and b"\0" not in data):
+        return Encoding(
+            "ascii"
+        )  # as good as any: the reader takes a byte order mark before what is named
+    if (wide := _without_mark(data)) is not None:
+        return wide
+    if is_utf8(data, whole=whole) or _damaged_utf8(
+        data
+    ):  # of a damaged one the reader names the row
+        return Encoding("utf-8")
+    foreign = b"\n".join(line for line in data.splitlines() if not line.isascii())[:_SAMPLE]
+    if len(foreign) == _SAMPLE:  # a character may be cut at its end
+        foreign = foreign[: foreign.rfind(b"\n") + 1] or foreign
+    return _japanese(foreign) or _western(foreign) or _by_library(foreign)
+
+
+def is_utf8(data: bytes, *, whole: bool) -> bool:
     try:
-        data = undecoded[:_SAMPLE].encode(encoding, "surrogateescape")
-    except (UnicodeError, LookupError):
-        return ""
-    if data.count(b"\0") * 4 > len(data) > 0:  # every second byte of most languages' UTF-16
-        return "UTF-16 without a byte order mark (utf-16-le or utf-16-be)"
+        codecs.getincrementaldecoder("utf-8")().decode(data, final=whole)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _damaged_utf8(data: bytes) -> bool:
+    text = data.decode("utf-8", "replace")
+    bad = text.count("\ufffd")
+    return len(text) - len(text.encode("ascii", "ignore")) - bad >= 3 * bad
+
+
+def _without_mark(data: bytes) -> Encoding | None:
+    """UTF-16 whose byte order mark is missing: every other byte of its line ends and digits is null."""
+    head = data[:_SAMPLE]
+    zeros = head.count(0)
+    if zeros < 0.05 * len(head):
+        return None
+    name = "utf-16-le" if head[1::2].count(0) > zeros / 2 else "utf-16-be"
+    return Encoding(
+        name,
+        ("utf-16-be" if name == "utf-16-le" else "utf-16-le",),
+        _excerpt(head.decode(name, "replace")),
+    )
+
+
+def _japanese(data: bytes) -> Encoding | None:
+    """Kana in most places are no accident; charset-normalizer takes them for Korean."""
+    for name in ("cp932", "euc_jp"):
+        text = _decoded(data, name)
+        foreign = [c for c in text or "" if not c.isascii()]
+        if foreign and len(_KANA.findall("".join(foreign))) > 0.3 * len(foreign):
+            return Encoding(name, (), _excerpt(text or ""))
+    return None
+
+
+def _western(data: bytes) -> Encoding | None:
+    """Few bytes above ASCII, and every one of them a letter or a mark of Western Europe."""
+    text = _decoded(data, "cp1252")
+    foreign = [c for c in text or "" if not c.isascii()]
+    letters = sum(c.isalpha() for c in text or "")
+    if not foreign or len(foreign) > 0.2 * letters or not all(map(_WESTERN.match, foreign)):
+        return None
+    return Encoding("cp1252", ("iso8859-15", "cp1250", "mac_roman"), _excerpt(text or ""))
+
+
+def _by_library(data: bytes) -> Encoding | None:
     from charset_normalizer import from_bytes
 
-    found: dict[str, str] = {}  # name → what the text then says
-    for match in from_bytes(data):
-        says = str(match)
-        # Of those in which it says the same, the one that most programs write.
-        name = (
-            "windows-1252"
-            if _reads(data, "cp1252") == says
-            else _NAMES.get(match.encoding, match.encoding)
-        )
-        if not name.startswith("utf"):
-            found.setdefault(name, _excerpt(says))
-    found = {name: says for name, says in found.items() if name in _USUAL} or found
-    # One byte per letter, and all of them Latin: by far most such files are the West's, whatever the letters say.
-    if (
-        (west := _reads(data, "cp1252")) is not None
-        and found
-        and _is_latin(next(iter(found.values())))
-    ):
-        found = {"windows-1252": _excerpt(west), **found}
-    # Syllables of Japanese in what another reading takes for rare characters of Korean or Chinese.
-    names = sorted(
-        found,
-        key=lambda name: name in ("shift_jis", "euc-jp") and _has_kana(found[name]),
-        reverse=True,
+    matches = from_bytes(data)
+    best = matches.best()
+    if best is None or best.encoding in ("ascii", "utf_8"):
+        return None
+    name = _WIDEST.get(best.encoding, best.encoding)
+    others = list(dict.fromkeys(_WIDEST.get(match.encoding, match.encoding) for match in matches))
+    if _HARDLY_USED.match(name):
+        name = next((one for one in others if not _HARDLY_USED.match(one)), name)
+    text = _decoded(data, name)
+    return Encoding(
+        name,
+        tuple(one for one in others if one != name)[:4],
+        _excerpt(str(best) if text is None else text),
     )
-    return " or ".join(f"{name} ({found[name]!r})" for name in names[:3])
 
 
-def _reads(data: bytes, encoding: str) -> str | None:
+def _decoded(data: bytes, name: str) -> str | None:
     try:
-        return data.decode(encoding)
+        return data.decode(name)
     except UnicodeDecodeError:
         return None
 
 
 def _excerpt(text: str) -> str:
-    """The first few words that are not ASCII."""
-    start = next((at for at, c in enumerate(text) if not c.isascii()), 0)
-    return " ".join(text[max(0, start - 8) : start + 12].split())
+    line = next((line for line in text.splitlines() if not line.isascii()), "")
+    at = next((at for at, c in enumerate(line) if not c.isascii()), 0)
+    return line[max(0, at - 20) : at + 40].strip()
 
 
-def _is_latin(text: str) -> bool:
-    return all(c < "\u0250" for c in text)
+def likely_encodings(undecoded: str, tried: str) -> str:
+    """The encodings that such bytes may be in, each with what the text then says; "" for none.
 
-
-def _has_kana(text: str) -> bool:
-    return any("\u3040" <= c <= "\u30ff" for c in text)
+    Args:
+        undecoded: text of bytes that did not decode, these as surrogates (`surrogateescape`).
+        tried: the encoding that it was read in.
+    """
+    try:
+        data = undecoded[:_SAMPLE].encode(tried, "surrogateescape")
+    except (UnicodeError, LookupError):
+        return ""
+    found = find_encoding(data, whole=False)
+    if found is None or found.name in ("ascii", "utf-8"):
+        return ""
+    if found.name.startswith("utf-16"):
+        return "UTF-16 without a byte order mark (utf-16-le or utf-16-be)"
+    shown: dict[str, str] = {}
+    for name in (found.name, *found.others):
+        if (text := _decoded(data, name)) is not None:
+            shown.setdefault(_NAMES.get(name, name), _excerpt(text))
+    return " or ".join(f"{name} ({says!r})" for name, says in list(shown.items())[:_SHOWN])

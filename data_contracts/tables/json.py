@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -18,18 +18,20 @@ from data_contracts.tables.batch import (
     BAD_BYTES,
     BATCH_CHARACTERS,
     MAX_LINE_CHARACTERS,
-    NOT_TEXT,
     Ask,
     Batch,
     Place,
     bad_encoding,
     check_columns,
     json_text,
+    merged,
     numbers,
     plain_text,
     strings,
 )
+from data_contracts.tables.categories import NOT_TEXT
 from data_contracts.tables.csv import lines
+from data_contracts.tables.json_forms import other_form
 
 _CHUNK = 1 << 16  # characters
 _SPACE = " \t\r\n"
@@ -54,7 +56,7 @@ def read_json(text: io.TextIOWrapper, place: Place, ask: Ask) -> Iterator[Batch]
         if first or ask.columns is None:
             # A key may be left out of a record where it is null, but hardly out of a whole batch.
             there = list(dict.fromkeys(key for record in batch for key in record))
-            if first and (refusal := _other_form(batch, ask, place)) is not None:
+            if first and (refusal := other_form(batch, ask, place)) is not None:
                 raise refusal
             wanted = check_columns(place.file, there, ask.columns)
             if first and ask.columns is None:
@@ -71,9 +73,9 @@ def _batch(
     faults, left_out = None, []
     for name in wanted:
         cells = [record.get(name) for record in records]
-        if name == ask.text:
-            faults = _not_text(cells)
-        if ask.columns is None and name not in (ask.text, ask.label):
+        if name in ask.texts:
+            faults = merged(faults, _not_text(cells))
+        if ask.columns is None and name not in ask.roles:
             cells, hidden = _showable(cells)
             left_out += [name] if hidden else []
         texts = [
@@ -188,65 +190,81 @@ def _elements(
     buffer: str, read: Callable[[int], str], place: Place, *, array: bool
 ) -> Iterator[Record]:
     """The records of an array, or of values one after the other; rows count from 1."""
-    decoder, at, ended = json.JSONDecoder(), 0, False
-
-    def more() -> bool:
-        """Read as much again as is held; False at the end."""
-        nonlocal buffer, at, ended
-        piece = read(max(_CHUNK, len(buffer) - at))
-        buffer, at, ended = buffer[at:] + piece, 0, not piece
-        return not ended
-
-    def next_character() -> str:
-        nonlocal at
-        while True:
-            while at < len(buffer) and buffer[at] in _SPACE:
-                at += 1
-            if at < len(buffer):
-                return buffer[at]
-            if not more():
-                return ""
-
+    values = _Values(buffer, read)
     if array:
-        next_character()
-        at += 1
-    while (mark := next_character()) and not (array and mark == "]"):
+        values.take()
+    while (mark := values.next_character()) and not (array and mark == "]"):
         if array and place.row:
             if mark != ",":
                 raise place.error(
                     "no comma behind its record in the JSON array", "Write the file again."
                 )
-            at += 1
-            next_character()
-        while True:
-            try:
-                value, end = decoder.raw_decode(buffer, at)
-                break
-            except (ValueError, RecursionError) as error:
-                if (
-                    len(buffer) - at <= MAX_LINE_CHARACTERS
-                    and not isinstance(error, RecursionError)
-                    and more()
-                ):
-                    continue
-                place_in = f"character {getattr(error, 'pos', at) - at + 1} of the record"
-                what = f"not valid JSON ({getattr(error, 'msg', error)} at {place_in})"
-                raise place.error(
-                    what, "Write the file again; each record is one object.", place.row + 1
-                ) from None
+            values.take()
+            values.next_character()
+        value, written = values.value(place)
         place.row += 1
-        written = buffer[at:end]
         if not written.isascii() and BAD_BYTES.search(written):
             raise bad_encoding(place, place.row, written)
-        at = end
         yield place.row, _object(value, place), len(written)
-    if array and not buffer[at : at + 1]:
+    if array and not mark:
         raise place.error(
             "the JSON array is not closed, so records are missing", "Write the file again."
         )
-    at += 1
-    if array and next_character():
+    values.take()
+    if array and values.next_character():
         raise place.error("something stands behind the JSON array", "Write the file again.")
+
+
+class _Values:
+    """JSON values one after the other, decoded from as many characters as they need."""
+
+    def __init__(self, held: str, read: Callable[[int], str]) -> None:
+        self._held, self._read = held, read
+        self._at = 0
+        self._decoder = json.JSONDecoder()
+
+    def next_character(self) -> str:
+        """The next one that is no white space, which stays; "" at the end."""
+        while True:
+            while self._at < len(self._held) and self._held[self._at] in _SPACE:
+                self._at += 1
+            if self._at < len(self._held):
+                return self._held[self._at]
+            if not self._more():
+                return ""
+
+    def take(self) -> None:
+        """Pass over the next character."""
+        self.next_character()
+        self._at += 1
+
+    def value(self, place: Place) -> tuple[Any, str]:
+        """The next value, and what was written."""
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._held, self._at)
+            except RecursionError as error:
+                raise self._fault(error, place) from None
+            except ValueError as error:
+                # It may only be cut; but no record is longer than a line may be.
+                if len(self._held) - self._at <= MAX_LINE_CHARACTERS and self._more():
+                    continue
+                raise self._fault(error, place) from None
+            written = self._held[self._at : end]
+            self._at = end
+            return value, written
+
+    def _more(self) -> bool:
+        """Read as much again as is held; False at the end."""
+        piece = self._read(max(_CHUNK, len(self._held) - self._at))
+        self._held = self._held[self._at :] + piece
+        self._at = 0
+        return bool(piece)
+
+    def _fault(self, error: Exception, place: Place) -> SourceError:
+        place_in = f"character {getattr(error, 'pos', self._at) - self._at + 1} of the record"
+        what = f"not valid JSON ({getattr(error, 'msg', error)} at {place_in})"
+        return place.error(what, "Write the file again; each record is one object.", place.row + 1)
 
 
 def _record(line: str, place: Place) -> dict[str, Any]:
@@ -279,72 +297,3 @@ def _json_type(value: Any) -> str:
         float: "number",
     }
     return names.get(type(value), "null")
-
-
-# --- other programs' forms --------------------------------------------------------------------------------------------
-
-
-def _other_form(records: Sequence[dict[str, Any]], ask: Ask, place: Place) -> SourceError | None:
-    """What a file of records that are no rows is, and how to get rows from its program; None for rows."""
-    record, alone = records[0], len(records) == 1
-    nested = alone and any(
-        isinstance(record.get(role), dict) for role in (ask.text, ask.label) if role
-    )
-    if ask.roles and set(ask.roles) <= record.keys() and not nested:
-        return None
-
-    def refuse(what: str, remedy: str) -> SourceError:
-        return SourceError(f"{place.file}: {what}.", remedy)
-
-    kinds = {name: type(value) for name, value in record.items()}
-    if kinds.get("data") is dict and ("annotations" in kinds or "completions" in kinds):
-        return refuse(
-            "Label Studio's full JSON export, whose texts and labels are nested in data and annotations",
-            "Export as CSV or as JSON-MIN.",
-        )
-    named = [
-        name
-        for name in ("annotations", "entities", "spans")
-        if kinds.get(name) is list and record[name]
-    ]
-    if ask.roles and ask.label in ask.roles and ask.label not in kinds:
-        if named and isinstance(record[named[0]][0], dict | list):
-            return refuse(
-                f"no column {ask.label!r}; its {named[0]!r} are marks of places in the text, or numbers of labels, as "
-                "doccano and similar programs write them",
-                "Export a project of text classification as JSONL, with a column `label` or `labels`.",
-            )
-        if kinds.get("accept") is list:
-            return refuse(
-                f"no column {ask.label!r}; Prodigy's choices stand in 'accept'",
-                "Set columns.label: accept, and select: {answer: [accept]}, in the contract.",
-            )
-    if not alone:
-        return None
-    if {"columns", "data"} <= kinds.keys() and kinds["columns"] is kinds["data"] is list:
-        return refuse("pandas' JSON of orient='split'", _PANDAS)
-    if {"schema", "data"} <= kinds.keys() and kinds["schema"] is dict:
-        return refuse("pandas' JSON of orient='table'", _PANDAS)
-    if len(record) > 1 and set(kinds.values()) == {dict}:
-        return refuse(
-            "one JSON object of objects, as pandas' orient='columns' or 'index' writes", _PANDAS
-        )
-    lists = [
-        name
-        for name, value in record.items()
-        if isinstance(value, list) and value and isinstance(value[0], dict)
-    ]
-    if lists:
-        return refuse(
-            f"one JSON object that holds its records under {lists[0][:60]!r}",
-            f"Write that list alone, as with jq '.{lists[0][:60]}' in.json > out.json.",
-        )
-    if len(record) > 1 and set(kinds.values()) == {list}:
-        return refuse(
-            "one JSON object with a list for each column",
-            "Write one object per row, as JSON Lines.",
-        )
-    return None
-
-
-_PANDAS = "Write it with df.to_json(path, orient='records', lines=True, force_ascii=False)."

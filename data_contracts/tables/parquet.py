@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +19,6 @@ from data_contracts.tables.batch import (
     FREE_EXPANSION,
     MAX_CELL_CHARACTERS,
     MAX_EXPANSION,
-    SEVERAL_LABELS,
-    UNNAMED_CLASS,
     Ask,
     Batch,
     Place,
@@ -32,11 +29,16 @@ from data_contracts.tables.batch import (
     numbers,
     plain_text,
 )
-
-_MAX_NAMES = 1 << 20  # label names of one column
-_NAMES = "label names are taken from the file's own metadata"
-_NUMBERS = "the labels are class numbers, as the contract names them, and not the names in the file's metadata"
-_NO_LABEL = "the class -1, by which Hugging Face's data sets mean no label, is a missing label"
+from data_contracts.tables.categories import SEVERAL_VALUES
+from data_contracts.tables.class_names import (
+    NAMES_COUNT,
+    NO_VALUE,
+    NUMBERS_COUNT,
+    class_names,
+    is_list,
+    means_numbers,
+    named,
+)
 
 
 def read_parquet(stream: IO[bytes], place: Place, ask: Ask) -> Iterator[Batch]:
@@ -48,12 +50,10 @@ def read_parquet(stream: IO[bytes], place: Place, ask: Ask) -> Iterator[Batch]:
         with pq.ParquetFile(stream) as file:
             metadata, schema = file.metadata, file.schema_arrow
         wanted, left_out = _wanted(schema, place, ask)
-        names = {
-            name: found for name in wanted if (found := _class_names(schema, name)) is not None
-        }
+        names = {name: found for name in wanted if (found := class_names(schema, name)) is not None}
         _check_expansion(_stated_bytes(metadata), size, place)
         text_bytes = 0
-        lists = _paths(metadata, [name for name in wanted if _is_list(schema.field(name).type)])
+        lists = _paths(metadata, [name for name in wanted if is_list(schema.field(name).type)])
         with pq.ParquetFile(stream, metadata=metadata, read_dictionary=lists) as file:
             for group in range(metadata.num_row_groups):
                 fitting = _batch_rows(
@@ -105,7 +105,7 @@ def _wanted(schema: pa.Schema, place: Place, ask: Ask) -> tuple[list[str], tuple
         ]
         shown, left_out = list(dict.fromkeys([*wanted, *there])), ()
     for name in shown:
-        _check_type(schema.field(name).type, name, name == ask.text, name == ask.label, place)
+        _check_type(schema.field(name).type, name, name in ask.texts, name in ask.categories, place)
     return shown, left_out
 
 
@@ -116,21 +116,22 @@ def _batch(
     faults, told = None, Counter()
     for name in batch.schema.names:
         column, several = batch.column(name), None
-        if _is_list(column.type):
+        if is_list(column.type):
             column, several = _unpacked(column)
-        if name in names and name == ask.label and _means_numbers(ask.label_values, names[name]):
-            told[_NUMBERS] += len(column)
+        known = ask.categories.get(name)
+        if name in names and known is not None and means_numbers(known, names[name]):
+            told[NUMBERS_COUNT] += len(column)
         elif name in names:
-            column, outside, unlabelled = _named(column, names[name])
-            if name == ask.label:
-                faults = outside
-                told[_NAMES] += len(column)
-                told += Counter({_NO_LABEL: unlabelled})
+            column, outside, unlabelled = named(column, names[name])
+            if name in ask.categories:
+                faults = merged(faults, outside)
+                told[NAMES_COUNT] += len(column)
+                told += Counter({NO_VALUE: unlabelled})
         columns[name] = _arrow_text(column, rows, place)
         if several is not None:
             columns[name] = pc.coalesce(several, columns[name])
             faults = merged(
-                pc.if_else(pc.is_valid(several), SEVERAL_LABELS, None).cast(pa.string()), faults
+                pc.if_else(pc.is_valid(several), SEVERAL_VALUES, None).cast(pa.string()), faults
             )
     return Batch(columns, numbers(rows), faults=faults, told=told)
 
@@ -153,60 +154,6 @@ def _unpacked(column: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     ):
         shown[place] = json_text([cell[:100] if isinstance(cell, str) else cell for cell in cells])
     return values, pa.array(shown, pa.string())
-
-
-# --- label names in the metadata --------------------------------------------------------------------------------------
-
-
-def _class_names(schema: pa.Schema, column: str) -> list[str] | None:
-    """The names of a column's classes, as Hugging Face's datasets write them into a schema, or None."""
-    kind = schema.field(column).type
-    numbers_in = kind.value_type if _is_list(kind) else kind
-    if not pa.types.is_integer(numbers_in):
-        return None
-    try:
-        feature: Any = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][
-            column
-        ]
-        while _is_list(kind) and not (
-            isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
-        ):
-            feature = feature[0] if isinstance(feature, list) else feature["feature"]
-        names = feature["names"] if feature["_type"] == "ClassLabel" else None
-    except (KeyError, IndexError, TypeError, ValueError, RecursionError):
-        return None
-    if (
-        not isinstance(names, list)
-        or not 0 < len(names) <= _MAX_NAMES
-        or not all(isinstance(one, str) for one in names)
-    ):
-        return None
-    return [one.encode("utf-8", "replace").decode() for one in names]
-
-
-def _means_numbers(values: Sequence[str] | None, names: list[str]) -> bool:
-    """Whether the labels that are known are these classes' numbers, and not their names."""
-    return (
-        values is not None
-        and not set(values) & set(names)
-        and all(one.isdecimal() for one in values)
-    )
-
-
-def _named(column: pa.Array, names: list[str]) -> tuple[pa.Array, pa.Array | None, int]:
-    """Class numbers as names, the faults of numbers without a name, and how many are -1, which means no label."""
-    number = column.cast(pa.int64(), safe=False)
-    unlabelled = pc.equal(number, -1)
-    named = pc.and_(pc.greater_equal(number, 0), pc.less(number, len(names)))
-    texts = pa.array(names, pa.string()).take(pc.if_else(named, number, None))
-    outside = pc.fill_null(pc.invert(pc.or_(named, unlabelled)), False)
-    texts = pc.if_else(outside, number.cast(pa.string()), texts)
-    faults = (
-        pc.if_else(outside, UNNAMED_CLASS, None).cast(pa.string())
-        if pc.any(outside).as_py()
-        else None
-    )
-    return texts, faults, pc.sum(pc.fill_null(unlabelled, False).cast(pa.int64())).as_py() or 0
 
 
 def _stated_bytes(metadata: pq.FileMetaData) -> int:
@@ -246,13 +193,13 @@ def _batch_rows(
     texts = [
         name
         for name, kind in kinds.items()
-        if _is_text(kind) or (_is_list(kind) and _is_text(kind.value_type))
+        if _is_text(kind) or (is_list(kind) and _is_text(kind.value_type))
     ]
     longest = 1
     with pq.ParquetFile(stream, metadata=metadata, read_dictionary=_paths(metadata, texts)) as file:
         for batch in file.iter_batches(batch_size=1, row_groups=[group], columns=texts):
             for column in batch.columns:
-                column = column.values if _is_list(column.type) else column
+                column = column.values if is_list(column.type) else column
                 values = column.dictionary if pa.types.is_dictionary(column.type) else column
                 if _is_text(values.type) and not pa.types.is_null(values.type):
                     longest = max(longest, pc.max(pc.binary_length(values)).as_py() or 0)
@@ -283,7 +230,7 @@ def _check_type(
 ) -> None:
     of_labels = (
         may_be_list
-        and _is_list(kind)
+        and is_list(kind)
         and (_is_text(kind.value_type) or pa.types.is_integer(kind.value_type))
     )
     if _is_text(kind) or of_labels or (_shows_text(kind) and not must_be_text):
@@ -293,11 +240,6 @@ def _check_type(
     raise SourceError(
         f"{place.file}: {what}.", "Name another column in the contract, or mend the export."
     )
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    types = pa.types
-    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
 
 
 def _shows_text(kind: pa.DataType) -> bool:

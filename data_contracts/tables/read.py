@@ -14,12 +14,12 @@ import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any, Literal
 
 from data_contracts.errors import SourceError
-from data_contracts.tables.batch import Ask, Batch, Place, bad_encoding, with_labels
+from data_contracts.tables.batch import Ask, Batch, Place, bad_encoding, with_categories
 from data_contracts.tables.csv import read_csv
 from data_contracts.tables.encoding import MARK_BYTES, kind_of, marked
 from data_contracts.tables.json import read_json, records
@@ -139,13 +139,12 @@ def read_batches(
     *,
     format: Format,
     columns: Sequence[str] | None = None,
-    text: str | None = None,
-    label: str | None = None,
+    texts: Sequence[str] = (),
+    categories: Mapping[str, Sequence[str] | None] | None = None,
     encoding: str = "utf-8",
     separator: str | None = None,
     usual: str | None = None,
     optional: Sequence[str] = (),
-    label_values: Sequence[str] | None = None,
     batch_rows: int = 50_000,
 ) -> Iterator[Batch]:
     """Read an uncompressed stream (a seekable one for Parquet).
@@ -153,31 +152,34 @@ def read_batches(
     Args:
         name: what to call the file in errors.
         columns: the ones to read, all of which must be there; None reads every column that a text can show.
-        text: the one among them that must hold strings; others may hold numbers, which become decimal text.
-        label: the one that holds labels, which are given as `data_contracts.tables.labels` spells them.
+        texts: those among them that must hold strings; others may hold numbers, which become
+            decimal text.
+        categories: those that hold one of several values, given as `data_contracts.tables.categories`
+            spells them, each with the values that are known: where these are class numbers, Parquet's
+            names for these stay unused.
         encoding: of CSV and JSON; a byte order mark, which is exact, comes before it.
         separator: of CSV; None: `usual` (by the file's name, if that is None), or the one whose header fits.
         optional: further columns, read where they are there.
-        label_values: the labels that are known: where they are class numbers, Parquet's names for these stay unused.
     """
     place = Place(name, encoding=encoding)
     ask = Ask(
         columns,
-        text,
-        label,
+        texts,
+        categories or {},
         optional,
-        label_values,
         separator,
         usual or usual_separator(name),
         max(1, batch_rows),
     )
     if format == "parquet":
         with _damage_told(place):
-            yield from (with_labels(batch, label) for batch in read_parquet(stream, place, ask))
+            yield from (
+                with_categories(batch, ask.categories) for batch in read_parquet(stream, place, ask)
+            )
         return
     with _text_of(stream, place) as source:
         for batch in _TEXT_READERS[format](source, place, ask):
-            yield with_labels(batch, label)
+            yield with_categories(batch, ask.categories)
 
 
 def read_records(

@@ -7,12 +7,13 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from data_contracts.errors import NoisefoldError, SourceError, printable
+from data_contracts.errors import NoisefoldError, RecipeError, SourceError, printable
 from data_contracts.urls import redacted
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ SEPARATORS = {
 
 
 def infer_in_terminal(asked: Mapping[str, Any], output: str | None) -> None:
-    from data_contracts.contract.infer import to_yaml
+    from data_contracts.contract.written import to_yaml
 
     *_, draft = draft_from(asked)
     write_new(
@@ -47,18 +48,28 @@ def suggest_in_terminal(
 ) -> None:
     from data_contracts.contract.contract import load_contract
     from data_contracts.contract.infer import Draft
+    from data_contracts.kinds.classify_contract import ClassifyContract
     from data_contracts.recipe import suggest as suggestions
     from tasks.sources.look import look_closer
 
     if contract_file:
         seen, contract = _look(asked), load_contract(contract_file)
+        if not isinstance(contract, ClassifyContract):
+            raise RecipeError(
+                f"Contract {contract.name} is of kind {contract.kind}.",
+                "A recipe can be suggested for kind classify.",
+            )
         suggestions.check_columns(seen.rows, contract)
         columns = contract.columns
-        rows = look_closer(seen.source, [columns.text, columns.label], columns.text, columns.label)
+        rows = look_closer(
+            seen.source, [columns.text, columns.label], [columns.text], [columns.label]
+        )
         counts = Counter(label for label in rows.columns[columns.label] if label is not None)
-        draft = Draft(contract, len(rows), counts, seen.found, seen.found.told)
+        found = seen.found
+        draft = Draft(contract, len(rows), {"label": counts}, found, found.told)
     else:
         rows, seen, draft = draft_from(asked)
+    assert isinstance(draft.contract, ClassifyContract)
     profile = suggestions.profile(rows, draft.contract)
     folder = Path(output).resolve().parent if output else Path.cwd()
     choices = suggestions.suggest(profile, backbone and _from_folder(backbone, folder), backbone)
@@ -83,23 +94,19 @@ def draft_from(asked: Mapping[str, Any]) -> tuple[Rows, Seen, Draft]:
     Args:
         asked: the command's options by name, `files` or `train`, `valid` and `test` among them.
     """
-    from data_contracts.contract.infer import draft_contract, find_roles
+    from data_contracts.contract.infer import Profile, infer
     from data_contracts.recipe.names import dataset_name
     from tasks.sources.look import look_closer
 
     seen = _look(asked)
-    given = {
-        role: asked[role]
-        for role in ("text", "label", "id", "split")
-        if asked.get(role) is not None
-    }
-    roles = find_roles(seen.rows, given)  # pyright: ignore[reportArgumentType]
-    rows = look_closer(seen.source, roles.names, roles.columns.text, roles.columns.label)
+    roles = ("text", "label", "id", "split")
+    given = {role: asked[role] for role in roles if asked.get(role) is not None}
     url = seen.source.url
     name = asked.get("name") or dataset_name(
         _whole(url) if isinstance(url, str) else {k: _whole(v) for k, v in url.items()}
     )
-    return rows, seen, draft_contract(rows, roles, name, seen.found)
+    draft = infer(Profile(seen.rows, name, partial(look_closer, seen.source), given, seen.found))
+    return draft.seen, seen, draft
 
 
 def _look(asked: Mapping[str, Any]) -> Seen:

@@ -1,8 +1,7 @@
-"""What validation finds, as data: counts and places of the rows, and faulty cells fit to be shown."""
+"""What validation finds, as data: counts and places of the rows, and faulty cells to be shown."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from data_contracts.contract.contract import SPLITS, DataContract
-from data_contracts.tables.labels import nearest
+from data_contracts.contract.counts import Counts
+from data_contracts.contract.shown import shown_cell
+from data_contracts.contract.verdicts import Verdicts
 
 SAMPLES = 5  # rows shown per reason
-_CELLS = {"bad_label": "label", "several_labels": "label", "nested_label": "label", "unnamed_class": "label",
-          "relabelled": "label", "duplicate_id": "id", "unknown_split": "split"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,11 @@ class Sample:
 
     @classmethod
     def of(cls, reason: str, row: dict[str, Any], contract: DataContract) -> Sample:
-        column = _CELLS.get(reason, "text")
-        value = shown_cell(row[column])
-        if reason == "bad_label":
-            value += meant(row["label"], contract)
-        if reason == "relabelled":
-            value += f" of text {shown_cell(row['text'], 40)}"
+        column = contract.reasons[reason].column
+        value = shown_cell(row[column]) + contract.meant(reason, row[column])
+        if contract.answer and reason == contract.conflict[0]:
+            for role in contract.identity:
+                value += f" of {role} {shown_cell(row[role], 40)}"
             value += f" (what counts: {row['counts_instead']})" if row["counts_instead"] else ""
         return cls(row["file"], row["row"], column, value)
 
@@ -43,47 +41,21 @@ class Sample:
 
 @dataclass
 class Findings:
-    """What was found about the corpus: per row in arrays of a few bytes, and in counts."""
+    """What was found about the corpus: the verdict on each row, and counts."""
 
-    reasons: np.ndarray  # uint16 per row, one of BITS each
-    row_checks: dict[str, int] = field(default_factory=dict)  # broken rows per row expectation
-    found: Counter[str] = field(
-        default_factory=Counter
-    )  # rows per reason, kept ones too; a row may count in several
-    first: Counter[str] = field(default_factory=Counter)  # quarantined rows per first reason
+    verdicts: Verdicts
+    # Quarantined rows per first reason.
+    first: Counter[str] = field(default_factory=Counter)
     samples: dict[str, list[Sample]] = field(default_factory=dict)
-    instead: dict[int, int] = field(
-        default_factory=dict
-    )  # position of a relabelled row → of the row that counts
-    unknown: Counter[str] = field(
-        default_factory=Counter
-    )  # quarantined rows per label that the contract does not know
-    labels: dict[str, Counter[str]] = field(
-        default_factory=lambda: {split: Counter() for split in SPLITS}
-    )
-    lengths: dict[str, np.ndarray] = field(
-        default_factory=dict
-    )  # rows by number of characters, per split
+    # Cells of quarantined rows, for reasons whose cells are tallied.
+    refused: dict[str, Counter[str]] = field(default_factory=dict)
+    # Of the kept rows: how many in each split, and what the contract counts of them.
+    kept: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
+    counts: Counts = field(default_factory=Counter)
+    # Rows by number of characters, per text and split.
+    lengths: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
     @property
-    def kept(self) -> dict[str, int]:
-        return {split: sum(counts.values()) for split, counts in self.labels.items()}
-
-
-def meant(label: str | None, contract: DataContract) -> str:
-    near = nearest(label, contract.labels.values) if label and contract.labels.values else None
-    return f" (did you mean {shown_cell(near)}?)" if near is not None else ""
-
-
-def shown_cell(value: str | None, length: int = 60) -> str:
-    """A cell in quotes, shortened, with what a terminal or a reader's eye would swallow written as an escape."""
-    if value is None:
-        return "null"
-    cut = value[:length]
-    plain = "".join(
-        c
-        if c == " " or unicodedata.category(c)[0] not in "CZ"
-        else c.encode("unicode_escape").decode()
-        for c in cut
-    )
-    return f"'{plain}'" + (f"… ({len(value):,} characters)" if len(value) > length else "")
+    def found(self) -> Counter[str]:
+        """Rows per reason, kept ones too; a row may count in several."""
+        return self.verdicts.found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,50 +11,40 @@ import numpy as np
 
 from data_contracts.artifacts import RawCorpus
 from data_contracts.contract.contract import SPLITS, DataContract
+from data_contracts.contract.counts import per_split
 from data_contracts.contract.days import Days, coverage, shown_spans
-from data_contracts.contract.expectations import REASONS, Result, shown_count, shown_share
+from data_contracts.contract.expectations import Result
+from data_contracts.contract.rules import CorpusRule
+from data_contracts.contract.shown import shown_cell, shown_count, shown_share
 from data_contracts.errors import ContractViolation, printable
-from data_contracts.tables.labels import look_alikes
-from tasks.reports.findings import Findings, meant, shown_cell
+from tasks.reports.findings import Findings
 
-SHOWN_SPELLINGS = 5  # of labels, in sentences
+SHOWN_SPELLINGS = 5  # of categories, in sentences
 MAX_SENTENCES = 40
-SHOWN_LABELS = 100  # a column mapped to the wrong role may have a label per row
+SHOWN_VALUES = 100  # a column mapped to the wrong role may have a value per row
 QUANTILES = {"shortest": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "longest": 1.0}
-
-
-_ADVICE = {
-    "duplicate_id": "where the column does not name rows, set columns.id: null",
-    "relabelled": "whose label counts is set by conflicts.keep",
-    "unknown_split": "train, valid and test are known in their usual spellings; null: drawn",
-}
 
 
 def sentences(raw: RawCorpus, contract: DataContract, findings: Findings) -> tuple[str, ...]:
     """What a person should know of how the rows were read: nothing ambiguous is decided in silence."""
+    categories = " and ".join(role.plural for role in contract.categories)
     told = [f"{one[0].upper()}{one[1:]}." for one in raw.told]
     told += [
-        f"{one.rows:,} labels read as {shown_cell(one.read)} were written {shown_cell(one.written)}."
+        f"{one.rows:,} {categories} read as {shown_cell(one.read)} were written "
+        f"{shown_cell(one.written)}."
         for one in raw.spelled[:SHOWN_SPELLINGS]
     ]
     if rest := raw.spelled[SHOWN_SPELLINGS:]:
         told.append(
-            f"{sum(one.rows for one in rest):,} labels more were written otherwise than read ({len(rest):,} spellings)."
+            f"{sum(one.rows for one in rest):,} {categories} more were written otherwise than read "
+            f"({len(rest):,} spellings)."
         )
     told += [
         f"{rows:,} rows left out, as the contract selects: {what}."
         for what, rows in raw.left_out.items()
     ]
-    rows = sum(findings.labels.values(), Counter())
-    for group in look_alikes(rows)[:SHOWN_SPELLINGS]:
-        named = ", ".join(f"{shown_cell(label)} ({rows[label]:,} rows)" for label in group[:10])
-        told.append(
-            f"Labels that differ in writing alone: {named}. If they are one, mend the source."
-        )
-    for label, count in sorted(findings.unknown.items(), key=lambda item: (-item[1], item[0])):
-        if (near := meant(label, contract)) and len(told) < MAX_SENTENCES:
-            told.append(f"{count:,} rows have the unknown label {shown_cell(label)}{near}.")
-    return tuple(told)
+    notes = contract.notes(findings.counts, findings.refused)
+    return (*told, *notes[: max(0, MAX_SENTENCES - len(told))])
 
 
 def summarise(
@@ -80,41 +69,45 @@ def summarise(
         "splits": findings.kept,
         "expectations": [
             {
-                "name": result.expectation.name,
-                "words": result.expectation.words,
+                "name": result.rule.name,
+                "words": result.rule.words,
                 "observed": result.observed,
                 "shown": shown_value(result),
-                "limit": result.expectation.limit,
+                "limit": result.rule.limit,
                 "passed": result.success,
             }
             for result in results
         ],
-        "row_checks": findings.row_checks,
+        "row_checks": dict(findings.verdicts.broken),
         "reasons": [
             {
-                "name": reason,
-                "words": words,
-                "rows": findings.found[reason],
-                "quarantined_first": findings.first[reason],
-                "samples": [asdict(sample) for sample in findings.samples.get(reason, [])],
+                "name": name,
+                "words": reason.words,
+                "rows": findings.found[name],
+                "quarantined_first": findings.first[name],
+                "samples": [asdict(sample) for sample in findings.samples.get(name, [])],
             }
-            for reason, words in REASONS.items()
-            if findings.found[reason]
+            for name, reason in contract.reasons.items()
+            if findings.found[name]
         ],
-        "labels": _label_shares(contract, findings),
+        "categories": {
+            role.plural: _shares(contract, findings, role.name) for role in contract.categories
+        },
         "characters": {
-            split: _quantiles(counts) for split, counts in findings.lengths.items() if counts.any()
+            text: {split: _quantiles(counts) for split, counts in of_text.items() if counts.any()}
+            for text, of_text in findings.lengths.items()
         },
     }
 
 
-def _label_shares(contract: DataContract, findings: Findings) -> dict[str, Any]:
-    names = list(contract.labels.values or sorted(set().union(*findings.labels.values())))
+def _shares(contract: DataContract, findings: Findings, role: str) -> dict[str, Any]:
+    """Rows of each value of a category, by split."""
+    rows = per_split(findings.counts, role)
+    names = list(contract.known(role) or sorted(set().union(*rows.values())))
     return {
-        "hidden": max(0, len(names) - SHOWN_LABELS),
+        "hidden": max(0, len(names) - SHOWN_VALUES),
         "rows": {
-            name: {split: findings.labels[split][name] for split in SPLITS}
-            for name in names[:SHOWN_LABELS]
+            name: {split: rows[split][name] for split in SPLITS} for name in names[:SHOWN_VALUES]
         },
     }
 
@@ -137,8 +130,8 @@ def days_held(spans: Sequence[Days]) -> str | None:
 
 
 def shown_value(result: Result) -> str:
-    show = shown_share if result.expectation.name.endswith("_share") else shown_count
-    return show(result.observed)
+    assert isinstance(result.rule, CorpusRule)
+    return result.rule.shown(result.observed)
 
 
 def render(summary: dict[str, Any]) -> str:
@@ -162,34 +155,33 @@ def violation(
 ) -> ContractViolation:
     """Every failed expectation with what was seen and allowed, and cells to look at for those that cells explain."""
     failed = [result for result in results if not result.success]
-    lines = []
-    for result in failed:
-        expectation = result.expectation
-        line = f"{expectation.name}: {expectation.words}, {shown_value(result)} (limit: {expectation.limit})"
-        reason = _explaining(expectation.name, findings)
-        if reason and (cells := findings.samples.get(reason)):
-            # All reasons together are explained by the commonest one.
-            because = f" mostly {REASONS[reason]}," if expectation.name != f"{reason}_share" else ""
-            line += f";{because} e.g. " + "; ".join(str(cell) for cell in cells[:3])
-        if expectation.name == f"{reason}_share" and (advice := _advice(reason, contract)):
-            line += f"; {advice}"
-        lines.append(f"\n  - {line}")
+    lines = [f"\n  - {_failure(result, contract, findings)}" for result in failed]
     return ContractViolation(
         f"The data break contract {contract.name} (version {contract.version}), "
         f"{len(failed)} of {len(results)} expectations failed:{''.join(lines)}\n",
-        f"Mend the source or change the contract's limits. Report and quarantined rows: {folder / 'report.html'}",
+        "Mend the source or change the contract's limits. Report and quarantined rows: "
+        f"{folder / 'report.html'}",
     )
 
 
-def _advice(reason: str | None, contract: DataContract) -> str:
-    if reason == "bad_label" and contract.labels.values is not None:
-        values = contract.labels.values
-        return f"the contract has {', '.join(map(shown_cell, values[:10]))}{', …' if len(values) > 10 else ''}"
-    return _ADVICE.get(reason or "", "")
+def _failure(result: Result, contract: DataContract, findings: Findings) -> str:
+    rule = result.rule
+    line = f"{rule.name}: {rule.words}, {shown_value(result)} (limit: {rule.limit})"
+    reason = _explaining(rule.name, contract, findings)
+    if reason is None:
+        return line
+    its_own = rule.name == f"{reason}_share"
+    if cells := findings.samples.get(reason):
+        # All reasons together are explained by the commonest one.
+        because = "" if its_own else f" mostly {contract.reasons[reason].words},"
+        line += f";{because} e.g. " + "; ".join(str(cell) for cell in cells[:3])
+    if its_own and (advice := contract.reasons[reason].advice):
+        line += f"; {advice}"
+    return line
 
 
-def _explaining(name: str, findings: Findings) -> str | None:
-    if name in ("quarantine_share", "rows_kept"):
+def _explaining(rule: str, contract: DataContract, findings: Findings) -> str | None:
+    if rule in ("quarantine_share", "rows_kept"):
         return max(findings.first, key=lambda reason: findings.first[reason], default=None)
-    reason = name.removesuffix("_share")
-    return reason if reason in REASONS else None
+    reason = rule.removesuffix("_share")
+    return reason if reason in contract.reasons else None

@@ -33,7 +33,8 @@ from data_contracts.tables.batch import plain_text
 from data_contracts.tables.read import Format, name_parts, read_batches, read_records
 from data_contracts.urls import redacted, resolve, shown_url
 from tasks.serving.predict import Answers, Predictor
-from tasks.sources.files import Opened, SourceFile, list_files
+from tasks.sources.files import list_files
+from tasks.sources.source_file import Opened, SourceFile
 
 ROWS = 256  # answered at a time
 FEW = 5  # refused rows that are named
@@ -246,7 +247,7 @@ def _csv(file: SourceFile, opened: Opened, source: FileSource, column: str | Non
         opened.stream,
         file.name,
         format=opened.format,
-        text=column,
+        texts=() if column is None else (column,),
         encoding=source.encoding,
         separator=source.separator,
         usual=opened.separator,

@@ -6,15 +6,17 @@ from collections import Counter
 from dataclasses import dataclass
 
 from data_contracts.contract.contract import DataContract
-from data_contracts.contract.expectations import REASONS
-from data_contracts.contract.infer import spelled_alike
-from data_contracts.contract.judge import Corpus, Limit, Verdicts, corpus_of, judge, limits
+from data_contracts.contract.counts import per_split
+from data_contracts.contract.judge import Corpus, Foretold, Limit, corpus_of, judge, limits
+from data_contracts.contract.notes import spelled_alike
 from data_contracts.contract.rows import Rows
+from data_contracts.contract.rules import Role
 from data_contracts.errors import ContractViolation, SourceError
 from data_contracts.recipe.recipe import FileSource, Recipe
-from data_contracts.tables.labels import unselected_rejects
-from tasks.sources.files import SourceFile, list_files
+from tasks.sources.asked import ANSWER, asked, given_splits, rejected
+from tasks.sources.files import list_files
 from tasks.sources.look import first_rows, hint
+from tasks.sources.source_file import SourceFile
 
 FIRST = 10_000  # rows that are looked at, of a source or of each of its splits
 EXAMPLES = 3
@@ -53,57 +55,55 @@ def check_source(recipe: Recipe) -> Checked:
             f"The contract selects none of {len(rows):,} rows ({wanted}).",
             "Change select in the contract.",
         )
-    verdicts = judge(corpus, contract)
-    broken = [
-        limit
-        for limit in limits(contract, verdicts)
-        if not limit.holds and (rows.complete or _by_row(limit))
-    ]
-    told = _told(rows, corpus, files, contract, verdicts)
+    foretold = judge(corpus, contract)
+    judged = [one for one in limits(contract, foretold) if rows.complete or _by_row(one, contract)]
+    broken = [limit for limit in judged if not limit.holds]
+    told = _told(rows, corpus, files, contract, foretold)
     if broken:
         rest = "" if rows.complete else " if the rest is like these"
         raise ContractViolation(
             f"{' '.join(told)} A retrain would stop{rest}: {'; '.join(map(str, broken))}.",
-            _way_out(broken),
+            _way_out(broken, contract),
         )
-    alike = spelled_alike(Counter(label for label in corpus.labels if label is not None))
-    return Checked(tuple(told), (*alike, *(_absent(verdicts) if rows.complete else ())))
+    return Checked(tuple(told), tuple(_doubts(rows, corpus, contract, foretold)))
 
 
-def _absent(verdicts: Verdicts) -> list[str]:
-    """Labels that have rows, and none in one of the splits: nothing is learned there, or nothing measured."""
-    seen = sum(verdicts.labels.values(), Counter[str]())
-    absent = {
-        split: sorted(seen.keys() - counts.keys()) for split, counts in verdicts.labels.items()
-    }
+def _doubts(rows: Rows, corpus: Corpus, contract: DataContract, foretold: Foretold) -> list[str]:
+    found = []
+    for role in contract.categories:
+        cells = Counter(cell for cell in corpus.cells(role.name) if cell is not None)
+        found += spelled_alike(cells, role)
+        found += _absent(role, foretold) if rows.complete else []
+    return found
+
+
+def _absent(role: Role, foretold: Foretold) -> list[str]:
+    """Values that have rows, and none in one of the splits: not learned there, or not measured."""
+    rows = per_split(foretold.counts, role.name)
+    seen = set().union(*rows.values())
+    absent = {split: sorted(seen - counts.keys()) for split, counts in rows.items()}
     return [
-        f"Labels without a row in {split}: {', '.join(labels[:12])}{' …' if len(labels) > 12 else ''}."
-        for split, labels in absent.items()
-        if labels
+        f"{role.plural.capitalize()} without a row in {split}: {_some(values)}."
+        for split, values in absent.items()
+        if values
     ]
 
 
-def _by_row(limit: Limit) -> bool:
-    """Whether a part of the rows shows what all of them will come to: shares of faults do, counts do not."""
-    return limit.name.endswith("_share") and not limit.name.endswith("_label_share")
+def _some(values: list[str], most: int = 12) -> str:
+    return ", ".join(values[:most]) + (" …" if len(values) > most else "")
+
+
+def _by_row(limit: Limit, contract: DataContract) -> bool:
+    """Whether a part of the rows shows what all will come to: shares of faults do, counts do not."""
+    shares = {f"{reason}_share" for reason in contract.reasons}
+    return limit.name in shares or limit.name == "quarantine_share"
 
 
 def _read(source: FileSource, contract: DataContract, files: list[SourceFile]) -> Rows:
-    columns = contract.columns
-    by_url = isinstance(source.url, dict)
-    split = None if by_url else columns.split
-    named = [columns.id, columns.text, columns.label, split, *columns.slices, *contract.select]
-    wanted = {
-        "columns": list(dict.fromkeys(name for name in named if name is not None)),
-        "text": columns.text,
-        "label": columns.label,
-        "optional": () if "answer" in contract.select else ("answer",),
-        "label_values": contract.labels.values,
-    }
-    splits = len(source.url) if by_url else 1
+    splits = max(1, len(given_splits(source)))
     most = max(100, FIRST * splits // len(files))
     try:
-        return first_rows(source, most, **wanted)
+        return first_rows(source, most, **asked(source, contract))
     except SourceError as error:
         found = hint(source)
         raise SourceError(error.cause, f"{found} {error.remedy}".strip()) from None
@@ -111,7 +111,7 @@ def _read(source: FileSource, contract: DataContract, files: list[SourceFile]) -
 
 def _refuse_rejected(rows: Rows, contract: DataContract) -> None:
     """As `ingest` does: Prodigy keeps the label of what the annotator rejected."""
-    answers = unselected_rejects(set(rows.columns.get("answer", ())), "answer" in contract.select)
+    answers = rejected(rows.columns.get(ANSWER, ()), contract)
     if answers:
         raise SourceError(
             f"The column answer holds {', '.join(answers)}, as Prodigy writes it, and labels of "
@@ -121,9 +121,9 @@ def _refuse_rejected(rows: Rows, contract: DataContract) -> None:
 
 
 def _told(
-    rows: Rows, corpus: Corpus, files: list[SourceFile], contract: DataContract, verdicts: Verdicts
+    rows: Rows, corpus: Corpus, files: list[SourceFile], contract: DataContract, foretold: Foretold
 ) -> list[str]:
-    kept, refused = verdicts.kept, verdicts.first
+    kept, refused = foretold.kept, foretold.first
     read = f"all {len(rows):,} rows" if rows.complete else f"the first {len(rows):,} rows"
     by_split = ", ".join(f"{split} {count:,}" for split, count in kept.items())
     told = [
@@ -133,34 +133,37 @@ def _told(
         told.append(f"Not selected by the contract: {len(rows) - len(corpus):,}.")
     if refused:
         shown = "; ".join(
-            f"{count:,} for {REASONS[reason]}{_examples(rows, corpus, verdicts, reason)}"
+            f"{count:,} for {contract.reasons[reason].words}"
+            f"{_examples(rows, corpus, foretold, reason)}"
             for reason, count in refused.most_common()
         )
         told.append(
             f"Quarantined would be {refused.total():,} ({refused.total() / len(corpus):.1%}): {shown}."
         )
-    seen = sum(verdicts.labels.values(), Counter[str]())
-    shown = ", ".join(f"{label} {count:,}" for label, count in seen.most_common(12)) or "none"
-    told.append(f"Labels: {shown}{' …' if len(seen) > 12 else ''}.")
-    missing = [label for label in contract.labels.values or () if not seen[label]]
+    for role in contract.categories:
+        told += _values(role, contract, foretold)
+    return [*told, *(f"{what[:1].upper()}{what[1:]}." for what in rows.told)]
+
+
+def _values(role: Role, contract: DataContract, foretold: Foretold) -> list[str]:
+    """The values of a category with their rows, and those of the contract that have none."""
+    seen = sum(per_split(foretold.counts, role.name).values(), Counter[str]())
+    shown = [f"{value} {count:,}" for value, count in seen.most_common()]
+    told = [f"{role.plural.capitalize()}: {_some(shown) or 'none'}."]
+    missing = [value for value in contract.known(role.name) or () if not seen[value]]
     if missing:
-        more = " …" if len(missing) > 12 else ""
-        told.append(f"In the contract and not in these rows: {', '.join(missing[:12])}{more}.")
-    told += [f"{what[:1].upper()}{what[1:]}." for what in rows.told]
+        told.append(f"In the contract and not in these rows: {_some(missing)}.")
     return told
 
 
-def _examples(rows: Rows, corpus: Corpus, verdicts: Verdicts, reason: str) -> str:
-    places = [at for at, reasons in enumerate(verdicts.reasons) if reasons and reasons[0] == reason]
-    if reason == "bad_label":
-        counts = Counter(corpus.labels[at] for at in places).most_common(EXAMPLES)
-        return (
-            " ("
-            + ", ".join(
-                f"{'none' if label is None else repr(label)} {rows:,}" for label, rows in counts
-            )
-            + ")"
-        )
+def _examples(rows: Rows, corpus: Corpus, foretold: Foretold, reason: str) -> str:
+    places = foretold.verdicts.refused_for(reason).tolist()
+    about = foretold.verdicts.contract.reasons[reason]
+    if about.tallied:
+        cells = corpus.cells(about.column)
+        counts = Counter(cells[at] for at in places).most_common(EXAMPLES)
+        shown = [f"{'none' if cell is None else repr(cell)} {times:,}" for cell, times in counts]
+        return f" ({', '.join(shown)})"
     first = corpus.places[places[0]]
     return f" (first {rows.files[first]}, row {rows.numbers[first]:,})"
 
@@ -173,7 +176,9 @@ def _named(files: list[SourceFile]) -> str:
     )
 
 
-def _way_out(broken: list[Limit]) -> str:
-    if any(limit.name == "bad_label_share" for limit in broken):
-        return "Mend the labels in the source, or add them to labels.values of the contract."
+def _way_out(broken: list[Limit], contract: DataContract) -> str:
+    names = {limit.name for limit in broken}
+    for reason in contract.reasons.values():
+        if reason.remedy and f"{reason.name}_share" in names:
+            return reason.remedy
     return "Mend the source, or raise the contract's limit."

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from data_contracts.contract.contract import Split, WindowLimits
+from data_contracts.contract.day_paths import days_of, leads_to_days
 from data_contracts.contract.days import (
     FORMS,
     Coverage,
@@ -19,15 +19,14 @@ from data_contracts.contract.days import (
     DayUnclear,
     WindowRead,
     coverage,
-    days_of,
-    leads_to_days,
     shown_spans,
 )
+from data_contracts.contract.sections import Split, WindowLimits
 from data_contracts.errors import ContractViolation, SourceError
 from data_contracts.recipe.recipe import FileSource, RollingWindow
 
 if TYPE_CHECKING:
-    from tasks.sources.files import SourceFile
+    from tasks.sources.source_file import SourceFile
 
 _DEPTH = 8  # folders below a folder; a link to itself has no end
 _SHOWN = 3  # files that a message names

@@ -15,9 +15,10 @@ from data_contracts.contract.rows import Found, Rows
 from data_contracts.errors import NoisefoldError, SourceError
 from data_contracts.recipe.recipe import FileSource, describe
 from data_contracts.tables.csv import SEPARATORS
-from data_contracts.tables.dialect import Encoding, find_encoding, find_separator
-from data_contracts.tables.encoding import marked
-from tasks.sources.files import SourceFile, list_files, read_rows
+from data_contracts.tables.encoding import Encoding, find_encoding, marked
+from data_contracts.tables.separator import find_separator
+from tasks.sources.files import list_files, read_rows
+from tasks.sources.source_file import SourceFile
 
 MAX_ROWS = (
     200_000  # looked at of each file: the limits have headroom, so more rows would hardly move them
@@ -79,18 +80,23 @@ def look(asked: Asked, most: int = MAX_ROWS) -> Seen:
 
 
 def look_closer(
-    source: FileSource, columns: Sequence[str], text: str, label: str, most: int = MAX_ROWS
+    source: FileSource,
+    columns: Sequence[str],
+    texts: Sequence[str],
+    categories: Sequence[str],
+    most: int = MAX_ROWS,
 ) -> Rows:
-    """The same rows by the columns that matter, text and label read as a retrain reads them."""
+    """The same rows by the columns that matter, texts and categories as a retrain reads them."""
+    wanted = {"columns": list(dict.fromkeys(columns)), "texts": texts}
     with as_options():
-        return first_rows(
-            source, most, columns=list(dict.fromkeys(columns)), text=text, label=label
-        )
+        return first_rows(source, most, **wanted, categories=dict.fromkeys(categories))
 
 
 def first_rows(source: FileSource, most: int, **wanted: Any) -> Rows:
     """The first `most` rows of every file of a source, `MAX_CHARACTERS` in all; `wanted` goes to `read_rows`."""
     rows, taken, characters = Rows(), dict[str, int](), 0
+    if isinstance(source.url, dict):
+        rows.given = tuple(source.url)
     batches = read_rows(
         source, batch_rows=min(most + 1, 20_000), max_rows_per_file=most + 1, **wanted
     )

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_contracts.contract.contract import SPLITS, SplitShares, load_contract, parse_contract
+from data_contracts.contract.contract import SPLITS, load_contract, parse_contract
+from data_contracts.contract.sections import SplitShares
 from data_contracts.contract.text import draw_split, normalise, text_hash
 from data_contracts.errors import RecipeError
 
 BUNDLED = sorted(
-    path.stem for path in (Path(__file__).parents[2] / "data_contracts").glob("*.yaml")
+    path.stem for path in (Path(__file__).parents[2] / "data_contracts" / "contract").glob("*.yaml")
 )
 
 

@@ -8,15 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_contracts.contract.days import (
-    Days,
-    DayUnclear,
-    coverage,
-    days_in_name,
-    days_of,
-    leads_to_days,
-    merged,
-)
+from data_contracts.contract.day_names import days_in_name
+from data_contracts.contract.day_paths import days_of, leads_to_days
+from data_contracts.contract.days import Days, DayUnclear, coverage, merged
 
 A_DAY, A_WEEK = "2026-11-26", "2026-11-23 to 2026-11-29"
 A_MONTH, SEVEN = "2026-11-01 to 2026-11-30", "2026-11-01 to 2026-11-07"

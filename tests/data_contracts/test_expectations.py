@@ -10,17 +10,14 @@ import pytest
 
 from data_contracts.contract.contract import DataContract, parse_contract
 from data_contracts.contract.expectations import (
-    CELL_REASONS,
-    REASONS,
-    ROW_REASONS,
     Suite,
-    arrow_schema,
     corpus_frame,
     corpus_suite,
-    raw_schema,
-    row_frame,
+    pandas_frame,
     row_suite,
 )
+from data_contracts.contract.frames import arrow_schema, raw_schema, row_frame
+from data_contracts.contract.verdicts import broken_rows
 
 GOOD = [
     ("a fine text", "good"),
@@ -29,6 +26,9 @@ GOOD = [
     ("😀" * 20, "bad"),
 ]
 LABELS = {"values": ["good", "bad"]}
+PLAIN = parse_contract({"name": "plain"}, origin="test")
+REASONS = tuple(PLAIN.reasons)
+CELL_REASONS = tuple(reason.name for reason in PLAIN.cell_reasons)
 
 
 @cache
@@ -61,11 +61,16 @@ def table(cells: list[tuple[str | None, str | None]], fault: str | None = None) 
 
 
 def broken(cells: list[tuple[str | None, str | None]]) -> dict[str, tuple[int, ...]]:
-    return {
-        r.expectation.name: r.positions
-        for r in rows().run(row_frame(table(cells)))
-        if not r.success
-    }
+    """The rules that Great Expectations finds broken; Arrow finds the same ones, in the same rows."""
+    made = table(cells)
+    results = rows().run(frame(made))
+    by_arrow = {name: tuple(at.tolist()) for name, at in broken_rows(contract(), made).items()}
+    assert by_arrow == {one.rule.name: one.positions for one in results}
+    return {one.rule.name: one.positions for one in results if not one.success}
+
+
+def frame(made: pa.Table) -> pd.DataFrame:
+    return pandas_frame(row_frame(contract(), made))
 
 
 def test_good_rows_pass() -> None:
@@ -91,13 +96,16 @@ def test_bad_row_fails_for_its_reason_alone(
     text: str | None, label: str | None, name: str, reason: str
 ) -> None:
     assert broken([*GOOD, (text, label), *GOOD]) == {name: (len(GOOD),)}
-    assert next(e.reason for e in rows().expectations if e.name == name) == reason
+    assert next(one.reason for one in contract().all_row_rules if one.name == name) == reason
 
 
 @pytest.mark.parametrize("reason", CELL_REASONS)
 def test_a_cell_that_was_none_fails_for_what_the_reader_found(reason: str) -> None:
-    found = [r for r in rows().run(row_frame(table(GOOD, reason))) if not r.success]
-    assert [(r.expectation.reason, r.positions) for r in found] == [(reason, (0, 1, 2, 3))]
+    rules = {rule.name: rule for rule in contract().all_row_rules}
+    found = [one for one in rows().run(frame(table(GOOD, reason))) if not one.success]
+    assert [(rules[one.rule.name].reason, one.positions) for one in found] == [
+        (reason, (0, 1, 2, 3))
+    ]
 
 
 def test_length_counts_code_points_not_bytes() -> None:
@@ -118,26 +126,26 @@ def test_all_null_columns_do_not_pass() -> None:
 
 def test_empty_batch_is_refused() -> None:
     with pytest.raises(ValueError, match="empty frame"):
-        rows().run(row_frame(table([])))
+        rows().run(frame(table([])))
 
 
 def test_expectation_that_cannot_be_evaluated_is_an_error() -> None:
     with pytest.raises(RuntimeError, match=r"text_encoding.*does not exist"):
-        rows().run(row_frame(table(GOOD)).drop(columns="broken"))
+        rows().run(frame(table(GOOD)).drop(columns="text_broken"))
 
 
 def test_limits_that_the_contract_leaves_open_have_no_expectation() -> None:
     free = parse_contract(
         {"name": "free", "text": {"allow_replacement_character": True}}, origin="test"
     )
-    assert {e.name for e in row_suite(free).expectations} == {
+    assert {rule.name for rule in free.all_row_rules} == {
         "text_not_empty", "text_min_characters", "text_max_characters", "label_not_null",
         *(f"cell_{reason}" for reason in CELL_REASONS),
     }  # fmt: skip
 
 
 def test_every_row_reason_has_an_expectation() -> None:
-    assert {e.reason for e in rows().expectations} == set(ROW_REASONS)
+    assert {rule.reason for rule in contract().all_row_rules} == set(contract().own_reasons)
 
 
 FACTS = {f"{reason}_share": 0.0 for reason in REASONS} | {
@@ -148,7 +156,7 @@ FACTS = {f"{reason}_share": 0.0 for reason in REASONS} | {
 
 
 def test_good_corpus_passes() -> None:
-    assert {e.name for e in corpus().expectations} == set(FACTS)
+    assert {rule.name for rule in corpus().rules} == set(FACTS)
     assert all(result.success for result in corpus().run(corpus_frame(FACTS)))
 
 
@@ -170,7 +178,7 @@ def test_good_corpus_passes() -> None:
 )
 def test_bad_aggregate_fails_its_expectation_alone(name: str, value: float) -> None:
     results = corpus().run(corpus_frame(FACTS | {name: value}))
-    assert [r.expectation.name for r in results if not r.success] == [name]
+    assert [r.rule.name for r in results if not r.success] == [name]
 
 
 def test_aggregate_without_value_is_refused() -> None:

@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 from data_contracts.contract.contract import parse_contract
-from data_contracts.contract.infer import Draft, rare, spelled_alike, to_yaml
+from data_contracts.contract.infer import Draft
+from data_contracts.contract.notes import rare, spelled_alike
+from data_contracts.contract.rules import Role
+from data_contracts.contract.written import to_yaml
 from data_contracts.errors import SourceError
 from data_contracts.sample.generator import LABELS, write_sample
 from data_contracts.yaml_text import parse_yaml
@@ -134,11 +137,13 @@ def test_labels_that_look_alike_or_like_slips_are_named_with_their_rows() -> Non
             "refunds": 600,
         }
     )
-    alike, slips = spelled_alike(counts)
+    alike, slips = spelled_alike(counts, Role("label", "category"))
     assert "'billing' (900 rows) = 'BILLING' (2 rows)" in alike
     assert "'delivvery' (1) beside 'delivery' (800)" in slips and "refunds" not in slips
-    assert "'delivvery' (1), 'BILLING' (2)" in rare(counts, 3_003)[0]
-    assert rare(Counter(a=5, b=6), 11) == [], "where all are few, none stands out"
+    assert "'delivvery' (1), 'BILLING' (2)" in rare(counts, 3_003, Role("label", "category"))[0]
+    assert rare(Counter(a=5, b=6), 11, Role("label", "category")) == [], (
+        "where all are few, none stands out"
+    )
 
 
 def test_a_label_of_few_rows_among_many_classes_is_kept(tmp_path: Path) -> None:
@@ -150,7 +155,7 @@ def test_a_label_of_few_rows_among_many_classes_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_file_of_more_rows_than_are_read_says_so(tmp_path: Path) -> None:
-    from data_contracts.contract.infer import draft_contract, find_roles
+    from data_contracts.kinds.classify_draft import draft_contract, find_roles
     from tasks.sources.look import Asked, look
 
     path = write_csv(tmp_path / "r.csv", ["k", "d", "text", "label"], reviews(200))

@@ -10,8 +10,9 @@ import fsspec
 import pytest
 import yaml
 
-from data_contracts.contract.contract import DataContract, WindowLimits
+from data_contracts.contract.sections import WindowLimits
 from data_contracts.errors import ContractViolation, SourceError
+from data_contracts.kinds.classify_contract import ClassifyContract
 from data_contracts.recipe.recipe import FileSource
 from tasks.ingest import survey
 from tasks.sources.dated_files import hold
@@ -196,7 +197,7 @@ def test_another_window_over_the_same_files_reads_them_no_second_time_and_tells_
     store, tmp_path
 ) -> None:
     write(tmp_path / "in", "2026-11.csv")
-    contract = DataContract(name="x")
+    contract = ClassifyContract(name="x")
 
     def run(end: str):
         files = source(str(tmp_path / "in"), start="2026-11-20", end=end)

@@ -17,8 +17,9 @@ from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from data_contracts.contract.contract import DataContract, parse_contract
-from data_contracts.contract.infer import to_yaml
+from data_contracts.contract.counts import per_split
 from data_contracts.contract.judge import corpus_of, judge, limits
+from data_contracts.contract.written import to_yaml
 from data_contracts.errors import ContractViolation, SourceError
 from data_contracts.recipe.recipe import FileSource
 from data_contracts.yaml_text import parse_yaml
@@ -122,7 +123,8 @@ def test_what_is_drafted_passes_validate_on_its_own_rows(
         reason: count for reason, count in foretold.first.items() if count
     } == corpus.quarantined
     assert foretold.kept == corpus.splits
-    assert {split: dict(counts) for split, counts in foretold.labels.items()} == corpus.label_rows
+    by_split = per_split(foretold.counts, "label")
+    assert {split: dict(rows) for split, rows in by_split.items()} == corpus.category_rows["label"]
 
 
 @given(
@@ -149,7 +151,7 @@ def test_a_check_foretells_the_verdict_on_any_contract(
         origin="test",
     )  # fmt: skip
     names = [name for name in ("row_id", "message", "topic", contract.columns.split) if name]
-    rows = look_closer(source, names, "message", "topic")
+    rows = look_closer(source, names, ["message"], ["topic"])
     foretold = judge(corpus_of(rows, contract), contract)
     broken = {limit.name for limit in limits(contract, foretold) if not limit.holds}
     try:

@@ -10,7 +10,7 @@ import pytest
 
 from data_contracts.contract.contract import parse_contract
 from data_contracts.errors import ContractViolation
-from data_contracts.tables.labels import label_text, look_alikes
+from data_contracts.tables.categories import category_text, look_alikes
 from tests.field.rows import Told, csv_of, judge, rows_of
 
 SPELLINGS = {
@@ -93,4 +93,4 @@ def test_an_unknown_label_is_refused_with_what_was_meant_and_what_there_is(tmp_p
 
 
 def test_a_cell_of_blanks_is_no_label() -> None:
-    assert [label_text(cell) for cell in ("", " \t", "\u200b", "\u3000\u00a0")] == [None] * 4
+    assert [category_text(cell) for cell in ("", " \t", "\u200b", "\u3000\u00a0")] == [None] * 4

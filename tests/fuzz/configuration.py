@@ -13,8 +13,9 @@ from typing import Any
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from data_contracts.contract.contract import DataContract, parse_contract
+from data_contracts.contract.contract import parse_contract
 from data_contracts.errors import RecipeError
+from data_contracts.kinds.classify_contract import ClassifyContract
 from data_contracts.recipe.comparison import load_comparison
 from data_contracts.recipe.recipe import Recipe, merge, parse_recipe, parse_set
 from data_contracts.yaml_text import WrittenBool, WrittenFloat, WrittenInt, parse_yaml
@@ -143,7 +144,7 @@ CONTRACT = {
     "labels": {"values": ["yes", "no"]},
     "splits": {"valid": 0.2},
 }
-CONTRACT_FIELDS = fields_of(DataContract)
+CONTRACT_FIELDS = fields_of(ClassifyContract)
 SMALL = {"name": "x"}
 RECIPES: list[dict[str, Any]] = [
     {"name": "mails", "contract": SMALL, "source": {"kind": "sample"}},
@@ -352,13 +353,13 @@ def _writable(value: Any) -> Any:
     return [_writable(part) for part in value] if isinstance(value, list) else value
 
 
-contract_edits = edits(CONTRACT_FIELDS, likely(DataContract))
+contract_edits = edits(CONTRACT_FIELDS, likely(ClassifyContract))
 recipe_edits = edits(RECIPE_FIELDS, LIKELY)
 quick_recipe = quick_edits(RECIPE_FIELDS, LIKELY)
 CONFIGURATION = [
     Target("yaml", "YAML of any kind, then as a contract and a recipe", 5, yaml, seeds=YAML, tokens=YAML_WORDS),
     Target("contract", "a contract's fields", 6, contract, contract_edits,
-           quick_edits(CONTRACT_FIELDS, likely(DataContract)), warm=[[]]),
+           quick_edits(CONTRACT_FIELDS, likely(ClassifyContract)), warm=[[]]),
     Target(
         "recipe", "a recipe's fields", 5, recipe,
         st.tuples(st.integers(0, 3), recipe_edits), lambda random: (random.randrange(4), quick_recipe(random)),

@@ -19,7 +19,7 @@ import torch
 import zstandard
 
 from data_contracts.contract.contract import parse_contract
-from data_contracts.contract.infer import to_yaml
+from data_contracts.contract.written import to_yaml
 from data_contracts.errors import SourceError, TrainingError
 from data_contracts.tables.packed import decompressed, unzipped
 from data_contracts.tables.read import name_parts, read_batches
@@ -95,12 +95,12 @@ def read(data: bytes, kind: Any, compression: str | None = None) -> bool:
 def _rows_hold(stream: Any, data: bytes, kind: Any, name: str) -> bool:
     encoding = ENCODINGS[len(data) % len(ENCODINGS)] if kind != "parquet" else "utf-8"
     columns = (None, ["text", "label"])[len(data) % 2]
-    roles = {"text": "text", "label": "label"} if columns else {}
+    known = (None, ("0", "1"))[len(data) % 2]
+    roles = {"texts": ["text"], "categories": {"label": known}} if columns else {}
     rows = list(
         read_batches(
             stream, name, format=kind, columns=columns, **roles, encoding=encoding, batch_rows=1 + len(data) % 7,
             separator=(None, None, ";")[len(data) % 3], optional=("answer",),
-            label_values=(None, ("0", "1"))[len(data) % 2],
         )
     )  # fmt: skip
     last = 0

@@ -334,7 +334,7 @@ def test_a_python_extension_type_in_parquet_is_not_unpickled(
     with (tmp_path / "x.parquet").open("rb") as stream:
         rows = list(
             read_batches(
-                stream, "x.parquet", format="parquet", columns=["text", "label"], text="text"
+                stream, "x.parquet", format="parquet", columns=["text", "label"], texts=["text"]
             )
         )
     assert rows[0].columns["text"].to_pylist() == ["a"]

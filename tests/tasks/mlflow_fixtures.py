@@ -173,7 +173,7 @@ def make_corpus(
             "rows_out": table.num_rows,
             "contract_name": name,
             "contract_version": 1,
-            "labels": tuple(sorted(set(table["label"].to_pylist()))),
+            "facts": {"labels": sorted(set(table["label"].to_pylist()))},
             "splits": {split: splits.count(split) for split in ("train", "valid", "test")},
             "quarantined": {"text_empty": 3},
         }

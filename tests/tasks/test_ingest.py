@@ -315,12 +315,12 @@ def test_https(tmp_path: Path) -> None:
     write(tmp_path / "www" / "x.csv", encoded(ROWS, "csv"))
     code = (
         "import sys; from pathlib import Path; from data_contracts.recipe.recipe import FileSource\n"
-        "from data_contracts.contract.contract import DataContract\n"
+        "from data_contracts.contract.contract import parse_contract\n"
         "from tasks.artifacts.store import ArtifactStore\n"
         "from tests.stages import ingest_source\n"
         "source, work = FileSource(url=sys.argv[1]), Path(sys.argv[2])\n"
         "store = ArtifactStore(str(work / 'a'), work / 'w')\n"
-        "contract = DataContract(name='t')\n"
+        "contract = parse_contract({'name': 't'}, origin='t')\n"
         "print(ingest_source(source, contract, None, store, batch_rows=100).manifest.rows_out)"
     )
     # A child: aiohttp reads the trusted certificates once, at import.
@@ -527,7 +527,7 @@ def test_connection_lost_while_reading_leaves_nothing(
     store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = texts(tmp_path / "x.csv", 300)
-    whole = ingest._raw_table
+    whole = ingest.raw_table
     calls = []
 
     def once_lost(*arguments: Any) -> pa.Table:
@@ -536,7 +536,7 @@ def test_connection_lost_while_reading_leaves_nothing(
             raise ConnectionResetError("lost")
         return whole(*arguments)
 
-    monkeypatch.setattr(ingest, "_raw_table", once_lost)
+    monkeypatch.setattr(ingest, "raw_table", once_lost)
     with pytest.raises(ConnectionResetError):
         read(store, path)
     assert not list(Path(str(store.root)).glob("ingest/*"))

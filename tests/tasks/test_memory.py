@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from data_contracts.artifacts import RawCorpus, ValidatedCorpus
-from data_contracts.contract.contract import DataContract
+from data_contracts.kinds.classify_contract import ClassifyContract
 from data_contracts.recipe.recipe import FileSource, WordTokenizer
 from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.network.batching import cut
@@ -45,7 +45,7 @@ def stages(
     store: ArtifactStore, source: FileSource
 ) -> tuple[RawCorpus, ValidatedCorpus, float, float]:
     lax = {"splits": {"min_rows": 1}, "max_quarantine_share": 1.0, "duplicates": {"max_share": 1.0}}
-    contract = DataContract.model_validate({"name": "long", **lax})
+    contract = ClassifyContract.model_validate({"name": "long", **lax})
     with peak_memory() as ingesting:
         raw = ingest_source(
             source, contract, fingerprint(source), store, batch_rows=50_000

@@ -58,7 +58,7 @@ def make_corpus(store, texts=TEXTS, parts=1) -> ValidatedCorpus:
         digest.update(table)
         return {
             "digest": digest.hexdigest(), "rows_in": len(rows), "rows_out": len(rows), "contract_name": "t",
-            "contract_version": 1, "labels": ("a", "b"), "splits": {s: len(t) for s, t in texts.items()},
+            "contract_version": 1, "facts": {"labels": ["a", "b"]}, "splits": {s: len(t) for s, t in texts.items()},
             "quarantined": {},
         }  # fmt: skip
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from data_contracts.artifacts import RawCorpus, ValidatedCorpus
 from data_contracts.contract.contract import SPLITS, DataContract, load_contract, parse_contract
-from data_contracts.contract.expectations import raw_schema
+from data_contracts.contract.frames import raw_schema
 from data_contracts.contract.text import normalise
 from data_contracts.errors import ContractViolation
 from data_contracts.recipe.recipe import FileSource, SampleSource

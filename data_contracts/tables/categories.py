@@ -1,7 +1,8 @@
-"""How a label is spelled: one canonical form, whatever the format it came in, and which labels look like slips.
+"""How a category (a label, say) is spelled: one form, whatever the format it came in; and which look like slips.
 
-What is merged is what no one can mean as two labels: white space, invisible characters, Unicode composition, `1.0` for
-`1`, `True` for `true`. What somebody may mean (case, width, punctuation) is never merged, only pointed out.
+What is merged is what no one can mean as two: white space, invisible characters, Unicode
+composition, `1.0` for `1`, `True` for `true`. What somebody may mean (case, width, punctuation) is
+never merged, only pointed out.
 """
 
 from __future__ import annotations
@@ -25,9 +26,15 @@ _NOTHING = dict.fromkeys(
 _EDGES = "\u200c\u200d\u200e\u200f\u180e\u00ad"  # invisible; within a word some scripts need them
 _LONGEST = 1_000  # characters of a cell that may hold a list
 
+# Why a cell is no text, or no value of a category, as the readers say it of a row.
+NOT_TEXT = "not_text"
+SEVERAL_VALUES = "several_values"
+NESTED_VALUE = "nested_value"
+UNNAMED_CLASS = "unnamed_class"
 
-def label_text(written: str) -> str | None:
-    """The label that a cell holds, or None where it holds none."""
+
+def category_text(written: str) -> str | None:
+    """The value that a cell holds, or None where it holds none."""
     text = written
     if not (text.isascii() and text.isprintable()):
         text = unicodedata.normalize("NFC", text.translate(_NOTHING)).strip(_EDGES)
@@ -40,12 +47,12 @@ def label_text(written: str) -> str | None:
 
 
 def unlisted(text: str) -> Any:
-    """The value of a label cell that holds a list or an object as JSON, or as Python writes a list; else the text."""
+    """The value of a category's cell that holds a list or an object as JSON, or as Python writes a list; else the text."""
     cut = text.strip()
     if cut[:1] + cut[-1:] not in ("[]", "{}"):
         return text
     if len(cut) > _LONGEST:
-        return {"too long": None}  # whatever it is, it is no label
+        return {"too long": None}  # whatever it is, it is no category
     try:
         return json.loads(cut)
     except (ValueError, RecursionError):
@@ -57,9 +64,9 @@ def unlisted(text: str) -> Any:
     return value if isinstance(value, list) and all(isinstance(one, str) for one in value) else text
 
 
-def alike_key(label: str) -> str:
-    """What is left of a label without case, width, white space and punctuation; a number keeps its sign and point."""
-    folded = unicodedata.normalize("NFKC", label).casefold()
+def alike_key(value: str) -> str:
+    """What is left without case, width, white space and punctuation; a number keeps sign and point."""
+    folded = unicodedata.normalize("NFKC", value).casefold()
     if (
         number := _NUMBER.fullmatch(folded)
     ) is not None:  # a spreadsheet makes 7 of 007, and 1.1 of 1.10
@@ -76,17 +83,17 @@ def alike_key(label: str) -> str:
     return "".join(kept) or folded
 
 
-def look_alikes(labels: Iterable[str]) -> list[tuple[str, ...]]:
-    """Groups of labels that differ by case, width, white space or punctuation alone, sorted."""
+def look_alikes(values: Iterable[str]) -> list[tuple[str, ...]]:
+    """Groups of values that differ by case, width, white space or punctuation alone, sorted."""
     groups: dict[str, set[str]] = {}
-    for label in labels:
-        groups.setdefault(alike_key(label), set()).add(label)
+    for value in values:
+        groups.setdefault(alike_key(value), set()).add(value)
     return sorted(tuple(sorted(group)) for group in groups.values() if len(group) > 1)
 
 
-def nearest(label: str, known: Sequence[str]) -> str | None:
-    """The known label that an unknown one was probably meant to be; None where none is near."""
-    key = alike_key(label)
+def nearest(value: str, known: Sequence[str]) -> str | None:
+    """The known value that an unknown one was probably meant to be; None where none is near."""
+    key = alike_key(value)
     keys = {alike_key(one): one for one in reversed(known)}
     if key in keys:
         return keys[key]

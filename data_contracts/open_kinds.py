@@ -1,0 +1,48 @@
+"""A field that takes whichever kind its `kind` names, of an open set: a kind enters by being defined.
+
+pydantic's own discriminated unions are closed when the model that holds them is defined; here the
+set grows with every subclass, in a user's own package too, and the JSON schema lists what is there.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from pydantic import BaseModel, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+DEFAULT_KIND = "classify"
+BUNDLED = "data_contracts.kinds"  # imported before a kind is looked up, so that ours are there
+
+
+class AnyKind:
+    """Marks, within `Annotated`, a field of a base class that has a registry `KINDS` by name."""
+
+    def __init__(self, base: type[BaseModel]) -> None:
+        self.base = base
+
+    @property
+    def kinds(self) -> dict[str, type[BaseModel]]:
+        import_module(BUNDLED)
+        return self.base.KINDS  # type: ignore[attr-defined]
+
+    def of(self, value: Any) -> BaseModel:
+        """The section of the kind that it names; `DEFAULT_KIND` where it names none."""
+        if isinstance(value, self.base):
+            return value
+        kind = value.get("kind", DEFAULT_KIND) if isinstance(value, dict) else DEFAULT_KIND
+        if not isinstance(kind, str) or kind not in self.kinds:
+            raise ValueError(f"kind {kind!r} is none of {', '.join(self.kinds)}")
+        return self.kinds[kind].model_validate(value)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        # "any": as the value itself is, or the fields of the base alone would be written down.
+        as_it_is = core_schema.simple_ser_schema("any")
+        return core_schema.no_info_plain_validator_function(self.of, serialization=as_it_is)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        # Through the handler, so that the sections within a kind join the definitions of the whole.
+        return {"oneOf": [handler(kind.__pydantic_core_schema__) for kind in self.kinds.values()]}

@@ -1,0 +1,41 @@
+"""What a contract asks of a source: the columns, and how their cells are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from data_contracts.contract.contract import DataContract, Split
+from data_contracts.contract.raw import wanted_columns
+from data_contracts.recipe.recipe import FileSource
+from data_contracts.tables.categories import unselected_rejects
+
+ANSWER = "answer"  # what an annotator said of a row, in Prodigy's files
+
+
+def given_splits(source: FileSource) -> tuple[Split, ...]:
+    """The splits that have a URL of their own."""
+    return tuple(source.url) if isinstance(source.url, dict) else ()
+
+
+def asked(source: FileSource, contract: DataContract) -> dict[str, Any]:
+    """The arguments of `tasks.sources.files.read_rows`."""
+    columns = contract.sources
+    texts = [columns[role.name] for role in contract.texts if role.name in columns]
+    categories = {
+        columns[role.name]: contract.known(role.name)
+        for role in contract.categories
+        if role.name in columns
+    }
+    return {
+        "columns": wanted_columns(contract, given_splits(source)),
+        "texts": texts,
+        "categories": categories,
+        "optional": () if ANSWER in contract.select else (ANSWER,),
+    }
+
+
+def rejected(answers: Iterable[str | None], contract: DataContract) -> list[str]:
+    """Answers that speak against rows which the contract does not leave out: Prodigy keeps what the
+    annotator rejected, so such a row says the opposite of what it seems to."""
+    return unselected_rejects(set(answers), ANSWER in contract.select)
