@@ -20,10 +20,12 @@ import pyarrow.parquet as pq
 
 from benchmarks.peers.data import HOME, predictions_file
 from data_contracts.contract.contract import SPLITS
+from data_contracts.kinds.classify import Classify
 from data_contracts.recipe.recipe import Recipe, load_recipe
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.judge import ClassifyJudge, log_proba_of
 from lightning_modules.training.fit import fit
+from lightning_modules.training.job import TrainingJob
 from tasks.artifacts.store import ArtifactStore
 from tasks.comparing.board import write_predictions
 from tasks.evaluate import read_rows, score_split
@@ -51,19 +53,19 @@ def run(recipe: Recipe, dataset: str, limit: int, seed: int) -> None:
         for split in SPLITS:
             windows = pq.read_table(whole / f"{split}.parquet")
             pq.write_table(windows.filter(pc.equal(windows["window"], 0)), cut / f"{split}.parquet")
-        result = fit(
-            cut,
+        training = recipe.training
+        job = TrainingJob(
+            tokens=cut,
+            facts={"labels": list(tokens.labels)},
             vocab_size=tokens.vocab_size,
-            labels=tokens.labels,
-            tokenizer_json=(cut / "tokenizer.json").read_bytes(),
-            max_length=tokens.max_length,
-            overlap=tokens.overlap,
+            windowing=tokens.windowing,
+            task=Classify(class_weights=training.class_weights, wide=recipe.model.wide),
             model=recipe.model,
-            training=recipe.training.model_copy(update={"seed": seed}),
+            training=training.model_copy(update={"seed": seed}),
             work=Path(name) / "work",
             out=Path(name) / "out",
-            on_progress=lambda event: None,
         )
+        result = fit(job, lambda event: None)
         bundle = Bundle.load(Path(name) / "out" / "bundle")
         started = time.process_time()
         judge = ClassifyJudge({"labels": tokens.labels}, recipe.evaluation)
@@ -71,7 +73,7 @@ def run(recipe: Recipe, dataset: str, limit: int, seed: int) -> None:
         facts = {
             "parameters": result.parameters,
             "cpu_seconds_train": round(result.cpu_seconds, 2),
-            "chosen": f"the first {tokens.max_length} tokens of each text",
+            "chosen": f"the first {tokens.windowing.max_length} tokens of each text",
         }
     write_predictions(
         predictions_file(dataset, f"cut_at_{limit}", seed),

@@ -36,7 +36,7 @@ from data_contracts.recipe.model import (
     NoReparameterization,
     Reparameterization,
 )
-from lightning_modules.network.encoders import masked_mean
+from lightning_modules.network.encoders.pooling import masked_mean
 from lightning_modules.network.network import build_network
 from lightning_modules.reparameterizations import (
     fold,
@@ -78,7 +78,8 @@ def build(sizes: dict[str, Any], pooling: str) -> Any:
     network = build_network(sizes)
     if pooling == "mean":
         network.encoder = MeanPooled(network.encoder)
-        network.decoder = nn.Linear(network.encoder.project.out_features, sizes["num_classes"])
+        features = network.encoder.project.out_features
+        network.head.decoder = nn.Linear(features, sizes["num_classes"])
     return network
 
 

@@ -20,6 +20,7 @@ from data_contracts.recipe.comparison import Cell, load_comparison
 from data_contracts.recipe.recipe import load_recipe
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.figures import figures
+from lightning_modules.kinds.classify.head import log_proba_of_windows
 from lightning_modules.network.network import TextNetwork
 from tasks.comparing.board import Board, NotRun, TestRows, one_thread, read_test
 from tasks.settings import Settings
@@ -36,9 +37,9 @@ class Part(nn.Module):
 
     def forward(self, input_ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
         if self.wide:
-            assert self.network.wide is not None
-            return self.network.wide(input_ids_BT, lengths_B) / self.share
-        return self.network.parts(input_ids_BT, lengths_B)[0] / (1 - self.share)
+            return self.network.head.wide(input_ids_BT, lengths_B) / self.share
+        document_BF = self.network.features(input_ids_BT, lengths_B)
+        return self.network.head.decoder(document_BF) / (1 - self.share)
 
 
 def measure(study: Path) -> list[str]:
@@ -69,7 +70,7 @@ def measure(study: Path) -> list[str]:
             network, encoded, of_parts = bundle.network, bundle.encode(texts), {}
             for wide in (False, True):
                 bundle.network = Part(network, share, wide=wide)
-                judged = figures(test.labels, bundle.log_proba_of_windows(*encoded))
+                judged = figures(test.labels, log_proba_of_windows(bundle, *encoded))
                 of_parts |= {(wide, name): judged[name] for name in ("accuracy", "nll")}
             found.append(of_parts)
         if found:

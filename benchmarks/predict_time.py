@@ -22,6 +22,7 @@ from benchmarks.peers.data import HOME
 from data_contracts.recipe.comparison import Cell, load_comparison
 from data_contracts.recipe.recipe import load_recipe
 from lightning_modules.bundle import Bundle
+from lightning_modules.kinds.classify.head import log_proba_of_windows, predict_proba
 from lightning_modules.network.pruning import compact
 from tasks.comparing.board import Board
 from tasks.measure import cpu_seconds, one_thread, some_texts
@@ -56,7 +57,7 @@ def measure(study: Path, seed: int, rounds: int) -> list[str] | None:
     bundles["again"] = Bundle.load(board.store.open(models["dropout"]) / "bundle")
     passes: dict[tuple[str, str], Callable[[], float]] = {}
     for name, bundle in bundles.items():
-        passes[name, "text to label"] = partial(cpu_seconds, bundle.predict_proba, texts)
+        passes[name, "text to label"] = partial(cpu_seconds, partial(predict_proba, bundle), texts)
         passes[name, "network"] = partial(
             cpu_seconds, partial(of_windows, bundle), bundle.encode(texts)
         )
@@ -80,7 +81,7 @@ def measure(study: Path, seed: int, rounds: int) -> list[str] | None:
 
 
 def of_windows(bundle: Bundle, encoded: Any) -> Any:
-    return bundle.log_proba_of_windows(*encoded)
+    return log_proba_of_windows(bundle, *encoded)
 
 
 def as_markdown(rows: list[list[str]], seed: int) -> str:

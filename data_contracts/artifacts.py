@@ -162,6 +162,17 @@ class ValidatedCorpus(Artifact):
         return tuple(self.facts["labels"])
 
 
+class Windowing(BaseModel):
+    """How documents are cut into windows [prefix ids suffix] of token ids; neighbours share ids, so none is lost."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
+    max_length: int = Field(description="Most ids of a window, special tokens included.")
+    overlap: int = Field(description="Ids that neighbours share, at least.")
+    prefix_ids: tuple[int, ...] = Field((), description="Special tokens before each window.")
+    suffix_ids: tuple[int, ...] = Field((), description="Special tokens after each window.")
+    unknown_id: int = Field(1, description="What an empty document is, without special tokens.")
+
+
 class TokenDataset(Artifact):
     """`train|valid|test.parquet` (id, window, input_ids, length, label), `tokenizer.json`, `train_texts.npy`."""
 
@@ -172,18 +183,11 @@ class TokenDataset(Artifact):
     windows: dict[str, int] = Field(description="Token rows per split.")
     tokens: int
     vocab_size: int
-    max_length: int
-    overlap: int
+    windowing: Windowing
     tokenizer_digest: str
     over_length_share: float = Field(description="Share of documents cut into several windows.")
     unknown_share: float = Field(description="Share of tokens that are the unknown token.")
     unknown_shares: dict[str, float] = Field(description="The same per split.")
-    prefix_ids: tuple[int, ...] = Field(
-        (), description="Special tokens before each window, within its max_length."
-    )
-    suffix_ids: tuple[int, ...] = Field(
-        (), description="Special tokens after each window, within its max_length."
-    )
 
 
 class Lessons(Artifact):
@@ -212,7 +216,12 @@ class TrainedModel(Artifact):
     best_epoch: int
     epochs: int
     steps: int
-    best_macro_f1: float = Field(description="On the valid split, over its documents.")
+    monitor: str = Field(
+        description="The metric whose best epoch was kept, as `validation` has it."
+    )
+    validation: dict[str, float] = Field(
+        description="`val/<metric>` of that epoch, over the documents of the valid split."
+    )
     parameters: int = Field(description="After folding.")
     warm_started_from: str | None = None
     taught_by: str | None = Field(None, description="Content digest of the teacher's bundle.")

@@ -24,7 +24,7 @@ from data_contracts.results import Block, Text
 from data_contracts.tables.take import take_rows
 from lightning_modules.bundle import Bundle
 from lightning_modules.evidence import figures
-from lightning_modules.kinds.base import Judge, judge_of
+from lightning_modules.kinds.judging import Judge, judge_of
 from lightning_modules.network.batching import cut
 from tasks.artifacts.store import ArtifactStore, RowDigest, digest_of
 from tasks.progress import report

@@ -47,6 +47,7 @@ from data_contracts.results import Check, Interval, PromotionDecision
 from lightning_modules.bundle import Bundle
 from lightning_modules.evidence import Evidence, paired
 from lightning_modules.kinds.classify.figures import answers
+from lightning_modules.kinds.classify.head import predict_proba
 from lightning_modules.kinds.classify.label_rows import label_counts, missing_labels
 from tasks.artifacts.store import ArtifactStore
 from tasks.gate import check_bounds, sentences, small_slices
@@ -288,7 +289,7 @@ def compare(
     See Note [judged as served].
     """
     config, reasons = recipe.promotion, []
-    shared = [label for label in labels if label in champion.bundle.labels]
+    shared = [label for label in labels if label in champion.bundle.facts["labels"]]
     texts, names = predictions["text"].to_pylist(), predictions["label"].to_pylist()
     known = {label: index for index, label in enumerate(shared)}
     hashes = text_hashes(texts)
@@ -296,10 +297,10 @@ def compare(
     of_shared = np.array([name in known for name in names], dtype=bool)
     rows = np.flatnonzero(~seen & of_shared)
     evidence: dict[str, Any] = {"rows_compared": len(rows), "rows_left_out": len(texts) - len(rows)}
-    changed = len(shared) < len(labels) or len(shared) < len(champion.bundle.labels)
+    changed = len(shared) < len(labels) or len(shared) < len(champion.bundle.facts["labels"])
     if changed:
         added = sorted(set(labels) - set(shared))
-        dropped = sorted(set(champion.bundle.labels) - set(shared))
+        dropped = sorted(set(champion.bundle.facts["labels"]) - set(shared))
         others = int((~of_shared).sum())
         reasons.append(
             f"The label set changed (new: {', '.join(added) or 'none'}; gone: {', '.join(dropped) or 'none'}), "
@@ -373,8 +374,8 @@ def served_labels(bundle: Bundle, texts: list[str]) -> list[str]:
     """The label that serving gives to each text, see `tasks.serving.pyfunc`."""
     found: list[str] = []
     for first in range(0, len(texts), _TEXTS):
-        best = bundle.predict_proba(texts[first : first + _TEXTS]).argmax(axis=1)
-        found += [bundle.labels[index] for index in best]
+        best = predict_proba(bundle, texts[first : first + _TEXTS]).argmax(axis=1)
+        found += [bundle.facts["labels"][index] for index in best]
         report("promote", min(first + _TEXTS, len(texts)), len(texts))
     return found
 

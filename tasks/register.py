@@ -6,8 +6,8 @@ logged model and on the version, so an attempt that died anywhere is taken up wh
 
 from __future__ import annotations
 
-import shutil
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from data_contracts.artifacts import (
 )
 from data_contracts.recipe.recipe import Recipe
 from lightning_modules.bundle import Bundle, save_bundle
+from lightning_modules.shipping import ship
 from tasks.artifacts.store import ArtifactStore, digest_of
 from tasks.reports.model_card import example_texts, model_card
 from tasks.serving.check import pickles
@@ -38,15 +39,6 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 ROOT = Path(__file__).resolve().parent.parent
-_SERVED_CODE = (
-    "__init__",
-    "bundle",
-    "network/__init__",
-    "network/batching",
-    "network/encoders",
-    "network/network",
-    "network/pretrained",
-)
 # mlflow-skinny is MLflow without its UI, SQL store and plots; it loads and serves a model.
 _SERVING = ("mlflow-skinny", "torch", "tokenizers", "safetensors", "numpy", "pandas")
 _TAG_LIMIT = 5000
@@ -130,17 +122,14 @@ def stage_bundle(
 ) -> str:
     """The bundle as it will be served, its temperature included; returns its digest."""
     trained = Bundle.load(store.open(model) / "bundle", model.digest)
-    facts = evaluation.facts
+    told = evaluation.facts
+    temperature = told["temperature"] if told["temperature_applied"] else 1.0
     return save_bundle(
         folder,
         trained.network,
         tokenizer_json=trained.tokenizer_json,
-        labels=trained.labels,
-        max_length=trained.max_length,
-        overlap=trained.overlap,
-        prefix_ids=trained.prefix_ids,
-        suffix_ids=trained.suffix_ids,
-        temperature=facts["temperature"] if facts["temperature_applied"] else 1.0,
+        windowing=trained.windowing,
+        facts={**trained.facts, "temperature": temperature},
         meta=trained.meta,
     )
 
@@ -206,10 +195,7 @@ def build_model_folder(
     from pandas import DataFrame
 
     loaded = Bundle.load(bundle)
-    code = folder.parent / "code" / "lightning_modules"
-    for part in _SERVED_CODE:
-        (code / part).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / "lightning_modules" / f"{part}.py", code / f"{part}.py")
+    code = ship(loaded.kind, folder.parent / "code")
     card_file, hashes_file = folder.parent / "MODEL_CARD.md", folder.parent / "train_texts.npy"
     card_file.write_text(card, encoding="utf-8")
     np.save(hashes_file, seen, allow_pickle=False)
@@ -222,14 +208,14 @@ def build_model_folder(
             model_id=logged.model_id,
         ),
         python_model=str(ROOT / "tasks" / "serving" / "pyfunc.py"),
-        code_paths=[str(code)],
+        code_paths=list(map(str, code)),
         # Plain paths; `bundle` is the one that serving reads.
         artifacts={
             "bundle": str(bundle),
             "train_texts": str(hashes_file),
             "model_card": str(card_file),
         },
-        signature=signature(loaded.labels),
+        signature=signature(loaded.facts["labels"]),
         input_example=DataFrame({"text": texts}),
         pip_requirements=serving_requirements(loaded),
     )
@@ -245,7 +231,7 @@ def check_model_folder(folder: Path) -> None:
     np.load(folder / "artifacts" / "train_texts.npy", allow_pickle=False)
 
 
-def signature(labels: tuple[str, ...]) -> ModelSignature:
+def signature(labels: Sequence[str]) -> ModelSignature:
     """`text` in; `label` and a probability per class out, null where there is no text to answer."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
@@ -257,9 +243,8 @@ def signature(labels: tuple[str, ...]) -> ModelSignature:
 
 def serving_requirements(bundle: Bundle) -> list[str]:
     """What a server installs, at the versions this model was tested with; torch's build (+cpu) is its choice."""
-    backbone = (
-        ("transformers",) if bundle.facts["network"]["encoder"]["kind"] == "pretrained" else ()
-    )
+    pretrained = bundle.network.describe()["encoder"]["kind"] == "pretrained"
+    backbone = ("transformers",) if pretrained else ()
     return [f"{package}=={installed(package).split('+')[0]}" for package in (*_SERVING, *backbone)]
 
 

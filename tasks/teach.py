@@ -26,6 +26,8 @@ from data_contracts.recipe.recipe import TeacherConfig
 from data_contracts.sample.variants import Variants
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.figures import apply_temperature
+from lightning_modules.kinds.classify.head import log_proba
+from lightning_modules.kinds.classify.soft_targets import LESSONS
 from tasks.artifacts.parquet_parts import read_parts
 from tasks.artifacts.store import RowDigest
 from tasks.progress import report, tell
@@ -34,14 +36,6 @@ from tasks.stage import Here, RunContext, stage
 from tasks.tokenize import TEACHER_TEXTS, text_hashes
 from tasks.tracking.runs import TEACHER, Tracker
 
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("variant", pa.int32()),
-        ("text", pa.string()),
-        ("log_proba", pa.list_(pa.float32())),
-    ]
-)
 MOST_SEEN = 0.01  # share of the valid or test rows that a teacher may have been trained on
 _PART = 100  # train texts whose answers are saved together
 
@@ -71,7 +65,7 @@ def teach(here: Here, corpus: ValidatedCorpus, teacher: FetchedModel) -> dict[st
     config = here.recipe.teacher
     assert config is not None
     bundle, folder = Bundle.load(teacher.bundle), here.open(corpus) / "corpus"
-    if unknown := sorted(set(corpus.labels) - set(bundle.labels)):
+    if unknown := sorted(set(corpus.labels) - set(bundle.facts["labels"])):
         raise RecipeError(
             f"The teacher {teacher} does not know the label {unknown[0]!r}"
             + (f" and {len(unknown) - 1} more of the contract's." if len(unknown) > 1 else "."),
@@ -123,7 +117,7 @@ def _ask(
     answers.mkdir(parents=True, exist_ok=True)
     if torch.cuda.is_available():
         bundle.network.to("cuda")
-    columns = [bundle.labels.index(label) for label in labels]
+    columns = [bundle.facts["labels"].index(label) for label in labels]
     ids, texts = train["id"].to_pylist(), train["text"].to_pylist()
     variants = Variants(texts, config.seed)
     for number, first in enumerate(range(0, len(texts), _PART)):
@@ -134,13 +128,12 @@ def _ask(
                 for i in range(first, min(first + _PART, len(texts)))
                 for variant, text in enumerate([texts[i], *variants.of(i, config.variants)])
             ]
-            log_proba = bundle.log_proba([text for _, _, text in rows])
-            log_proba = apply_temperature(
-                log_proba[:, columns], bundle.temperature
-            )  # among the labels of the contract
+            says = log_proba(bundle, [text for _, _, text in rows])
+            # Among the labels of the contract.
+            says = apply_temperature(says[:, columns], bundle.facts["temperature"])
             table = pa.table(
-                [*map(list, zip(*rows, strict=True)), list(log_proba.astype(np.float32))],
-                schema=SCHEMA,
+                [*map(list, zip(*rows, strict=True)), list(says.astype(np.float32))],
+                schema=LESSONS,
             )
             partial = file.with_suffix(".tmp")
             pq.write_table(table, partial, compression="zstd")
@@ -150,11 +143,14 @@ def _ask(
 
 def _gather(answers: Path, out: Path, train: pa.Table, labels: tuple[str, ...]) -> dict[str, Any]:
     """All answers in one file, and what the manifest says of them."""
-    digest, class_of = RowDigest(SCHEMA.names), {label: index for index, label in enumerate(labels)}
+    digest, class_of = (
+        RowDigest(LESSONS.names),
+        {label: index for index, label in enumerate(labels)},
+    )
     truth = np.array([class_of[label] for label in train["label"].to_pylist()])
     says, confident = np.empty(len(truth), np.int64), {"rows": [0, 0.0], "variants": [0, 0.0]}
     done = 0
-    with pq.ParquetWriter(out / "lessons.parquet", SCHEMA, compression="zstd") as writer:
+    with pq.ParquetWriter(out / "lessons.parquet", LESSONS, compression="zstd") as writer:
         for table in _tables(answers):
             digest.update(table)
             writer.write_table(table)

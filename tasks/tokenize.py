@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,13 @@ from data_contracts.recipe.recipe import (
     TrainedTokenizer,
     WordPieceTokenizer,
 )
-from lightning_modules.bundle import (
+from lightning_modules.network.tokenizer import (
     BundleError,
     load_tokenizer,
     special_ids,
-    split_windows,
     surrounding_ids,
 )
+from lightning_modules.network.windows import Windowing
 from lightning_modules.starting.files import read_tokenizer
 from tasks.artifacts.parquet_parts import read_parts
 from tasks.artifacts.store import RowDigest, digest_of
@@ -108,15 +108,8 @@ def write_tokens(
     schema = SCHEMA.with_metadata(metadata)
     unknown = special_ids(tokenizer)[1]
     given = isinstance(config, FileTokenizer)
-    prefix, suffix = surrounding_ids(tokenizer) if given and config.special_tokens else ([], [])
-    cut = partial(
-        split_windows,
-        max_length=config.max_length,
-        overlap=config.overlap,
-        prefix=prefix,
-        suffix=suffix,
-        unknown_id=unknown,
-    )
+    prefix, suffix = surrounding_ids(tokenizer) if given and config.special_tokens else ((), ())
+    windowing = Windowing(config.max_length, config.overlap, prefix, suffix, unknown)
     class_of = {label: index for index, label in enumerate(corpus.labels)}
     digests = {split: RowDigest(["id", "window", "input_ids", "label"]) for split in SPLITS}
     documents = dict.fromkeys(SPLITS, 0)
@@ -133,7 +126,7 @@ def write_tokens(
                 if not rows.num_rows:
                     continue
                 texts = rows["text"].to_pylist()
-                table = _windows(tokenizer, texts, rows, class_of, cut).cast(schema)
+                table = _windows(tokenizer, texts, rows, class_of, windowing.cut).cast(schema)
                 writers[split].write_table(table)
                 digests[split].update(table)
                 documents[split] += rows.num_rows
@@ -167,15 +160,12 @@ def write_tokens(
         "windows": {split: digest.rows for split, digest in digests.items()},
         "tokens": sum(tokens.values()),
         "vocab_size": tokenizer.get_vocab_size(),
-        "max_length": config.max_length,
-        "overlap": config.overlap,
+        "windowing": asdict(windowing),
         "tokenizer_digest": tokenizer_digest,
         "over_length_share": long_documents / max(1, corpus.rows_out),
         "unknown_share": sum(unknowns.values()) / max(1, sum(tokens.values())),
         "unknown_shares": shares,
         "warnings": unknown_warning(shares, config, tokenizer.get_vocab_size()),
-        "prefix_ids": tuple(prefix),
-        "suffix_ids": tuple(suffix),
     }
 
 

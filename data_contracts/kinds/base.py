@@ -59,6 +59,8 @@ class TaskConfig(Section):
     KINDS: ClassVar[dict[str, type[TaskConfig]]] = {}
     metrics: ClassVar[tuple[Metric, ...]]  # the first is the gate's, the monitor's and the tables'
     inputs: ClassVar[tuple[Column, ...]]  # what a served model is asked
+    # Dotted package of its head.py and objective.py; None: the house's own, `kinds.<kind>`.
+    room: ClassVar[str | None] = None
 
     kind: str
 

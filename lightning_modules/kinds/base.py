@@ -1,93 +1,218 @@
-"""What the stages ask of a kind of task, as protocols: they know no kind beside these."""
+"""How a kind of task is learnt. A training asks its objective, and knows no more.
+
+An objective enters by being defined, as its `TaskConfig` and its head do: a subclass of `Objective` with a `kind` of its
+own. Where none is defined yet, it is looked for in the kind's room (`TaskConfig.room`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
+import numpy as np
 import pyarrow as pa
+from tokenizers import Tokenizer
+from torch import Tensor
 
-from data_contracts.kinds.base import Metric
-from data_contracts.recipe.recipe import EvaluationConfig
-from data_contracts.results import Block, Interval
-from lightning_modules.evidence import Evidence
+from data_contracts.errors import TrainingError
+from data_contracts.kinds.base import Metric, TaskConfig
+from lightning_modules.kinds.heads import ROOMS
+from lightning_modules.network.network import TextNetwork
+from lightning_modules.network.windows import Windowing
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # both stand above the kinds
     from lightning_modules.bundle import Bundle
+    from lightning_modules.training.data import TokenTable
+
+Batch = dict[str, Tensor]
+Encode = Callable[[Sequence[str]], tuple[list[list[int]], np.ndarray]]
+
+TOKENS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("window", pa.int32()),
+        ("input_ids", pa.list_(pa.int32())),
+        ("length", pa.int32()),
+    ]
+)
+"""What every token table has: a row is a window, and the windows of a document stand together and count from 0."""
 
 
-class Judge(Protocol):
-    """How a model of this kind is judged on rows whose truth is known.
+class Loss(NamedTuple):
+    """A batch's loss as a sum and its count, so that accumulation, devices and KL / N are right by construction.
 
-    Three tables of one row per document, in one order: `rows` as validated (id, the kind's own
-    columns, slices), `scored` as `score` gives them, and `answers`, which people read. What `score`
-    gives is up to the kind: log-probabilities of the labels; nats, tokens and bytes of a text; a
-    translation. Only the kind's own functions read it.
+    nats: what is minimized, summed over `terms`.
+    nll: the same sum of the model's own negative log-likelihood, where that is another; not differentiated.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]]
-    token_columns: ClassVar[tuple[str, ...]]  # of a token table, which `score` reads
-    truth: ClassVar[tuple[str, ...]]  # columns of `rows` that say what is right
-    exact: ClassVar[tuple[str, ...]]  # columns of `answers` that no rounding changes: their digest
+    nats: Tensor
+    terms: int
+    nll: Tensor | None = None
 
-    def score(self, bundle: Bundle, windows: pa.Table) -> pa.Table:
-        """One row per document of `windows`, which holds whole documents, in their order.
 
-        Scores are of each document by itself, so that a split may be scored in parts.
-        """
+class Validation(Protocol):
+    """Gathers the batches of a split, which come in any order; its figures count documents, as the evaluation does."""
+
+    def add(self, network: TextNetwork, batch: Mapping[str, Tensor]) -> None: ...
+
+    def metrics(self) -> dict[str, float]:
+        """By name. Beside the kind's own metrics, `loss`: what is minimized, per term."""
         ...
 
-    def fitted(self, rows: pa.Table, scored: pa.Table) -> Self:
-        """This judge with what the valid split decides of the answers (a temperature).
+
+class Objective:
+    """What is learnt, for one training.
+
+    Args:
+        task: the kind's options, from the recipe.
+        facts: what the data say of the kind (the labels, say), from the manifest of the tokens.
+    """
+
+    KINDS: ClassVar[dict[str, type[Objective]]] = {}
+    kind: ClassVar[str]
+    token_schema: ClassVar[pa.Schema]  # of the columns beyond TOKENS
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "kind" in cls.__dict__:
+            Objective.KINDS[cls.kind] = cls
+
+    def __init__(self, task: TaskConfig, facts: Mapping[str, Any]) -> None:
+        self.task = task
+        self.facts = dict(facts)
+
+    # --- rows to tokens
+
+    def texts(self, rows: pa.Table) -> Iterator[str]:
+        """What the tokenizer is trained on."""
+        raise NotImplementedError
+
+    def encode(self, rows: pa.Table, tokenizer: Tokenizer, windowing: Windowing) -> pa.Table:
+        """Token rows of TOKENS and `token_schema`, in the order of the rows (see `token_rows`)."""
+        raise NotImplementedError
+
+    # --- tokens to a network
+
+    def head(self) -> dict[str, Any]:
+        """The head's part of the network's description: the sizes that the kind's `Head` reads."""
+        raise NotImplementedError
+
+    def prepare(self, train: TokenTable) -> None:
+        """Count what the training needs to know of its rows, and refuse rows that nothing can be learnt from.
+
+        Raises:
+            TrainingError: why not.
+        """
+
+    def weigh(self, network: TextNetwork, batches: Callable[[], Iterator[Batch]]) -> None:
+        """Set what the head counts from the train rows, before weights of another model are taken over.
 
         Args:
-            rows: at least id and the columns of `truth`.
+            batches: goes once through the rows that the source gave, in any order.
         """
-        ...
 
-    @property
-    def decided(self) -> Any:
-        """What `fitted` found, for the digest of the report; null where there is nothing to fit."""
-        ...
+    def wrap(self, network: TextNetwork, batches: Callable[[], Iterator[Batch]]) -> None:
+        """Give the head the form in which it is trained; each layer's `fold` undoes it."""
 
-    def facts(self) -> dict[str, Any]:
-        """The same in JSON, for the manifest: what registering and serving have to know."""
-        ...
+    def carry_over(self, network: TextNetwork, source: Bundle, same_tokens: bool) -> set[str]:
+        """Copy the head's weights from another model; returns the names, in the head, of what was taken.
 
-    def without_rows(self, tokens: Path) -> dict[str, tuple[str, ...]]:
-        """Per split of a token folder, the parts (labels) that no row of it has, if any."""
-        ...
+        Here: all that has the same name and shape, if the other is of the same kind.
+        Args:
+            same_tokens: whether an id means the same token in both.
+        """
+        if source.kind != self.kind:
+            return set()
+        taken: set[str] = set()
+        old = source.network.head.state_dict()
+        for name, tensor in network.head.state_dict().items():
+            if name in old and old[name].shape == tensor.shape:
+                tensor.copy_(old[name])
+                taken.add(name)
+        return taken
 
-    def warnings(self, without: Mapping[str, tuple[str, ...]]) -> list[str]:
-        """Sentences for a person to read though all went well."""
-        ...
+    def groups(self, learning_rate: float) -> dict[str, dict[str, float]]:
+        """Weight matrices that are optimized otherwise: prefix of their names in the head -> AdamW's `lr` and `eps`."""
+        return {}
 
-    def evidence(self, rows: pa.Table, scored: pa.Table) -> Evidence:
-        """What each row adds to the figures."""
-        ...
+    # --- batches to a loss
 
-    def answers(self, rows: pa.Table, scored: pa.Table) -> pa.Table:
-        """`predictions.parquet`: what the model answers to each row, beside the row itself."""
-        ...
+    def batch(self, table: TokenTable, rows: np.ndarray) -> Batch:
+        """Rows of a token table as tensors; the columns of `token_schema` under their own names."""
+        return table.batch(rows)
 
-    def report(
-        self, rows: pa.Table, scored: pa.Table, found: Mapping[str, Interval]
-    ) -> list[Block]:
-        """What a person wants to see, in order; `found` holds the figures of `evidence`."""
-        ...
+    def loss(self, network: TextNetwork, batch: Mapping[str, Tensor]) -> Loss:
+        """What a batch costs."""
+        raise NotImplementedError
+
+    def terms(self, table: TokenTable) -> int:
+        """N of KL / N: how many terms the losses of all batches of a table have together."""
+        return len(table)
+
+    def validation(self, table: TokenTable) -> Validation:
+        """What gathers the batches of a split."""
+        raise NotImplementedError
+
+    def monitored(self, name: str | None) -> Metric:
+        """The metric that tells the best epoch, by its name in MLflow (`val/nll`); None: the kind's first."""
+        if name is None:
+            return self.task.metrics[0]
+        if name == "val/loss":
+            return Metric("loss", "loss", "lower")
+        return self.task.metric(name.removeprefix("val/"))
+
+    # --- what ships
+
+    def served(self) -> dict[str, Any]:
+        """The facts that the kind's head needs to answer, as they stand in the bundle."""
+        return self.facts
+
+    # --- a teacher
+
+    def soften(self, train: Path, lessons: Path, weight: float, encode: Encode, out: Path) -> None:
+        """Write the train rows anew, with what a teacher says of them and of texts made up from them.
+
+        Raises:
+            TrainingError: this kind does not learn from a teacher.
+        """
+        raise TrainingError(
+            f"A task of kind {self.kind} does not learn from a teacher.",
+            "Leave the section teacher out.",
+        )
 
 
-MakeJudge = Callable[[Mapping[str, Any], EvaluationConfig], Judge]
-JUDGES: dict[str, MakeJudge] = {}
+def objective_of(task: TaskConfig, facts: Mapping[str, Any]) -> Objective:
+    """The objective of a task's kind.
 
-
-def judge_of(kind: str, facts: Mapping[str, Any], config: EvaluationConfig) -> Judge:
-    """The judge of a kind; `facts` is what the data said (the labels), from the manifest.
-
-    A kind of this package is imported when it is first asked for, another one enters `JUDGES`.
+    Raises:
+        LookupError: none is defined, and its room has none.
     """
-    if kind not in JUDGES:
-        import_module(f"lightning_modules.kinds.{kind}.judge")
-    return JUDGES[kind](facts, config)
+    if task.kind not in Objective.KINDS:
+        import_module(f"{task.room or f'{ROOMS}.{task.kind}'}.objective")
+    if task.kind not in Objective.KINDS:
+        raise LookupError(f"no objective of the kind {task.kind!r} is defined")
+    return Objective.KINDS[task.kind](task, facts)
+
+
+def token_rows(
+    ids: pa.ChunkedArray, texts: Sequence[str], tokenizer: Tokenizer, windowing: Windowing
+) -> tuple[pa.Table, np.ndarray]:
+    """The columns of TOKENS, a row per window, and for each the index of its document (the same, for a text each).
+
+    Raises:
+        BundleError: the tokenizer fails at one of the texts.
+    """
+    windows, document = windowing.encode(tokenizer, texts)
+    lengths = np.fromiter(map(len, windows), np.int32, len(windows))
+    # Every document has a window, and its windows stand together.
+    starts = np.flatnonzero(np.diff(document, prepend=-1))
+    number = np.arange(len(document)) - np.repeat(starts, np.bincount(document))
+    columns = {
+        "id": ids.take(pa.array(document)),
+        "window": pa.array(number, pa.int32()),
+        "input_ids": pa.array(windows, pa.list_(pa.int32())),
+        "length": pa.array(lengths),
+    }
+    return pa.table(columns, schema=TOKENS), document

@@ -1,93 +1,94 @@
-"""The plain network: embedding -> encoder -> decoder -> logits, and n-grams beside. What a bundle stores and a server
-runs.
+"""The plain network: embedding -> encoder -> head, and n-grams beside. What a bundle stores and a server runs.
 
-This file is shipped inside the registered model: it imports torch, `encoders` and `pretrained`, nothing else of this
-repository.
+This file is shipped inside the registered model: it imports torch and what ships with it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.network.encoders import (
-    ENCODERS,
-    CompactEmbedding,
-    NgramFeatures,
-    WideLogits,
-    token_table,
-)
-from lightning_modules.network.pretrained import PretrainedEncoder
+from lightning_modules.kinds.heads import DEFAULT_KIND, Head, head_class
+from lightning_modules.network.embedding import CompactEmbedding, token_table
+from lightning_modules.network.encoders.ngrams import NgramFeatures
+from lightning_modules.network.encoders.pretrained import PretrainedEncoder
+from lightning_modules.network.encoders.registry import ENCODERS
+
+_HEAD = "head."
 
 
 class TextNetwork(nn.Module):
-    """Logits (B, C) of documents given as padded ids (B, T) and lengths (B); what stands in the padding is not read.
+    """What a head makes of documents given as padded ids (B, T) and lengths (B); what stands in the padding is not read.
 
     Built from a description of its layers' own sizes, not from a recipe: a model whose fold removed units is described
     and made again like any other.
     """
 
+    BODY: ClassVar[tuple[str, ...]] = ("embedding", "encoder", "ngrams")
+
     def __init__(self, description: dict[str, Any]) -> None:
         super().__init__()
         encoder = description["encoder"]
-        pretrained = encoder["kind"] == "pretrained"  # with an embedding of its own within
-        self.embedding: Any = (
-            nn.Identity()
-            if pretrained
-            else token_table(
-                description["vocab_size"],
-                description["embedding_dim"],
-                description.get("embedding_rows"),
-            )
-        )
-        self.encoder = (
-            PretrainedEncoder(encoder)
-            if pretrained
-            else ENCODERS[encoder["kind"]](description["embedding_dim"], encoder)
-        )
+        self.embedding: Any
+        self.encoder: Any
+        if encoder["kind"] == "pretrained":  # with an embedding of its own within
+            self.embedding = nn.Identity()
+            self.encoder = PretrainedEncoder(encoder)
+        else:
+            ids, size = description["vocab_size"], description["embedding_dim"]
+            self.embedding = token_table(ids, size, description.get("embedding_rows"))
+            self.encoder = ENCODERS[encoder["kind"]](size, encoder)
         ngrams = description.get("ngrams")
         self.ngrams = NgramFeatures(ngrams) if ngrams else None
         features = self.encoder.output_size + (self.ngrams.output_size if self.ngrams else 0)
-        self.decoder = nn.Linear(features, description["num_classes"])
-        wide = description.get("wide")
-        self.wide = WideLogits(wide, description["num_classes"]) if wide else None
+        kind = head_class(description.get("kind", DEFAULT_KIND))
+        self.head: Head | Any = kind(features, description)
+        if clash := {name for name, _ in self.head.named_children()} & {*self.BODY}:
+            raise ValueError(f"a head may have no part called {clash.pop()!r}")
 
     def describe(self) -> dict[str, Any]:
         """JSON-able sizes, read from the weights as they are now."""
         embedding: dict[str, Any] = {}
         if not isinstance(self.encoder, PretrainedEncoder):
             rows, size = self.embedding.weight.shape
-            ids = (
-                len(self.embedding.index) if isinstance(self.embedding, CompactEmbedding) else rows
-            )
+            compact = isinstance(self.embedding, CompactEmbedding)
+            ids = len(self.embedding.index) if compact else rows
             embedding = {"vocab_size": ids, "embedding_dim": size, "embedding_rows": rows}
+        kind = self.head.kind
         return {
+            **({} if kind == DEFAULT_KIND else {"kind": kind}),
             **embedding,
             "encoder": self.encoder.describe(),
             "ngrams": self.ngrams and self.ngrams.describe(),
-            **(
-                {"wide": self.wide.describe()} if self.wide else {}
-            ),  # none: the description of before there were any
-            "num_classes": self.decoder.weight.shape[0],
+            **self.head.describe(),
         }
 
     def forward(self, input_ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        deep_BC, wide_BC = self.parts(input_ids_BT, lengths_B)
-        return deep_BC if wide_BC is None else deep_BC + wide_BC
+        return self.head(self.features(input_ids_BT, lengths_B), input_ids_BT, lengths_B)
 
-    def parts(self, input_ids_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What the logits (B, C) are the sum of: the decoder's, and those of the n-grams where there are any."""
-        mask_BT = torch.arange(
-            input_ids_BT.shape[1], device=lengths_B.device
-        ) < lengths_B.unsqueeze(1)
+    def features(self, input_ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        """The documents' vectors (B, F): the encoder's, and those of the n-grams where there are any."""
+        position_T = torch.arange(input_ids_BT.shape[1], device=lengths_B.device)
+        mask_BT = position_T < lengths_B.unsqueeze(1)
         document_BF = self.encoder(self.embedding(input_ids_BT), lengths_B, mask_BT)
-        if self.ngrams is not None:
-            document_BF = torch.cat([document_BF, self.ngrams(input_ids_BT, lengths_B)], dim=-1)
-        return self.decoder(document_BF), None if self.wide is None else self.wide(
-            input_ids_BT, lengths_B
-        )
+        if self.ngrams is None:
+            return document_BF
+        return torch.cat([document_BF, self.ngrams(input_ids_BT, lengths_B)], dim=-1)
+
+    def stored(self) -> dict[str, Tensor]:
+        """The state dict as a bundle holds it: the head's tensors stand beside the body's, without a prefix."""
+        return {name.removeprefix(_HEAD): value for name, value in self.state_dict().items()}
+
+    @classmethod
+    def unstored(cls, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state dict of what a bundle holds."""
+        return {
+            name if name.partition(".")[0] in cls.BODY else _HEAD + name: tensor
+            for name, tensor in tensors.items()
+        }
 
 
 def build_network(description: dict[str, Any]) -> TextNetwork:

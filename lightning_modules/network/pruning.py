@@ -16,13 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.network.encoders import (
-    BiLSTMEncoder,
-    CompactEmbedding,
-    LSTMEncoder,
-    TanhEncoder,
-    TransformerEncoder,
-)
+from lightning_modules.network.embedding import CompactEmbedding
+from lightning_modules.network.encoders.lstm import BiLSTMEncoder, LSTMEncoder
+from lightning_modules.network.encoders.tanh import TanhEncoder
+from lightning_modules.network.encoders.transformer import TransformerEncoder
 from lightning_modules.network.network import TextNetwork, build_network
 
 
@@ -57,36 +54,35 @@ def compact(network: TextNetwork) -> TextNetwork:
     network.embedding = _share_rows(network.embedding)
     if network.ngrams is not None:
         network.ngrams.table = _share_rows(network.ngrams.table)
-    if network.wide is not None:
-        network.wide.table = _share_rows(network.wide.table)
+    network.head.share_rows(_share_rows)
     smaller = build_network(network.describe())
     smaller.load_state_dict(network.state_dict())
     return smaller.train(network.training)
 
 
 def _pass(network: TextNetwork) -> bool:
-    """Remove idle units once, from the decoder down; whether there were any.
+    """Remove idle units once, from the head down; whether there were any.
 
     Of two readers that are columns of one layer the later stands first, since removing columns shifts what follows.
     """
-    encoder, decoder, ngrams = network.encoder, network.decoder, network.ngrams
-    changed, readers = False, [Reader(decoder)]
-    if (
-        ngrams is not None
-    ):  # the mean of equal numbers is that number, so a constant dimension passes through
+    encoder, ngrams, heads = network.encoder, network.ngrams, network.head.readers()
+    if not heads:  # whether anybody reads a unit is not known
+        return False
+    changed = False
+    readers = [Reader(layer) for layer in heads]
+    if ngrams is not None:
+        # The mean of equal numbers is that number, so a constant dimension passes through.
         size = ngrams.table.weight.shape[1]
-        changed |= _remove_dimensions(
-            ngrams.table, [Reader(decoder, decoder.weight.shape[1] - size)]
-        )
+        last = [Reader(layer, layer.weight.shape[1] - size) for layer in heads]
+        changed |= _remove_dimensions(ngrams.table, last)
     if isinstance(encoder, TransformerEncoder):  # its width stays: every norm reads all of it
         for block in encoder.blocks:
             changed |= _remove_rows(block.widen, F.gelu, [Reader(block.narrow)])
         return changed
     if isinstance(encoder, TanhEncoder):
         units = encoder.project.weight.shape[0]
-        changed |= _remove_rows(
-            encoder.project, torch.tanh, [Reader(decoder, units), Reader(decoder)]
-        )  # max, mean
+        highest = [Reader(layer, units) for layer in heads]
+        changed |= _remove_rows(encoder.project, torch.tanh, [*highest, *readers])  # max, mean
         readers = [Reader(encoder.project)]
     elif isinstance(encoder, LSTMEncoder):
         for lstm in reversed(encoder.layers):
@@ -105,13 +101,14 @@ def _pass(network: TextNetwork) -> bool:
 
 
 def _remove_ngrams(network: TextNetwork) -> None:
-    """Without the vectors of n-grams, and the hashing, where the decoder reads nothing of them."""
+    """Without the vectors of n-grams, and the hashing, where the head reads nothing of them."""
     if network.ngrams is None or network.ngrams.table.weight.shape[1] > 1:
         return
-    weight = network.decoder.weight
-    if (weight[:, -1] == 0).all():
+    heads = network.head.readers()
+    if heads and all((layer.weight[:, -1] == 0).all() for layer in heads):
         network.ngrams = None
-        network.decoder.weight = nn.Parameter(weight[:, :-1].clone())
+        for layer in heads:
+            layer.weight = nn.Parameter(layer.weight[:, :-1].clone())
 
 
 def _remove_rows(

@@ -8,8 +8,10 @@ kl(module)                                   KL(q || p) summed over layers, nats
 fold(module)                                 a copy with plain torch layers: same outputs as mean
 
 What a method's file has: `LAYERS` (plain type, or its name -> its layer); where it wants them, `PLAIN` (types with
-weights that it leaves as they are, by design), `chosen(path, layer, config) -> bool` (which layers of a known type it
-takes; all) and `prepare(module, config)` (called on the plain module before anything is replaced).
+weights that it leaves as they are, by design), `chosen(path, layer, config, new) -> bool` (which layers of a known type
+it takes; all; `new`: the layer is part of what is new with the task) and `prepare(module, config)` (called on the plain
+module before anything is replaced). A type is also known by the one whose forward pass it inherits. What a method does in
+the course of a training stands in `course`.
 """
 
 from __future__ import annotations
@@ -33,7 +35,12 @@ from lightning_modules.reparameterizations import (
     sparse,
     weight_norm,
 )
-from lightning_modules.reparameterizations.layers import NOISE_PREFIXES, Mode, Reparameterized
+from lightning_modules.reparameterizations.layers import (
+    NOISE_PREFIXES,
+    Mode,
+    Reparameterized,
+    new_with_the_task,
+)
 from lightning_modules.reparameterizations.seeds import mix, seed_generators
 
 __all__ = [
@@ -153,21 +160,22 @@ def _chosen(
 ) -> dict[int, type[Reparameterized]]:
     """The layers to replace, by id, and by what; raises where one that has weights would be passed over in silence."""
     left_plain: tuple[type, ...] = getattr(method, "PLAIN", ())
-    wanted = getattr(method, "chosen", lambda path, layer, config: True)
+    wanted = getattr(method, "chosen", lambda path, layer, config, new: True)
     owners: dict[int, list[str]] = {}
     for path, layer in module.named_modules():
         for parameter in layer._parameters.values():
             owners.setdefault(id(parameter), []).append(path)
+    new = new_with_the_task(module)
     found: dict[int, type[Reparameterized]] = {}
     for path, layer in module.named_modules():
-        kind = method.LAYERS.get(type(layer)) or method.LAYERS.get(type(layer).__name__)
+        kind = _rule(type(layer), method)
         reason = None
         if kind is None:
             if not isinstance(layer, left_plain) and (name := _matrix(layer)):
                 reason = (
                     f"has no rule for a {type(layer).__name__} (its `{name}` would go without it)"
                 )
-        elif wanted(path, layer, config):
+        elif wanted(path, layer, config, layer in new):
             found[id(layer)] = kind
             shared = [
                 owners[id(p)]
@@ -183,6 +191,20 @@ def _chosen(
                 "Choose another method, or a model of Linear, Embedding and LSTM layers with weights of their own.",
             )
     return found
+
+
+def _rule(kind: type[nn.Module], method: ModuleType) -> type[Reparameterized] | None:
+    """What a method makes of a type of layer: of itself, of its name, or of the type whose forward pass it inherits."""
+    own = method.LAYERS.get(kind) or method.LAYERS.get(kind.__name__)
+    if own is not None:
+        return own
+    bases = (
+        base for base in kind.__mro__ if base in method.LAYERS and kind.forward is base.forward
+    )
+    base = next(bases, None)
+    # torch's MultiheadAttention reads the weight of such a subclass and never calls it.
+    passed_over = base is None or kind.__module__.startswith("torch.")
+    return None if passed_over else method.LAYERS[base]
 
 
 def _matrix(layer: nn.Module) -> str | None:

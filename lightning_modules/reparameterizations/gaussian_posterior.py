@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.network.encoders import ClassTable
 from lightning_modules.reparameterizations import layers
 
 
@@ -68,6 +67,5 @@ class GaussianEmbedding(Gaussian, layers.DrawnEmbedding):
 LAYERS: dict[type[nn.Module], type[layers.Reparameterized]] = {
     nn.Linear: GaussianLinear,
     nn.Embedding: GaussianEmbedding,
-    ClassTable: GaussianEmbedding,
     nn.LSTM: GaussianLSTM,
 }

@@ -24,6 +24,18 @@ NOISE_PREFIXES = (
 )  # parameters of the noise itself: no weight decay, a learning rate of their own
 
 
+def rising_beta(config: Any, step: int, total: int) -> float:
+    """Weight of KL / N at a step of `total`: up from 0 over `kl_warmup` of them, then level."""
+    rising = config.kl_warmup * total
+    return config.beta * (min(1.0, step / rising) if rising else 1.0)
+
+
+def new_with_the_task(module: nn.Module) -> set[nn.Module]:
+    """The parts of a module that say `new_with_the_task` of themselves, as a network's head does, with all in them."""
+    parts = [part for part in module.modules() if getattr(part, "new_with_the_task", False)]
+    return {layer for part in parts for layer in part.modules()}
+
+
 class Reparameterized(nn.Module):
     """A layer with noise in `sample` mode and without in `mean` mode; train() and eval() have no part in it.
 

@@ -9,11 +9,10 @@ weights, one fused call as ever. In `mean` mode both merge, so that fold gives t
 With noise, A and B are themselves layers of that method, drawn independently, so E[B A] = E[B] E[A] and the folded
 weight is the mean of the sampled one; KL is that of the factors. An LSTM's factors make one weight for all time steps:
 their noise is one draw, whatever `noise.sampling` says. Dropout acts on what the trained weights read: the input of A
-and of the decoder, and the whole input of an LSTM.
+and of the head, and the whole input of an LSTM.
 
-All else is frozen (embeddings, norms, biases, layers not in `targets`), and stays so in what fold returns. A Linear
-called `decoder` directly in the module, and the table of n-grams of one called `wide`, are trained whole: they are the
-new task's own.
+All else is frozen (embeddings, norms, biases, layers not in `targets`), and stays so in what fold returns. A part of
+the module that says `new_with_the_task` of itself, a network's head, is trained whole.
 """
 
 from __future__ import annotations
@@ -119,23 +118,25 @@ LAYERS: dict[type[nn.Module] | str, type[layers.Reparameterized]] = {
 PLAIN = (nn.Module,)  # whatever else there is, is frozen
 
 
-def chosen(path: str, layer: nn.Module, config: Any) -> bool:
-    return path != "decoder" and (config.targets == "all" or bool(ATTENTION.search(path)))
+def chosen(path: str, layer: nn.Module, config: Any, new: bool) -> bool:
+    return not new and (config.targets == "all" or bool(ATTENTION.search(path)))
 
 
 def prepare(module: nn.Module, config: Any) -> None:
-    """Freeze the module, all but its decoder and n-grams.
+    """Freeze the module, all but what is new with the task, whose Linears get the method's dropout.
 
     Raises:
         RecipeError: no layer is one to be given factors.
     """
+    new = layers.new_with_the_task(module)
     if not any(
-        _known(layer) and chosen(path, layer, config) for path, layer in module.named_modules()
+        _known(layer) and chosen(path, layer, config, layer in new)
+        for path, layer in module.named_modules()
     ):
         what = (
             "an attention projection"
             if config.targets == "attention"
-            else "a Linear or LSTM beside its decoder"
+            else "a Linear or LSTM beside its head"
         )
         raise RecipeError(
             f"model.reparameterization.targets {config.targets}: {type(module).__name__} has no layer that is {what}.",
@@ -143,13 +144,28 @@ def prepare(module: nn.Module, config: Any) -> None:
             if config.targets == "attention"
             else "Choose another method than low_rank.",
         )
+    trained = [p for layer in new for p in layer.parameters() if p.requires_grad]
     module.requires_grad_(False)
-    decoder = getattr(module, "decoder", None)
-    if type(decoder) is nn.Linear:
-        module.decoder = Whole(decoder.requires_grad_(), config)
-    table = getattr(getattr(module, "wide", None), "table", None)
-    if isinstance(table, nn.Module):
-        table.requires_grad_()
+    for parameter in trained:
+        parameter.requires_grad_()
+    for owner in list(module.modules()):
+        for name, layer in list(owner.named_children()):
+            if type(layer) is nn.Linear and layer in new:
+                setattr(owner, name, Whole(layer, config))
+
+
+def needs(fresh: set[str], start: bool) -> str | None:
+    """Why it cannot start: it keeps what it starts from for good, so that must not be random.
+
+    Args:
+        fresh: names of the tensors of a network that hold fresh weights; those of its head may.
+        start: whether there is a model to start from.
+    """
+    fresh = {name for name in fresh if not name.startswith("head.")}
+    if not fresh:
+        return None
+    why = f"the champion has no {min(fresh)} of this size" if start else "there is no champion"
+    return f"low_rank freezes the weights it starts from, and {why}, so they would be random."
 
 
 def _known(layer: nn.Module) -> bool:

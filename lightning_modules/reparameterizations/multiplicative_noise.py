@@ -41,7 +41,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.network.encoders import ClassTable
 from lightning_modules.reparameterizations import layers
 from lightning_modules.reparameterizations.seeds import normal_like
 
@@ -216,6 +215,5 @@ class NoisyEmbedding(Noisy, layers.DrawnEmbedding):
 LAYERS: dict[type[nn.Module], type[layers.Reparameterized]] = {
     nn.Linear: NoisyLinear,
     nn.Embedding: NoisyEmbedding,
-    ClassTable: NoisyEmbedding,
     nn.LSTM: NoisyLSTM,
 }

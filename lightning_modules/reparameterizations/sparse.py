@@ -27,7 +27,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.network.encoders import ClassTable
+from lightning_modules.network.network import TextNetwork
+from lightning_modules.network.pruning import compact
 from lightning_modules.reparameterizations import layers
 from lightning_modules.reparameterizations.seeds import normal
 
@@ -109,47 +110,35 @@ class SparseLinear(Sparse, layers.Linear):
 
 
 class SparseEmbedding(Sparse, layers.Embedding):
+    """Rows and columns; rows alone where the layer says `columns_are_outputs` of itself, since none of them may go."""
+
+    def __init__(self, layer: nn.Embedding, config: Any) -> None:
+        # First, since what follows asks for the sizes.
+        self.columns_may_go = not getattr(layer, "columns_are_outputs", False)
+        super().__init__(layer, config)
+
     def sizes(self) -> dict[str, int]:
-        return {"row": self.num_embeddings, "column": self.embedding_dim}
+        rows = {"row": self.num_embeddings}
+        return {**rows, "column": self.embedding_dim} if self.columns_may_go else rows
 
     def weights_in(self, group: str) -> int:
         return self.embedding_dim if group == "row" else self.num_embeddings
 
     def left(self) -> int:
-        return self.count("row") * self.count("column")
+        columns = self.count("column") if self.columns_may_go else self.embedding_dim
+        return self.count("row") * columns
 
     def forward(self, ids: Tensor) -> Tensor:
         if self.mode == "mean":
             return super().forward(ids)
         x = F.embedding(ids, self.weight, self.padding_idx)
         log_alpha = F.embedding(ids, self.log_alpha_row.unsqueeze(1))
-        return (
-            x * self.scale(log_alpha, torch.randn_like(log_alpha)) * self.per_document("column", x)
-        )
+        x = x * self.scale(log_alpha, torch.randn_like(log_alpha))
+        return x * self.per_document("column", x) if self.columns_may_go else x
 
     def used(self, name: str) -> Tensor:
-        return getattr(self, name) * self.kept("row").unsqueeze(1) * self.kept("column")
-
-
-class SparseClassTable(SparseEmbedding):
-    """Rows alone: a column is a class."""
-
-    def sizes(self) -> dict[str, int]:
-        return {"row": self.num_embeddings}
-
-    def left(self) -> int:
-        return self.count("row") * self.embedding_dim
-
-    def forward(self, ids: Tensor) -> Tensor:
-        if self.mode == "mean":
-            return layers.Embedding.forward(self, ids)
-        log_alpha = F.embedding(ids, self.log_alpha_row.unsqueeze(1))
-        return F.embedding(ids, self.weight, self.padding_idx) * self.scale(
-            log_alpha, torch.randn_like(log_alpha)
-        )
-
-    def used(self, name: str) -> Tensor:
-        return getattr(self, name) * self.kept("row").unsqueeze(1)
+        rows = getattr(self, name) * self.kept("row").unsqueeze(1)
+        return rows * self.kept("column") if self.columns_may_go else rows
 
 
 class SparseLSTM(Sparse, layers.LSTM):
@@ -210,6 +199,27 @@ class SparseLSTM(Sparse, layers.LSTM):
         return layer
 
 
+def settled(config: Any, module: nn.Module, step: int, total: int) -> bool:
+    """Whether removal has ended, at `keep` or `prune_until`. Of parameters and step alone, so it resumes."""
+    over = step >= math.ceil(config.prune_until * total)
+    return over or kept_share(module) <= config.keep
+
+
+def beta(config: Any, module: nn.Module, step: int, total: int) -> float:
+    """What is left when removal has ended trains without noise, and so without a KL term."""
+    return 0.0 if settled(config, module, step, total) else layers.rising_beta(config, step, total)
+
+
+def finish(network: TextNetwork) -> TextNetwork:
+    """The folded network without what its zeros have made idle."""
+    return compact(network)
+
+
+def figures(module: nn.Module) -> dict[str, float]:
+    """What a validation tells of the method, beside the kind's metrics."""
+    return {"kept_weights": kept_share(module)}
+
+
 def kept_share(module: nn.Module) -> float:
     """Share of the weights of sparse layers that no removed group holds."""
     sparse = [layer for layer in module.modules() if isinstance(layer, Sparse)]
@@ -234,6 +244,5 @@ def settle(module: nn.Module) -> None:
 LAYERS: dict[type[nn.Module], type[layers.Reparameterized]] = {
     nn.Linear: SparseLinear,
     nn.Embedding: SparseEmbedding,
-    ClassTable: SparseClassTable,
     nn.LSTM: SparseLSTM,
 }

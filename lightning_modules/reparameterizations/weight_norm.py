@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.network.encoders import ClassTable
 from lightning_modules.reparameterizations import layers
 
 
@@ -66,6 +65,5 @@ def _rms(v: Tensor) -> Tensor:
 LAYERS: dict[type[nn.Module], type[layers.Reparameterized]] = {
     nn.Linear: WeightNormLinear,
     nn.Embedding: WeightNormEmbedding,
-    ClassTable: WeightNormEmbedding,
     nn.LSTM: WeightNormLSTM,
 }

@@ -24,7 +24,7 @@ _EMBEDDINGS = ("word_embeddings", "embed_tokens", "wte", "tok_embeddings", "shar
 
 
 def describe(config: PretrainedConfig) -> dict[str, Any]:
-    """What `lightning_modules.network.pretrained.PretrainedEncoder` is built from; pooling auto is decided here.
+    """What `lightning_modules.network.encoders.pretrained.PretrainedEncoder` is built from; pooling auto is decided here.
 
     Raises:
         RecipeError: it cannot be used: no config.json, no safetensors, code of its own, no text model.
@@ -39,7 +39,7 @@ def describe(config: PretrainedConfig) -> dict[str, Any]:
     from transformers import AutoConfig
     from transformers.models.auto import modeling_auto
 
-    from lightning_modules.network.pretrained import describe_config
+    from lightning_modules.network.encoders.pretrained import describe_config
 
     with _quiet(config.path):
         found = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -66,7 +66,7 @@ def load_weights(
     import torch
     from transformers import AutoModel
 
-    from lightning_modules.network.pretrained import without_pooler
+    from lightning_modules.network.encoders.pretrained import without_pooler
 
     encoder = network.encoder
     _check_sizes(encoder.backbone, config.path, vocab_size, max_length)
@@ -100,7 +100,7 @@ def input_embeddings(path: str) -> tuple[Any, Any]:
     """
     from safetensors import SafetensorError
 
-    from lightning_modules.bundle import BundleError, load_tokenizer
+    from lightning_modules.network.tokenizer import BundleError, load_tokenizer
 
     folder, file = model_folder(path, VECTORS), locate(path, TOKENIZER, VECTORS)
     try:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from data_contracts.errors import RecipeError, TrainingError
 from data_contracts.tables.packed import decompressed
-from lightning_modules.bundle import unknown_id
+from lightning_modules.network.tokenizer import unknown_id
 from lightning_modules.starting.backbone import input_embeddings
 from lightning_modules.starting.files import VECTORS, reading_vectors
 

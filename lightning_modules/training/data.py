@@ -6,44 +6,47 @@ The order of an epoch is a function of (seed, epoch) only, so a training that di
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
-from itertools import chain
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
-Batch = dict[str, Tensor]
-Encode = Callable[[list[str]], tuple[list[list[int]], np.ndarray]]
+from lightning_modules.kinds.base import Batch, Objective
+
 POOL_BATCHES = 50  # batches sorted by length together: enough to pad little, few enough to keep the order random
+# Columns that any kind's table may have: what to learn of a row in place of its own answer, and whether the source gave
+# the row (variant 0) or it was made up from one.
+OPTIONAL = ("targets", "variant")
 
 
 class TokenTable:
     """One split in memory: all ids in one flat buffer (4 bytes per token), with the start and length of each row.
 
-    A row is a window; `documents` numbers, from 0, the document that each is of.
+    A row is a window; `documents` numbers, from 0, the document that each is of. `columns` are the kind's own, (N) or,
+    of lists that are of one length, (N, K). `given` are the rows that the source gave, by number.
     """
 
-    def __init__(self, path: Path, columns: tuple[str, str] = ("input_ids", "label")) -> None:
-        ids, target = columns
-        table = pq.read_table(path, columns=[*columns, "window"])
-        chunks = [chunk.flatten().to_numpy() for chunk in table[ids].chunks]
-        lengths = [np.diff(chunk.offsets.to_numpy()) for chunk in table[ids].chunks]
+    def __init__(self, path: Path, columns: Sequence[str] = ()) -> None:
+        there = [name for name in OPTIONAL if name in pq.read_schema(path).names]
+        table = pq.read_table(path, columns=["input_ids", "window", *columns, *there])
+        chunks = [chunk.flatten().to_numpy() for chunk in table["input_ids"].chunks]
+        lengths = [np.diff(chunk.offsets.to_numpy()) for chunk in table["input_ids"].chunks]
         self.ids = np.concatenate(chunks or [np.empty(0, np.int32)])
         self.lengths = np.concatenate(lengths or [np.empty(0, np.int32)]).astype(np.int64)
-        self.labels = table[target].to_numpy().astype(np.int64)
         self.starts = np.cumsum(self.lengths) - self.lengths
+        self.columns = {name: _values(table[name]) for name in (*columns, *there)}
         # Windows of a document stand together and count from 0.
         self.documents = np.cumsum(table["window"].to_numpy() == 0) - 1
+        variant = self.columns.pop("variant", np.zeros(len(self.lengths), np.int64))
+        self.given = np.flatnonzero(variant == 0)
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.lengths)
 
     @property
     def num_documents(self) -> int:
@@ -51,76 +54,44 @@ class TokenTable:
 
     def digest(self) -> int:
         """Checksum of the rows in their order: a checkpoint belongs to one table."""
-        return zlib.crc32(
-            self.labels, zlib.crc32(self.lengths, zlib.crc32(np.ascontiguousarray(self.ids)))
-        )
+        checksum = 0
+        for values in (self.ids, self.lengths, *self.columns.values()):
+            checksum = zlib.crc32(np.ascontiguousarray(values), checksum)
+        return checksum
+
+    def ids_of(self, rows: np.ndarray) -> np.ndarray:
+        """All token ids of some rows, one after the other."""
+        inside = np.zeros(len(self), bool)
+        inside[rows] = True
+        return self.ids[np.repeat(inside, self.lengths)]
 
     def batch(self, rows: np.ndarray) -> Batch:
-        """Rows as input_ids (B, T), lengths (B), labels (B), documents (B); padding is id 0, which no network reads."""
+        """Rows as input_ids (B, T), lengths (B), documents (B) and the columns; padding is id 0, which no network reads."""
         lengths = self.lengths[rows]
         position = np.arange(lengths.max())
         inside = position < lengths[:, None]
         at = self.starts[rows, None] + position
         ids = np.zeros(at.shape, dtype=np.int64)
         ids[inside] = self.ids[at[inside]]
-        return {
-            "input_ids": torch.from_numpy(ids),
-            "lengths": torch.from_numpy(lengths),
-            "labels": torch.from_numpy(self.labels[rows]),
-            "documents": torch.from_numpy(self.documents[rows]),
+        arrays = {
+            "input_ids": ids,
+            "lengths": lengths,
+            "documents": self.documents[rows],
+            **{name: values[rows] for name, values in self.columns.items()},
         }
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-class TaughtTable(TokenTable):
-    """The train split, and texts made up from it that a teacher alone has labelled.
-
-    Its batches also have `targets` (B, C), the distributions to learn: of a made-up text the teacher's, of a row of the
-    split the teacher's with weight `weight`, its label with the rest. Every window of a document has the document's.
-
-    Args:
-        lessons: Parquet of id, variant (0: the row itself), text, log_proba.
-        encode: texts -> windows of token ids, and for each window the index of its text.
-    """
-
-    def __init__(
-        self, path: Path, lessons: Path, encode: Encode, *, num_classes: int, weight: float
-    ) -> None:
-        super().__init__(path)
-        ids, lengths, targets = [self.ids], [self.lengths], []
-        documents, known = [self.documents], self.num_documents
-        names, own = [], []  # of the rows themselves
-        with pq.ParquetFile(lessons) as file:
-            for batch in file.iter_batches(batch_size=10_000):
-                proba = np.exp(batch["log_proba"].flatten().to_numpy().reshape(-1, num_classes))
-                made_up = batch["variant"].to_numpy() > 0
-                names.append(batch["id"].filter(pa.array(~made_up)))
-                own.append(proba[~made_up])
-                windows, document = encode(batch["text"].filter(pa.array(made_up)).to_pylist())
-                lengths.append(np.fromiter(map(len, windows), np.int64, len(windows)))
-                ids.append(
-                    np.fromiter(chain.from_iterable(windows), np.int32, int(lengths[-1].sum()))
-                )
-                targets.append(proba[made_up][document])
-                documents.append(known + document)
-                known += int(made_up.sum())
-        place = pc.index_in(
-            pq.read_table(path, columns=["id"])["id"], value_set=pa.chunked_array(names)
-        )
-        taught = np.concatenate(own)[place.to_numpy()]
-        labelled = np.eye(num_classes, dtype=np.float32)[self.labels]
-        self.ids, self.lengths = np.concatenate(ids), np.concatenate(lengths)
-        self.documents = np.concatenate(documents)
-        self.targets = np.concatenate([weight * taught + (1 - weight) * labelled, *targets]).astype(
-            np.float32
-        )
-        self.labels = self.targets.argmax(axis=1)
-        self.starts = np.cumsum(self.lengths) - self.lengths
-
-    def digest(self) -> int:
-        return zlib.crc32(self.targets, super().digest())
-
-    def batch(self, rows: np.ndarray) -> Batch:
-        return {**super().batch(rows), "targets": torch.from_numpy(self.targets[rows])}
+def _values(column: pa.ChunkedArray) -> np.ndarray:
+    """A column as numbers: whole ones as int64; lists, which have to be of one length, as rows of a matrix."""
+    array = column.combine_chunks()
+    if pa.types.is_list(array.type):
+        offsets = np.unique(np.diff(array.offsets.to_numpy()))
+        if len(offsets) > 1:
+            raise ValueError("lists of a token table's own columns have to be of one length")
+        return array.flatten().to_numpy().reshape(len(array), -1)
+    values = array.to_numpy(zero_copy_only=False)
+    return values.astype(np.int64) if np.issubdtype(values.dtype, np.integer) else values
 
 
 class EpochOrder:
@@ -169,8 +140,10 @@ class TokenLoader:
 
     batch_sampler = None  # Lightning looks for it beside `sampler`
 
-    def __init__(self, table: TokenTable, sampler: EpochOrder | FixedOrder) -> None:
-        self.table, self.sampler = table, sampler
+    def __init__(
+        self, table: TokenTable, sampler: EpochOrder | FixedOrder, objective: Objective
+    ) -> None:
+        self.table, self.sampler, self.objective = table, sampler, objective
         self.batches_done = self.skip = 0
 
     def __len__(self) -> int:
@@ -182,7 +155,7 @@ class TokenLoader:
         for index, rows in enumerate(self.sampler):
             if index >= skip:
                 self.batches_done = index + 1
-                yield self.table.batch(rows)
+                yield self.objective.batch(self.table, rows)
 
     def state_dict(self) -> dict[str, Any]:
         return {"batches_done": self.batches_done}
@@ -192,39 +165,37 @@ class TokenLoader:
 
 
 class TokenData(pl.LightningDataModule):
-    """`train|valid|test.parquet` of a token folder."""
+    """`train|valid|test.parquet` of a token folder, as an objective wants them.
+
+    Args:
+        train: the train rows, where they are not those of the folder.
+    """
 
     def __init__(
         self,
         folder: Path,
+        objective: Objective,
         *,
         batch_size: int,
         seed: int,
-        columns: tuple[str, str] = ("input_ids", "label"),
+        train: Path | None = None,
     ) -> None:
         super().__init__()
-        self.folder, self.batch_size, self.seed, self.columns = (
-            Path(folder),
-            batch_size,
-            seed,
-            columns,
-        )
+        self.folder, self.objective = Path(folder), objective
+        self.batch_size, self.seed = batch_size, seed
+        self.train_file = train or self.folder / "train.parquet"
         self.tables: dict[str, TokenTable] = {}
-        self.taught: TaughtTable | None = None
-
-    @property
-    def trained_on(self) -> TokenTable:
-        """What an epoch goes through: the train split, or what a teacher has made of it."""
-        return self.taught or self.table("train")
 
     def table(self, split: str) -> TokenTable:
         if split not in self.tables:
-            self.tables[split] = TokenTable(self.folder / f"{split}.parquet", self.columns)
+            path = self.train_file if split == "train" else self.folder / f"{split}.parquet"
+            self.tables[split] = TokenTable(path, self.objective.token_schema.names)
         return self.tables[split]
 
     def train_dataloader(self) -> TokenLoader:
-        table = self.trained_on
-        return TokenLoader(table, EpochOrder(table.lengths, self.batch_size, self.seed))
+        table = self.table("train")
+        order = EpochOrder(table.lengths, self.batch_size, self.seed)
+        return TokenLoader(table, order, self.objective)
 
     def val_dataloader(self) -> TokenLoader:
         return self.in_order("valid")
@@ -235,5 +206,15 @@ class TokenData(pl.LightningDataModule):
     def in_order(self, split: str) -> TokenLoader:
         """Every row of a split once."""
         table = self.table(split)
+        return TokenLoader(table, FixedOrder(table.lengths, self._many), self.objective)
+
+    def given(self) -> Iterator[Batch]:
+        """Every train row that the source gave, once."""
+        table = self.table("train")
+        for rows in FixedOrder(table.lengths[table.given], self._many):
+            yield self.objective.batch(table, table.given[rows])
+
+    @property
+    def _many(self) -> int:
         # No gradients are kept, so larger batches fit; the size has no effect on what comes out.
-        return TokenLoader(table, FixedOrder(table.lengths, 4 * self.batch_size))
+        return 4 * self.batch_size

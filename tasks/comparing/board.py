@@ -266,7 +266,9 @@ def judge_cell(
         texts_per_second=cost.texts_per_second,
     )
     judged = judge(test, test.align(found, f"evaluation {evaluation.key}"), facts, comparison)
-    return replace(judged, figures={**judged.figures, "valid_macro_f1": model.best_macro_f1})
+    return replace(
+        judged, figures={**judged.figures, "valid_macro_f1": model.validation["val/macro_f1"]}
+    )
 
 
 # --- what a model costs to use ----------------------------------------------------------------------------------------

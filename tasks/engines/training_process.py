@@ -1,4 +1,4 @@
-"""The child of `tasks.train`: `python -m tasks.engines.training_process SPEC.json`. JSON lines on stdout, nothing else.
+"""The child of `tasks.engines.local`: `python -m tasks.engines.training_process JOB.json`. JSON lines on stdout, nothing else.
 
 Imports neither Prefect nor MLflow. Exit status 3: a fault that another attempt would meet again; 143: SIGTERM, after a
 checkpoint.
@@ -11,17 +11,17 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from data_contracts.errors import NoisefoldError
-from data_contracts.recipe.recipe import ModelConfig, TrainingConfig
+from lightning_modules.training.job import TrainingJob
 
 
-def main(spec_file: str) -> int:
-    spec = json.loads(Path(spec_file).read_text())
+def main(job_file: str) -> int:
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints goes to the error log, not between the JSON lines
     end_with_parent()
@@ -29,33 +29,13 @@ def main(spec_file: str) -> int:
     def emit(event: dict[str, Any]) -> None:
         out.write(json.dumps(event) + "\n")
 
-    work = Path(spec["work"])
-    # An orphan of a killed flow may need a moment to notice; two trainings must not share one folder.
-    with FileLock(work / "training.lock", timeout=60):
-        from dataclasses import asdict
-
+    # An orphan of a killed flow may need a moment to notice; two trainings must not share one folder, which is that of
+    # the job's file.
+    with FileLock(Path(job_file).parent / "training.lock", timeout=60):
         from lightning_modules.training.fit import fit
 
-        tokens = Path(spec["tokens"])
         try:
-            result = fit(
-                tokens,
-                vocab_size=spec["vocab_size"],
-                labels=tuple(spec["labels"]),
-                tokenizer_json=(tokens / "tokenizer.json").read_bytes(),
-                max_length=spec["max_length"],
-                overlap=spec["overlap"],
-                prefix_ids=spec["prefix_ids"],
-                suffix_ids=spec["suffix_ids"],
-                model=ModelConfig.model_validate(spec["model"]),
-                training=TrainingConfig.model_validate(spec["training"]),
-                work=work,
-                out=Path(spec["out"]),
-                on_progress=emit,
-                warm_start=Path(spec["warm_start"]) if spec["warm_start"] else None,
-                lessons=Path(spec["lessons"]) if spec["lessons"] else None,
-                teacher_weight=spec["teacher_weight"],
-            )
+            result = fit(TrainingJob.read(Path(job_file)), emit)
         except NoisefoldError as error:
             emit({"event": "error", "cause": error.cause, "remedy": error.remedy})
             return 3

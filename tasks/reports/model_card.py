@@ -74,7 +74,7 @@ def model_card(
         "## Data",
         f"{markdown(recipe.contract.description)} Contract {markdown(facts['noisefold.contract'])}: "
         f"{corpus.rows_out:,} rows ({splits}), {corpus.rows_in - corpus.rows_out:,} quarantined. "
-        f"{tokens.over_length_share:.1%} of the documents are longer than {tokens.max_length} tokens; their windows' "
+        f"{tokens.over_length_share:.1%} of the documents are longer than {tokens.windowing.max_length} tokens; their windows' "
         "probabilities are averaged.",
         markdown_table(["example"], [(shorten(text, 160),) for text in texts]),
         f"## Figures on {evaluation.rows_out:,} test rows",

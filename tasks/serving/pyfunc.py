@@ -34,13 +34,10 @@ class TextClassifier(PythonModel):
         Raises:
             MlflowException: (a 400 when served) naming the first row that is something else than a text.
         """
-        texts, labels = read_texts(model_input), self.bundle.labels
+        texts = read_texts(model_input)
         asked = [row for row, text in enumerate(texts) if text is not None]
-        proba = self.bundle.predict_proba([text for text in texts if text is not None])
-        found = pd.DataFrame(
-            {f"probability_{label}": proba[:, index] for index, label in enumerate(labels)}
-        )
-        found.insert(0, "label", [labels[index] for index in proba.argmax(axis=1)])
+        questions = {"text": [text for text in texts if text is not None]}
+        found = pd.DataFrame(self.bundle.predict(questions, params))
         if len(asked) == len(texts):
             return found
         # As objects: a column of numbers or strings would have NaN where no answer is, which JSON does not know.

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from click.testing import CliRunner, Result
 
 from flows.cli.main import main
 from lightning_modules.bundle import Bundle
+from lightning_modules.kinds.classify.head import predict_proba
 from tasks.tracking.aliases import Aliases
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
@@ -67,7 +69,7 @@ def shop(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
         return CliRunner().invoke(main, [str(word) for word in words], input=input)
 
     bundle = Bundle.load(world.store.open(model) / "bundle")
-    return Shop(registered.name, tmp_path, bundle.predict_proba, command)
+    return Shop(registered.name, tmp_path, partial(predict_proba, bundle), command)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

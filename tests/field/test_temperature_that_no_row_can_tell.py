@@ -10,6 +10,7 @@ import pytest
 
 from data_contracts.recipe.recipe import WordTokenizer
 from lightning_modules.bundle import Bundle
+from lightning_modules.kinds.classify.head import predict_proba
 from tasks.register import stage_bundle
 from tests.stages import tokenize_corpus
 
@@ -57,8 +58,8 @@ def test_a_temperature_that_is_not_to_be_had_is_not_applied(
     assert not any("calibrated" in name for name in asked.metrics)
     stage_bundle(model, asked, here.store, tmp_path / "served")
     served = Bundle.load(tmp_path / "served")
-    assert served.temperature == 1.0
-    assert served.predict_proba(["hello world"]).max() < 0.99
+    assert served.facts["temperature"] == 1.0
+    assert predict_proba(served, ["hello world"]).max() < 0.99
     page = (here.store.open(asked) / "report.md").read_text(encoding="utf-8")
     assert "registered at temperature 1" in page and why in page
     registered = here.register(model, asked)

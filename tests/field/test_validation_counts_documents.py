@@ -17,8 +17,8 @@ from data_contracts.recipe.recipe import (
 )
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.judge import ClassifyJudge
-from lightning_modules.training.fit import fit
 from tasks.evaluate import read_rows, score_split
+from tests.lightning_modules.jobs import fit
 from tests.stages import tokenize_corpus
 
 pytest_plugins = ["tests.tasks.mlflow_fixtures"]
@@ -73,9 +73,8 @@ def test_epoch_is_kept_by_what_the_model_shows_on_documents(
         {"max_epochs": 4, "patience": 4, "batch_size": 7, "learning_rate": 0.05, "monitor": monitor}
     )
     result = fit(
-        folder, vocab_size=tokens.vocab_size, labels=tokens.labels, max_length=max_length, overlap=2, model=MODEL,
-        tokenizer_json=(folder / "tokenizer.json").read_bytes(), training=training, work=tmp_path / "work",
-        out=tmp_path / "out", on_progress=lambda event: None,
+        tokens=folder, vocab_size=tokens.vocab_size, facts={"labels": list(tokens.labels)}, model=MODEL,
+        windowing=tokens.windowing, training=training, work=tmp_path / "work", out=tmp_path / "out",
     )  # fmt: skip
     assert result.windows == tokens.windows["train"]
     judge = ClassifyJudge({"labels": tokens.labels}, EvaluationConfig())
@@ -88,8 +87,9 @@ def test_epoch_is_kept_by_what_the_model_shows_on_documents(
     assert {name: kept[f"val/{name}"] for name in ("accuracy", "macro_f1", "nll")} == pytest.approx(
         {name: measured[name] for name in ("accuracy", "macro_f1", "nll")}, abs=1e-6
     )
-    assert result.best_macro_f1 == pytest.approx(measured["macro_f1"]), (
+    assert result.validation["val/macro_f1"] == pytest.approx(measured["macro_f1"]), (
         "the column of a comparison to choose by"
     )
+    assert (result.monitor, result.best_value) == (monitor, kept[monitor])
     best = min if monitor == "val/nll" else max
     assert kept[monitor] == best(epoch[monitor] for epoch in history)

@@ -16,15 +16,16 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from data_contracts.artifacts import File, RawCorpus
-from lightning_modules.bundle import (
-    Bundle,
+from lightning_modules.bundle import Bundle, save_bundle
+from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.network.network import build_network
+from lightning_modules.network.tokenizer import (
     BundleError,
     load_tokenizer,
-    save_bundle,
     special_ids,
     surrounding_ids,
 )
-from lightning_modules.network.network import build_network
+from lightning_modules.network.windows import Windowing
 from tasks.artifacts.store import MANIFEST, ArtifactStore
 from tests.fuzz.configuration import (
     NUMBERS,
@@ -121,8 +122,13 @@ def write_bundle(folder: Path) -> None:
         {"vocab_size": 45, "embedding_dim": 4, "encoder": encoder, "num_classes": 2}
     )
     tokenizer_json = make_tokenizer(VOCABULARY)
+    windowing = Windowing(12, 3)
     save_bundle(
-        folder, network, tokenizer_json=tokenizer_json, labels=("a", "b"), max_length=12, overlap=3
+        folder,
+        network,
+        tokenizer_json=tokenizer_json,
+        facts={"labels": ["a", "b"], "temperature": 1.0},
+        windowing=windowing,
     )
 
 
@@ -164,10 +170,10 @@ class BundleCase(Written):
     def _load(self, _: Any) -> bool:
         try:
             bundle = Bundle.load(self.file)
-            proba = bundle.predict_proba(TEXTS)
+            proba = predict_proba(bundle, TEXTS)
         except BundleError as error:
             return refused(error)
-        assert proba.shape == (len(TEXTS), len(bundle.labels))
+        assert proba.shape == (len(TEXTS), len(bundle.facts["labels"]))
         return True
 
 

@@ -22,7 +22,9 @@ from data_contracts.recipe.recipe import merge, parse_recipe, parse_set
 from data_contracts.tables.read import read_batches
 from data_contracts.urls import redacted, shown_url
 from flows.cli.drafts import draft_from
-from lightning_modules.bundle import Bundle, BundleError, load_tokenizer, surrounding_ids
+from lightning_modules.bundle import Bundle
+from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.network.tokenizer import BundleError, load_tokenizer, surrounding_ids
 from tasks.reports.readable import code, markdown
 from tests.fuzz.models import MlflowException, write_bundle
 from tests.security.test_no_pickle import seal, sha256
@@ -186,7 +188,7 @@ def test_a_tokenizer_that_fails_at_a_text_is_told_by_the_bundle(tmp_path: Path) 
     bundle = Bundle.load(tmp_path / "bundle")
     bundle.tokenizer = Tokenizer(models.WordLevel({"a": 0}, unk_token="[UNK]"))  # which it lacks
     with pytest.raises(BundleError, match="cannot encode a text"):
-        bundle.predict_proba(["b"])
+        predict_proba(bundle, ["b"])
 
 
 @pytest.mark.parametrize("rows", ["text,lab\0el\n", "text,label\n"])

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from lightning_modules.bundle import split_windows
+from lightning_modules.network.windows import Windowing
 
 LABELS = ("negative", "positive", "neither")
 WORDS = ["good", "bad", "table", *(f"word{i}" for i in range(40))]
-MAX_LENGTH, OVERLAP = 12, 3
+WINDOWING = Windowing(max_length=12, overlap=3)
 
 
 def make_tokenizer(words: list[str]) -> bytes:
@@ -46,7 +46,7 @@ def write_tokens(folder: Path, tokenizer_json: bytes, rows: dict[str, int], seed
             words = [*rng.choices(WORDS[3:], k=rng.randrange(20)), ("bad", "good", "table")[label]]
             rng.shuffle(words)
             ids = tokenizer.encode(" ".join(words)).ids
-            for window, part in enumerate(split_windows(ids, MAX_LENGTH, OVERLAP)):
+            for window, part in enumerate(WINDOWING.cut(ids)):
                 cells = {"window": window, "input_ids": part, "length": len(part), "label": label}
                 table.append({"id": f"{split}-{row}", **cells})
         pq.write_table(
@@ -65,20 +65,18 @@ def tokenizer_json() -> bytes:
 def token_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer_json: bytes) -> Path:
     folder = tmp_path_factory.mktemp("tokens")
     write_tokens(folder, tokenizer_json, {"train": 200, "valid": 60, "test": 60})
+    (folder / "tokenizer.json").write_bytes(tokenizer_json)
     return folder
 
 
 @pytest.fixture(scope="session")
-def arguments(token_folder: Path, tokenizer_json: bytes) -> Mapping[str, Any]:
-    """What `fit` is told of the corpus. Shared by all tests, so it cannot be written to."""
+def arguments(token_folder: Path) -> Mapping[str, Any]:
+    """What a job is told of the corpus. Shared by all tests, so it cannot be written to."""
     return MappingProxyType(
         {
-            "token_folder": token_folder,
+            "tokens": token_folder,
             "vocab_size": 2 + len(WORDS),
-            "labels": LABELS,
-            "tokenizer_json": tokenizer_json,
-            "max_length": MAX_LENGTH,
-            "overlap": OVERLAP,
-            "on_progress": lambda event: None,
+            "facts": {"labels": list(LABELS)},
+            "windowing": WINDOWING,
         }
     )

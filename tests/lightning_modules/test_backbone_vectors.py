@@ -21,8 +21,8 @@ from lightning_modules.bundle import Bundle
 from lightning_modules.starting.backbone import input_embeddings
 from lightning_modules.starting.files import by_content, is_backbone
 from lightning_modules.starting.vectors import project_vectors
-from lightning_modules.training.fit import fit
 from tests.lightning_modules.conftest import WORDS
+from tests.lightning_modules.jobs import fit
 
 PIECES = [
     "[PAD]",

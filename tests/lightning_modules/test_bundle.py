@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, processors
 
-from lightning_modules.bundle import (
-    Bundle,
+from lightning_modules.bundle import Bundle, save_bundle
+from lightning_modules.kinds.classify.head import log_proba_of_windows, predict_proba
+from lightning_modules.network.network import build_network
+from lightning_modules.network.tokenizer import (
     BundleError,
     load_tokenizer,
-    save_bundle,
     special_ids,
-    split_windows,
     surrounding_ids,
 )
-from lightning_modules.network.network import build_network
+from lightning_modules.network.windows import Windowing
 
 LABELS = ("no", "yes", "perhaps")
 TEXTS = ["good bad", "", "word1 " * 40, "unheard of", "good"]
@@ -35,8 +35,9 @@ def folder(tmp_path: Path, tokenizer_json: bytes) -> Path:
     network = build_network(
         {"vocab_size": 50, "embedding_dim": 8, "encoder": encoder, "num_classes": 3}
     )
-    settings = {"tokenizer_json": tokenizer_json, "labels": LABELS, "max_length": 12, "overlap": 3}
-    save_bundle(tmp_path / "bundle", network, **settings, temperature=2.0, meta={"note": 1})
+    settings = {"tokenizer_json": tokenizer_json, "windowing": Windowing(12, 3)}
+    facts = {"labels": list(LABELS), "temperature": 2.0}
+    save_bundle(tmp_path / "bundle", network, **settings, facts=facts, meta={"note": 1})
     return tmp_path / "bundle"
 
 
@@ -47,39 +48,37 @@ def test_round_trip(folder: Path, tmp_path: Path) -> None:
         "model.safetensors",
         "tokenizer.json",
     ]
-    assert (bundle.labels, bundle.temperature, bundle.max_length, bundle.meta) == (
-        LABELS,
-        2.0,
-        12,
+    assert (bundle.facts, bundle.windowing, bundle.meta) == (
+        {"labels": list(LABELS), "temperature": 2.0},
+        Windowing(12, 3),
         {"note": 1},
     )
     settings = {
-        "labels": bundle.labels,
-        "max_length": 12,
-        "overlap": 3,
+        "windowing": bundle.windowing,
         "tokenizer_json": bundle.tokenizer_json,
     }
     again = save_bundle(
-        tmp_path / "again", bundle.network, **settings, temperature=2.0, meta={"note": 2}
+        tmp_path / "again", bundle.network, **settings, facts=bundle.facts, meta={"note": 2}
     )
     assert again == bundle.digest, "meta has no part in the digest"
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (
         folder / "model.safetensors"
     ).read_bytes()
-    other = save_bundle(tmp_path / "other", bundle.network, **settings, temperature=1.0)
+    facts = {**bundle.facts, "temperature": 1.0}
+    other = save_bundle(tmp_path / "other", bundle.network, **settings, facts=facts)
     assert other != bundle.digest, "the temperature has"
     assert np.array_equal(
-        Bundle.load(tmp_path / "again").predict_proba(TEXTS), bundle.predict_proba(TEXTS)
+        predict_proba(Bundle.load(tmp_path / "again"), TEXTS), predict_proba(bundle, TEXTS)
     )
 
 
 def test_probabilities(folder: Path) -> None:
     bundle = Bundle.load(folder)
-    proba = bundle.predict_proba(TEXTS)
+    proba = predict_proba(bundle, TEXTS)
     assert proba.shape == (5, 3)
     assert proba.dtype == np.float64
     np.testing.assert_allclose(proba.sum(axis=1), 1.0, atol=1e-12)
-    assert bundle.predict_proba([]).shape == (0, 3)
+    assert predict_proba(bundle, []).shape == (0, 3)
 
 
 def test_document_is_the_mean_of_its_windows_and_temperature_comes_after(folder: Path) -> None:
@@ -88,12 +87,12 @@ def test_document_is_the_mean_of_its_windows_and_temperature_comes_after(folder:
     assert np.bincount(document).tolist() == [1, 1, 5, 1, 1]
     assert windows[1] == [1], "an empty text is one unknown token"
     own = [w for w, d in zip(windows, document, strict=True) if d == 2]
-    each = np.exp(bundle.log_proba_of_windows(own, np.arange(len(own))))
-    whole = np.exp(bundle.log_proba_of_windows(windows, document))
+    each = np.exp(log_proba_of_windows(bundle, own, np.arange(len(own))))
+    whole = np.exp(log_proba_of_windows(bundle, windows, document))
     np.testing.assert_allclose(whole[2], each.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(whole.sum(axis=1), 1.0, atol=1e-9)
     tempered = whole**0.5 / (whole**0.5).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(bundle.predict_proba(TEXTS), tempered, atol=1e-6)
+    np.testing.assert_allclose(predict_proba(bundle, TEXTS), tempered, atol=1e-6)
 
 
 def test_batches_do_not_matter(folder: Path) -> None:
@@ -103,15 +102,15 @@ def test_batches_do_not_matter(folder: Path) -> None:
         " ".join(f"word{i}" for i in rng.integers(0, 60, rng.integers(0, 30))) for _ in range(25)
     ]
     windows, document = bundle.encode(texts)
-    whole = bundle.log_proba_of_windows(windows, document)
+    whole = log_proba_of_windows(bundle, windows, document)
     for batch_tokens in (1, 40, 300):
         np.testing.assert_allclose(
-            bundle.log_proba_of_windows(windows, document, batch_tokens), whole, atol=1e-6
+            log_proba_of_windows(bundle, windows, document, batch_tokens), whole, atol=1e-6
         )
-    alone = np.concatenate([bundle.predict_proba([text]) for text in texts])
-    np.testing.assert_allclose(alone, bundle.predict_proba(texts), atol=1e-6)
+    alone = np.concatenate([predict_proba(bundle, [text]) for text in texts])
+    np.testing.assert_allclose(alone, predict_proba(bundle, texts), atol=1e-6)
     shuffled = rng.permutation(len(windows))
-    mixed = bundle.log_proba_of_windows([windows[i] for i in shuffled], document[shuffled])
+    mixed = log_proba_of_windows(bundle, [windows[i] for i in shuffled], document[shuffled])
     np.testing.assert_allclose(mixed, whole, atol=1e-6)
 
 
@@ -123,7 +122,7 @@ def test_many_windows_are_predicted_with_little_padding(folder: Path) -> None:
     hook = bundle.network.register_forward_pre_hook(
         lambda _, inputs: sizes.append(inputs[0].numel())
     )
-    bundle.log_proba_of_windows(windows, np.arange(len(windows)))
+    log_proba_of_windows(bundle, windows, np.arange(len(windows)))
     hook.remove()
     assert sum(sizes) < 1.25 * sum(map(len, windows))
     assert len(sizes) < 20, "and a network is called for many at a time"
@@ -134,17 +133,12 @@ def test_served_windows_carry_the_special_tokens_of_the_training(
 ) -> None:
     plain = Bundle.load(folder)
     settings = {
-        "labels": LABELS,
-        "max_length": 12,
-        "overlap": 3,
+        "facts": plain.facts,
         "tokenizer_json": plain.tokenizer_json,
     }
-    without = save_bundle(
-        tmp_path / "none", plain.network, **settings, prefix_ids=(), suffix_ids=()
-    )
-    digest = save_bundle(
-        tmp_path / "both", plain.network, **settings, prefix_ids=(2,), suffix_ids=(3, 4)
-    )
+    without = save_bundle(tmp_path / "none", plain.network, **settings, windowing=Windowing(12, 3))
+    around = Windowing(12, 3, prefix_ids=(2,), suffix_ids=(3, 4))
+    digest = save_bundle(tmp_path / "both", plain.network, **settings, windowing=around)
     assert digest != without
     assert "prefix_ids" not in json.loads((tmp_path / "none" / "bundle.json").read_text())
     windows, document = Bundle.load(tmp_path / "both").encode(["good bad", "", "word1 " * 20])
@@ -155,7 +149,7 @@ def test_served_windows_carry_the_special_tokens_of_the_training(
 
 def test_a_document_without_window_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="document 1 has no window"):
-        Bundle.load(folder).log_proba_of_windows([[3], [4]], np.array([0, 2]))
+        log_proba_of_windows(Bundle.load(folder), [[3], [4]], np.array([0, 2]))
 
 
 @pytest.mark.parametrize("name", ["bundle.json", "model.safetensors", "tokenizer.json"])
@@ -197,7 +191,7 @@ def test_windows_lose_no_token(
     overlap, (prefix, suffix) = min(overlap, max_length // 2), special
     ids = list(range(100, 100 + count))
     max_length += len(prefix + suffix)
-    windows = split_windows(ids, max_length, overlap, prefix=prefix, suffix=suffix)
+    windows = Windowing(max_length, overlap, tuple(prefix), tuple(suffix)).cut(ids)
     if not ids:
         assert windows == [prefix + suffix or [1]]
         return
@@ -248,7 +242,8 @@ def test_special_tokens_round_a_text_are_those_of_the_post_processor(
         tokenizer.post_processor = processors.TemplateProcessing(
             single=template, special_tokens=special
         )
-    assert surrounding_ids(load_tokenizer(tokenizer.to_str().encode())) == expected
+    found = surrounding_ids(load_tokenizer(tokenizer.to_str().encode()))
+    assert tuple(map(list, found)) == expected
     nothing_unknown = Tokenizer(models.WordLevel({"b": 0}, unk_token="[UNK]"))
     with pytest.raises(BundleError, match=r"cannot encode.*\[UNK\]"):
         surrounding_ids(nothing_unknown)

@@ -17,7 +17,7 @@ from data_contracts.recipe.recipe import TrainingConfig
 from lightning_modules.bundle import Bundle
 from lightning_modules.starting.files import by_content, vectors_digest
 from lightning_modules.starting.vectors import load_vectors
-from lightning_modules.training.fit import fit
+from tests.lightning_modules.jobs import fit
 
 VOCABULARY = {
     "[PAD]": 0,

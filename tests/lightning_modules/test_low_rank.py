@@ -24,8 +24,8 @@ from lightning_modules.reparameterizations import (
     set_mode,
 )
 from lightning_modules.reparameterizations.layers import Reparameterized
-from lightning_modules.training import callbacks
-from lightning_modules.training.fit import fit
+from lightning_modules.training import recorder
+from tests.lightning_modules.jobs import fit
 
 PLAIN = LowRank(rank=2, alpha=4.0)
 NOISES = {
@@ -50,12 +50,25 @@ class Conv1D(nn.Module):
         )
 
 
+class Decoder(nn.Module):
+    """A Linear that is new with the task, as a network's head is."""
+
+    new_with_the_task = True
+
+    def __init__(self, size: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(size, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x)
+
+
 class Encoder(nn.Module):
     """One layer, and a decoder above it; the LSTM's state is left out."""
 
     def __init__(self, layer: nn.Module, size: int) -> None:
         super().__init__()
-        self.layer, self.norm, self.decoder = layer, nn.LayerNorm(size), nn.Linear(size, 2)
+        self.layer, self.norm, self.decoder = layer, nn.LayerNorm(size), Decoder(size, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.layer(x)
@@ -322,11 +335,11 @@ def test_attention_is_found_by_the_names_in_common_use(family: str) -> None:
 def test_targets_in_our_own_encoders() -> None:
     attention = PLAIN.model_copy(update={"targets": "attention"})
     inside = {f"encoder.blocks.{i}.{name}" for i in (0, 1) for name in ("qkv", "mix")}
-    assert factored(reparameterize(network(TRANSFORMER), attention)) == inside | {"decoder"}
+    assert factored(reparameterize(network(TRANSFORMER), attention)) == inside | {"head.decoder"}
     bilstm = {"kind": "bilstm_attention", "hidden_sizes": [[3, 3]], "attention_size": 3}
     found = factored(reparameterize(network(bilstm), PLAIN))
     lstms = {"encoder.forwards.0", "encoder.backwards.0"}
-    assert found == lstms | {"encoder.attention", "encoder.query", "decoder"}
+    assert found == lstms | {"encoder.attention", "encoder.query", "head.decoder"}
 
 
 def test_what_cannot_be_fine_tuned_is_refused() -> None:
@@ -391,8 +404,8 @@ def champion(arguments: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 def test_a_champion_is_fine_tuned_and_resume_is_exact_without_frozen_weights_in_the_checkpoint(
     arguments: dict[str, Any], champion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(callbacks, "PROGRESS_SECONDS", 0.0)
-    given = {**settings(LOW_RANK), "warm_start": champion}
+    monkeypatch.setattr(recorder, "PROGRESS_SECONDS", 0.0)
+    given = {**settings(LOW_RANK), "start": champion}
     expected = fit(**arguments, **given, work=tmp_path / "w1", out=tmp_path / "o1")
 
     def stop(event: dict[str, Any]) -> None:
@@ -425,7 +438,7 @@ def test_a_champion_is_fine_tuned_and_resume_is_exact_without_frozen_weights_in_
     )
     changed = {name for name in start if not torch.equal(start[name], end[name])}
     weights = {f"encoder.blocks.0.{layer}.weight" for layer in ("qkv", "mix", "widen", "narrow")}
-    assert changed == weights | {"decoder.weight", "decoder.bias"}
+    assert changed == weights | {"head.decoder.weight", "head.decoder.bias"}
 
 
 def test_random_weights_are_not_frozen(
@@ -436,7 +449,7 @@ def test_random_weights_are_not_frozen(
         fit(**arguments, **given)
     given["model"] = ModelConfig(**{**given["model"].model_dump(), "embedding_dim": 16})
     with pytest.raises(TrainingError, match=r"the champion has no embedding\.weight of this size"):
-        fit(**arguments, **given, warm_start=champion)
+        fit(**arguments, **given, start=champion)
 
 
 def test_a_checkpoint_that_lacks_a_trained_tensor_is_an_error(

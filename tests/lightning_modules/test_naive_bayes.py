@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from data_contracts.kinds.classify import Classify
 from data_contracts.recipe.model import (
     Dropout,
     GaussianPosterior,
@@ -23,11 +24,11 @@ from data_contracts.recipe.model import (
 from data_contracts.recipe.recipe import TrainingConfig
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.naive_bayes import FLOOR, RatioTable, log_ratios
-from lightning_modules.network.encoders import ClassTable, WideLogits
+from lightning_modules.kinds.classify.wide import ClassTable, WideLogits
 from lightning_modules.network.network import TextNetwork, build_network
 from lightning_modules.network.pruning import compact
 from lightning_modules.reparameterizations import fold, redraw, reparameterize, set_mode
-from lightning_modules.training.fit import fit
+from tests.lightning_modules.jobs import fit
 
 BUCKETS, CLASSES = 97, 3
 IDS = torch.randint(0, 30, (60, 9), generator=torch.Generator().manual_seed(0))
@@ -69,13 +70,12 @@ def network_with_ratios(seed: int = 0) -> TextNetwork:
             "wide": {"buckets": BUCKETS, "max_n": 2, "scale": 5.0},
         }
     )
-    assert network.wide is not None
-    network.wide.weigh([(IDS, LENGTHS)])
+    network.head.wide.weigh([(IDS, LENGTHS)])
     labels = torch.randint(CLASSES, (len(IDS),))
-    network.wide.table = RatioTable(
-        network.wide.table, log_ratios(network.wide, [(IDS, LENGTHS, labels)])
+    network.head.wide.table = RatioTable(
+        network.head.wide.table, log_ratios(network.head.wide, [(IDS, LENGTHS, labels)])
     )
-    nn.init.normal_(network.wide.table.weight)
+    nn.init.normal_(network.head.wide.table.weight)
     return network
 
 
@@ -125,10 +125,10 @@ def test_every_method_takes_it_and_the_product_is_what_ships(config: Any) -> Non
     set_mode(network, "sample")
     redraw(network, 1)
     network(IDS, LENGTHS).square().sum().backward()
-    assert network.wide.table.weight.grad.any()
+    assert network.head.wide.table.weight.grad.any()
     set_mode(network, "mean")
     plain: Any = fold(network)
-    assert type(plain.wide.table) is ClassTable
+    assert type(plain.head.wide.table) is ClassTable
     assert torch.equal(plain(IDS, LENGTHS), network(IDS, LENGTHS))
     assert torch.equal(fold(plain)(IDS, LENGTHS), plain(IDS, LENGTHS)), (
         "folding again changes nothing"
@@ -141,10 +141,11 @@ def test_every_method_takes_it_and_the_product_is_what_ships(config: Any) -> Non
 def test_a_champions_table_goes_on_as_it_was() -> None:
     """A trained plain table, put behind ratios, gives the logits that it gave."""
     network = network_with_ratios()
-    assert network.wide is not None
     champion: Any = fold(network)
     before = champion(IDS, LENGTHS)
-    champion.wide.table = RatioTable(champion.wide.table, network.wide.table.ratios.roll(1, 0))
+    champion.head.wide.table = RatioTable(
+        champion.head.wide.table, network.head.wide.table.ratios.roll(1, 0)
+    )
     torch.testing.assert_close(champion(IDS, LENGTHS), before, rtol=1e-5, atol=1e-5)
 
 
@@ -159,9 +160,8 @@ def test_a_training_resumes_exactly_and_ships_a_plain_table(
 
     given: dict[str, Any] = {
         **arguments,
-        "model": ModelConfig.model_validate(
-            {"encoder": {"kind": "tanh"}, "wide": {"buckets": 64, "naive_bayes": True}}
-        ),
+        "model": ModelConfig.model_validate({"encoder": {"kind": "tanh"}}),
+        "task": Classify(wide={"buckets": 64, "naive_bayes": True}),
         "training": TrainingConfig(max_epochs=3, batch_size=16, learning_rate=0.02, ema_decay=0.9),
     }
     expected = fit(**given, work=tmp_path / "w1", out=tmp_path / "o1")
@@ -169,13 +169,12 @@ def test_a_training_resumes_exactly_and_ships_a_plain_table(
         fit(**{**given, "on_progress": stop}, work=tmp_path / "w2", out=tmp_path / "o2")
     assert fit(**given, work=tmp_path / "w2", out=tmp_path / "o2") == expected
     found = Bundle.load(tmp_path / "o1" / "bundle").network
-    assert type(found.wide.table) is ClassTable
-    assert found.wide.table.weight.any()
+    assert type(found.head.wide.table) is ClassTable
+    assert found.head.wide.table.weight.any()
     assert "naive_bayes" not in found.describe()["wide"]
-    other = given | {
-        "model": ModelConfig.model_validate({"encoder": {"kind": "tanh"}, "wide": {"buckets": 64}})
-    }
+    other = given | {"task": Classify(wide={"buckets": 64})}
     fit(**other, work=tmp_path / "w3", out=tmp_path / "o3")
     assert not torch.equal(
-        Bundle.load(tmp_path / "o3" / "bundle").network.wide.table.weight, found.wide.table.weight
+        Bundle.load(tmp_path / "o3" / "bundle").network.head.wide.table.weight,
+        found.head.wide.table.weight,
     )

@@ -12,12 +12,16 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
+import lightning_modules
 from data_contracts.recipe.model import ModelConfig, MultiplicativeNoise, Reparameterization
-from lightning_modules.network.encoders import NgramFeatures, _Permute, reversal
+from lightning_modules.network.encoders.lstm import _Permute, reversal
+from lightning_modules.network.encoders.ngrams import NgramFeatures
 from lightning_modules.network.network import TextNetwork, build_network
 from lightning_modules.reparameterizations import fold, redraw, reparameterize, set_mode
+from lightning_modules.shipping import shipped_files
 from lightning_modules.starting.vectors import BiasedEmbedding
-from lightning_modules.training.fit import network_description
+from lightning_modules.training.begin import body_description
+from tests.lightning_modules.jobs import classification
 
 ENCODERS = {
     "tanh": {"kind": "tanh", "hidden_size": 6},
@@ -34,18 +38,16 @@ LENGTHS = torch.tensor([7, 1, 4])
 def make(encoder: str) -> TextNetwork:
     torch.manual_seed(1)
     kind, _, part = encoder.partition("+")
-    beside = {"ngrams": {"buckets": 64, "max_n": 3, "size": 4}, "wide": {"buckets": 64, "max_n": 3}}
-    config = ModelConfig(
-        embedding_dim=8, encoder=ENCODERS[kind], **{part: beside[part]} if part else {}
-    )
-    network = build_network(
-        network_description(config, vocab_size=30, num_classes=3, max_length=12)
-    ).eval()
+    ngrams = {"buckets": 64, "max_n": 3, "size": 4} if part == "ngrams" else None
+    config = ModelConfig(embedding_dim=8, encoder=ENCODERS[kind], ngrams=ngrams)
+    objective = classification(wide={"buckets": 64, "max_n": 3} if part == "wide" else None)
+    body = body_description(config, vocab_size=30, max_length=12)
+    network = build_network({**body, **objective.head()}).eval()
     if network.ngrams:
         nn.init.normal_(network.ngrams.table.weight)  # which starts at 0
-    if network.wide:
-        nn.init.normal_(network.wide.table.weight)
-        network.wide.weigh([(make_batch(), LENGTHS)])
+    if network.head.wide:
+        nn.init.normal_(network.head.wide.table.weight)
+        network.head.wide.weigh([(make_batch(), LENGTHS)])
     return network
 
 
@@ -115,12 +117,8 @@ def test_folded_network_is_plain_and_equals_mean(encoder: str) -> None:
     set_mode(network, "mean")
     assert torch.equal(folded(make_batch(), LENGTHS), network(make_batch(), LENGTHS))
     assert not torch.equal(sampled, folded(make_batch(), LENGTHS))
-    own = [
-        m
-        for m in folded.modules()
-        if not type(m).__module__.startswith(("torch.nn", "lightning_modules.enc"))
-    ]
-    assert own == [folded]
+    plain = ("torch.nn", "lightning_modules.network", "lightning_modules.kinds")
+    assert not [m for m in folded.modules() if not type(m).__module__.startswith(plain)]
     assert not any("alpha" in name for name in folded.state_dict())
 
 
@@ -179,7 +177,7 @@ def test_wide_logits_are_those_of_tfidf_over_the_documents_own_ngrams() -> None:
     from sklearn.feature_extraction.text import TfidfTransformer
 
     wide, ids = (
-        make("tanh+wide").wide,
+        make("tanh+wide").head.wide,
         torch.randint(1, 30, (3, 12), generator=torch.Generator().manual_seed(4)),
     )
     assert wide is not None
@@ -285,14 +283,14 @@ def test_shipped_files_import_nothing_of_the_training_side() -> None:
     code = (
         f"import sys\nfor name in {blocked!r}: sys.modules[name] = None\n"
         "import lightning_modules.bundle\n"
-        "print(sorted(m for m in sys.modules if m.startswith('lightning_modules.')))"
+        "from lightning_modules.kinds.heads import head_class\n"
+        "head_class('classify')\n"
+        "names = [m for m in sys.modules if m.startswith('lightning_modules.')]\n"
+        "print(*sorted(sys.modules[name].__file__ for name in names), sep='\\n')"
     )
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
     )
     assert found.returncode == 0, found.stderr
-    expected = [
-        f"lightning_modules.{name}"
-        for name in ("batching", "bundle", "encoders", "network", "pretrained")
-    ]
-    assert found.stdout.strip() == str(expected)
+    shipped = set(map(str, shipped_files("classify")))
+    assert set(found.stdout.split()) == shipped - {lightning_modules.__file__}

@@ -15,8 +15,8 @@ from data_contracts.errors import RecipeError
 from data_contracts.recipe.model import ModelConfig, SigmaReparam, WeightNorm
 from data_contracts.recipe.recipe import TrainingConfig
 from lightning_modules.reparameterizations import fold, kl, redraw, reparameterize, set_mode
-from lightning_modules.training import callbacks
-from lightning_modules.training.fit import fit
+from lightning_modules.training import recorder
+from tests.lightning_modules.jobs import fit
 
 CONFIGS = {"weight_norm": WeightNorm(), "sigma_reparam": SigmaReparam()}
 BUILD = {
@@ -195,7 +195,7 @@ def test_resume_is_exact(
     method: str, arguments: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Interrupted at step 7, with two batches per step; the checkpoint is that of step 5."""
-    monkeypatch.setattr(callbacks, "PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr(recorder, "PROGRESS_SECONDS", 0.0)
 
     def stop(event: dict[str, Any]) -> None:
         if event["event"] == "progress" and event["step"] == 7:

@@ -14,17 +14,20 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 from data_contracts.errors import RecipeError
+from data_contracts.kinds.classify import Classify
 from data_contracts.recipe.model import ModelConfig, PretrainedEncoder
 from data_contracts.recipe.recipe import TrainingConfig
 from lightning_modules.bundle import Bundle
+from lightning_modules.kinds.base import objective_of
+from lightning_modules.kinds.classify.head import predict_proba
 from lightning_modules.network.network import TextNetwork, build_network
 from lightning_modules.reparameterizations import fold, redraw, reparameterize, set_mode
 from lightning_modules.reparameterizations.layers import Reparameterized
 from lightning_modules.starting.backbone import describe, load_weights
 from lightning_modules.starting.files import by_content, digest
-from lightning_modules.training import callbacks
-from lightning_modules.training.fit import fit
+from lightning_modules.training import recorder
 from lightning_modules.training.warm_start import warm_start
+from tests.lightning_modules.jobs import fit
 
 VOCABULARY, POSITIONS = 48, 16
 COMMON = {
@@ -114,7 +117,7 @@ def by_hand(folder: Path, network: TextNetwork, pooling: str) -> torch.Tensor:
     for ids in DOCUMENTS:
         h_TH = model(input_ids=torch.tensor([ids])).last_hidden_state[0]
         rows.append({"mean": h_TH.mean(dim=0), "cls": h_TH[0], "last": h_TH[-1]}[pooling])
-    return torch.stack(rows) @ network.decoder.weight.T + network.decoder.bias
+    return torch.stack(rows) @ network.head.decoder.weight.T + network.head.decoder.bias
 
 
 @pytest.mark.parametrize(
@@ -211,7 +214,7 @@ def test_fine_tuning_learns_and_its_bundle_holds_the_whole_model(
     folder = shutil.copytree(backbones[kind], tmp_path / "backbone")
     folds = {"work": tmp_path / "work", "out": tmp_path / "out"}
     result = fit(**arguments, model=model(folder, method), training=training(max_epochs=4), **folds)
-    assert result.best_macro_f1 > 0.5, "the three classes are of one size"
+    assert result.validation["val/macro_f1"] > 0.5, "the three classes are of one size"
     shutil.rmtree(folder)
     bundle = Bundle.load(tmp_path / "out" / "bundle")
     assert sorted(p.name for p in (tmp_path / "out" / "bundle").iterdir()) == [
@@ -219,29 +222,28 @@ def test_fine_tuning_learns_and_its_bundle_holds_the_whole_model(
     ]  # fmt: skip
     assert str(tmp_path) not in (tmp_path / "out" / "bundle" / "bundle.json").read_text()
     texts = ["word1 good word2", "bad", "word3 word4 table", "good " * 30]
-    assert [LABELS[row.argmax()] for row in bundle.predict_proba(texts)][1] in LABELS
-    alone = [bundle.predict_proba([text])[0] for text in texts]
-    assert abs(bundle.predict_proba(texts) - alone).max() < 1e-6
+    assert [LABELS[row.argmax()] for row in predict_proba(bundle, texts)][1] in LABELS
+    alone = [predict_proba(bundle, [text])[0] for text in texts]
+    assert abs(predict_proba(bundle, texts) - alone).max() < 1e-6
 
 
 @pytest.mark.parametrize("method", ["low_rank", "noisy_low_rank", "none", "multiplicative_noise"])
 def test_ngrams_learn_beside_a_backbone_and_ship_with_it(
     backbones: dict[str, Path], arguments: dict[str, Any], tmp_path: Path, method: str
 ) -> None:
-    chosen = model(backbones["bert"], method, wide=WIDE)
-    fit(**arguments, model=chosen, training=training(), work=tmp_path / "work", out=tmp_path)
+    settings = {"model": model(backbones["bert"], method), "task": Classify(wide=WIDE)}
+    fit(**arguments, **settings, training=training(), work=tmp_path / "work", out=tmp_path)
     network = Bundle.load(tmp_path / "bundle").network
     plain = make(backbones["bert"])
     unchanged = torch.equal(next(network.encoder.parameters()), next(plain.encoder.parameters()))
     assert unchanged == ("low_rank" in method), "low rank leaves the backbone's embedding as it was"
-    met, wide_BC = network.wide.idf > 0, network.parts(*padded(DOCUMENTS))[1]
+    met, wide_BC = network.head.wide.idf > 0, network.head.wide(*padded(DOCUMENTS))
     assert network.describe()["wide"]["rows"] == 200
-    assert network.wide.table.weight[met].any(dim=1).all(), (
+    assert network.head.wide.table.weight[met].any(dim=1).all(), (
         "every n-gram of the train split has learned"
     )
-    assert not network.wide.table.weight[~met].any()
-    assert type(network.wide.table).__name__ == "ClassTable", "the product, without ratios"
-    assert wide_BC is not None
+    assert not network.head.wide.table.weight[~met].any()
+    assert type(network.head.wide.table).__name__ == "ClassTable", "the product, without ratios"
     assert wide_BC.std() > 0
 
 
@@ -254,8 +256,12 @@ def test_a_killed_fine_tuning_ends_where_an_unbroken_one_ends(
     parts: dict[str, Any],
 ) -> None:
     """The backbone's own dropout draws too: it has to be a function of (seed, step)."""
-    monkeypatch.setattr(callbacks, "PROGRESS_SECONDS", 0.0)
-    settings = {"model": model(backbones["bert"], **parts), "training": training()}
+    monkeypatch.setattr(recorder, "PROGRESS_SECONDS", 0.0)
+    settings = {
+        "model": model(backbones["bert"]),
+        "task": Classify(**parts),
+        "training": training(),
+    }
     whole = fit(**arguments, **settings, work=tmp_path / "a", out=tmp_path / "whole")
 
     def stop(event: dict[str, Any]) -> None:
@@ -277,7 +283,7 @@ def test_a_killed_fine_tuning_ends_where_an_unbroken_one_ends(
 
 
 def test_a_champion_gives_weights_by_name_and_classes_by_label(
-    backbones: dict[str, Path], arguments: dict[str, Any], tmp_path: Path
+    backbones: dict[str, Path], arguments: dict[str, Any], tokenizer_json: bytes, tmp_path: Path
 ) -> None:
     fit(
         **arguments,
@@ -288,13 +294,12 @@ def test_a_champion_gives_weights_by_name_and_classes_by_label(
     )
     champion, network = Bundle.load(tmp_path / "bundle").network, make(backbones["bert"])
     names = ("neither", "new", "negative")
-    taken = warm_start(
-        network, tmp_path / "bundle", tokenizer_json=arguments["tokenizer_json"], labels=names
-    )
+    objective = objective_of(Classify(), {"labels": names})
+    taken = warm_start(network, objective, tmp_path / "bundle", tokenizer_json)
     assert taken == set(network.state_dict())
     for name, tensor in champion.encoder.state_dict().items():
         assert torch.equal(network.encoder.state_dict()[name], tensor), name
-    assert torch.equal(network.decoder.weight[[0, 2]], champion.decoder.weight[[2, 0]])
+    assert torch.equal(network.head.decoder.weight[[0, 2]], champion.head.decoder.weight[[2, 0]])
 
 
 def test_a_backbone_is_known_by_its_content(backbones: dict[str, Path], tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from data_contracts.recipe.model import (
     Sparse,
     WeightNorm,
 )
-from lightning_modules.network.encoders import TransformerEncoder
+from lightning_modules.network.encoders.transformer import TransformerEncoder
 from lightning_modules.reparameterizations import (
     METHODS,
     fold,

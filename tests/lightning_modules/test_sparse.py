@@ -17,12 +17,14 @@ from data_contracts.errors import RecipeError
 from data_contracts.recipe.model import ModelConfig, Sparse
 from data_contracts.recipe.recipe import TrainingConfig
 from lightning_modules.bundle import Bundle, save_bundle
-from lightning_modules.network.encoders import ClassTable, CompactEmbedding
+from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.kinds.classify.wide import ClassTable
+from lightning_modules.network.embedding import CompactEmbedding
 from lightning_modules.network.network import TextNetwork, build_network
 from lightning_modules.network.pruning import compact
 from lightning_modules.reparameterizations import fold, kl, redraw, reparameterize, set_mode
-from lightning_modules.training import callbacks
-from lightning_modules.training.fit import fit
+from lightning_modules.training import recorder
+from tests.lightning_modules.jobs import fit
 
 ENCODERS: dict[str, dict[str, Any]] = {
     "tanh": {"kind": "tanh", "hidden_size": 7},
@@ -119,18 +121,17 @@ def test_sparse_takes_rows_from_a_wide_table_and_no_class() -> None:
     for seed, share in enumerate((0.0, 0.5, 1.0)):
         torch.manual_seed(seed)
         network = build_network({**sizes, "wide": {"buckets": 200, "max_n": 2, "scale": 10.0}})
-        assert network.wide is not None
-        nn.init.normal_(network.wide.table.weight)
-        network.wide.weigh([(IDS, LENGTHS)])
+        nn.init.normal_(network.head.wide.table.weight)
+        network.head.wide.weigh([(IDS, LENGTHS)])
         sparse: Any = reparameterize(network, Sparse())
-        assert not hasattr(sparse.wide.table, "log_alpha_column")
+        assert not hasattr(sparse.head.wide.table, "log_alpha_column")
         prune_at_random(sparse, share)
         plain: Any = fold(sparse)
         smaller = compact(plain)
-        gone = sparse.wide.table.log_alpha_row > 0
-        assert not plain.wide.table.weight[gone].any()
+        gone = sparse.head.wide.table.log_alpha_row > 0
+        assert not plain.head.wide.table.weight[gone].any()
         assert smaller.describe()["wide"]["rows"] == 200 - int(gone.sum()) + bool(gone.any())
-        assert torch.equal(smaller.wide.idf, plain.wide.idf)
+        assert torch.equal(smaller.head.wide.idf, plain.head.wide.idf)
         assert torch.equal(logits_of(plain), logits_of(sparse))
         torch.testing.assert_close(logits_of(smaller), logits_of(plain), rtol=0, atol=1e-5)
         assert compact(smaller).describe() == smaller.describe()
@@ -161,7 +162,7 @@ def test_hidden_sizes_after_removal_are_the_kept_ones() -> None:
     assert smaller.describe()["embedding_rows"] == 4
     assert smaller.describe()["embedding_dim"] == 2
     assert smaller.describe()["encoder"]["hidden_sizes"] == [[1, 4]]
-    assert smaller.decoder.in_features == 5
+    assert smaller.head.decoder.in_features == 5
     assert isinstance(smaller.embedding, CompactEmbedding)
     vectors = smaller.embedding(torch.arange(30))
     assert torch.equal(vectors[[2, 7, 11]], plain.embedding.weight[[2, 7, 11]][:, [1, 6]])
@@ -175,7 +176,7 @@ def test_a_network_wholly_removed_predicts_its_bias(
     sparse = reparameterize(network_of(encoder, ngrams), Sparse())
     prune_at_random(sparse, 1.0)
     smaller = compact(fold(sparse))  # type: ignore[arg-type]
-    assert torch.equal(logits_of(smaller), smaller.decoder.bias.expand(5, 3))
+    assert torch.equal(logits_of(smaller), smaller.head.decoder.bias.expand(5, 3))
     assert min(size for parameter in smaller.parameters() for size in parameter.shape) == 1
 
 
@@ -315,7 +316,7 @@ def test_what_decides_the_label_is_what_is_left(trained: tuple[Path, Any]) -> No
     }
     assert {"good", "bad"} <= kept
     assert len(kept) <= 10
-    assert result.best_macro_f1 > 0.85
+    assert result.validation["val/macro_f1"] > 0.85
     assert result.parameters == parameters(bundle.network)
     assert result.parameters * 3 < 45 * 16 + 16 * 17 + 3 * 33
 
@@ -342,11 +343,11 @@ def test_a_bundle_of_a_smaller_network_loads_and_predicts_the_same(
     trained: tuple[Path, Any], tokenizer_json: bytes, tmp_path: Path
 ) -> None:
     bundle = Bundle.load(trained[0] / "out" / "bundle")
-    facts = {"labels": bundle.labels, "max_length": 12, "overlap": 3}
+    facts = {"facts": bundle.facts, "windowing": bundle.windowing}
     save_bundle(tmp_path, bundle.network, tokenizer_json=tokenizer_json, **facts)
     texts = ["good word1 word2", "bad", "table word9", "nothing known here"]
-    assert np.array_equal(Bundle.load(tmp_path).predict_proba(texts), bundle.predict_proba(texts))
-    assert bundle.predict_proba(["good", "bad", "table"]).argmax(axis=1).tolist() == [1, 0, 2]
+    assert np.array_equal(predict_proba(Bundle.load(tmp_path), texts), predict_proba(bundle, texts))
+    assert predict_proba(bundle, ["good", "bad", "table"]).argmax(axis=1).tolist() == [1, 0, 2]
 
 
 def test_a_training_starts_from_a_pruned_champion(
@@ -354,8 +355,8 @@ def test_a_training_starts_from_a_pruned_champion(
 ) -> None:
     """Its rows mean tokens by an index; where a layer has another size now, the fresh one stays."""
     champion = trained[0] / "out" / "bundle"
-    result = fit_sparse(arguments, tmp_path, warm_start=champion)
-    assert result.best_macro_f1 > 0.85
+    result = fit_sparse(arguments, tmp_path, start=champion)
+    assert result.validation["val/macro_f1"] > 0.85
 
 
 def test_resume_is_exact(
@@ -365,7 +366,7 @@ def test_resume_is_exact(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Killed while it prunes and once more after, at steps that no checkpoint holds."""
-    monkeypatch.setattr(callbacks, "PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr(recorder, "PROGRESS_SECONDS", 0.0)
 
     class Interrupted(Exception):
         pass

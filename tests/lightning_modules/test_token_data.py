@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 
 from lightning_modules.training.data import (
     EpochOrder,
-    TaughtTable,
     TokenData,
     TokenLoader,
     TokenTable,
 )
+from tests.lightning_modules.jobs import classification
 
 
 def write(path: Path, rows: list[list[int]], **options: int) -> Path:
@@ -31,22 +31,25 @@ def write(path: Path, rows: list[list[int]], **options: int) -> Path:
 
 def test_batch_holds_the_rows_that_were_asked_for(tmp_path: Path) -> None:
     rows = [[5, 6, 7], [8], [9, 10], [11, 12, 13, 14]]
-    table = TokenTable(write(tmp_path / "t.parquet", rows))
+    table = TokenTable(write(tmp_path / "t.parquet", rows), ["label"])
     batch = table.batch(np.array([2, 0, 1]))
     assert batch["input_ids"].tolist() == [[9, 10, 0], [5, 6, 7], [8, 0, 0]]
     assert batch["lengths"].tolist() == [2, 3, 1]
-    assert batch["labels"].tolist() == [2, 0, 1]
+    assert batch["label"].tolist() == [2, 0, 1]
     assert {str(t.dtype) for t in batch.values()} == {"torch.int64"}
 
 
 def test_row_groups_do_not_matter(tmp_path: Path) -> None:
     rows = [list(range(2, 3 + i % 7)) for i in range(50)]
-    one = TokenTable(write(tmp_path / "one.parquet", rows))
-    many = TokenTable(write(tmp_path / "many.parquet", rows, row_group_size=3))
+    one = TokenTable(write(tmp_path / "one.parquet", rows), ["label"])
+    many = TokenTable(write(tmp_path / "many.parquet", rows, row_group_size=3), ["label"])
     assert one.digest() == many.digest()
     assert np.array_equal(one.starts, many.starts)
-    assert TokenTable(write(tmp_path / "other.parquet", rows[::-1])).digest() != one.digest()
-    assert len(TokenTable(write(tmp_path / "empty.parquet", []))) == 0
+    assert (
+        TokenTable(write(tmp_path / "other.parquet", rows[::-1]), ["label"]).digest()
+        != one.digest()
+    )
+    assert len(TokenTable(write(tmp_path / "empty.parquet", []), ["label"])) == 0
 
 
 def test_each_row_once_per_epoch_and_batches_of_like_length() -> None:
@@ -79,7 +82,7 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
 
 
 def test_resume_skips_what_was_done_and_only_once(token_folder: Path) -> None:
-    data = TokenData(token_folder, batch_size=16, seed=3)
+    data = TokenData(token_folder, classification(), batch_size=16, seed=3)
     loader = data.train_dataloader()
     whole = [b["input_ids"].tolist() for b in loader]
     iterator = iter(loader)
@@ -94,7 +97,7 @@ def test_resume_skips_what_was_done_and_only_once(token_folder: Path) -> None:
 
 
 def test_validation_reads_every_row_once(token_folder: Path) -> None:
-    data = TokenData(token_folder, batch_size=8, seed=3)
+    data = TokenData(token_folder, classification(), batch_size=8, seed=3)
     for loader, split in ((data.val_dataloader(), "valid"), (data.test_dataloader(), "test")):
         assert isinstance(loader, TokenLoader)
         batches = list(loader)
@@ -102,52 +105,3 @@ def test_validation_reads_every_row_once(token_folder: Path) -> None:
         assert sum(len(b["labels"]) for b in batches) == len(
             pq.read_table(token_folder / f"{split}.parquet")
         )
-
-
-def test_a_taught_table_mixes_label_and_teacher_and_adds_what_the_teacher_alone_labels(
-    tmp_path: Path,
-) -> None:
-    path = write(
-        tmp_path / "train.parquet", [[5, 6], [7], [8, 9]]
-    )  # ids 0, 1, 2 of classes 0, 1, 2
-    says = {
-        ("0", 0): [0.5, 0.25, 0.25],
-        ("1", 0): [0.1, 0.8, 0.1],
-        ("2", 0): [0.2, 0.2, 0.6],
-        ("1", 1): [0.7, 0.2, 0.1],
-    }
-    rows = [
-        {"id": name, "variant": variant, "text": "x" * variant, "log_proba": np.log(proba)}
-        for (name, variant), proba in says.items()
-    ]
-    kinds = {
-        "id": pa.string(),
-        "variant": pa.int32(),
-        "text": pa.string(),
-        "log_proba": pa.list_(pa.float32()),
-    }
-    pq.write_table(
-        pa.Table.from_pylist(rows, schema=pa.schema(kinds)), tmp_path / "lessons.parquet"
-    )
-
-    def two_windows(texts: list[str]) -> tuple[list[list[int]], np.ndarray]:
-        return [[3, 4, 5], [5, 6]] * len(texts), np.repeat(np.arange(len(texts)), 2)
-
-    def taught(weight: float) -> TaughtTable:
-        return TaughtTable(
-            path, tmp_path / "lessons.parquet", two_windows, num_classes=3, weight=weight
-        )
-
-    batch = taught(0.5).batch(np.arange(5))
-    assert batch["input_ids"].tolist() == [[5, 6, 0], [7, 0, 0], [8, 9, 0], [3, 4, 5], [5, 6, 0]]
-    expected = [
-        [0.75, 0.125, 0.125],
-        [0.05, 0.9, 0.05],
-        [0.1, 0.1, 0.8],
-        [0.7, 0.2, 0.1],
-        [0.7, 0.2, 0.1],
-    ]
-    np.testing.assert_allclose(batch["targets"], expected, atol=1e-6)
-    assert taught(0.5).digest() == taught(0.5).digest() != taught(0.6).digest(), (
-        "another training, another checkpoint"
-    )

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,11 +22,16 @@ import torch
 from sklearn.metrics import f1_score
 
 from data_contracts.errors import TrainingError
+from data_contracts.kinds.classify import Classify
 from data_contracts.recipe.recipe import ModelConfig, TrainingConfig
 from lightning_modules.bundle import Bundle
-from lightning_modules.kinds.classify.objective import Classification
-from lightning_modules.training import callbacks
-from lightning_modules.training.fit import FitResult, fit
+from lightning_modules.kinds.base import objective_of
+from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.kinds.classify.objective import Validation, balanced_weights
+from lightning_modules.training import checkpoints, recorder
+from lightning_modules.training.fit import FitResult
+from lightning_modules.training.job import TrainingJob
+from tests.lightning_modules.jobs import classification, fit
 
 ENCODERS: dict[str, dict[str, Any]] = {
     "tanh": {"kind": "tanh", "hidden_size": 6},
@@ -88,7 +94,7 @@ def interrupted_at(step: int) -> Any:
 
 @pytest.fixture
 def every_step_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callbacks, "PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr(recorder, "PROGRESS_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -103,19 +109,16 @@ def unbroken(
 
 
 CHILD = """
-import json, os, signal, sys
+import os, signal, sys
 from pathlib import Path
-from data_contracts.recipe.recipe import ModelConfig, TrainingConfig
-from lightning_modules.training import callbacks
+from lightning_modules.training import recorder
 from lightning_modules.training.fit import fit
-given = json.loads(sys.argv[1])
-callbacks.PROGRESS_SECONDS = 0.0
+from lightning_modules.training.job import TrainingJob
+recorder.PROGRESS_SECONDS = 0.0
 def die(event):
-    if event["event"] == "progress" and event["step"] == given["die_at"]:
+    if event["event"] == "progress" and event["step"] == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
-fit(Path(given["tokens"]), vocab_size=45, labels=("negative", "positive", "neither"), max_length=12, overlap=3,
-    tokenizer_json=Path(given["tokenizer"]).read_bytes(), model=ModelConfig(**given["model"]),
-    training=TrainingConfig(**given["training"]), work=Path(given["work"]), out=Path(given["out"]), on_progress=die)
+fit(TrainingJob.read(Path(sys.argv[1])), die)
 """
 
 
@@ -126,18 +129,14 @@ def test_killed_in_mid_epoch_it_ends_where_an_unbroken_one_ends(
     folder, expected = unbroken
     assert expected.steps // 3 < 20
     assert expected.steps * 2 // 3 > 23
-    (tmp_path / "tokenizer.json").write_bytes(arguments["tokenizer_json"])
-    given = {
-        "tokens": str(arguments["token_folder"]),
-        "tokenizer": str(tmp_path / "tokenizer.json"),
-        "model": model().model_dump(mode="json"),
-        "training": training().model_dump(mode="json"),
-        "work": str(tmp_path / "work"),
-        "out": str(tmp_path / "out"),
-        "die_at": 23,
-    }
+    settings = {"model": model(), "training": training()}
+    place = {"work": tmp_path / "work", "out": tmp_path / "out"}
+    job = TrainingJob(**arguments, **settings, **place, task=Classify())
+    job.write(tmp_path / "job.json")
     child = subprocess.run(
-        [sys.executable, "-c", CHILD, json.dumps(given)], capture_output=True, timeout=180
+        [sys.executable, "-c", CHILD, str(tmp_path / "job.json"), "23"],
+        capture_output=True,
+        timeout=180,
     )
     assert child.returncode == -signal.SIGKILL, child.stderr.decode()
     assert child.stderr == b"", "nothing is printed that a user can do nothing about"
@@ -272,12 +271,13 @@ def test_resume_is_exact_with_averaging_accumulation_and_all_features(
 ) -> None:
     beside = {"buckets": 64, "max_n": 2, "size": 3}
     wide = {"buckets": 64, "max_n": 3}
-    features = {
-        "embedding_bias": True,
-        "ngrams": beside,
-        "wide": {**wide, "learning_rate": 0.05, "epsilon": 1e-4},
+    features = {"embedding_bias": True, "ngrams": beside}
+    task = Classify(wide={**wide, "learning_rate": 0.05, "epsilon": 1e-4})
+    settings = {
+        "model": model("lstm", **features),
+        "task": task,
+        "training": training(**LEVERS),
     }
-    settings = {"model": model("lstm", **features), "training": training(**LEVERS)}
     expected = fit(**arguments, **settings, work=tmp_path / "w1", out=tmp_path / "o1")
     assert expected.steps == 21
     for stop in stops:
@@ -298,18 +298,18 @@ def test_resume_is_exact_with_averaging_accumulation_and_all_features(
     }
     bundle = Bundle.load(tmp_path / "o2" / "bundle")
     assert type(bundle.network.embedding) is torch.nn.Embedding
-    assert bundle.facts["network"]["ngrams"].items() >= beside.items()
-    assert bundle.facts["network"]["wide"].items() >= wide.items()
-    assert bundle.network.wide.idf.max() > 1  # of the train split
-    assert bundle.network.wide.table.weight.any()
-    assert bundle.predict_proba(["good word1 good", "bad"]).shape == (2, 3)
+    assert bundle.network.describe()["ngrams"].items() >= beside.items()
+    assert bundle.network.describe()["wide"].items() >= wide.items()
+    assert bundle.network.head.wide.idf.max() > 1  # of the train split
+    assert bundle.network.head.wide.table.weight.any()
+    assert predict_proba(bundle, ["good word1 good", "bad"]).shape == (2, 3)
 
 
 def test_the_bundle_holds_the_average_of_the_weights(
     arguments: dict[str, Any], tmp_path: Path
 ) -> None:
     """One epoch of 19 steps, against the formula over the weights after each step."""
-    from lightning_modules.training.callbacks import Recorder
+    from lightning_modules.training.recorder import Recorder
 
     seen: list[dict[str, torch.Tensor]] = []
     original = Recorder.on_train_batch_end
@@ -351,7 +351,8 @@ def test_accumulated_batches_step_as_one_batch_of_their_rows(
     (tmp_path / "tokens").mkdir()
     pq.write_table(short, tmp_path / "tokens" / "train.parquet")
     pq.write_table(rows.slice(0, 60), tmp_path / "tokens" / "valid.parquet")
-    arguments = {**arguments, "token_folder": tmp_path / "tokens"}
+    shutil.copy(token_folder / "tokenizer.json", tmp_path / "tokens")
+    arguments = {**arguments, "tokens": tmp_path / "tokens"}
     results = []
     for size, count in (
         (64, 1),
@@ -368,7 +369,7 @@ def test_accumulated_batches_step_as_one_batch_of_their_rows(
         )
         assert result.steps == 4
         results.append(
-            Bundle.load(folder / "o" / "bundle").predict_proba(["good", "bad word3", "table good"])
+            predict_proba(Bundle.load(folder / "o" / "bundle"), ["good", "bad word3", "table good"])
         )
     assert results[0] == pytest.approx(results[1], abs=1e-4)
 
@@ -436,15 +437,15 @@ def test_a_large_model_is_saved_less_often_within_an_epoch(
     tmp_path: Path,
     monkeypatch: Any,
 ) -> None:
-    monkeypatch.setattr(callbacks, "SMALL_CHECKPOINT", small)
-    monkeypatch.setattr(callbacks, "SAVING_SHARE", share)
-    saved, save = [], callbacks.Checkpoints.save
+    monkeypatch.setattr(checkpoints, "SMALL_CHECKPOINT", small)
+    monkeypatch.setattr(checkpoints, "SAVING_SHARE", share)
+    saved, save = [], checkpoints.Checkpoints.save
 
-    def told(self: callbacks.Checkpoints, trainer: Any) -> None:
+    def told(self: checkpoints.Checkpoints, trainer: Any) -> None:
         saved.append(trainer.global_step)
         save(self, trainer)
 
-    monkeypatch.setattr(callbacks.Checkpoints, "save", told)
+    monkeypatch.setattr(checkpoints.Checkpoints, "save", told)
     fit(
         **arguments,
         model=model(),
@@ -461,7 +462,10 @@ def test_results_and_metrics(unbroken: tuple[Path, FitResult]) -> None:
     assert (result.epochs, result.steps) == (3, 57)
     assert result.history == json.loads((folder / "out" / "history.json").read_text())
     best = max(result.history, key=lambda epoch: epoch["val/macro_f1"])
-    assert (result.best_epoch, result.best_macro_f1) == (best["epoch"], best["val/macro_f1"])
+    assert (result.best_epoch, result.validation["val/macro_f1"]) == (
+        best["epoch"],
+        best["val/macro_f1"],
+    )
     found = points(folder / "out" / "metrics.jsonl")
     names = {key for key, _, _ in found}
     train = {"loss", "nll", "kl", "beta", "gradient_norm", "noise_alpha", "learning_rate"}
@@ -488,14 +492,15 @@ def test_results_and_metrics(unbroken: tuple[Path, FitResult]) -> None:
         if p.suffix in (".pkl", ".pt", ".pth", ".ckpt", ".bin")
     ]
     assert not pickles
-    assert type(bundle.network.decoder) is torch.nn.Linear
+    assert type(bundle.network.head.decoder) is torch.nn.Linear
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_it_learns_a_tiny_corpus(method: str, arguments: dict[str, Any], tmp_path: Path) -> None:
-    settings = training(max_epochs=8, learning_rate=0.03, patience=8, class_weights="balanced")
+    settings = training(max_epochs=8, learning_rate=0.03, patience=8)
     result = fit(
         **arguments,
+        task=Classify(class_weights="balanced"),
         model=model("tanh", method),
         training=settings,
         work=tmp_path / "w",
@@ -505,9 +510,9 @@ def test_it_learns_a_tiny_corpus(method: str, arguments: dict[str, Any], tmp_pat
         value for key, value, _ in points(tmp_path / "o" / "metrics.jsonl") if key == "train/nll"
     ]
     assert nll[-1] < 0.6 * nll[0]
-    assert result.best_macro_f1 > 0.8
+    assert result.validation["val/macro_f1"] > 0.8
     bundle = Bundle.load(tmp_path / "o" / "bundle")
-    assert bundle.labels[int(bundle.predict_proba(["good"]).argmax())] == "positive"
+    assert bundle.facts["labels"][int(predict_proba(bundle, ["good"]).argmax())] == "positive"
 
 
 def test_early_stopping_keeps_the_best_and_resumes_to_the_same(
@@ -537,7 +542,8 @@ def test_the_epoch_kept_is_the_best_by_the_monitored_metric(
     for monitor, best in (("val/macro_f1", max), ("val/accuracy", max), ("val/nll", min)):
         result = fitted(monitor.removeprefix("val/"), monitor=monitor, max_epochs=8)
         epoch = best(result.history, key=lambda epoch, by=monitor: epoch[by])
-        assert (result.best_epoch, result.best_macro_f1) == (epoch["epoch"], epoch["val/macro_f1"])
+        assert (result.best_epoch, result.best_value) == (epoch["epoch"], epoch[monitor])
+        assert result.validation["val/macro_f1"] == epoch["val/macro_f1"]
         kept[monitor] = result
     assert kept["val/nll"].best_epoch != kept["val/macro_f1"].best_epoch
     assert kept["val/macro_f1"] == fitted("unset", max_epochs=8)
@@ -549,7 +555,7 @@ def test_the_epoch_kept_is_the_best_by_the_monitored_metric(
 
 
 def test_warm_start_matches_tokens_and_labels(
-    unbroken: tuple[Path, FitResult], arguments: dict[str, Any], tmp_path: Path
+    unbroken: tuple[Path, FitResult], tokenizer_json: bytes
 ) -> None:
     """Another vocabulary and another label order: rows move with their token's text and their label."""
     from lightning_modules.network.network import build_network
@@ -557,10 +563,10 @@ def test_warm_start_matches_tokens_and_labels(
 
     folder, _ = unbroken
     source = Bundle.load(folder / "out" / "bundle")
-    words = json.loads(arguments["tokenizer_json"])
+    words = json.loads(tokenizer_json)
     words["model"]["vocab"] = {"[PAD]": 0, "[UNK]": 1, "fresh": 2, "bad": 3, "good": 4}
     description = {
-        **source.facts["network"],
+        **source.network.describe(),
         "vocab_size": 5,
         "embedding_rows": 5,
         "num_classes": 2,
@@ -568,46 +574,51 @@ def test_warm_start_matches_tokens_and_labels(
     torch.manual_seed(0)
     network = build_network(description)
     fresh = network.embedding.weight[2].clone()
-    start = {"tokenizer_json": json.dumps(words).encode(), "labels": ("positive", "new")}
-    assert warm_start(network, folder / "out" / "bundle", **start) == set(network.state_dict())
+    objective = objective_of(Classify(), {"labels": ["positive", "new"]})
+    taken = warm_start(network, objective, folder / "out" / "bundle", json.dumps(words).encode())
+    assert taken == set(network.state_dict())
     old = source.network
     assert torch.equal(network.embedding.weight[4], old.embedding.weight[2])
     assert torch.equal(network.embedding.weight[3], old.embedding.weight[3])
     assert torch.equal(network.embedding.weight[2], fresh)
-    assert torch.equal(network.decoder.weight[0], old.decoder.weight[1])
+    assert torch.equal(network.head.decoder.weight[0], old.head.decoder.weight[1])
     assert torch.equal(network.encoder.query.weight, old.encoder.query.weight)
 
 
 @pytest.mark.parametrize("part", ["ngrams", "wide"])
 def test_warm_start_takes_ngrams_only_under_the_same_vocabulary(
-    part: str, arguments: dict[str, Any], tmp_path: Path
+    part: str, arguments: dict[str, Any], tokenizer_json: bytes, tmp_path: Path
 ) -> None:
     from lightning_modules.network.network import build_network
     from lightning_modules.training.warm_start import warm_start
 
+    table = {part: {"buckets": 64}}
     settings = {
-        "model": model("tanh", **{part: {"buckets": 64}}),
+        "model": model("tanh", **(table if part == "ngrams" else {})),
+        "task": Classify(**(table if part == "wide" else {})),
         "training": training(max_epochs=1),
     }
     fit(**arguments, **settings, work=tmp_path / "w", out=tmp_path / "o")
     source = Bundle.load(tmp_path / "o" / "bundle")
-    table, labels = source.network.state_dict()[f"{part}.table.weight"], arguments["labels"]
+    table = source.network.stored()[f"{part}.table.weight"]
+    labels = arguments["facts"]["labels"]
     assert table.abs().sum() > 0
-    words = json.loads(arguments["tokenizer_json"])
+    words = json.loads(tokenizer_json)
     swapped = words["model"]["vocab"]
     swapped["good"], swapped["bad"] = swapped["bad"], swapped["good"]
     for text, named, same in (
-        (arguments["tokenizer_json"], labels, True),
+        (tokenizer_json, labels, True),
         (json.dumps(words).encode(), labels, False),
         (
-            arguments["tokenizer_json"],
+            tokenizer_json,
             labels[::-1],
             part == "ngrams",
         ),  # a column of the wide table is a label
     ):
-        network = build_network(source.facts["network"])
-        warm_start(network, tmp_path / "o" / "bundle", tokenizer_json=text, labels=named)
-        assert torch.equal(network.state_dict()[f"{part}.table.weight"], table) == same
+        network = build_network(source.network.describe())
+        objective = objective_of(Classify(), {"labels": named})
+        warm_start(network, objective, tmp_path / "o" / "bundle", text)
+        assert torch.equal(network.stored()[f"{part}.table.weight"], table) == same
 
 
 def test_warm_started_training_begins_where_the_champion_ended(
@@ -621,15 +632,17 @@ def test_warm_started_training_begins_where_the_champion_ended(
         **settings,
         work=tmp_path / "w",
         out=tmp_path / "o",
-        warm_start=folder / "out" / "bundle",
+        start=folder / "out" / "bundle",
     )
-    assert warm.best_macro_f1 == pytest.approx(first.best_macro_f1, abs=0.05)
+    assert warm.validation["val/macro_f1"] == pytest.approx(
+        first.validation["val/macro_f1"], abs=0.05
+    )
     assert warm.history[0]["val/nll"] < cold.history[0]["val/nll"] - 0.1
 
 
 def lessons_that_turn_labels(arguments: dict[str, Any], path: Path) -> Path:
     """A teacher that gives each document the class after its own, and knows a text of its own for each class."""
-    table = pq.read_table(arguments["token_folder"] / "train.parquet", columns=["id", "label"])
+    table = pq.read_table(arguments["tokens"] / "train.parquet", columns=["id", "label"])
     label_of = dict(zip(table["id"].to_pylist(), table["label"].to_pylist(), strict=True))
     rows = [(name, 0, "", (label + 1) % 3) for name, label in label_of.items()]
     rows += [
@@ -659,7 +672,8 @@ def test_a_student_learns_what_its_teacher_says(arguments: dict[str, Any], tmp_p
         fit(**arguments, **settings, **place, lessons=lessons, teacher_weight=weight)
         bundle = Bundle.load(place["out"] / "bundle")
         return [
-            bundle.labels[k] for k in bundle.predict_proba(["bad", "good", "table"]).argmax(axis=1)
+            bundle.facts["labels"][k]
+            for k in predict_proba(bundle, ["bad", "good", "table"]).argmax(axis=1)
         ]
 
     turned = ["positive", "neither", "negative"]
@@ -749,8 +763,9 @@ def test_splits_that_cannot_train_are_named(
         folder.mkdir()
         for split, table in zip(("train", "valid"), pair, strict=True):
             pq.write_table(table, folder / f"{split}.parquet")
+        shutil.copy(token_folder / "tokenizer.json", folder)
         with pytest.raises(TrainingError, match=message):
-            fit(**{**arguments, "token_folder": folder}, **settings)
+            fit(**{**arguments, "tokens": folder}, **settings)
 
 
 def test_torch_settings_are_put_back(arguments: dict[str, Any], tmp_path: Path) -> None:
@@ -769,26 +784,28 @@ def test_torch_settings_are_put_back(arguments: dict[str, Any], tmp_path: Path) 
 
 
 def test_balanced_weights_count_every_class_the_same() -> None:
-    objective = Classification.from_counts([6, 3, 0], "balanced")
+    objective = classification(class_weights="balanced")
+    objective.class_weights = balanced_weights(np.array([6, 3, 0]))
     assert objective.class_weights.tolist() == pytest.approx([0.5, 1.0, 0.0])
     logits, labels = torch.randn(4, 3), torch.tensor([0, 0, 1, 0])
     each = -logits.log_softmax(-1)[torch.arange(4), labels]
     expected = (each * torch.tensor([0.5, 0.5, 1.0, 0.5])).mean()
-    assert float(objective.loss(logits, {"labels": labels})) == pytest.approx(float(expected))
-    plain = Classification.from_counts([6, 3, 0], "none")
-    assert float(plain.loss(logits, {"labels": labels})) == pytest.approx(float(each.mean()))
+    assert float(objective.nats(logits, {"labels": labels})) / 4 == pytest.approx(float(expected))
+    plain = float(classification().nats(logits, {"labels": labels}))
+    assert plain == pytest.approx(float(each.sum()))
 
 
 def test_validation_gathers_windows_to_documents_in_any_order() -> None:
     """Four documents of 1, 3, 1 and 2 windows; each says what the mean of its windows' probabilities says."""
     torch.manual_seed(0)
     documents, of_document = torch.tensor([0, 1, 1, 1, 2, 3, 3]), torch.tensor([0, 0, 1, 0])
-    logits, objective = 3 * torch.randn(7, 3), Classification(3, [0.5, 2.0, 0.0])
+    logits, objective = 3 * torch.randn(7, 3), classification()
+    objective.class_weights = torch.tensor([0.5, 2.0, 0.0])
     found = []
     for order in (torch.arange(7), torch.tensor([6, 2, 0, 4, 3, 5, 1])):
-        gathered = objective.validation(4)
+        gathered = Validation(objective, 4)
         for rows in order.split(3):
-            gathered.add(
+            gathered.add_logits(
                 logits[rows], {"labels": of_document[documents[rows]], "documents": documents[rows]}
             )
         found.append(gathered.metrics())
@@ -799,7 +816,7 @@ def test_validation_gathers_windows_to_documents_in_any_order() -> None:
         "nll": float(-proba[torch.arange(4), of_document].log().mean()),
         "macro_f1": f1_score(of_document, says, labels=[0, 1], average="macro", zero_division=0),
         "loss": float(
-            objective.loss(logits, {"labels": of_document[documents]})
+            objective.nats(logits, {"labels": of_document[documents]}) / 7
         ),  # over the windows
     }
     for one in found:
@@ -808,8 +825,8 @@ def test_validation_gathers_windows_to_documents_in_any_order() -> None:
 
 def test_validation_has_the_macro_f1_of_the_test_split() -> None:
     """The mean over the classes that occur among the labels: class 2 is said, and is nobody's."""
-    gathered = Classification(3).validation(3)
-    gathered.add(
+    gathered = Validation(classification(), 3)
+    gathered.add_logits(
         torch.eye(3)[[0, 2, 1]], {"labels": torch.tensor([0, 0, 1]), "documents": torch.arange(3)}
     )
     assert gathered.metrics()["macro_f1"] == pytest.approx(5 / 6)

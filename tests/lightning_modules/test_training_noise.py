@@ -22,7 +22,6 @@ from data_contracts.recipe.model import (
     Reparameterization,
 )
 from data_contracts.recipe.recipe import TrainingConfig
-from lightning_modules.kinds.classify.objective import Classification
 from lightning_modules.network.network import build_network
 from lightning_modules.reparameterizations import (
     is_noise,
@@ -33,6 +32,7 @@ from lightning_modules.reparameterizations import (
     set_mode,
 )
 from lightning_modules.training.module import TextModule
+from tests.lightning_modules.jobs import classification
 
 SIZES: dict[str, Any] = {
     "vocab_size": 20,
@@ -66,7 +66,8 @@ class Observed(TextModule):
             n: p.grad.clone() for n, p in self.network.named_parameters() if p.grad is not None
         }
         noise = {
-            name: eps.clone() for name, eps in getattr(self.network.decoder, "noise", {}).items()
+            name: eps.clone()
+            for name, eps in getattr(self.network.head.decoder, "noise", {}).items()
         }
         self.seen.append({"gradients": gradients, "beta": self.beta, "noise": noise.get("weight")})
         super().configure_gradient_clipping(optimizer, *args, **settings)
@@ -78,7 +79,7 @@ def make(config: Reparameterization, steps: int) -> Observed:
     training = TrainingConfig(
         gradient_clip=1e9, warmup=0.0, schedule="constant", learning_rate=0.01
     )
-    return Observed(network, Classification(3), config, training, total_steps=steps, terms=TERMS)
+    return Observed(network, classification(), config, training, total_steps=steps, terms=TERMS)
 
 
 def rows(count: int) -> list[dict[str, Tensor]]:
@@ -206,7 +207,9 @@ def test_two_processes_draw_apart_and_end_with_the_same_weights(tmp_path: Path) 
         module = make(NOISE, 2)
         set_mode(module.network, "sample")
         redraw(module.network, ranks[rank]["noise_seed"])
-        assert torch.equal(module.network.decoder.noise["weight"], ranks[rank]["seen"][0]["noise"])
+        assert torch.equal(
+            module.network.head.decoder.noise["weight"], ranks[rank]["seen"][0]["noise"]
+        )
         part = rows(ROWS)[rank::2]
         batch = {name: torch.stack([row[name] for row in part]) for name in part[0]}
         nll, _ = module._losses(batch)

@@ -9,18 +9,17 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from data_contracts.kinds.classify import Classify, WideFeatures
 from data_contracts.recipe.model import (
     LowRank,
-    ModelConfig,
     NoReparameterization,
     Reparameterization,
-    WideFeatures,
 )
 from data_contracts.recipe.recipe import TrainingConfig
-from lightning_modules.kinds.classify.objective import Classification
 from lightning_modules.network.network import TextNetwork, build_network
 from lightning_modules.reparameterizations import reparameterize, set_mode
 from lightning_modules.training.module import TextModule
+from tests.lightning_modules.jobs import classification
 
 SIZES: dict[str, Any] = {
     "vocab_size": 30,
@@ -48,14 +47,12 @@ def moved(
     torch.manual_seed(0)
     method = method or NoReparameterization()
     network = build_network(SIZES)
-    assert network.wide is not None
-    network.wide.weigh([(batch["input_ids"], batch["lengths"])])
-    nn.init.zeros_(network.decoder.weight)
+    network.head.wide.weigh([(batch["input_ids"], batch["lengths"])])
+    nn.init.zeros_(network.head.decoder.weight)
     network = reparameterize(network, method)
     training = TrainingConfig(learning_rate=RATE, weight_decay=0, warmup=0)
-    module = TextModule(
-        network, Classification(2), method, training, total_steps=10, terms=8, wide=wide
-    )
+    objective = classification(2, wide=wide)
+    module = TextModule(network, objective, method, training, total_steps=10, terms=8)
     optimizer = module.configure_optimizers()["optimizer"]
     set_mode(network, "sample")
     module.training_step(batch, 0)["loss"].backward()
@@ -70,11 +67,10 @@ def of_tokens(
     network: TextNetwork, steps: dict[str, Tensor], batch: dict[str, Tensor]
 ) -> tuple[float, float]:
     """The steps of the rows of RARE and FREQUENT."""
-    assert network.wide is not None
-    buckets, count = network.wide.distinct(batch["input_ids"], batch["lengths"])
+    buckets, count = network.head.wide.distinct(batch["input_ids"], batch["lengths"])
     frequent = int(buckets[1][count[1] > 0])
     (rare,) = set(buckets[0][count[0] > 0].tolist()) - {frequent}
-    table = steps["wide.table.weight"]
+    table = steps["head.wide.table.weight"]
     return float(table[rare].max()), float(table[frequent].max())
 
 
@@ -90,10 +86,10 @@ def test_under_a_large_epsilon_each_ngram_moves_as_its_gradient_says(
 ) -> None:
     """Adam's first step is rate * g / (|g| + epsilon)."""
     network, steps = moved(batch, WideFeatures(epsilon=1.0))
-    gradient = network.get_parameter("wide.table.weight").grad
+    gradient = network.get_parameter("head.wide.table.weight").grad
     assert gradient is not None
     torch.testing.assert_close(
-        steps["wide.table.weight"], RATE * gradient.abs() / (gradient.abs() + 1)
+        steps["head.wide.table.weight"], RATE * gradient.abs() / (gradient.abs() + 1)
     )
     rare, frequent = of_tokens(network, steps, batch)
     assert 0 < rare < frequent / 4
@@ -103,7 +99,7 @@ def test_the_table_has_its_own_rate_and_nothing_else_changes(batch: dict[str, Te
     _, plain = moved(batch, WideFeatures())
     _, steps = moved(batch, WideFeatures(learning_rate=5 * RATE))
     for name, step in plain.items():
-        expected = 5 * step if name == "wide.table.weight" else step
+        expected = 5 * step if name == "head.wide.table.weight" else step
         torch.testing.assert_close(steps[name], expected, msg=name, rtol=1e-4, atol=1e-8)
 
 
@@ -120,4 +116,4 @@ def test_with_low_rank_too(batch: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("value", [0, -1e-4, 100])
 def test_a_value_out_of_bounds_is_named(field: str, value: float) -> None:
     with pytest.raises(ValidationError, match=rf"wide\.{field}"):
-        ModelConfig.model_validate({"wide": {field: value}})
+        Classify.model_validate({"wide": {field: value}})

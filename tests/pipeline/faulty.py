@@ -57,7 +57,7 @@ STATEMENTS = {"schema": ("CREATE", "ALTER", "DROP"), "rows": ("INSERT", "UPDATE"
 CHILD_CALLS = {
     "save_checkpoint": "pytorch_lightning.Trainer",
     "checkpoint_replace": "os",
-    "metrics_write": "lightning_modules.training.callbacks.MetricsLog",
+    "metrics_write": "lightning_modules.training.metrics_log.MetricsLog",
     "save_bundle": "lightning_modules.training.fit",
 }
 _NAMES = {"checkpoint_replace": "replace", "metrics_write": "write"}
@@ -209,7 +209,7 @@ def _child_runs_this_module() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1].endswith("spec.json"):
+    if sys.argv[1].endswith("job.json"):
         from tasks.engines.training_process import main as train
 
         for fault in os.environ["FAULT"].split("+"):

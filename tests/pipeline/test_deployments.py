@@ -58,13 +58,12 @@ def test_the_textbooks_softmax_is_its_sigmoid_head():
     from torch.nn import functional as F
 
     from lightning_modules.network.network import build_network
-    from lightning_modules.training.fit import network_description
+    from lightning_modules.training.begin import body_description
 
     recipe = parse_recipe(DEPLOYMENTS["textbook"]["parameters"]["recipe"], origin="textbook")
     torch.manual_seed(0)
-    network = build_network(
-        network_description(recipe.model, 1000, len(recipe.contract.labels.values), 50)
-    )
+    body = body_description(recipe.model, 1000, 50)
+    network = build_network({**body, "num_classes": len(recipe.contract.labels.values)})
     labels, ids = torch.tensor([0, 1, 1]), torch.randint(0, 1000, (3, 50))
     logits = network(ids, torch.tensor([50, 3, 17]))
     z = logits[:, 1] - logits[:, 0]

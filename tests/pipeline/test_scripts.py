@@ -74,7 +74,7 @@ def test_every_stage_works_with_the_recipes_threads(
         undisturbed[1], tmp_path / "home", "ingest", "validate", "tokenize", "train"
     )
     seen, given, before = [], [], torch.get_num_threads()
-    score, start = Bundle.log_proba_of_windows, subprocess.run
+    score, start = Bundle.run, subprocess.run
 
     def scored(self, *arguments):
         seen.append(torch.get_num_threads())
@@ -84,7 +84,7 @@ def test_every_stage_works_with_the_recipes_threads(
         given.append(options.get("env", {}).get("OMP_NUM_THREADS"))
         return start(command, **options)
 
-    monkeypatch.setattr(Bundle, "log_proba_of_windows", scored)
+    monkeypatch.setattr(Bundle, "run", scored)
     monkeypatch.setattr(serve_check.subprocess, "run", started)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     torch.set_num_threads(2)

@@ -32,7 +32,9 @@ from data_contracts.tables import parquet as table_parquet
 from data_contracts.tables.packed import decompressed
 from data_contracts.tables.read import read_batches
 from lightning_modules.bundle import Bundle, BundleError, save_bundle
+from lightning_modules.kinds.classify.head import predict_proba
 from lightning_modules.network.network import build_network
+from lightning_modules.network.windows import Windowing
 from lightning_modules.starting.vectors import load_vectors
 from tasks.comparing.board import read_predictions
 from tasks.sources.files import list_files, read_rows
@@ -53,9 +55,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "bundle"
     settings = {
         "tokenizer_json": make_tokenizer(WORDS),
-        "labels": ("a", "b"),
-        "max_length": 12,
-        "overlap": 3,
+        "facts": {"labels": ["a", "b"], "temperature": 1.0},
+        "windowing": Windowing(12, 3),
     }
     save_bundle(folder, network, **settings)
     return folder
@@ -155,7 +156,7 @@ def test_a_description_that_cannot_be_is_refused(whole: Path, tmp_path: Path, na
 
 def test_what_the_planted_bundles_are_made_from_loads(whole: Path, tmp_path: Path) -> None:
     bundle = Bundle.load(planted(whole, tmp_path / "planted"))
-    assert bundle.predict_proba(["good"]).shape == (1, 2)
+    assert predict_proba(bundle, ["good"]).shape == (1, 2)
 
 
 def header(**tensors: Any) -> bytes:

@@ -21,7 +21,8 @@ from data_contracts.errors import NoisefoldError
 from data_contracts.recipe.recipe import load_recipe
 from lightning_modules.bundle import Bundle, BundleError, save_bundle
 from lightning_modules.network.network import build_network
-from lightning_modules.training.callbacks import Checkpoints
+from lightning_modules.network.windows import Windowing
+from lightning_modules.training.checkpoints import Checkpoints
 from tasks.serving.check import Unservable, inspect
 from tests.lightning_modules.conftest import WORDS, make_tokenizer
 
@@ -137,9 +138,8 @@ def bundle(tmp_path: Path) -> Path:
     )
     settings = {
         "tokenizer_json": make_tokenizer(WORDS),
-        "labels": ("a", "b"),
-        "max_length": 12,
-        "overlap": 3,
+        "facts": {"labels": ["a", "b"], "temperature": 1.0},
+        "windowing": Windowing(12, 3),
     }
     save_bundle(tmp_path / "model" / "artifacts" / "bundle", network, **settings)
     return tmp_path / "model" / "artifacts" / "bundle"

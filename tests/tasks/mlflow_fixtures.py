@@ -27,8 +27,10 @@ from data_contracts.artifacts import (
     ValidatedCorpus,
 )
 from data_contracts.recipe.recipe import EvaluationConfig, Recipe, WordTokenizer, parse_recipe
-from lightning_modules.bundle import load_tokenizer, save_bundle
+from lightning_modules.bundle import save_bundle
 from lightning_modules.network.network import TextNetwork, build_network
+from lightning_modules.network.tokenizer import load_tokenizer
+from lightning_modules.network.windows import Windowing
 from tasks.artifacts.store import ArtifactStore, RowDigest, Workspace, digest_of
 from tasks.settings import Settings
 from tasks.tokenize import SEEN_TEXTS, TRAIN_TEXTS
@@ -196,8 +198,8 @@ def make_model(
         folder = store.open(tokens)
         network = teach(folder, tokens)
         with torch.no_grad():
-            network.decoder.weight.mul_(quality)
-            network.decoder.bias.mul_(quality)
+            network.head.decoder.weight.mul_(quality)
+            network.head.decoder.bias.mul_(quality)
             network.embedding.weight[0].add_(
                 nudge
             )  # the padding vector: other bits, and no other prediction
@@ -205,9 +207,8 @@ def make_model(
             workspace.out / "bundle",
             network,
             tokenizer_json=(folder / "tokenizer.json").read_bytes(),
-            labels=tokens.labels,
-            max_length=tokens.max_length,
-            overlap=tokens.overlap,
+            facts={"labels": list(tokens.labels), "temperature": 1.0},
+            windowing=Windowing.of(tokens.windowing),
         )
         seen = np.load(folder / TRAIN_TEXTS, allow_pickle=False)
         seen = np.union1d(seen, np.array(taught, np.uint64))
@@ -221,7 +222,8 @@ def make_model(
             "best_epoch": 1,
             "epochs": 1,
             "steps": 60,
-            "best_macro_f1": 0.9,
+            "monitor": "val/macro_f1",
+            "validation": {"val/macro_f1": 0.9},
             "parameters": sum(p.numel() for p in network.parameters()),
         }
 

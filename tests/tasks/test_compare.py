@@ -180,7 +180,8 @@ def test_files_that_hold_no_predictions_are_refused_by_name(tmp_path) -> None:
 
 
 def test_cpu_time_of_a_resumed_training_adds_up(tmp_path) -> None:
-    from lightning_modules.training.callbacks import MetricsLog, Recorder
+    from lightning_modules.training.metrics_log import MetricsLog
+    from lightning_modules.training.recorder import Recorder
 
     first, second = (Recorder(MetricsLog(tmp_path / "metrics.jsonl"), print, 10) for _ in range(2))
     first.cpu_before = 40.0

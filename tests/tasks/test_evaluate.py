@@ -18,6 +18,7 @@ from data_contracts.recipe.recipe import EvaluationConfig
 from data_contracts.results import Bars, Interval, Matrix
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.figures import part_names
+from lightning_modules.kinds.classify.head import predict_proba
 from tasks.evaluate import log_evaluation
 from tasks.reports import plots
 from tasks.reports.readable import csv_cell, markdown, markdown_table
@@ -56,8 +57,8 @@ def test_predictions_are_those_of_the_bundle_on_the_raw_text(world: World) -> No
     model = world.model()
     table = pq.read_table(world.store.open(world.evaluate(model)) / "predictions.parquet")
     texts = table["text"].to_pylist()
-    direct = Bundle.load(world.store.open(model) / "bundle").predict_proba(texts)
-    assert max(map(len, texts)) > 2 * world.tokens.max_length, (
+    direct = predict_proba(Bundle.load(world.store.open(model) / "bundle"), texts)
+    assert max(map(len, texts)) > 2 * world.tokens.windowing.max_length, (
         "some document should need several windows"
     )
     assert np.abs(direct - np.array(table["probabilities"].to_pylist())).max() < 1e-6

@@ -13,8 +13,10 @@ from data_contracts.artifacts import RawCorpus, ValidatedCorpus
 from data_contracts.kinds.classify_contract import ClassifyContract
 from data_contracts.recipe.recipe import FileSource, WordTokenizer
 from lightning_modules.bundle import Bundle, save_bundle
+from lightning_modules.kinds.classify.head import predict_proba
 from lightning_modules.network.batching import cut
 from lightning_modules.network.network import build_network
+from lightning_modules.network.windows import Windowing
 from tasks.artifacts.parquet_parts import PART_BYTES, PartWriter, read_parts, row_bytes
 from tasks.artifacts.store import ArtifactStore, RowDigest
 from tasks.tokenize import blank_tokenizer
@@ -88,11 +90,18 @@ def test_predict(tmp_path: Path, han: list[str]) -> None:
     sizes = {"vocab_size": tokenizer.get_vocab_size(), "embedding_dim": 4, "num_classes": 2}
     network = build_network({**sizes, "encoder": {"kind": "tanh", "hidden_size": 4}})
     json = tokenizer.to_str().encode()
-    save_bundle(tmp_path, network, tokenizer_json=json, labels="ab", max_length=256, overlap=32)
+    windowing = Windowing(256, 32)
+    save_bundle(
+        tmp_path,
+        network,
+        tokenizer_json=json,
+        facts={"labels": ["a", "b"], "temperature": 1.0},
+        windowing=windowing,
+    )
     bundle = Bundle.load(tmp_path)
-    few = bundle.predict_proba(han[:10])
+    few = predict_proba(bundle, han[:10])
     with peak_memory() as peak:
-        many = bundle.predict_proba(han)
+        many = predict_proba(bundle, han)
     assert np.abs(many[:10] - few).max() < 1e-6
     assert peak.megabytes < 200
 

@@ -21,6 +21,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from data_contracts.errors import RecipeError
 from data_contracts.recipe.recipe import FileTokenizer, Recipe, parse_recipe
 from lightning_modules.bundle import Bundle
+from lightning_modules.kinds.classify.head import predict_proba
 from tasks.tracking.runs import open_tracker
 from tests.stages import run_of, tokenize_corpus, train_model
 
@@ -49,7 +50,7 @@ folder = sys.argv[1]
 sys.path.insert(0, folder + "/code")
 from lightning_modules.bundle import Bundle
 bundle = Bundle.load(folder + "/artifacts/bundle")
-print(json.dumps([list(bundle.labels), bundle.predict_proba(json.loads(sys.argv[2])).tolist()]))
+print(json.dumps([list(bundle.facts["labels"]), predict_proba(bundle, json.loads(sys.argv[2])).tolist()]))
 """
 
 
@@ -98,7 +99,7 @@ def test_a_fine_tuned_backbone_is_registered_whole_and_predicts_alone(
     recipe = make_recipe(world.recipe.name, own)
     assert isinstance(recipe.tokenizer, FileTokenizer)
     tokens = tokenize_corpus(world.corpus, recipe.tokenizer, world.store).manifest
-    assert (tokens.prefix_ids, tokens.suffix_ids) == ((2,), (3,))
+    assert (tokens.windowing.prefix_ids, tokens.windowing.suffix_ids) == ((2,), (3,))
     world = replace(world, tokens=tokens, recipe=recipe)
     run = run_of(world.store, recipe, tracker=world.tracker)
     model = train_model(tokens, run).manifest
@@ -111,7 +112,7 @@ def test_a_fine_tuned_backbone_is_registered_whole_and_predicts_alone(
         "the same bytes elsewhere are the same backbone"
     )
     shutil.rmtree(own)
-    expected = Bundle.load(world.store.open(model) / "bundle").predict_proba(TEXTS)
+    expected = predict_proba(Bundle.load(world.store.open(model) / "bundle"), TEXTS)
     folder = Path(
         mlflow.artifacts.download_artifacts(
             artifact_uri=registered.model_uri, dst_path=str(tmp_path / "m")

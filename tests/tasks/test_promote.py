@@ -539,10 +539,10 @@ def champion_of(
     bundle = Bundle.load(world.store.open(world.model()) / "bundle")
     facts = {
         "tokenizer_json": bundle.tokenizer_json,
-        "max_length": bundle.max_length,
-        "overlap": bundle.overlap,
+        "windowing": bundle.windowing,
     }
-    save_bundle(tmp_path / "champion", bundle.network, labels=labels or bundle.labels, **facts)
+    answering = {**bundle.facts, "labels": list(labels or bundle.facts["labels"])}
+    save_bundle(tmp_path / "champion", bundle.network, facts=answering, **facts)
     hashes = np.array(sorted(map(text_hash, seen)), dtype=np.uint64)
     return Champion("7", Bundle.load(tmp_path / "champion"), hashes)
 
@@ -663,8 +663,8 @@ def test_champion_is_asked_as_serving_asks_it(world: World, tmp_path: Path) -> N
     texts = predictions(world)["text"].to_pylist()
     for weights in (1.0, 0.0):
         with torch.no_grad():
-            bundle.network.decoder.weight.mul_(weights)
-            bundle.network.decoder.bias.mul_(weights)
+            bundle.network.head.decoder.weight.mul_(weights)
+            bundle.network.head.decoder.bias.mul_(weights)
         serving = TextClassifier()
         serving.bundle = bundle
         context = PythonModelContext({}, {})

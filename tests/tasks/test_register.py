@@ -15,7 +15,10 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 
+import lightning_modules
 from lightning_modules.bundle import Bundle
+from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.shipping import shipped_files
 from tasks.register import build_model_folder, check_model_folder, quiet_mlflow
 from tasks.reports.model_card import example_texts, model_card, script
 from tasks.serving.check import inspect
@@ -87,11 +90,10 @@ def test_model_folder_is_small_whole_and_free_of_pickles_and_local_paths(
     registered = world.register(model, world.evaluate(model))
     folder = download(world, registered.model_uri, tmp_path)
     files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    parts = ("network", "encoders", "pretrained", "batching")
-    served = ("__init__", "bundle", *(f"network/{part}" for part in parts))
-    assert {f"code/lightning_modules/{name}.py" for name in served} <= files
+    house = Path(lightning_modules.__file__).parent.parent
+    served = {f"code/{file.relative_to(house).as_posix()}" for file in shipped_files("classify")}
+    assert served == {name for name in files if name.startswith("code/")}
     assert {"pyfunc.py", "artifacts/bundle/model.safetensors", "artifacts/train_texts.npy"} <= files
-    assert len(list((folder / "code").rglob("*.py"))) == len(served)
     assert not [
         name for name in files if re.search(r"\.(pkl|pickle|pt|pth|bin|ckpt|joblib)$", name)
     ]
@@ -116,8 +118,8 @@ def test_loaded_model_predicts_what_the_bundle_predicts(world: World) -> None:
     texts = ["great lovely fast", "太差了，不推荐", "parcel arrived monday", "非常好" * 40]
     answer = mlflow.pyfunc.load_model(registered.model_uri).predict(pd.DataFrame({"text": texts}))
     bundle = Bundle.load(world.store.open(model) / "bundle")
-    bundle.temperature = report.facts["temperature"]
-    proba = bundle.predict_proba(texts)
+    bundle.facts["temperature"] = report.facts["temperature"]
+    proba = predict_proba(bundle, texts)
     columns = [f"probability_{label}" for label in world.tokens.labels]
     assert np.abs(answer[columns].to_numpy() - proba).max() < 1e-12
     assert answer["label"].tolist() == [world.tokens.labels[i] for i in proba.argmax(axis=1)]

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from lightning_modules.bundle import Bundle
+from lightning_modules.kinds.classify.head import predict_proba
 from tests.stages import promote_model
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
@@ -66,8 +67,8 @@ def champion(world: World, tmp_path: Path) -> tuple[World, str, np.ndarray]:
     )
     assert decision.promoted
     bundle = Bundle.load(world.store.open(model) / "bundle")
-    bundle.temperature = report.facts["temperature"]
-    return world, f"models:/{world.recipe.model_name}@champion", bundle.predict_proba(TEXTS)
+    bundle.facts["temperature"] = report.facts["temperature"]
+    return world, f"models:/{world.recipe.model_name}@champion", predict_proba(bundle, TEXTS)
 
 
 def bare_environment(**more: str) -> dict[str, str]:

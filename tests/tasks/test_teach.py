@@ -15,6 +15,7 @@ from data_contracts.contract.text import text_hash
 from data_contracts.errors import RecipeError
 from data_contracts.recipe.recipe import TeacherConfig
 from lightning_modules.bundle import Bundle, save_bundle
+from lightning_modules.kinds.classify.head import predict_proba
 from tasks import teach as module
 from tasks.artifacts.store import ArtifactStore
 from tasks.serving.check import fetch_version
@@ -41,13 +42,12 @@ def teacher_of(
 ) -> FetchedModel:
     """The world's model, trained on `texts` as its version says, telling `labels` apart."""
     trained = Bundle.load(world.store.open(world.model()) / "bundle")
-    settings = {"max_length": trained.max_length, "overlap": trained.overlap}
     save_bundle(
         folder / "bundle",
         trained.network,
         tokenizer_json=trained.tokenizer_json,
-        labels=labels or trained.labels,
-        **settings,
+        facts={**trained.facts, "labels": list(labels or trained.facts["labels"])},
+        windowing=trained.windowing,
     )
     hashes = np.unique(text_hashes(texts))
     np.save(folder / "train_texts.npy", hashes, allow_pickle=False)
@@ -75,11 +75,11 @@ def test_every_train_row_and_its_variants_have_the_teachers_probabilities(
     own = table.filter(pa.compute.equal(table["variant"], 0))
     assert own.select(["id", "text"]).to_pydict() == train.select(["id", "text"]).to_pydict()
     bundle = Bundle.load(teacher.bundle)
-    expected = bundle.predict_proba(table["text"].to_pylist())
+    expected = predict_proba(bundle, table["text"].to_pylist())
     found = np.exp(np.stack(table["log_proba"].to_pylist()))
     np.testing.assert_allclose(found, expected, atol=1e-6)
     right = expected[table["variant"].to_numpy() == 0].argmax(1) == [
-        bundle.labels.index(label) for label in train["label"].to_pylist()
+        bundle.facts["labels"].index(label) for label in train["label"].to_pylist()
     ]
     assert lessons.agreement == pytest.approx(right.mean())
     assert lessons.seen == {"train": train.num_rows, "valid": 0, "test": 0}

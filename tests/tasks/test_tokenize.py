@@ -23,6 +23,7 @@ from data_contracts.recipe.recipe import (
 )
 from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.network.network import build_network
+from lightning_modules.network.windows import Windowing
 from tasks.artifacts.store import RowDigest
 from tasks.tokenize import blank_tokenizer
 from tests.stages import tokenize_corpus
@@ -275,7 +276,7 @@ def test_windows_carry_the_special_tokens_of_a_given_tokenizer(store, corpus, tm
     backbone_tokenizer(tmp_path)
     config = FileTokenizer(path=str(tmp_path), max_length=18, overlap=4)
     dataset = tokenize_corpus(corpus, config, store).manifest
-    assert (dataset.prefix_ids, dataset.suffix_ids) == ((2,), (3,))
+    assert (dataset.windowing.prefix_ids, dataset.windowing.suffix_ids) == ((2,), (3,))
     assert tokens_of(store, dataset, "valid")["input_ids"].to_pylist() == [[2, 5, 6, 7, 1, 3]]
     rows = [
         row["input_ids"]
@@ -293,8 +294,8 @@ def test_windows_carry_the_special_tokens_of_a_given_tokenizer(store, corpus, tm
         }
     )
     save_bundle(
-        tmp_path / "bundle", network, tokenizer_json=(folder / "tokenizer.json").read_bytes(), labels=("a", "b"),
-        max_length=18, overlap=4, prefix_ids=dataset.prefix_ids, suffix_ids=dataset.suffix_ids,
+        tmp_path / "bundle", network, tokenizer_json=(folder / "tokenizer.json").read_bytes(), facts={"labels": ["a", "b"], "temperature": 1.0},
+        windowing=Windowing.of(dataset.windowing),
     )  # fmt: skip
     assert Bundle.load(tmp_path / "bundle").encode([TEXTS["test"][1]])[0] == rows, (
         "serving makes the same windows"
@@ -302,7 +303,7 @@ def test_windows_carry_the_special_tokens_of_a_given_tokenizer(store, corpus, tm
     plain = tokenize_corpus(
         corpus, config.model_copy(update={"special_tokens": False}), store
     ).manifest
-    assert (plain.prefix_ids, plain.suffix_ids) == ((), ())
+    assert (plain.windowing.prefix_ids, plain.windowing.suffix_ids) == ((), ())
     assert tokens_of(store, plain, "valid")["input_ids"].to_pylist() == [[5, 6, 7, 1]]
     assert plain.digest != dataset.digest
 
@@ -320,7 +321,7 @@ def test_a_byte_level_tokenizer_without_padding_and_unknown_token_is_used(store,
     dataset = tokenize_corpus(
         corpus, FileTokenizer(path=str(tmp_path / "tokenizer.json")), store
     ).manifest
-    assert dataset.suffix_ids == (end,)
+    assert dataset.windowing.suffix_ids == (end,)
     assert dataset.unknown_share == 0.0, "the token that ends a window stands for no unknown text"
 
 

@@ -13,7 +13,7 @@ import pytest
 from data_contracts.errors import ServiceUnavailable, told_of
 from data_contracts.recipe.recipe import Recipe
 from data_contracts.urls import shown_url
-from lightning_modules.training.callbacks import MetricsLog
+from lightning_modules.training.metrics_log import MetricsLog
 from tasks.settings import Settings
 from tasks.tracking import runs as tracking
 from tasks.tracking.runs import OWNER, Tracker, flatten, open_tracker

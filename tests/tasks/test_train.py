@@ -21,8 +21,8 @@ from data_contracts.recipe.recipe import (
     TrainingConfig,
     WordTokenizer,
 )
-from tasks import train as train_module
 from tasks.artifacts.store import ArtifactStore
+from tasks.engines import local
 from tasks.progress import Progress, listening
 from tasks.retries import Interrupted, can_heal
 from tasks.settings import Settings
@@ -93,7 +93,7 @@ def children(monkeypatch) -> list[subprocess.Popen]:
         started.append(child)
         return child
 
-    monkeypatch.setattr(train_module.subprocess, "Popen", recording)
+    monkeypatch.setattr(local.subprocess, "Popen", recording)
     return started
 
 
@@ -139,13 +139,13 @@ def test_interrupted_parent_takes_its_child_along(tmp_path, tracker, children):
 
 def test_orphan_ends_by_itself(tmp_path):
     """A parent that is killed cannot stop its child: the end of stdin tells the child."""
-    (tmp_path / "spec.json").write_text(json.dumps({"work": str(tmp_path)}))
+    (tmp_path / "job.json").write_text(json.dumps({"work": str(tmp_path)}))
     (tmp_path / "training.lock").touch()
     from filelock import FileLock
 
     with FileLock(tmp_path / "training.lock"):  # the child waits here as long as it lives
         child = subprocess.Popen(
-            [sys.executable, "-m", "tasks.engines.training_process", str(tmp_path / "spec.json")],
+            [sys.executable, "-m", "tasks.engines.training_process", str(tmp_path / "job.json")],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         time.sleep(1.5)

@@ -20,10 +20,11 @@ from data_contracts.kinds.classify import Classify
 from data_contracts.recipe.recipe import EvaluationConfig
 from data_contracts.results import Block, Interval
 from lightning_modules.evidence import Evidence, Floats
-from lightning_modules.kinds.base import JUDGES
 from lightning_modules.kinds.classify import figures as m
+from lightning_modules.kinds.classify.head import log_proba_of_windows
 from lightning_modules.kinds.classify.label_rows import labels_without_rows, missing_labels
 from lightning_modules.kinds.classify.report import Told, report_of
+from lightning_modules.kinds.judging import JUDGES
 
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
@@ -70,11 +71,12 @@ class ClassifyJudge:
         }
 
     def score(self, bundle: Bundle, windows: pa.Table) -> pa.Table:
-        if bundle.labels != self.labels:
-            raise ValueError(f"the bundle's labels {bundle.labels} are not those of {self.labels}")
+        known = tuple(bundle.facts["labels"])
+        if known != self.labels:
+            raise ValueError(f"the bundle's labels {known} are not those of {self.labels}")
         first = windows["window"].to_numpy() == 0  # windows of a document stand together, from 0
-        log_proba = bundle.log_proba_of_windows(
-            windows["input_ids"].to_pylist(), np.cumsum(first) - 1
+        log_proba = log_proba_of_windows(
+            bundle, windows["input_ids"].to_pylist(), np.cumsum(first) - 1
         )
         ids = windows["id"].filter(pa.array(first))
         return pa.table({"id": ids, "log_proba": _lists(log_proba)})

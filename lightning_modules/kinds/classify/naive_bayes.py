@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.network.encoders import ClassTable, WideLogits
+from lightning_modules.kinds.classify.wide import ClassTable, WideLogits
 
 FLOOR = 0.01  # of |r|: below it a bucket could learn nothing, and a champion's row would need a phi out of all bounds
 

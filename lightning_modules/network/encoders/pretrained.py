@@ -4,7 +4,7 @@
 
 It is built from its configuration alone: no file is read, and no code runs but that of `transformers`, which is
 imported when such a network is built. Shapes: B batch, T positions, H hidden size.
-This file is shipped inside the registered model: it imports torch and `encoders`, nothing else of this repository.
+This file is shipped inside the registered model: it imports torch and `pooling`, nothing else of this repository.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.network.encoders import masked_mean
+from lightning_modules.network.encoders.pooling import masked_mean
 
 
 class PretrainedEncoder(nn.Module):

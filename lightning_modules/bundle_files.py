@@ -1,0 +1,224 @@
+"""The files of a bundle as they are read: every byte is checked before anything is built from it.
+
+This file is shipped inside the registered model: it imports torch, safetensors and what ships with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_safetensors
+from torch.overrides import TorchFunctionMode
+
+from lightning_modules.network.network import TextNetwork, build_network
+from lightning_modules.network.tokenizer import MAX_TOKENIZER, BundleError
+
+FORMAT = 1
+WEIGHTS, DESCRIPTION, TOKENIZER = "model.safetensors", "bundle.json", "tokenizer.json"
+# Far above what is in use, far below what would fill a machine.
+MAX_DESCRIPTION = 1 << 24
+MAX_WINDOW = 1 << 17
+# The fields of bundle.json that every kind of task has; all others are its head's.
+COMMON = (
+    "format",
+    "network",
+    "max_length",
+    "overlap",
+    "prefix_ids",
+    "suffix_ids",
+    "pad_id",
+    "unknown_id",
+    "tokenizer_sha256",
+    "weights_sha256",
+    "digest",
+    "meta",
+)
+
+
+def read_bundle(folder: Path, digest: str | None) -> tuple[TextNetwork, dict[str, Any], bytes]:
+    """A bundle's network with its weights, the fields of its bundle.json, and its tokenizer.json.
+
+    Raises:
+        BundleError: a file is missing, the format is unknown, bytes have changed, it is another bundle than that of the
+            `digest` given, or what stands in it cannot be.
+    """
+    read = {name: _read(folder, name) for name in (DESCRIPTION, WEIGHTS, TOKENIZER)}
+    stated = _stated(folder, read)
+    if digest is not None and stated["digest"] != digest:
+        raise BundleError(
+            f"{folder} is not the bundle of digest {digest}: its own is {stated['digest']}."
+        )
+    if (fault := _fault(stated)) is not None:
+        raise BundleError(f"{folder / DESCRIPTION}: {fault}.")
+    try:
+        weights = load_safetensors(read[WEIGHTS])
+    except Exception as error:  # SafetensorError, and torch's word on a dtype it does not know
+        raise BundleError(f"{folder / WEIGHTS} is no safetensors file: {error}") from error
+    network = _build(folder, stated["network"], weights)
+    network.load_state_dict(TextNetwork.unstored(weights))
+    return network, stated, read[TOKENIZER]
+
+
+def _stated(folder: Path, read: dict[str, bytes]) -> dict[str, Any]:
+    """The fields of bundle.json, once the digests that it states are those of what was read.
+
+    Raises:
+        BundleError: it is no JSON, of another format, or bytes have changed.
+    """
+    try:
+        stated = json.loads(read[DESCRIPTION])
+    except ValueError as error:
+        raise BundleError(f"{folder / DESCRIPTION} is no JSON: {error}") from error
+    except RecursionError:
+        raise BundleError(f"{folder / DESCRIPTION} is nested too deep.") from None
+    if not isinstance(stated, dict) or stated.get("format") != FORMAT:
+        given = stated.get("format") if isinstance(stated, dict) else type(stated).__name__
+        raise BundleError(
+            f"{folder} has bundle format {given!r}; this version reads format {FORMAT}."
+        )
+    vouched = {key: value for key, value in stated.items() if key not in ("digest", "meta")}
+    digests = {
+        DESCRIPTION: ("digest", digest_of(vouched)),
+        WEIGHTS: ("weights_sha256", hashlib.sha256(read[WEIGHTS]).hexdigest()),
+        TOKENIZER: ("tokenizer_sha256", hashlib.sha256(read[TOKENIZER]).hexdigest()),
+    }
+    for name, (field, digest) in digests.items():
+        if stated.get(field) != digest:
+            raise BundleError(
+                f"{folder / name} has changed since the bundle was written (its digest differs)."
+            )
+    return stated
+
+
+class _Undrawn(TorchFunctionMode):
+    """Parameters get no first values: to draw them on the meta device, torch imports its compiler for seconds."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def _build(
+    folder: Path, description: dict[str, Any], weights: dict[str, torch.Tensor]
+) -> TextNetwork:
+    """The network of a description, once it is clear that it is no larger than the weights that are there.
+
+    Raises:
+        BundleError: they do not fit, or nothing can be built from it.
+    """
+    try:
+        if _modules(description) > len(weights):
+            raise ValueError("it has more layers than weights")
+        with torch.device("meta"), _Undrawn():  # shapes alone: a size of 10^12 costs nothing
+            expected = {
+                name: (t.shape, t.dtype) for name, t in build_network(description).stored().items()
+            }
+        found = {name: (t.shape, t.dtype) for name, t in weights.items()}
+        if expected != found:
+            name = min(
+                name
+                for name in expected.keys() | found.keys()
+                if expected.get(name) != found.get(name)
+            )
+            raise ValueError(
+                f"{name} is {found.get(name, 'missing')}, described as {expected.get(name, 'absent')}"
+            )
+        return build_network(description)
+    except ModuleNotFoundError as error:
+        raise BundleError(
+            f"{folder} holds a pretrained backbone, which needs the package {error.name}."
+        ) from error
+    except Exception as error:  # a description from outside may be wrong in any way
+        raise BundleError(
+            f"{folder / WEIGHTS} does not fit the network that {DESCRIPTION} describes "
+            f"({type(error).__name__}: {str(error)[:300]})."
+        ) from error
+
+
+def _modules(description: dict[str, Any]) -> int:
+    """At least how many layers a description asks for: a loop over 10^9 of them would never end."""
+    encoder = description["encoder"]
+    sizes = [
+        len(encoder[key])
+        for key in ("hidden_sizes", "feedforward_sizes")
+        if isinstance(encoder.get(key), list)
+    ]
+    config = encoder.get("config")
+    if isinstance(config, dict):
+        sizes += [
+            value
+            for key, value in config.items()
+            if type(value) is int and re.search("layer|expert", key)
+        ]
+    return max(sizes, default=0)
+
+
+def _fault(stated: dict[str, Any]) -> str | None:
+    """What is wrong with the fields that every bundle has; None where all are what they have to be."""
+
+    def whole(value: Any, least: int, most: int = 2**31 - 1) -> bool:
+        return type(value) is int and least <= value <= most
+
+    special = [*_list(stated.get("prefix_ids", [])), *_list(stated.get("suffix_ids", []))]
+    network = stated.get("network")
+    checks = {
+        "max_length": whole(stated.get("max_length"), 1, MAX_WINDOW),
+        "overlap": whole(stated.get("overlap"), 0),
+        "prefix_ids or suffix_ids": all(whole(one, 0) for one in special),
+        "pad_id": whole(stated.get("pad_id"), 0),
+        "unknown_id": whole(stated.get("unknown_id"), 0),
+        "meta": isinstance(stated.get("meta"), dict),
+        "network": isinstance(network, dict) and isinstance(network.get("encoder"), dict),
+    }
+    for name, holds in checks.items():
+        if not holds:
+            return missing(name)
+    length = stated["max_length"]
+    if length - len(special) - stated["overlap"] < 1:
+        return f"a window of {length} tokens leaves no room beside overlap and special tokens"
+    encoder = stated["network"]["encoder"]
+    positions = encoder.get("max_length")
+    if encoder.get("kind") == "transformer" and not whole(positions, length):
+        return f"max_length is {length}, and the network has {positions} positions"
+    return None
+
+
+def missing(field: str) -> str:
+    return f"{field} is missing, or not what it has to be"
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [None]
+
+
+def digest_of(facts: dict[str, Any]) -> str:
+    text = json.dumps(facts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        most, facts = (
+            {DESCRIPTION: MAX_DESCRIPTION, TOKENIZER: MAX_TOKENIZER}.get(name),
+            (folder / name).stat(),
+        )
+        if not stat.S_ISREG(facts.st_mode):  # a pipe or a device would be read for ever
+            raise BundleError(f"{folder / name} is no file.")
+        if most is not None and facts.st_size > most:
+            raise BundleError(
+                f"{folder / name} has {facts.st_size:,} bytes, and at most {most:,} are read."
+            )
+        return (folder / name).read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{folder / name} cannot be read ({error.strerror}); the bundle is incomplete."
+        ) from error

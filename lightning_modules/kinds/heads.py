@@ -1,0 +1,92 @@
+"""What a kind of task ships with its models: a head on the document's vector, which also answers.
+
+A head enters by being defined: a subclass of `Head` with a `kind` of its own is found by that name in every bundle.
+This file is shipped inside the registered model: it imports torch and nothing of this repository.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from lightning_modules.bundle import Bundle
+
+DEFAULT_KIND = "classify"  # of a description that names none
+ROOMS = "lightning_modules.kinds"  # the package in which a kind's room is looked for
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+class Head(nn.Module):
+    """From a document's vector to what the loss and the answers are computed from.
+
+    Built, as `head_class(kind)(features, description)`, from the number of features of a document's vector and the
+    description of the whole network, to which `describe` adds. A child must not be called as a part of the network's
+    body is (see `TextNetwork.BODY`).
+    """
+
+    KINDS: ClassVar[dict[str, type[Head]]] = {}
+    kind: ClassVar[str]
+    new_with_the_task: ClassVar[bool] = True  # so a method that freezes weights trains it whole
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "kind" in cls.__dict__:
+            Head.KINDS[cls.kind] = cls
+
+    def __init__(self, features: int, description: Mapping[str, Any]) -> None:
+        super().__init__()
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able sizes, read from the weights as they are now."""
+        return {}
+
+    def readers(self) -> list[nn.Linear]:
+        """The layers whose columns read the document's vector: what pruning follows. Empty: nothing is pruned."""
+        return []
+
+    def share_rows(self, shared: Callable[[nn.Module], nn.Module]) -> None:
+        """Put `shared(table)` in the place of each table of which equal rows may stand once."""
+
+    def forward(self, document_BF: Tensor, input_ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    @classmethod
+    def fault(cls, facts: Mapping[str, Any]) -> str | None:
+        """The field of the bundle's own facts that is not what it has to be; None where all are."""
+        return None
+
+    def check(self, facts: Mapping[str, Any], output: Tensor) -> str | None:
+        """What of a trial's output, for one window, does not fit the facts; None where all does."""
+        return None
+
+    def predict(
+        self, bundle: Bundle, columns: Mapping[str, Sequence[str]], params: Mapping[str, Any]
+    ) -> dict[str, list[Any]]:
+        """Columns of answers to columns of questions, row by row.
+
+        Args:
+            bundle: the loaded bundle whose network this is the head of.
+        """
+        raise NotImplementedError
+
+
+def head_class(kind: str) -> type[Head]:
+    """The head of a kind: one that is defined by now, or that of the kind's room.
+
+    The name may come from a file of anybody's, so nothing is imported but from the package of rooms.
+    Raises:
+        LookupError: there is none.
+    """
+    if kind not in Head.KINDS and _NAME.fullmatch(kind):
+        room = find_spec(f"{ROOMS}.{kind}")
+        if room is not None and room.submodule_search_locations:
+            import_module(f"{ROOMS}.{kind}.head")
+    if kind not in Head.KINDS:
+        raise LookupError(f"the kind of task {kind[:64]!r} is not known here")
+    return Head.KINDS[kind]

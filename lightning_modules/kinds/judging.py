@@ -1,0 +1,93 @@
+"""What the stages ask of a kind of task, as protocols: they know no kind beside these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+import pyarrow as pa
+
+from data_contracts.kinds.base import Metric
+from data_contracts.recipe.recipe import EvaluationConfig
+from data_contracts.results import Block, Interval
+from lightning_modules.evidence import Evidence
+
+if TYPE_CHECKING:
+    from lightning_modules.bundle import Bundle
+
+
+class Judge(Protocol):
+    """How a model of this kind is judged on rows whose truth is known.
+
+    Three tables of one row per document, in one order: `rows` as validated (id, the kind's own
+    columns, slices), `scored` as `score` gives them, and `answers`, which people read. What `score`
+    gives is up to the kind: log-probabilities of the labels; nats, tokens and bytes of a text; a
+    translation. Only the kind's own functions read it.
+    """
+
+    metrics: ClassVar[tuple[Metric, ...]]
+    token_columns: ClassVar[tuple[str, ...]]  # of a token table, which `score` reads
+    truth: ClassVar[tuple[str, ...]]  # columns of `rows` that say what is right
+    exact: ClassVar[tuple[str, ...]]  # columns of `answers` that no rounding changes: their digest
+
+    def score(self, bundle: Bundle, windows: pa.Table) -> pa.Table:
+        """One row per document of `windows`, which holds whole documents, in their order.
+
+        Scores are of each document by itself, so that a split may be scored in parts.
+        """
+        ...
+
+    def fitted(self, rows: pa.Table, scored: pa.Table) -> Self:
+        """This judge with what the valid split decides of the answers (a temperature).
+
+        Args:
+            rows: at least id and the columns of `truth`.
+        """
+        ...
+
+    @property
+    def decided(self) -> Any:
+        """What `fitted` found, for the digest of the report; null where there is nothing to fit."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """The same in JSON, for the manifest: what registering and serving have to know."""
+        ...
+
+    def without_rows(self, tokens: Path) -> dict[str, tuple[str, ...]]:
+        """Per split of a token folder, the parts (labels) that no row of it has, if any."""
+        ...
+
+    def warnings(self, without: Mapping[str, tuple[str, ...]]) -> list[str]:
+        """Sentences for a person to read though all went well."""
+        ...
+
+    def evidence(self, rows: pa.Table, scored: pa.Table) -> Evidence:
+        """What each row adds to the figures."""
+        ...
+
+    def answers(self, rows: pa.Table, scored: pa.Table) -> pa.Table:
+        """`predictions.parquet`: what the model answers to each row, beside the row itself."""
+        ...
+
+    def report(
+        self, rows: pa.Table, scored: pa.Table, found: Mapping[str, Interval]
+    ) -> list[Block]:
+        """What a person wants to see, in order; `found` holds the figures of `evidence`."""
+        ...
+
+
+MakeJudge = Callable[[Mapping[str, Any], EvaluationConfig], Judge]
+JUDGES: dict[str, MakeJudge] = {}
+
+
+def judge_of(kind: str, facts: Mapping[str, Any], config: EvaluationConfig) -> Judge:
+    """The judge of a kind; `facts` is what the data said (the labels), from the manifest.
+
+    A kind of this package is imported when it is first asked for, another one enters `JUDGES`.
+    """
+    if kind not in JUDGES:
+        import_module(f"lightning_modules.kinds.{kind}.judge")
+    return JUDGES[kind](facts, config)

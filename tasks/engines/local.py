@@ -1,0 +1,155 @@
+"""The engine of this machine: a training runs in a child process, which may be killed without the flow.
+
+The parent starts `python -m tasks.engines.training_process`, relays its progress and keeps its result. The child knows
+no server, so one that goes away stops no training.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from data_contracts.errors import TrainingError
+from lightning_modules.training.job import TrainingJob
+from tasks.artifacts.stage import Interrupted
+from tasks.engines.threads import environment
+from tasks.engines.training_process import own_packages_first
+from tasks.progress import report, tell
+
+USER_ERROR = 3  # exit status of the child for a fault that no further attempt mends
+TERMINATED = 128 + signal.SIGTERM  # its exit status once it has saved a checkpoint on SIGTERM
+STOP_SECONDS = 10  # for that checkpoint
+
+
+def run_child(job: TrainingJob, timeout_seconds: float) -> dict[str, Any]:
+    """Run one training attempt to its end and return the child's result.
+
+    Raises:
+        TrainingError: the data or the recipe cannot give a model.
+        Interrupted: the child was killed or ran out of time; worth another attempt.
+    """
+    job.work.mkdir(parents=True, exist_ok=True)
+    job_file, error_log = job.work / "job.json", job.work / "stderr.log"
+    job.write(job_file)
+    out_of_time = threading.Event()
+    with error_log.open("wb") as errors:
+        child = _start(job, job_file, errors)
+
+        def end() -> None:
+            out_of_time.set()
+            _stop(child)
+
+        timer = threading.Timer(timeout_seconds, end)
+        timer.start()
+        try:
+            events = Relay()
+            assert child.stdout is not None
+            for line in child.stdout:
+                events(line)
+            status = child.wait()
+        except BaseException:
+            _stop(child)
+            raise
+        finally:
+            timer.cancel()
+            timer.join()  # it may be stopping the child right now
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    pipe.close()
+    if status == 0 and events.result is not None:
+        return events.result
+    if status == USER_ERROR and events.error is not None:
+        raise TrainingError(events.error["cause"], events.error["remedy"])
+    if out_of_time.is_set():
+        raise Interrupted(
+            f"Training ran into its limit of {timeout_seconds:.0f} s (execution.train_timeout_seconds)."
+        )
+    raise _fault(status, error_log)
+
+
+def _start(job: TrainingJob, job_file: Path, errors: Any) -> subprocess.Popen[str]:
+    variables = {
+        **os.environ,
+        **environment(job.training.threads),
+        "PYTHONPATH": own_packages_first(),
+        "PYTHONUNBUFFERED": "1",
+    }
+    # -P: the working directory must not shadow a module. stdin: its end tells the child that its parent is gone.
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "tasks.engines.training_process", str(job_file)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        env=variables,
+        start_new_session=True,
+    )
+
+
+def _fault(status: int, error_log: Path) -> Interrupted | TrainingError:
+    """What an exit status says, where neither a result nor an error was told."""
+    if status < 0 or status == TERMINATED:
+        name = signal.Signals(-status if status < 0 else signal.SIGTERM).name
+        hint = " (out of memory, or an operator)" if name == "SIGKILL" else ""
+        return Interrupted(
+            f"The training process was ended by {name}{hint}; its checkpoints are kept."
+        )
+    return TrainingError(
+        f"The training process failed: {_tail(error_log)}",
+        f"The whole message is in {error_log}.",
+    )
+
+
+class Relay:
+    """Reads the child's JSON lines: progress and notes go to whoever listens, result and error are kept."""
+
+    def __init__(self) -> None:
+        self.result: dict[str, Any] | None = None
+        self.error: dict[str, str] | None = None
+        self._best = ""
+
+    def __call__(self, line: str) -> None:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            return  # a library printed something
+        match event.get("event"):
+            case "progress":
+                note = f"epoch {event['epoch']} · loss {event['loss']:.3f}{self._best}"
+                report("train", event["step"], event["total_steps"], note)
+            case "epoch":
+                monitored = event["monitored"]
+                self._best = f" · val {monitored['words']} {monitored['value']:.3f}"
+            case "note":
+                tell("train", event["message"])
+            case "resumed":
+                tell(
+                    "train",
+                    f"Training goes on from step {event['step']:,} of {event['total_steps']:,}.",
+                )
+            case "result":
+                self.result = event
+            case "error":
+                self.error = event
+
+
+def _stop(child: subprocess.Popen[str]) -> None:
+    """Leave no process behind: ask, wait for its checkpoint, then kill."""
+    child.terminate()
+    try:
+        child.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def _tail(path: Path) -> str:
+    lines: deque[str] = deque(path.read_text(errors="replace").splitlines(), maxlen=1)
+    return lines[0] if lines else "no message"
