@@ -18,7 +18,7 @@ from torch import Tensor
 
 from data_contracts.errors import TrainingError
 from data_contracts.kinds.base import Metric, TaskConfig
-from lightning_modules.kinds.heads import ROOMS
+from lightning_modules.kinds.heads import ROOMS, Head
 from lightning_modules.network.network import TextNetwork
 from lightning_modules.network.windows import Windowing
 
@@ -183,14 +183,22 @@ class Objective:
         )
 
 
+def import_room(task: TaskConfig) -> None:
+    """Have the head and the objective of a task's kind defined, so that its bundles load in this process."""
+    room = task.room or f"{ROOMS}.{task.kind}"
+    if task.kind not in Head.KINDS:
+        import_module(f"{room}.head")
+    if task.kind not in Objective.KINDS:
+        import_module(f"{room}.objective")
+
+
 def objective_of(task: TaskConfig, facts: Mapping[str, Any]) -> Objective:
     """The objective of a task's kind.
 
     Raises:
         LookupError: none is defined, and its room has none.
     """
-    if task.kind not in Objective.KINDS:
-        import_module(f"{task.room or f'{ROOMS}.{task.kind}'}.objective")
+    import_room(task)
     if task.kind not in Objective.KINDS:
         raise LookupError(f"no objective of the kind {task.kind!r} is defined")
     return Objective.KINDS[task.kind](task, facts)

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from lightning_modules.kinds.heads import Head
+
+from .scaling import softplus
+
+if TYPE_CHECKING:
+    from lightning_modules.bundle import Bundle
+
+
+class AmountHead(Head):
+    kind: ClassVar[str] = "amount"
+
+    def __init__(self, features: int, description: Mapping[str, Any]) -> None:
+        super().__init__(features, description)
+        self.amount = nn.Linear(features, 1)
+
+    def readers(self) -> list[nn.Linear]:
+        return [self.amount]
+
+    def forward(self, document_BF: Tensor, input_ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        return softplus(self.amount(document_BF)).squeeze(1)
+
+    @classmethod
+    def fault(cls, facts: Mapping[str, Any]) -> str | None:
+        return None if isinstance(facts.get("scale"), float) else "scale"
+
+    def predict(
+        self, bundle: Bundle, columns: Mapping[str, Sequence[str]], params: Mapping[str, Any]
+    ) -> dict[str, list[Any]]:
+        windows, document = bundle.encode(columns["said"])
+        total = np.zeros(len(columns["said"]))
+        for rows, amounts in bundle.run(windows):
+            np.add.at(total, document[rows], amounts.cpu().numpy())
+        return {"amount": (total * bundle.facts["scale"]).tolist()}
