@@ -1,7 +1,8 @@
 """The folded model on disk: `model.safetensors`, `bundle.json`, `tokenizer.json`. No pickle.
 
-What it is asked and what it answers is its head's to say (`lightning_modules.kinds`). This file is shipped inside the
-registered model, with all that it imports of this repository: see `lightning_modules.shipping`.
+What it is asked and what it answers is its head's to say (`lightning_modules.kinds`). This file is
+shipped inside the registered model, with all that it imports of this repository: see
+`lightning_modules.shipping`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def save_bundle(
     facts: Mapping[str, Any],
     meta: dict[str, Any] | None = None,
 ) -> str:
-    """Write a folded network (plain torch layers) and return its content digest; `meta` has no part in it.
+    """Write a folded network (plain torch layers) and return its content digest; `meta` has no part
+    in it.
 
     Args:
         facts: what the network's head needs to answer, such as its labels.
@@ -83,9 +85,11 @@ def save_bundle(
 
 
 class Bundle:
-    """A loaded bundle: columns of questions in, columns of answers out. Nothing is unpickled and every byte is checked.
+    """A loaded bundle: columns of questions in, columns of answers out. Nothing is unpickled and
+    every byte is checked.
 
-    `facts` are the head's own (`labels` and `temperature` of a classifier); another value of one answers otherwise.
+    `facts` are the head's own (`labels` and `temperature` of a classifier); another value of one
+    answers otherwise.
     """
 
     def __init__(
@@ -114,8 +118,8 @@ class Bundle:
         Args:
             digest: what whoever vouches for it (a manifest, a version's tag) says that it is.
         Raises:
-            BundleError: a file is missing, the format is unknown, bytes have changed, it is another bundle, or what
-                stands in it cannot be.
+            BundleError: a file is missing, the format is unknown, bytes have changed, it is another
+                bundle, or what stands in it cannot be.
         """
         folder = Path(folder)
         network, stated, tokenizer_json = read_bundle(folder, digest)
@@ -128,7 +132,9 @@ class Bundle:
     def predict(
         self, columns: Mapping[str, Sequence[str]], params: Mapping[str, Any] | None = None
     ) -> dict[str, list[Any]]:
-        """Columns of answers to columns of questions, row by row: `label` and probabilities to `text`, say."""
+        """Columns of answers to columns of questions, row by row: `label` and probabilities to
+        `text`, say.
+        """
         return self.network.head.predict(self, columns, params or {})
 
     def encode(self, texts: Sequence[str]) -> tuple[list[list[int]], np.ndarray]:
@@ -143,7 +149,8 @@ class Bundle:
     def run(
         self, windows: Sequence[Sequence[int]], batch_tokens: int = 16384
     ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """The network's outputs in batches: the indices of their windows, and a row of output for each.
+        """The network's outputs in batches: the indices of their windows, and a row of output for
+        each.
 
         Windows of like length share a batch of at most `batch_tokens` padded positions.
         """
@@ -154,8 +161,9 @@ class Bundle:
         order = np.argsort(lengths, kind="stable")
         first = 0
         while first < len(order):
-            # Sorted upwards, so a batch is as wide as its last row: the longest prefix with rows * width in bounds.
-            # A batch of some size also ends before windows a quarter longer than its first: padding is computed, too.
+            # Sorted upwards, so a batch is as wide as its last row: the longest prefix with rows *
+            # width in bounds. A batch of some size also ends before windows a quarter longer than
+            # its first: padding is computed, too.
             left = lengths[order[first:]]
             padded = np.arange(1, len(left) + 1) * left
             most, some = np.searchsorted(padded, (batch_tokens, batch_tokens // 8), side="right")
@@ -169,7 +177,8 @@ class Bundle:
             first += len(rows)
 
     def _check_ids(self, folder: Path) -> None:
-        """No id that the tokenizer or the description can give lies outside the table, and a text goes through.
+        """No id that the tokenizer or the description can give lies outside the table, and a text
+        goes through.
 
         Raises:
             BundleError: naming what does not fit.

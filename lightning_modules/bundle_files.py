@@ -1,6 +1,7 @@
 """The files of a bundle as they are read: every byte is checked before anything is built from it.
 
-This file is shipped inside the registered model: it imports torch, safetensors and what ships with it.
+This file is shipped inside the registered model: it imports torch, safetensors and what ships with
+it.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def read_bundle(folder: Path, digest: str | None) -> tuple[TextNetwork, dict[str
     """A bundle's network with its weights, the fields of its bundle.json, and its tokenizer.json.
 
     Raises:
-        BundleError: a file is missing, the format is unknown, bytes have changed, it is another bundle than that of the
-            `digest` given, or what stands in it cannot be.
+        BundleError: a file is missing, the format is unknown, bytes have changed, it is another
+            bundle than that of the `digest` given, or what stands in it cannot be.
     """
     read = {name: _read(folder, name) for name in (DESCRIPTION, WEIGHTS, TOKENIZER)}
     stated = _stated(folder, read)
@@ -97,7 +98,9 @@ def _stated(folder: Path, read: dict[str, bytes]) -> dict[str, Any]:
 
 
 class _Undrawn(TorchFunctionMode):
-    """Parameters get no first values: to draw them on the meta device, torch imports its compiler for seconds."""
+    """Parameters get no first values: to draw them on the meta device, torch imports its compiler
+    for seconds.
+    """
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -110,7 +113,8 @@ class _Undrawn(TorchFunctionMode):
 def _build(
     folder: Path, description: dict[str, Any], weights: dict[str, torch.Tensor]
 ) -> TextNetwork:
-    """The network of a description, once it is clear that it is no larger than the weights that are there.
+    """The network of a description, once it is clear that it is no larger than the weights that are
+    there.
 
     Raises:
         BundleError: they do not fit, or nothing can be built from it.
@@ -163,7 +167,9 @@ def _modules(description: dict[str, Any]) -> int:
 
 
 def _fault(stated: dict[str, Any]) -> str | None:
-    """What is wrong with the fields that every bundle has; None where all are what they have to be."""
+    """What is wrong with the fields that every bundle has; None where all are what they have to
+    be.
+    """
 
     def whole(value: Any, least: int, most: int = 2**31 - 1) -> bool:
         return type(value) is int and least <= value <= most

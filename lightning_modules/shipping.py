@@ -1,7 +1,9 @@
-"""Which files of this house a registered model of some kind needs: what `bundle.py` and the kind's head import.
+"""Which files of this house a registered model of some kind needs: what `bundle.py` and the kind's
+head import.
 
-A served model has nothing but these files and the packages of `PACKAGES`. They keep their dotted names, so that imports
-among them hold. The head of a kind that lives in another package is also found in the room where `head_class` looks.
+A served model has nothing but these files and the packages of `PACKAGES`. They keep their dotted
+names, so that imports among them hold. The head of a kind that lives in another package is also
+found in the room where `head_class` looks.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ def shipped_files(kind: str) -> list[Path]:
 
 
 def ship(kind: str, folder: Path) -> list[Path]:
-    """Copy a kind's files below `folder`; returns the top folders that were made, for a search path that has it.
+    """Copy a kind's files below `folder`; returns the top folders that were made, for a search path
+    that has it.
 
     Raises:
         ValueError: one of them imports what no served model has, naming both.
@@ -79,7 +82,9 @@ def _closure(kind: str) -> dict[str, Path]:
 
 
 def _imports(name: str, file: Path) -> Iterator[str]:
-    """Full names of the modules that a file imports, at its top or within its functions; not what a checker alone reads."""
+    """Full names of the modules that a file imports, at its top or within its functions; not what a
+    checker alone reads.
+    """
     package = name if _is_package(file) else name.rpartition(".")[0]
     for node in _walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

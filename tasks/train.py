@@ -1,7 +1,8 @@
 """train: token windows → a folded model, in a process of its own (`tasks.engines.local`).
 
-Its metrics are delivered to MLflow from a file, so a server that goes away stops no training; and a child that is killed
-is a failed attempt of this task, not the death of the flow: the next attempt goes on from its last checkpoint.
+Its metrics are delivered to MLflow from a file, so a server that goes away stops no training; and a
+child that is killed is a failed attempt of this task, not the death of the flow: the next attempt
+goes on from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def train(
 ) -> dict[str, Any]:
     """Train, from labels and a teacher's lessons where there are any; keep the best epoch, fold the noise away.
 
-    Effects: checkpoints in the work folder, metric points in the MLflow run, the bundle below the store's key.
+    Effects: checkpoints in the work folder, metric points in the MLflow run, the bundle below the
+        store's key.
     Safe to repeat: an interrupted training resumes, and its metric points are delivered once.
     Raises:
         TrainingError: where the data or the recipe cannot give a model (one class, a NaN loss).

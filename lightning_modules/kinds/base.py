@@ -1,7 +1,8 @@
 """How a kind of task is learnt. A training asks its objective, and knows no more.
 
-An objective enters by being defined, as its `TaskConfig` and its head do: a subclass of `Objective` with a `kind` of its
-own. Where none is defined yet, it is looked for in the kind's room (`TaskConfig.room`).
+An objective enters by being defined, as its `TaskConfig` and its head do: a subclass of `Objective`
+with a `kind` of its own. Where none is defined yet, it is looked for in the kind's room
+(`TaskConfig.room`).
 """
 
 from __future__ import annotations
@@ -37,14 +38,18 @@ TOKENS = pa.schema(
         ("length", pa.int32()),
     ]
 )
-"""What every token table has: a row is a window, and the windows of a document stand together and count from 0."""
+"""What every token table has: a row is a window, and the windows of a document stand together and
+count from 0.
+"""
 
 
 class Loss(NamedTuple):
-    """A batch's loss as a sum and its count, so that accumulation, devices and KL / N are right by construction.
+    """A batch's loss as a sum and its count, so that accumulation, devices and KL / N are right by
+    construction.
 
     nats: what is minimized, summed over `terms`.
-    nll: the same sum of the model's own negative log-likelihood, where that is another; not differentiated.
+    nll: the same sum of the model's own negative log-likelihood, where that is another; not
+        differentiated.
     """
 
     nats: Tensor
@@ -53,7 +58,9 @@ class Loss(NamedTuple):
 
 
 class Validation(Protocol):
-    """Gathers the batches of a split, which come in any order; its figures count documents, as the evaluation does."""
+    """Gathers the batches of a split, which come in any order; its figures count documents, as the
+    evaluation does.
+    """
 
     def add(self, network: TextNetwork, batch: Mapping[str, Tensor]) -> None: ...
 
@@ -100,14 +107,16 @@ class Objective:
         raise NotImplementedError
 
     def prepare(self, train: TokenTable) -> None:
-        """Count what the training needs to know of its rows, and refuse rows that nothing can be learnt from.
+        """Count what the training needs to know of its rows, and refuse rows that nothing can be
+        learnt from.
 
         Raises:
             TrainingError: why not.
         """
 
     def weigh(self, network: TextNetwork, batches: Callable[[], Iterator[Batch]]) -> None:
-        """Set what the head counts from the train rows, before weights of another model are taken over.
+        """Set what the head counts from the train rows, before weights of another model are taken
+        over.
 
         Args:
             batches: goes once through the rows that the source gave, in any order.
@@ -117,7 +126,8 @@ class Objective:
         """Give the head the form in which it is trained; each layer's `fold` undoes it."""
 
     def carry_over(self, network: TextNetwork, source: Bundle, same_tokens: bool) -> set[str]:
-        """Copy the head's weights from another model; returns the names, in the head, of what was taken.
+        """Copy the head's weights from another model; returns the names, in the head, of what was
+        taken.
 
         Here: all that has the same name and shape, if the other is of the same kind.
         Args:
@@ -134,7 +144,9 @@ class Objective:
         return taken
 
     def groups(self, learning_rate: float) -> dict[str, dict[str, float]]:
-        """Weight matrices that are optimized otherwise: prefix of their names in the head -> AdamW's `lr` and `eps`."""
+        """Weight matrices that are optimized otherwise: prefix of their names in the head ->
+        AdamW's `lr` and `eps`.
+        """
         return {}
 
     # --- batches to a loss
@@ -156,7 +168,9 @@ class Objective:
         raise NotImplementedError
 
     def monitored(self, name: str | None) -> Metric:
-        """The metric that tells the best epoch, by its name in MLflow (`val/nll`); None: the kind's first."""
+        """The metric that tells the best epoch, by its name in MLflow (`val/nll`); None: the kind's
+        first.
+        """
         if name is None:
             return self.task.metrics[0]
         if name == "val/loss":
@@ -172,7 +186,8 @@ class Objective:
     # --- a teacher
 
     def soften(self, train: Path, lessons: Path, weight: float, encode: Encode, out: Path) -> None:
-        """Write the train rows anew, with what a teacher says of them and of texts made up from them.
+        """Write the train rows anew, with what a teacher says of them and of texts made up from
+        them.
 
         Raises:
             TrainingError: this kind does not learn from a teacher.
@@ -184,7 +199,9 @@ class Objective:
 
 
 def import_room(task: TaskConfig) -> None:
-    """Have the head and the objective of a task's kind defined, so that its bundles load in this process."""
+    """Have the head and the objective of a task's kind defined, so that its bundles load in this
+    process.
+    """
     room = task.room or f"{ROOMS}.{task.kind}"
     if task.kind not in Head.KINDS:
         import_module(f"{room}.head")
@@ -207,7 +224,8 @@ def objective_of(task: TaskConfig, facts: Mapping[str, Any]) -> Objective:
 def token_rows(
     ids: pa.ChunkedArray, texts: Sequence[str], tokenizer: Tokenizer, windowing: Windowing
 ) -> tuple[pa.Table, np.ndarray]:
-    """The columns of TOKENS, a row per window, and for each the index of its document (the same, for a text each).
+    """The columns of TOKENS, a row per window, and for each the index of its document (the same,
+    for a text each).
 
     Raises:
         BundleError: the tokenizer fails at one of the texts.

@@ -1,6 +1,7 @@
 """What a kind of task ships with its models: a head on the document's vector, which also answers.
 
-A head enters by being defined: a subclass of `Head` with a `kind` of its own is found by that name in every bundle.
+A head enters by being defined: a subclass of `Head` with a `kind` of its own is found by that name
+in every bundle.
 This file is shipped inside the registered model: it imports torch and nothing of this repository.
 """
 
@@ -25,9 +26,9 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 class Head(nn.Module):
     """From a document's vector to what the loss and the answers are computed from.
 
-    Built, as `head_class(kind)(features, description)`, from the number of features of a document's vector and the
-    description of the whole network, to which `describe` adds. A child must not be called as a part of the network's
-    body is (see `TextNetwork.BODY`).
+    Built, as `head_class(kind)(features, description)`, from the number of features of a document's
+    vector and the description of the whole network, to which `describe` adds. A child must not be
+    called as a part of the network's body is (see `TextNetwork.BODY`).
     """
 
     KINDS: ClassVar[dict[str, type[Head]]] = {}
@@ -47,7 +48,9 @@ class Head(nn.Module):
         return {}
 
     def readers(self) -> list[nn.Linear]:
-        """The layers whose columns read the document's vector: what pruning follows. Empty: nothing is pruned."""
+        """The layers whose columns read the document's vector: what pruning follows. Empty: nothing
+        is pruned.
+        """
         return []
 
     def share_rows(self, shared: Callable[[nn.Module], nn.Module]) -> None:
@@ -79,7 +82,8 @@ class Head(nn.Module):
 def head_class(kind: str) -> type[Head]:
     """The head of a kind: one that is defined by now, or that of the kind's room.
 
-    The name may come from a file of anybody's, so nothing is imported but from the package of rooms.
+    The name may come from a file of anybody's, so nothing is imported but from the package of
+    rooms.
     Raises:
         LookupError: there is none.
     """

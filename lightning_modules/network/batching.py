@@ -1,4 +1,5 @@
-"""Work is cut by how large its pieces are and not by how many: a thousand short texts may weigh less than one long one.
+"""Work is cut by how large its pieces are and not by how many: a thousand short texts may weigh
+less than one long one.
 
 This file is shipped inside the registered model: it imports numpy alone.
 """
@@ -11,7 +12,8 @@ import numpy as np
 
 
 def cut(sizes: Sequence[int] | np.ndarray, most: int, rows: int | None = None) -> Iterator[slice]:
-    """Slices that cover all items in order, each of at most `rows` items that together weigh at most `most`.
+    """Slices that cover all items in order, each of at most `rows` items that together weigh at
+    most `most`.
 
     An item that weighs more than `most` has a slice of its own.
     Args:

@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 
 class CompactEmbedding(nn.Module):
-    """A table in which equal vectors stand once: the vector of id i is weight[index[i]]; V ids, R rows."""
+    """A table in which equal vectors stand once: the vector of id i is weight[index[i]]; V ids, R
+    rows.
+    """
 
     def __init__(self, ids: int, rows: int, size: int) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
-"""The plain network: embedding -> encoder -> head, and n-grams beside. What a bundle stores and a server runs.
+"""The plain network: embedding -> encoder -> head, and n-grams beside. What a bundle stores and a
+server runs.
 
 This file is shipped inside the registered model: it imports torch and what ships with it.
 """
@@ -21,10 +22,11 @@ _HEAD = "head."
 
 
 class TextNetwork(nn.Module):
-    """What a head makes of documents given as padded ids (B, T) and lengths (B); what stands in the padding is not read.
+    """What a head makes of documents given as padded ids (B, T) and lengths (B); what stands in the
+    padding is not read.
 
-    Built from a description of its layers' own sizes, not from a recipe: a model whose fold removed units is described
-    and made again like any other.
+    Built from a description of its layers' own sizes, not from a recipe: a model whose fold removed
+    units is described and made again like any other.
     """
 
     BODY: ClassVar[tuple[str, ...]] = ("embedding", "encoder", "ngrams")
@@ -70,7 +72,9 @@ class TextNetwork(nn.Module):
         return self.head(self.features(input_ids_BT, lengths_B), input_ids_BT, lengths_B)
 
     def features(self, input_ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        """The documents' vectors (B, F): the encoder's, and those of the n-grams where there are any."""
+        """The documents' vectors (B, F): the encoder's, and those of the n-grams where there are
+        any.
+        """
         position_T = torch.arange(input_ids_BT.shape[1], device=lengths_B.device)
         mask_BT = position_T < lengths_B.unsqueeze(1)
         document_BF = self.encoder(self.embedding(input_ids_BT), lengths_B, mask_BT)
@@ -79,7 +83,9 @@ class TextNetwork(nn.Module):
         return torch.cat([document_BF, self.ngrams(input_ids_BT, lengths_B)], dim=-1)
 
     def stored(self) -> dict[str, Tensor]:
-        """The state dict as a bundle holds it: the head's tensors stand beside the body's, without a prefix."""
+        """The state dict as a bundle holds it: the head's tensors stand beside the body's, without
+        a prefix.
+        """
         return {name.removeprefix(_HEAD): value for name, value in self.state_dict().items()}
 
     @classmethod

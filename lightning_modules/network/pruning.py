@@ -2,8 +2,8 @@
 
     W x + b = W_kept x_kept + (b + W_gone c),   c what the removed units put out, whatever the input
 
-A unit goes where it puts out a constant, or where nobody reads it; token vectors that are equal share one row.
-Repeated until nothing changes, since a removal may idle the layer before or after.
+A unit goes where it puts out a constant, or where nobody reads it; token vectors that are equal
+share one row. Repeated until nothing changes, since a removal may idle the layer before or after.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from lightning_modules.network.network import TextNetwork, build_network
 
 
 class Reader(NamedTuple):
-    """Columns `start` to `start + n` of a layer's weight read n units; the bias takes up what a removed one put out."""
+    """Columns `start` to `start + n` of a layer's weight read n units; the bias takes up what a
+    removed one put out.
+    """
 
     layer: nn.Module
     start: int = 0
@@ -33,7 +35,9 @@ class Reader(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A parameter that makes the units: its slices along `dim`, in `blocks` runs of n (an LSTM's four gates)."""
+    """A parameter that makes the units: its slices along `dim`, in `blocks` runs of n (an LSTM's
+    four gates).
+    """
 
     layer: nn.Module
     name: str
@@ -43,9 +47,11 @@ class Part(NamedTuple):
 
 @torch.no_grad()
 def compact(network: TextNetwork) -> TextNetwork:
-    """A smaller plain network with the same logits for every input, up to rounding; the given one stays as it was.
+    """A smaller plain network with the same logits for every input, up to rounding; the given one
+    stays as it was.
 
-    Each layer keeps at least one unit and each table one row; n-gram vectors that are all the same go as a whole.
+    Each layer keeps at least one unit and each table one row; n-gram vectors that are all the same
+    go as a whole.
     """
     network = copy.deepcopy(network)
     while _pass(network):
@@ -63,7 +69,8 @@ def compact(network: TextNetwork) -> TextNetwork:
 def _pass(network: TextNetwork) -> bool:
     """Remove idle units once, from the head down; whether there were any.
 
-    Of two readers that are columns of one layer the later stands first, since removing columns shifts what follows.
+    Of two readers that are columns of one layer the later stands first, since removing columns
+    shifts what follows.
     """
     encoder, ngrams, heads = network.encoder, network.ngrams, network.head.readers()
     if not heads:  # whether anybody reads a unit is not known
@@ -128,7 +135,9 @@ def _remove_dimensions(table: nn.Module, readers: list[Reader]) -> bool:
 
 
 def _remove_states(lstm: nn.Module, readers: list[Reader]) -> bool:
-    """Units of an LSTM: silent (h = 0) where the cell's input tanh(0) is 0; read also by the other units' gates."""
+    """Units of an LSTM: silent (h = 0) where the cell's input tanh(0) is 0; read also by the other
+    units' gates.
+    """
     recurrent = lstm.get_parameter("weight_hh_l0")
     n = recurrent.shape[1]
     bias = lstm.get_parameter("bias_ih_l0") + lstm.get_parameter("bias_hh_l0")
@@ -149,7 +158,8 @@ def _remove(
     readers: list[Reader],
     unread: Tensor | None = None,
 ) -> bool:
-    """Take out the units that always put out their `value` (`same`), and those that no reader reads.
+    """Take out the units that always put out their `value` (`same`), and those that no reader
+    reads.
 
     Where none would be left the first one stays, and is no longer read.
     """

@@ -1,6 +1,7 @@
 """A tokenizer from the bytes of its tokenizer.json, and the special ids that it knows.
 
-This file is shipped inside the registered model: it imports tokenizers and nothing of this repository.
+This file is shipped inside the registered model: it imports tokenizers and nothing of this
+repository.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ class BundleError(ValueError):
 
 @contextmanager
 def readable(what: str) -> Iterator[None]:
-    """Whatever tokenizers raises as a BundleError: bare Exceptions, and panics of its Rust code, which are none."""
+    """Whatever tokenizers raises as a BundleError: bare Exceptions, and panics of its Rust code,
+    which are none.
+    """
     try:
         yield
     except BaseException as error:
@@ -54,7 +57,8 @@ def load_tokenizer(tokenizer_json: bytes) -> Tokenizer:
 def special_ids(tokenizer: Tokenizer) -> tuple[int, int]:
     """Ids of the padding and the unknown token, by the names in common use; 0 where there is none.
 
-    Padding is never read, and a tokenizer without an unknown token (byte-level BPE) knows every text.
+    Padding is never read, and a tokenizer without an unknown token (byte-level BPE) knows every
+    text.
     """
     return _id_of(tokenizer, PAD_NAMES) or 0, unknown_id(tokenizer) or 0
 
@@ -71,7 +75,8 @@ def _id_of(tokenizer: Tokenizer, names: Sequence[str]) -> int | None:
 
 
 def surrounding_ids(tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The special tokens that the tokenizer's own post-processor puts before and after a text ([CLS] ... [SEP]).
+    """The special tokens that the tokenizer's own post-processor puts before and after a text
+    ([CLS] ... [SEP]).
 
     Raises:
         BundleError: it cannot encode a text with unknown words.

@@ -1,7 +1,7 @@
 """How a document becomes windows of token ids: a longer one than a window holds is never cut off.
 
-This file is shipped inside the registered model: it imports numpy, tokenizers and, of this repository, what ships with
-it.
+This file is shipped inside the registered model: it imports numpy, tokenizers and, of this
+repository, what ships with it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ ENCODE_CHARACTERS = 1 << 19
 
 @dataclass(frozen=True)
 class Windowing:
-    """Windows [prefix ids suffix] of at most `max_length` ids, neighbours of which share at least `overlap` ids.
+    """Windows [prefix ids suffix] of at most `max_length` ids, neighbours of which share at least
+    `overlap` ids.
 
-    `prefix_ids` and `suffix_ids` are the special tokens round each window; they count towards `max_length`.
+    `prefix_ids` and `suffix_ids` are the special tokens round each window; they count towards
+    `max_length`.
     """
 
     max_length: int
@@ -52,8 +54,9 @@ class Windowing:
     def cut(self, ids: Sequence[int]) -> list[list[int]]:
         """The windows of one document, none of whose ids is lost.
 
-        The last window ends where the document ends and is as long as the others, so it may share more. An empty
-        document is one window of prefix and suffix, or, where there are none, of the unknown token.
+        The last window ends where the document ends and is as long as the others, so it may share
+        more. An empty document is one window of prefix and suffix, or, where there are none, of the
+        unknown token.
         """
         if not len(ids):
             return [[*self.prefix_ids, *self.suffix_ids] or [self.unknown_id]]

@@ -7,11 +7,12 @@ for s in sampling(module, S, seed): ...      S draws at inference
 kl(module)                                   KL(q || p) summed over layers, nats, float32
 fold(module)                                 a copy with plain torch layers: same outputs as mean
 
-What a method's file has: `LAYERS` (plain type, or its name -> its layer); where it wants them, `PLAIN` (types with
-weights that it leaves as they are, by design), `chosen(path, layer, config, new) -> bool` (which layers of a known type
-it takes; all; `new`: the layer is part of what is new with the task) and `prepare(module, config)` (called on the plain
-module before anything is replaced). A type is also known by the one whose forward pass it inherits. What a method does in
-the course of a training stands in `course`.
+What a method's file has: `LAYERS` (plain type, or its name -> its layer); where it wants them,
+`PLAIN` (types with weights that it leaves as they are, by design), `chosen(path, layer, config,
+new) -> bool` (which layers of a known type it takes; all; `new`: the layer is part of what is new
+with the task) and `prepare(module, config)` (called on the plain module before anything is
+replaced). A type is also known by the one whose forward pass it inherits. What a method does in the
+course of a training stands in `course`.
 """
 
 from __future__ import annotations
@@ -60,12 +61,14 @@ METHODS: dict[str, ModuleType] = {
 
 
 def reparameterize(module: nn.Module, config: Reparameterization) -> nn.Module:
-    """Replace each layer that the method knows, in place; returns the module (another one where it is itself a layer).
+    """Replace each layer that the method knows, in place; returns the module (another one where it
+    is itself a layer).
 
-    The layers keep the parameters they find, so a pretrained function stays what it was until noise is switched on.
-    Normalization layers and bare parameters (learned positions) carry no noise.
+    The layers keep the parameters they find, so a pretrained function stays what it was until noise
+    is switched on. Normalization layers and bare parameters (learned positions) carry no noise.
     Raises:
-        RecipeError: a layer has weights that the method cannot take; nothing has been replaced then.
+        RecipeError: a layer has weights that the method cannot take; nothing has been replaced
+            then.
     """
     method = METHODS[config.kind]
     if not method.LAYERS:
@@ -88,9 +91,11 @@ def set_mode(module: nn.Module, mode: Mode) -> None:
 
 
 def redraw(module: nn.Module, seed: int) -> None:
-    """New noise in every layer, each from a generator of its own seeded by (seed, place of the layer).
+    """New noise in every layer, each from a generator of its own seeded by (seed, place of the
+    layer).
 
-    Noise per document or position, and dropout, come from torch's global generator during the forward pass.
+    Noise per document or position, and dropout, come from torch's global generator during the
+    forward pass.
     """
     for index, layer in enumerate(_layers(module)):
         layer.redraw(mix(seed, index))
@@ -99,7 +104,8 @@ def redraw(module: nn.Module, seed: int) -> None:
 def sampling(module: nn.Module, samples: int, seed: int = 0) -> Iterator[int]:
     """S draws at inference: `for s in sampling(module, S): logits.append(module(x))`.
 
-    All randomness inside the loop is a function of (seed, s). Ends in the modes, and the generator states, it found.
+    All randomness inside the loop is a function of (seed, s). Ends in the modes, and the generator
+    states, it found.
     """
     modes = [(layer, layer.mode) for layer in _layers(module)]
     devices = {parameter.device for parameter in module.parameters() if parameter.is_cuda}
@@ -129,7 +135,9 @@ def kl(module: nn.Module) -> Tensor:
 
 
 def noise_level(module: nn.Module) -> Tensor | None:
-    """Mean alpha (noise variance over weight squared) over the weights that have one; None where there are none."""
+    """Mean alpha (noise variance over weight squared) over the weights that have one; None where
+    there are none.
+    """
     total, count = None, 0
     for layer in _layers(module):
         for name, alpha in layer.alpha().items():
@@ -140,12 +148,16 @@ def noise_level(module: nn.Module) -> Tensor | None:
 
 
 def is_noise(name: str) -> bool:
-    """Whether a parameter, by its dotted name, shapes the noise: own learning rate, no weight decay."""
+    """Whether a parameter, by its dotted name, shapes the noise: own learning rate, no weight
+    decay.
+    """
     return name.rsplit(".", 1)[-1].startswith(NOISE_PREFIXES)
 
 
 def fold(module: nn.Module) -> nn.Module:
-    """A copy with plain torch layers and no trace of the method; folding it again changes nothing."""
+    """A copy with plain torch layers and no trace of the method; folding it again changes
+    nothing.
+    """
     return _replace(
         copy.deepcopy(module), lambda layer: layer.fold() if hasattr(layer, "fold") else layer
     )
@@ -158,7 +170,9 @@ def _layers(module: nn.Module) -> list[Reparameterized]:
 def _chosen(
     module: nn.Module, method: ModuleType, config: Reparameterization
 ) -> dict[int, type[Reparameterized]]:
-    """The layers to replace, by id, and by what; raises where one that has weights would be passed over in silence."""
+    """The layers to replace, by id, and by what; raises where one that has weights would be passed
+    over in silence.
+    """
     left_plain: tuple[type, ...] = getattr(method, "PLAIN", ())
     wanted = getattr(method, "chosen", lambda path, layer, config, new: True)
     owners: dict[int, list[str]] = {}
@@ -194,7 +208,9 @@ def _chosen(
 
 
 def _rule(kind: type[nn.Module], method: ModuleType) -> type[Reparameterized] | None:
-    """What a method makes of a type of layer: of itself, of its name, or of the type whose forward pass it inherits."""
+    """What a method makes of a type of layer: of itself, of its name, or of the type whose forward
+    pass it inherits.
+    """
     own = method.LAYERS.get(kind) or method.LAYERS.get(kind.__name__)
     if own is not None:
         return own
@@ -208,7 +224,9 @@ def _rule(kind: type[nn.Module], method: ModuleType) -> type[Reparameterized] | 
 
 
 def _matrix(layer: nn.Module) -> str | None:
-    """A weight matrix that the module holds itself; bare parameters beside children (learned positions) are none."""
+    """A weight matrix that the module holds itself; bare parameters beside children (learned
+    positions) are none.
+    """
     leaf = not layer._modules
     own = layer.named_parameters(recurse=False)
     return next(
@@ -221,7 +239,9 @@ def _replace(
     change: Callable[[nn.Module], nn.Module],
     seen: dict[int, nn.Module] | None = None,
 ) -> nn.Module:
-    """Apply `change` from the leaves up; a module used in two places is changed once and stays shared."""
+    """Apply `change` from the leaves up; a module used in two places is changed once and stays
+    shared.
+    """
     seen = {} if seen is None else seen
     if id(module) not in seen:
         for name, child in list(module._modules.items()):

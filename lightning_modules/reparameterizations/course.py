@@ -1,4 +1,5 @@
-"""What a method does in the course of a training, beside its layers; a method's file says so by a function of that name.
+"""What a method does in the course of a training, beside its layers; a method's file says so by a
+function of that name.
 
 beta(config, module, step, total) -> float       weight of KL / N at a step; rises over `kl_warmup`, then level
 settled(config, module, step, total) -> bool     whether the network has its final size; always

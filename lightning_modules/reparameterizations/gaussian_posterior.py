@@ -2,13 +2,14 @@
 
     W = mu + sigma * eps,   eps ~ N(0, 1) per weight,   sigma = softplus(rho) = log(1 + exp(rho))
 
-Blundell et al. 2015, https://arxiv.org/abs/1505.05424, with one Gaussian prior N(0, s^2) for all weights:
+Blundell et al. 2015, https://arxiv.org/abs/1505.05424, with one Gaussian prior N(0, s^2) for all
+weights:
 
     KL(q || p) = log(s / sigma) + (sigma^2 + mu^2) / (2 s^2) - 1/2   nats per weight.
 
-mu keeps the plain layer's name, rho stands beside it. Biases carry no noise. One draw per optimizer step, shared by
-batch, positions and accumulated micro-batches; of an Embedding the rows looked up. In float16 or bfloat16 layers the
-KL runs in float32.
+mu keeps the plain layer's name, rho stands beside it. Biases carry no noise. One draw per optimizer
+step, shared by batch, positions and accumulated micro-batches; of an Embedding the rows looked up.
+In float16 or bfloat16 layers the KL runs in float32.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from lightning_modules.reparameterizations import layers
 
 
 class Gaussian(layers.Drawn):
-    """A posterior over the parameters that `noisy` names; a mixin, before the layer whose parameters they are."""
+    """A posterior over the parameters that `noisy` names; a mixin, before the layer whose
+    parameters they are.
+    """
 
     prefix = "rho_"
 

@@ -1,8 +1,9 @@
-"""Explicit layers that a method changes at few points: the value of a parameter, the weight, the incoming vector.
+"""Explicit layers that a method changes at few points: the value of a parameter, the weight, the
+incoming vector.
 
-Why not `torch.nn.utils.parametrize`: it recomputes at each access (four times in an LSTM), older versions left RNN
-weights frozen (pytorch#65688), and its modules do not pickle. Parameters keep the names they have in the plain layer,
-so that a state dict reads the same before and after.
+Why not `torch.nn.utils.parametrize`: it recomputes at each access (four times in an LSTM), older
+versions left RNN weights frozen (pytorch#65688), and its modules do not pickle. Parameters keep the
+names they have in the plain layer, so that a state dict reads the same before and after.
 """
 
 from __future__ import annotations
@@ -31,20 +32,24 @@ def rising_beta(config: Any, step: int, total: int) -> float:
 
 
 def new_with_the_task(module: nn.Module) -> set[nn.Module]:
-    """The parts of a module that say `new_with_the_task` of themselves, as a network's head does, with all in them."""
+    """The parts of a module that say `new_with_the_task` of themselves, as a network's head does,
+    with all in them.
+    """
     parts = [part for part in module.modules() if getattr(part, "new_with_the_task", False)]
     return {layer for part in parts for layer in part.modules()}
 
 
 class Reparameterized(nn.Module):
-    """A layer with noise in `sample` mode and without in `mean` mode; train() and eval() have no part in it.
+    """A layer with noise in `sample` mode and without in `mean` mode; train() and eval() have no
+    part in it.
 
     value(name)     a registered parameter, with its noise in sample mode     what a noise method overrides
     used(name)      the plain layer's weight, a function of values            what a deterministic method overrides
     incoming(x)     the layer's input, with dropout in sample mode
 
     So methods compose: noise on a value is noise in every weight that is computed from it.
-    `weights` names the plain layer's weights; `noisy` the registered parameters that a noise method acts on.
+    `weights` names the plain layer's weights; `noisy` the registered parameters that a noise method
+    acts on.
     """
 
     weights: tuple[str, ...]
@@ -64,7 +69,9 @@ class Reparameterized(nn.Module):
 
     @classmethod
     def refusal(cls, layer: Any, config: Any) -> str | None:
-        """Why the method does not take this layer: what follows "it" in a sentence; None where it does."""
+        """Why the method does not take this layer: what follows "it" in a sentence; None where it
+        does.
+        """
         return None
 
     def value(self, name: str) -> Tensor:
@@ -87,7 +94,9 @@ class Reparameterized(nn.Module):
         return None
 
     def alpha(self) -> dict[str, Tensor]:
-        """Noise variance over weight squared, by weight, in any shape that divides the weight's; empty: no such."""
+        """Noise variance over weight squared, by weight, in any shape that divides the weight's;
+        empty: no such.
+        """
         return {}
 
     @torch.no_grad()
@@ -156,7 +165,9 @@ class Embedding(Reparameterized):
 
 
 class LSTM(Reparameterized):
-    """nn.LSTM through its own fused call, with the weights given: one draw serves all time steps."""
+    """nn.LSTM through its own fused call, with the weights given: one draw serves all time
+    steps.
+    """
 
     plain = nn.LSTM
 
@@ -212,7 +223,8 @@ class LSTM(Reparameterized):
 class Drawn(Reparameterized):
     """A mixin: the parameters that `noisy` names carry Gaussian noise, one draw per `redraw`.
 
-    Each has a parameter of its own beside it, `<prefix><name>`, that says how far the noise spreads.
+    Each has a parameter of its own beside it, `<prefix><name>`, that says how far the noise
+    spreads.
     """
 
     prefix: ClassVar[str]
@@ -222,7 +234,8 @@ class Drawn(Reparameterized):
         self.noise: dict[str, Tensor] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        # Noise may be a window of a large table (Note [Bank]), which a copy or a pickle would take whole.
+        # Noise may be a window of a large table (Note [Bank]), which a copy or a pickle would take
+        # whole.
         return {**self.__dict__, "noise": {name: eps.clone() for name, eps in self.noise.items()}}
 
     def spread(self, name: str) -> Tensor:
@@ -253,7 +266,9 @@ class Drawn(Reparameterized):
 
 
 class DrawnEmbedding(Drawn, Embedding):
-    """Noise for the rows that are looked up, and no others: a token has one noisy vector in all of a step's batches."""
+    """Noise for the rows that are looked up, and no others: a token has one noisy vector in all of
+    a step's batches.
+    """
 
     def __init__(self, layer: nn.Embedding, config: Any) -> None:
         super().__init__(layer, config)
@@ -282,7 +297,9 @@ class DrawnEmbedding(Drawn, Embedding):
 
 
 class _DistinctRows(torch.autograd.Function):
-    """Rows of a table, none of them twice: so the gradient is a copy of rows, which is half the cost of a sum."""
+    """Rows of a table, none of them twice: so the gradient is a copy of rows, which is half the
+    cost of a sum.
+    """
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, rows: Tensor, padding_idx: int | None) -> Tensor:

@@ -3,16 +3,20 @@
     W = W0 + (alpha / r) B A,   W0 (O, I) frozen,   A (r, I) uniform on +-1/sqrt(I), B (O, r) zero at the start
 
 so the function is unchanged at step 0 (and A has no gradient before B's first step). A Linear adds
-(alpha / r) B (A x) to its frozen output, which spares the gradient of a whole W; an LSTM merges the factors into its
-weights, one fused call as ever. In `mean` mode both merge, so that fold gives the same bits.
+(alpha / r) B (A x) to its frozen output, which spares the gradient of a whole W; an LSTM merges the
+factors into its weights, one fused call as ever. In `mean` mode both merge, so that fold gives the
+same bits.
 
-With noise, A and B are themselves layers of that method, drawn independently, so E[B A] = E[B] E[A] and the folded
-weight is the mean of the sampled one; KL is that of the factors. An LSTM's factors make one weight for all time steps:
-their noise is one draw, whatever `noise.sampling` says. Dropout acts on what the trained weights read: the input of A
-and of the head, and the whole input of an LSTM.
+With noise, A and B are themselves layers of that method, drawn independently, so E[B A] = E[B] E[A]
+and the folded
+weight is the mean of the sampled one; KL is that of the factors. An LSTM's factors make one weight
+for all time steps:
+their noise is one draw, whatever `noise.sampling` says. Dropout acts on what the trained weights
+read: the input of A and of the head, and the whole input of an LSTM.
 
-All else is frozen (embeddings, norms, biases, layers not in `targets`), and stays so in what fold returns. A part of
-the module that says `new_with_the_task` of itself, a network's head, is trained whole.
+All else is frozen (embeddings, norms, biases, layers not in `targets`), and stays so in what fold
+returns. A part of the module that says `new_with_the_task` of itself, a network's head, is trained
+whole.
 """
 
 from __future__ import annotations
@@ -29,8 +33,9 @@ from data_contracts.recipe.model import MultiplicativeNoise
 from lightning_modules import reparameterizations
 from lightning_modules.reparameterizations import layers
 
-# BERT attention.self.query, DistilBERT attention.q_lin, GPT-2 attn.c_attn, Llama and Qwen self_attn.q_proj,
-# GPT-NeoX attention.query_key_value, ModernBERT attn.Wqkv, T5 SelfAttention.q; last, our own Transformer and BiLSTM.
+# BERT attention.self.query, DistilBERT attention.q_lin, GPT-2 attn.c_attn, Llama and Qwen
+# self_attn.q_proj, GPT-NeoX attention.query_key_value, ModernBERT attn.Wqkv, T5 SelfAttention.q;
+# last, our own Transformer and BiLSTM.
 ATTENTION = re.compile(r"attn|attention|(^|\.)(qkv|mix|query)$", re.IGNORECASE)
 
 
@@ -81,7 +86,9 @@ class LowRankLinear(_LowRank, layers.Linear):
 
 
 class LowRankConv1D(LowRankLinear):
-    """transformers' Conv1D (GPT-2): a Linear whose weight is stored as (I, O). Known by its name, not imported."""
+    """transformers' Conv1D (GPT-2): a Linear whose weight is stored as (I, O). Known by its name,
+    not imported.
+    """
 
     transposed = True
 

@@ -2,24 +2,26 @@
 
     W = theta * (1 + sqrt(alpha) * eps),   eps ~ N(0, 1) per weight, alpha per output row, learned as log_alpha, capped
 
-Kingma, Salimans & Welling 2015, https://arxiv.org/abs/1506.02557. With a Gaussian prior N(0, s^2) per weight at its
-empirical-Bayes optimum s^2 = theta^2 (1 + alpha) (Kharitonov, Molchanov & Vetrov 2018, https://arxiv.org/abs/1811.00596)
+Kingma, Salimans & Welling 2015, https://arxiv.org/abs/1506.02557. With a Gaussian prior N(0, s^2)
+per weight at its empirical-Bayes optimum s^2 = theta^2 (1 + alpha) (Kharitonov, Molchanov & Vetrov
+2018, https://arxiv.org/abs/1811.00596)
 
     KL(q || p) = 1/2 log(1 + 1/alpha)   nats per weight, whatever theta is.
 
 The log-uniform prior of the first paper is improper (Hron, Matthews & Ghahramani 2018,
-https://arxiv.org/abs/1807.01969). Biases carry no noise. For an Embedding a row is a token's vector, and only the rows
-looked up are drawn.
+https://arxiv.org/abs/1807.01969). Biases carry no noise. For an Embedding a row is a token's
+vector, and only the rows looked up are drawn.
 
 sampling: one_draw
     One eps per optimizer step, shared by batch, positions and accumulated micro-batches.
 sampling: local
     A Linear draws its outputs instead (the local reparameterization of the first paper),
-        y ~ N(x theta^T + b, x^2 (alpha theta^2)^T),
-    each position its own. Marginals are those of W; but positions that share W would share its noise, and here do not,
-    so in a layer read at several positions this is another posterior. Embedding and LSTM: one draw.
+        y ~ N(x theta^T + b, x^2 (alpha theta^2)^T), each position its own. Marginals are those of
+    W; but positions that share W would share its noise, and here do not, so in a layer read at
+    several positions this is another posterior. Embedding and LSTM: one draw.
 sampling: rank_one
-    Noise on the features that a layer reads, one draw per document (first dimension of the batch), shared by positions:
+    Noise on the features that a layer reads, one draw per document (first dimension of the batch),
+    shared by positions:
         y = (x * z) theta^T + b,   z = 1 + sqrt(alpha) eps,   alpha per feature,
     which is W = theta diag(z), as in the rank-1 posteriors of Dusenberry 2020 (https://arxiv.org/abs/2005.07186) with
     one of the two vectors. Documents may draw apart, since the expected NLL is a sum over them. The prior is on z and
@@ -27,7 +29,8 @@ sampling: rank_one
     way): KL = 1/2 log(1 + 1/alpha) per feature, as above, far fewer terms. An Embedding scales what it puts out; of an
     LSTM the first layer's input, while its other matrices have one draw.
 
-dtype: the variance of `local` and every KL run in float32 (or float64): x^2 theta^2 underflows in float16.
+dtype: the variance of `local` and every KL run in float32 (or float64): x^2 theta^2 underflows in
+    float16.
 """
 
 from __future__ import annotations
@@ -48,7 +51,9 @@ EPSILON = 1e-16  # inside the root of a variance, whose gradient at 0 would be i
 
 
 class Noisy(layers.Drawn):
-    """Noise on the parameters that `noisy` names; under `rank_one` on the input, in place of the weights it meets."""
+    """Noise on the parameters that `noisy` names; under `rank_one` on the input, in place of the
+    weights it meets.
+    """
 
     prefix = "log_alpha_"
     reads_input: tuple[str, ...] = ("weight",)  # weights that the layer multiplies with its input
@@ -74,7 +79,9 @@ class Noisy(layers.Drawn):
         return theta * torch.addcmul(eps.new_ones(()), eps, std)
 
     def scale(self, x: Tensor, documents: int | None) -> Tensor:
-        """x * z under `rank_one`; `documents` is the dimension along which they stand, None: x is one."""
+        """x * z under `rank_one`; `documents` is the dimension along which they stand, None: x is
+        one.
+        """
         if not self.scaled or self.mode == "mean":
             return x
         shape = [
@@ -88,7 +95,8 @@ class Noisy(layers.Drawn):
 
     @torch.no_grad()
     def redraw(self, seed: int) -> None:
-        # Here, as a clamp in the forward pass has no gradient above the cap: what is pushed past it would stay there.
+        # Here, as a clamp in the forward pass has no gradient above the cap: what is pushed past it
+        # would stay there.
         for log_alpha, _ in self.spreads():
             log_alpha.clamp_(max=self.max_log_alpha)
         super().redraw(seed)
@@ -111,7 +119,9 @@ class Noisy(layers.Drawn):
 
 
 def divergence(layers: Sequence[Noisy]) -> Tensor:
-    """KL(q || p) of these layers in nats, float32. In one piece: layer by layer it is a hundred small operations."""
+    """KL(q || p) of these layers in nats, float32. In one piece: layer by layer it is a hundred
+    small operations.
+    """
     spreads = [
         (log_alpha, count, layer.max_log_alpha)
         for layer in layers
@@ -122,7 +132,9 @@ def divergence(layers: Sequence[Noisy]) -> Tensor:
 
 
 class _Divergence(torch.autograd.Function):
-    """sum of count/2 log(1 + 1/alpha) = count/2 softplus(-log alpha); its derivative -count/2 sigmoid(-log alpha)."""
+    """sum of count/2 log(1 + 1/alpha) = count/2 softplus(-log alpha); its derivative -count/2
+    sigmoid(-log alpha).
+    """
 
     @staticmethod
     def forward(
@@ -158,7 +170,9 @@ def _halves_and_caps(
 
 
 def local_linear(x: Tensor, theta: Tensor, bias: Tensor | None, log_alpha: Tensor) -> Tensor:
-    """A draw of the outputs x W^T + b, x (..., I), theta (O, I), log_alpha (O): one eps per position and output."""
+    """A draw of the outputs x W^T + b, x (..., I), theta (O, I), log_alpha (O): one eps per
+    position and output.
+    """
     mean = F.linear(x, theta, bias)
     with torch.autocast(x.device.type, enabled=False):
         exact = torch.promote_types(theta.dtype, torch.float32)

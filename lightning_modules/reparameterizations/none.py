@@ -1,4 +1,6 @@
-"""Plain weights: nothing is replaced, so folding gives the same network back. The deterministic baseline."""
+"""Plain weights: nothing is replaced, so folding gives the same network back. The deterministic
+baseline.
+"""
 
 from __future__ import annotations
 

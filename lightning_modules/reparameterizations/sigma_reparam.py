@@ -1,22 +1,26 @@
-"""Spectral reparameterization (Zhai 2023, https://arxiv.org/abs/2303.06296): the spectral norm is a parameter.
+"""Spectral reparameterization (Zhai 2023, https://arxiv.org/abs/2303.06296): the spectral norm is a
+parameter.
 
     W_hat = (gamma / sigma_1(W)) W,   sigma_1(W) = u^T W v,   u, v the leading singular vectors
 
-From an exact SVD at the start, where gamma = sigma_1(W) (the paper starts at 1) leaves the function unchanged; then one
+From an exact SVD at the start, where gamma = sigma_1(W) (the paper starts at 1) leaves the function
+unchanged; then one
 power iteration per optimizer step (at `redraw`, while the module is in train()):
 
     v <- W^T u / |W^T u|,   u <- W v / |W v|
 
-u and v are constants of the gradient and buffers of the state dict, so that accumulated batches share them and a
-resumed training goes on exactly; `mean` and fold use the last ones. sigma_1 runs in float32 under autocast: 8 bits of
-bfloat16 would scale the whole matrix by up to 0.4 % off.
+u and v are constants of the gradient and buffers of the state dict, so that accumulated batches
+share them and a resumed training goes on exactly; `mean` and fold use the last ones. sigma_1 runs
+in float32 under autocast: 8 bits of bfloat16 would scale the whole matrix by up to 0.4 % off.
 
-For linear maps: a Linear, and each of an LSTM's matrices. An Embedding is looked up, not multiplied: it stays plain.
+For linear maps: a Linear, and each of an LSTM's matrices. An Embedding is looked up, not
+multiplied: it stays plain.
 
-The parameter is gain = gamma / max(O, I)^(1/4). Adam moves each parameter by about the learning rate per step, and a
-whole matrix through its entries by far more: with gamma itself a tanh model underfits (TREC, learning rate 2e-3, 3
-epochs, macro-F1 on validation data, mean of 3 seeds: .64; plain weights .76; this .82; after 8 epochs .84 and .85).
-The exponent was chosen among 0, 1/4, 1/2 and 1 on those data.
+The parameter is gain = gamma / max(O, I)^(1/4). Adam moves each parameter by about the learning
+rate per step, and a whole matrix through its entries by far more: with gamma itself a tanh model
+underfits (TREC, learning rate 2e-3, 3 epochs, macro-F1 on validation data, mean of 3 seeds: .64;
+plain weights .76; this .82; after 8 epochs .84 and .85). The exponent was chosen among 0, 1/4, 1/2
+and 1 on those data.
 """
 
 from __future__ import annotations

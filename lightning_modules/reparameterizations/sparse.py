@@ -2,20 +2,23 @@
 
     W_g = theta_g * z_g,   z_g ~ N(1, alpha_g),   z_g = 0 from log alpha_g > threshold on, in every mode
 
-A group is what leaves the network as a whole: a token's row and a dimension's column of an Embedding, a unit of an LSTM
-(its gates, and all that read it), an input feature of a Linear. One scale per group is Neklyudov et al. 2017
-(https://arxiv.org/abs/1705.07283); noise that prunes is Molchanov et al. 2017 (https://arxiv.org/abs/1701.05369), whose
-log-uniform prior is improper (Hron et al. 2018, https://arxiv.org/abs/1807.01969). Here z_g has the Gaussian prior
-N(0, s_g^2) at its empirical-Bayes optimum s_g^2 = 1 + alpha_g (Kharitonov et al. 2018, https://arxiv.org/abs/1811.00596)
+A group is what leaves the network as a whole: a token's row and a dimension's column of an
+Embedding, a unit of an LSTM (its gates, and all that read it), an input feature of a Linear. One
+scale per group is Neklyudov et al. 2017 (https://arxiv.org/abs/1705.07283); noise that prunes is
+Molchanov et al. 2017 (https://arxiv.org/abs/1701.05369), whose log-uniform prior is improper (Hron
+et al. 2018, https://arxiv.org/abs/1807.01969). Here z_g has the Gaussian prior N(0, s_g^2) at its
+empirical-Bayes optimum s_g^2 = 1 + alpha_g (Kharitonov et al. 2018,
+https://arxiv.org/abs/1811.00596)
 
     KL(q || p) = sum_g |g| 1/2 log(1 + 1/alpha_g)   nats,
 
-each group weighted by its number of weights |g|, because fewer weights are what is wanted. Noise on rows is drawn per
-occurrence, on units and features per document, from torch's global generator: one draw for a whole batch would have far
-more variance. What an LSTM's units read of each other has one draw per step, or the fused kernel would be lost.
+each group weighted by its number of weights |g|, because fewer weights are what is wanted. Noise on
+rows is drawn per occurrence, on units and features per document, from torch's global generator: one
+draw for a whole batch would have far more variance. What an LSTM's units read of each other has one
+draw per step, or the fused kernel would be lost.
 
-Removal ends at `keep` or `prune_until`; from there the rest trains without noise, and only epochs after it may be kept:
-an unpruned early one would often win on validation.
+Removal ends at `keep` or `prune_until`; from there the rest trains without noise, and only epochs
+after it may be kept: an unpruned early one would often win on validation.
 """
 
 from __future__ import annotations
@@ -36,7 +39,9 @@ NOISELESS = -30.0  # as log alpha: sqrt(alpha) = 3e-7 is lost in float32
 
 
 class Sparse(layers.Reparameterized):
-    """A mixin, before the layer whose weights it groups; `log_alpha_<group>` has one value per group."""
+    """A mixin, before the layer whose weights it groups; `log_alpha_<group>` has one value per
+    group.
+    """
 
     def __init__(self, layer: nn.Module, config: Any) -> None:
         super().__init__(layer, config)
@@ -68,7 +73,9 @@ class Sparse(layers.Reparameterized):
         return (log_alpha <= self.threshold).to(log_alpha.dtype)
 
     def scale(self, log_alpha: Tensor, eps: Tensor) -> Tensor:
-        """z = 1 + sqrt(alpha) eps, or 0; what is removed has no gradient but the KL's, so it stays removed."""
+        """z = 1 + sqrt(alpha) eps, or 0; what is removed has no gradient but the KL's, so it stays
+        removed.
+        """
         kept = (log_alpha.detach() <= self.threshold).to(eps.dtype)
         return (torch.exp(0.5 * log_alpha.clamp(max=self.threshold)) * eps + 1.0) * kept
 
@@ -110,7 +117,9 @@ class SparseLinear(Sparse, layers.Linear):
 
 
 class SparseEmbedding(Sparse, layers.Embedding):
-    """Rows and columns; rows alone where the layer says `columns_are_outputs` of itself, since none of them may go."""
+    """Rows and columns; rows alone where the layer says `columns_are_outputs` of itself, since none
+    of them may go.
+    """
 
     def __init__(self, layer: nn.Embedding, config: Any) -> None:
         # First, since what follows asks for the sizes.
@@ -200,7 +209,9 @@ class SparseLSTM(Sparse, layers.LSTM):
 
 
 def settled(config: Any, module: nn.Module, step: int, total: int) -> bool:
-    """Whether removal has ended, at `keep` or `prune_until`. Of parameters and step alone, so it resumes."""
+    """Whether removal has ended, at `keep` or `prune_until`. Of parameters and step alone, so it
+    resumes.
+    """
     over = step >= math.ceil(config.prune_until * total)
     return over or kept_share(module) <= config.keep
 
@@ -229,7 +240,8 @@ def kept_share(module: nn.Module) -> float:
 
 @torch.no_grad()
 def settle(module: nn.Module) -> None:
-    """End the removal: what is left loses its noise, and no alpha moves any more (AdamW passes over a None gradient).
+    """End the removal: what is left loses its noise, and no alpha moves any more (AdamW passes over
+    a None gradient).
 
     It shows in the parameters alone, so every checkpoint knows; once more changes nothing.
     """

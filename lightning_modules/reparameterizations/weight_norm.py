@@ -1,14 +1,16 @@
-"""Weight normalization (Salimans & Kingma 2016, https://arxiv.org/abs/1602.07868): length and direction apart.
+"""Weight normalization (Salimans & Kingma 2016, https://arxiv.org/abs/1602.07868): length and
+direction apart.
 
     W_o = g_o v_o / |v_o|   per output row o,   g_o = sqrt(I) c_o,   c = |v| / sqrt(I) at the start: W = v
 
-The paper learns g; here its parameter is c, the root mean square of the row's I entries. Adam moves each parameter by
-about the learning rate per step, so entries that move together change the length of a plain row by sqrt(I) times that,
-and so does c; but g by the learning rate only. With g a tanh model underfits (TREC, learning rate 2e-3, 3 epochs,
-macro-F1 on validation data, mean of 3 seeds: .66; plain weights .76; with c .83).
+The paper learns g; here its parameter is c, the root mean square of the row's I entries. Adam moves
+each parameter by about the learning rate per step, so entries that move together change the length
+of a plain row by sqrt(I) times that, and so does c; but g by the learning rate only. With g a tanh
+model underfits (TREC, learning rate 2e-3, 3 epochs, macro-F1 on validation data, mean of 3 seeds:
+.66; plain weights .76; with c .83).
 
-A row is a unit of a Linear, a unit's gate of an LSTM, a token of an Embedding (of which the rows looked up are
-normalized). A row of zeros has no direction: it gets a random one, and g = 0.
+A row is a unit of a Linear, a unit's gate of an LSTM, a token of an Embedding (of which the rows
+looked up are normalized). A row of zeros has no direction: it gets a random one, and g = 0.
 """
 
 from __future__ import annotations

@@ -16,8 +16,9 @@ class Averaging(pl.Callback):
 
         a_t = d_t a_{t-1} + (1 - d_t) theta_t,   d_t = min(decay, (1 + t) / (10 + t)) after optimizer step t
 
-    A parameter like any other, so it folds. Stands behind KeepBest, which thus keeps the average, and before
-    Checkpoints. (Lightning's WeightAveraging copies the whole module and is back at theta when KeepBest looks.)
+    A parameter like any other, so it folds. Stands behind KeepBest, which thus keeps the average,
+    and before Checkpoints. (Lightning's WeightAveraging copies the whole module and is back at
+    theta when KeepBest looks.)
     """
 
     def __init__(self, decay: float) -> None:

@@ -31,10 +31,11 @@ from lightning_modules.training.warm_start import warm_start
 def starting_network(
     job: TrainingJob, objective: Objective, data: TokenData, on_progress: OnProgress
 ) -> tuple[TextNetwork, dict[str, float]]:
-    """The reparameterized network at step 0, and how much of the vocabulary and of the text has a given vector.
+    """The reparameterized network at step 0, and how much of the vocabulary and of the text has a
+    given vector.
 
-    Order matters: what is drawn comes in the order of the layers, what is taken over replaces it, and what the kind
-    and the method make of a layer takes the weights that it finds.
+    Order matters: what is drawn comes in the order of the layers, what is taken over replaces it,
+    and what the kind and the method make of a layer takes the weights that it finds.
 
     Raises:
         TrainingError: the method cannot start from these weights.
@@ -93,7 +94,9 @@ def body_description(model: ModelConfig, vocab_size: int, max_length: int) -> di
 def _start_from_vectors(
     network: TextNetwork, job: TrainingJob, data: TokenData, on_progress: OnProgress
 ) -> dict[str, float]:
-    """Word vectors into the embedding; returns the share of the vocabulary, and of the train tokens, that has one."""
+    """Word vectors into the embedding; returns the share of the vocabulary, and of the train
+    tokens, that has one.
+    """
     model = job.model
     if model.embedding_vectors is None:
         return {}

@@ -20,13 +20,15 @@ SAVING_SHARE = 0.02
 
 
 class Checkpoints(pl.Callback):
-    """Resume checkpoints `step-<step>-<sha256 of the bytes>.ckpt`: whole by their name, or set aside.
+    """Resume checkpoints `step-<step>-<sha256 of the bytes>.ckpt`: whole by their name, or set
+    aside.
 
-    Every N steps, after each epoch's validation, and on SIGTERM, after which Lightning ends the fit. A large model may
-    take seconds to save and milliseconds to step: after a save it waits until that was `SAVING_SHARE` of the time.
+    Every N steps, after each epoch's validation, and on SIGTERM, after which Lightning ends the
+    fit. A large model may take seconds to save and milliseconds to step: after a save it waits
+    until that was `SAVING_SHARE` of the time.
 
-    Lightning's own state is saved in hooks that run before the loop has counted the batch (or the epoch) as completed;
-    it is completed here, or the batch would be counted twice.
+    Lightning's own state is saved in hooks that run before the loop has counted the batch (or the
+    epoch) as completed; it is completed here, or the batch would be counted twice.
     """
 
     def __init__(self, folder: Path, every: int, identity: str, recorder: Recorder) -> None:
@@ -37,7 +39,8 @@ class Checkpoints(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # After an epoch's last batch its validation is still to come, and the epoch's own checkpoint follows that.
+        # After an epoch's last batch its validation is still to come, and the epoch's own
+        # checkpoint follows that.
         last = batch_idx + 1 == trainer.num_training_batches
         due = trainer.global_step % self.every == 0 and time.monotonic() >= self.next_at
         if stepped(trainer, batch_idx) and (due or trainer.received_sigterm) and not last:

@@ -1,6 +1,7 @@
 """Token Parquet -> padded batches: Arrow into flat buffers, no Python loop per row.
 
-The order of an epoch is a function of (seed, epoch) only, so a training that died resumes by skipping what it did.
+The order of an epoch is a function of (seed, epoch) only, so a training that died resumes by
+skipping what it did.
 """
 
 from __future__ import annotations
@@ -19,16 +20,18 @@ import torch
 from lightning_modules.kinds.base import Batch, Objective
 
 POOL_BATCHES = 50  # batches sorted by length together: enough to pad little, few enough to keep the order random
-# Columns that any kind's table may have: what to learn of a row in place of its own answer, and whether the source gave
-# the row (variant 0) or it was made up from one.
+# Columns that any kind's table may have: what to learn of a row in place of its own answer, and
+# whether the source gave the row (variant 0) or it was made up from one.
 OPTIONAL = ("targets", "variant")
 
 
 class TokenTable:
-    """One split in memory: all ids in one flat buffer (4 bytes per token), with the start and length of each row.
+    """One split in memory: all ids in one flat buffer (4 bytes per token), with the start and
+    length of each row.
 
-    A row is a window; `documents` numbers, from 0, the document that each is of. `columns` are the kind's own, (N) or,
-    of lists that are of one length, (N, K). `given` are the rows that the source gave, by number.
+    A row is a window; `documents` numbers, from 0, the document that each is of. `columns` are the
+    kind's own, (N) or, of lists that are of one length, (N, K). `given` are the rows that the
+    source gave, by number.
     """
 
     def __init__(self, path: Path, columns: Sequence[str] = ()) -> None:
@@ -66,7 +69,9 @@ class TokenTable:
         return self.ids[np.repeat(inside, self.lengths)]
 
     def batch(self, rows: np.ndarray) -> Batch:
-        """Rows as input_ids (B, T), lengths (B), documents (B) and the columns; padding is id 0, which no network reads."""
+        """Rows as input_ids (B, T), lengths (B), documents (B) and the columns; padding is id 0,
+        which no network reads.
+        """
         lengths = self.lengths[rows]
         position = np.arange(lengths.max())
         inside = position < lengths[:, None]
@@ -83,7 +88,9 @@ class TokenTable:
 
 
 def _values(column: pa.ChunkedArray) -> np.ndarray:
-    """A column as numbers: whole ones as int64; lists, which have to be of one length, as rows of a matrix."""
+    """A column as numbers: whole ones as int64; lists, which have to be of one length, as rows of a
+    matrix.
+    """
     array = column.combine_chunks()
     if pa.types.is_list(array.type):
         offsets = np.unique(np.diff(array.offsets.to_numpy()))
@@ -95,7 +102,9 @@ def _values(column: pa.ChunkedArray) -> np.ndarray:
 
 
 class EpochOrder:
-    """Batches of like length: shuffle the rows, sort each pool of batches by length, shuffle the batches."""
+    """Batches of like length: shuffle the rows, sort each pool of batches by length, shuffle the
+    batches.
+    """
 
     def __init__(self, lengths: np.ndarray, batch_size: int, seed: int) -> None:
         self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
@@ -132,10 +141,11 @@ class FixedOrder:
 
 
 class TokenLoader:
-    """Batches of one table, made in this process: a gather of a few microseconds is cheaper than a worker's queue.
+    """Batches of one table, made in this process: a gather of a few microseconds is cheaper than a
+    worker's queue.
 
-    Lightning calls `sampler.set_epoch` before each epoch, stores `state_dict` in checkpoints, and after a restart in
-    mid-epoch gives it back, so that the batches done are skipped once.
+    Lightning calls `sampler.set_epoch` before each epoch, stores `state_dict` in checkpoints, and
+    after a restart in mid-epoch gives it back, so that the batches done are skipped once.
     """
 
     batch_sampler = None  # Lightning looks for it beside `sampler`
@@ -150,7 +160,8 @@ class TokenLoader:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Batch]:
-        # A generator: nothing runs before the first batch is asked for, by when set_epoch has been called.
+        # A generator: nothing runs before the first batch is asked for, by when set_epoch has been
+        # called.
         skip, self.skip = self.skip, 0
         for index, rows in enumerate(self.sampler):
             if index >= skip:

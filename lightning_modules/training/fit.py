@@ -1,8 +1,9 @@
 """A training from token folder to bundle: resumable at any moment, and silent.
 
-After kill -9 in mid-epoch a second `fit` of the same job goes on from the last checkpoint and ends, on CPU, bit for bit
-where an uninterrupted one ends. What that rests on: batch order is a function of (seed, epoch), noise and dropout of
-(seed, step), both schedules of the step; everything else is in the checkpoint.
+After kill -9 in mid-epoch a second `fit` of the same job goes on from the last checkpoint and ends,
+on CPU, bit for bit where an uninterrupted one ends. What that rests on: batch order is a function
+of (seed, epoch), noise and dropout of (seed, step), both schedules of the step; everything else is
+in the checkpoint.
 """
 
 from __future__ import annotations
@@ -69,14 +70,18 @@ class _Watchers:
     averaging: list[Averaging]
 
     def in_order(self) -> list[pl.Callback]:
-        """KeepBest before Averaging, which swaps the average out again, and checkpoints when all has been done."""
+        """KeepBest before Averaging, which swaps the average out again, and checkpoints when all
+        has been done.
+        """
         return [self.recorder, self.best, *self.averaging, self.checkpoints]
 
 
 def fit(job: TrainingJob, on_progress: OnProgress) -> FitResult:
-    """Train, keep the best epoch, fold it, write `out/bundle`, `out/metrics.jsonl` and `out/history.json`.
+    """Train, keep the best epoch, fold it, write `out/bundle`, `out/metrics.jsonl` and
+    `out/history.json`.
 
-    Effects: `work/checkpoints/` and `work/metrics.jsonl` are written while it runs and taken up by the next call.
+    Effects: `work/checkpoints/` and `work/metrics.jsonl` are written while it runs and taken up by
+        the next call.
     Raises:
         TrainingError: the split cannot train a model of this kind, or the loss is not finite.
     """
@@ -109,7 +114,8 @@ def fit(job: TrainingJob, on_progress: OnProgress) -> FitResult:
 
 
 def _data(job: TrainingJob, objective: Objective) -> TokenData:
-    """The token rows, a teacher's words among them where there are any; the objective has seen them.
+    """The token rows, a teacher's words among them where there are any; the objective has seen
+    them.
 
     Raises:
         TrainingError: a split is empty, or nothing can be learnt from the rows.
@@ -183,7 +189,9 @@ def _train(
     watchers: _Watchers,
     coverage: dict[str, float],
 ) -> None:
-    """From the last checkpoint, where there is one, to the end; the metrics file goes on at the same step."""
+    """From the last checkpoint, where there is one, to the end; the metrics file goes on at the
+    same step.
+    """
     on_progress = watchers.recorder.on_progress
     resumed = watchers.checkpoints.latest(on_progress)
     if resumed is None:
@@ -231,7 +239,9 @@ def _validation(epoch: dict[str, Any]) -> dict[str, float]:
 
 
 def _identity(job: TrainingJob, data: TokenData) -> str:
-    """Digest of everything that shapes the weights: a checkpoint of another training must not be taken up."""
+    """Digest of everything that shapes the weights: a checkpoint of another training must not be
+    taken up.
+    """
     start = None if job.start is None else (job.start / "bundle.json").read_text(encoding="utf-8")
     training = job.training.keyed(exclude={"warm_start"})  # `start` says what it was
     shaping = [

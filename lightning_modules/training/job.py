@@ -1,4 +1,6 @@
-"""What a training is told: one model that the parent writes as JSON and the training process reads."""
+"""What a training is told: one model that the parent writes as JSON and the training process
+reads.
+"""
 
 from __future__ import annotations
 
@@ -43,13 +45,17 @@ class TrainingJob(BaseModel):
         return (self.tokens / "tokenizer.json").read_bytes()
 
     def write(self, file: Path) -> None:
-        """As JSON, with the module that defines the kind: a process that reads it need not know the kind."""
+        """As JSON, with the module that defines the kind: a process that reads it need not know the
+        kind.
+        """
         job = {**self.model_dump(mode="json"), "kind_defined_in": type(self.task).__module__}
         file.write_text(json.dumps(job), encoding="utf-8")
 
     @classmethod
     def read(cls, file: Path) -> TrainingJob:
-        """What `write` has written. The module that defines the kind is imported: the file is our own."""
+        """What `write` has written. The module that defines the kind is imported: the file is our
+        own.
+        """
         job = json.loads(file.read_text(encoding="utf-8"))
         import_module(job.pop("kind_defined_in"))
         return cls.model_validate(job)

@@ -14,7 +14,9 @@ from lightning_modules.training.recorder import OnProgress
 
 
 class KeepBest(pl.Callback):
-    """Early stopping on a metric of validation, with the best weights kept in memory and in checkpoints."""
+    """Early stopping on a metric of validation, with the best weights kept in memory and in
+    checkpoints.
+    """
 
     def __init__(self, monitor: Metric, patience: int, on_progress: OnProgress) -> None:
         self.monitor, self.patience, self.on_progress = monitor, patience, on_progress
@@ -48,7 +50,8 @@ class KeepBest(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         value = pl_module.validation[f"val/{self.monitor.name}"]
         epoch, self.steps = trainer.current_epoch + 1, trainer.global_step
-        # An epoch before the network has its final size would often win, and ship a network that is not pruned.
+        # An epoch before the network has its final size would often win, and ship a network that is
+        # not pruned.
         if pl_module.settled and self.monitor.improves(value, self.best):
             self.best, self.best_epoch = value, epoch
             state = trained_state(pl_module.network)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 
 class MetricsLog:
-    """`metrics.jsonl`: one point per line, {"key", "value", "step", "timestamp"} (milliseconds), flushed per step."""
+    """`metrics.jsonl`: one point per line, {"key", "value", "step", "timestamp"} (milliseconds),
+    flushed per step.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -25,9 +27,11 @@ class MetricsLog:
             stream.write("".join(json.dumps(point) + "\n" for point in points))
 
     def rewind(self, step: int) -> None:
-        """Drop what a killed attempt wrote after `step`, a torn last line included. Steps only grow within the file.
+        """Drop what a killed attempt wrote after `step`, a torn last line included. Steps only grow
+        within the file.
 
-        What is kept is another file: whoever reads along knows by that that its place in the old one means nothing.
+        What is kept is another file: whoever reads along knows by that that its place in the old
+        one means nothing.
         """
         if not self.path.exists():
             return

@@ -1,7 +1,8 @@
 """The training step, once: loss = mean NLL + beta * KL / N.
 
-N is the number of terms of that mean over the training set, KL the sum over layers in nats, so the loss is the negative
-ELBO per term at beta = 1, the same under gradient accumulation and on several devices.
+N is the number of terms of that mean over the training set, KL the sum over layers in nats, so the
+loss is the negative ELBO per term at beta = 1, the same under gradient accumulation and on several
+devices.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class TextModule(pl.LightningModule):
     """Trains a reparameterized TextNetwork on what its objective asks for.
 
     Args:
-        total_steps: optimizer steps of the whole training; the schedules of learning rate and beta are shares of it.
+        total_steps: optimizer steps of the whole training; the schedules of learning rate and beta
+            are shares of it.
         terms: N of KL / N.
     """
 
@@ -64,9 +66,11 @@ class TextModule(pl.LightningModule):
         set_mode(self.network, "sample")
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Randomness is a function of (seed, step, rank): a resumed training needs no generator state to go on exactly.
+        """Randomness is a function of (seed, step, rank): a resumed training needs no generator
+        state to go on exactly.
 
-        The noise belongs to the optimizer step, so micro-batches of one step share it; dropout is drawn per batch.
+        The noise belongs to the optimizer step, so micro-batches of one step share it; dropout is
+        drawn per batch.
         """
         seed_generators(mix(self.config.seed, self.global_step, batch_idx, self.global_rank))
         if self._drawn_for != self.global_step:
@@ -96,8 +100,9 @@ class TextModule(pl.LightningModule):
         self._gathered.add(self.network, batch)
 
     def on_validation_epoch_end(self) -> None:
-        """`val/<metric>` count documents, as the evaluation of the test split does, so that the epoch is kept which
-        serves best; `val/loss` is the objective, a mean over its terms plus its KL term."""
+        """`val/<metric>` count documents, as the evaluation of the test split does, so that the
+        epoch is kept which serves best; `val/loss` is the objective, a mean over its terms plus its
+        KL term."""
         assert self._gathered is not None
         metrics, self._gathered = self._gathered.metrics(), None
         if self.course.noise is not None:
@@ -111,16 +116,17 @@ class TextModule(pl.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any
     ) -> None:
-        # Trainer(gradient_clip_val=...) would clip as well, but throw the norm away. Called just before the step, so
-        # this is also the rate that the step takes: the scheduler has moved on when the batch ends.
+        # Trainer(gradient_clip_val=...) would clip as well, but throw the norm away. Called just
+        # before the step, so this is also the rate that the step takes: the scheduler has moved on
+        # when the batch ends.
         self.learning_rate = optimizer.param_groups[0]["lr"]
         self.course.before_step(self.network, self.global_step)
         trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.gradient_norm = nn.utils.clip_grad_norm_(trained, self.config.gradient_clip)
 
     def configure_optimizers(self) -> Any:
-        """AdamW on what is not frozen; decay on weight matrices only. The noise's own parameters have their own group,
-        and so have matrices of the head that the objective sets apart.
+        """AdamW on what is not frozen; decay on weight matrices only. The noise's own parameters
+        have their own group, and so have matrices of the head that the objective sets apart.
 
         The rate rises over the warm-up, then falls to 0 or stays (schedule).
         """
@@ -137,7 +143,8 @@ class TextModule(pl.LightningModule):
         for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:
                 parameters[_group(name, parameter, groups)].append(parameter)
-        # A fused step would undo the loss scale of float16 by itself, after the clipping and not before it.
+        # A fused step would undo the loss scale of float16 by itself, after the clipping and not
+        # before it.
         fused = config.precision != "16-mixed"
         used = [{"params": parameters[name], **groups[name]} for name in groups if parameters[name]]
         optimizer = torch.optim.AdamW(used, lr=rate, fused=fused)
@@ -164,7 +171,9 @@ class TextModule(pl.LightningModule):
 
 
 def _group(name: str, parameter: Tensor, groups: Collection[str]) -> str:
-    """Which of the optimizer's groups a parameter belongs to: a matrix to the one of its prefix, if there is one."""
+    """Which of the optimizer's groups a parameter belongs to: a matrix to the one of its prefix, if
+    there is one.
+    """
     if is_noise(name):
         return "noise"
     if parameter.ndim < 2:
@@ -173,7 +182,9 @@ def _group(name: str, parameter: Tensor, groups: Collection[str]) -> str:
 
 
 def frozen_state(module: nn.Module) -> dict[str, Tensor]:
-    """The part of a state dict that training leaves as it was built, a backbone's weights: no checkpoint holds it."""
+    """The part of a state dict that training leaves as it was built, a backbone's weights: no
+    checkpoint holds it.
+    """
     named = module.named_parameters(remove_duplicate=False)
     return {name: parameter.detach() for name, parameter in named if not parameter.requires_grad}
 

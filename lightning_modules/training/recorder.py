@@ -41,7 +41,9 @@ class Recorder(pl.Callback):
 
     @property
     def cpu_seconds(self) -> float:
-        """Of this process and of those before it, up to the checkpoints from which the next one went on."""
+        """Of this process and of those before it, up to the checkpoints from which the next one
+        went on.
+        """
         return self.cpu_before + time.process_time() - self.cpu_started
 
     def state_dict(self) -> dict[str, Any]:
@@ -121,6 +123,8 @@ class Recorder(pl.Callback):
 
 
 def stepped(trainer: pl.Trainer, batch_idx: int) -> bool:
-    """Whether the optimizer has stepped after this batch; an epoch's last batch always ends a step."""
+    """Whether the optimizer has stepped after this batch; an epoch's last batch always ends a
+    step.
+    """
     last = batch_idx + 1 == trainer.num_training_batches
     return last or (batch_idx + 1) % trainer.accumulate_grad_batches == 0

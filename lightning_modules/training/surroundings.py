@@ -63,14 +63,17 @@ def make_trainer(training: TrainingConfig, work: Path, callbacks: list[pl.Callba
 
 @contextmanager
 def determinism(training: TrainingConfig) -> Iterator[None]:
-    """Same bits for the same arguments: fixed threads, deterministic kernels; torch's settings are put back after."""
+    """Same bits for the same arguments: fixed threads, deterministic kernels; torch's settings are
+    put back after.
+    """
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     warn_only, filled = (
         torch.is_deterministic_algorithms_warn_only_enabled(),
         _filling().fill_uninitialized_memory,
     )
     torch.set_num_threads(training.threads)
-    # CUDA has operations without a deterministic kernel; there the promise is for CPU only, so nothing is refused.
+    # CUDA has operations without a deterministic kernel; there the promise is for CPU only, so
+    # nothing is refused.
     on_gpu = training.accelerator != "cpu" and torch.cuda.is_available()
     torch.use_deterministic_algorithms(not on_gpu)
     _filling().fill_uninitialized_memory = (

@@ -16,11 +16,13 @@ from lightning_modules.network.tokenizer import load_tokenizer
 def warm_start(
     network: TextNetwork, objective: Objective, folder: Path, tokenizer_json: bytes
 ) -> set[str]:
-    """Copy a bundle's weights into a plain network; returns the names of the tensors taken (in part or whole).
+    """Copy a bundle's weights into a plain network; returns the names of the tensors taken (in part
+    or whole).
 
-    A tensor of the body with the same name and shape is taken whole, the embedding row by row, matched by the token's
-    text; rows without a match keep their fresh values. A bucket of n-grams means the same only where every token has
-    the id it had, so under another vocabulary that table stays fresh. The head is its objective's to carry over.
+    A tensor of the body with the same name and shape is taken whole, the embedding row by row,
+    matched by the token's text; rows without a match keep their fresh values. A bucket of n-grams
+    means the same only where every token has the id it had, so under another vocabulary that table
+    stays fresh. The head is its objective's to carry over.
     """
     source = Bundle.load(folder)
     vocabulary = load_tokenizer(tokenizer_json).get_vocab()
@@ -53,7 +55,9 @@ def _ngrams(network: TextNetwork) -> dict[str, int] | None:
 
 
 def _copy_rows(tensor: torch.Tensor, old: torch.Tensor, pairs: list[tuple[int, int]]) -> bool:
-    """Copy rows, given as (new, old) numbers, where their sizes are the same; whether there were any."""
+    """Copy rows, given as (new, old) numbers, where their sizes are the same; whether there were
+    any.
+    """
     pairs = [(new, before) for new, before in pairs if new < len(tensor) and before < len(old)]
     if not pairs or old.shape[1:] != tensor.shape[1:]:
         return False

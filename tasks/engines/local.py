@@ -1,7 +1,8 @@
-"""The engine of this machine: a training runs in a child process, which may be killed without the flow.
+"""The engine of this machine: a training runs in a child process, which may be killed without the
+flow.
 
-The parent starts `python -m tasks.engines.training_process`, relays its progress and keeps its result. The child knows
-no server, so one that goes away stops no training.
+The parent starts `python -m tasks.engines.training_process`, relays its progress and keeps its
+result. The child knows no server, so one that goes away stops no training.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from typing import Any
 
 from data_contracts.errors import TrainingError
 from lightning_modules.training.job import TrainingJob
-from tasks.artifacts.stage import Interrupted
 from tasks.engines.threads import environment
 from tasks.engines.training_process import own_packages_first
 from tasks.progress import report, tell
+from tasks.retries import Interrupted
 
 USER_ERROR = 3  # exit status of the child for a fault that no further attempt mends
 TERMINATED = 128 + signal.SIGTERM  # its exit status once it has saved a checkpoint on SIGTERM
@@ -81,7 +82,8 @@ def _start(job: TrainingJob, job_file: Path, errors: Any) -> subprocess.Popen[st
         "PYTHONPATH": own_packages_first(),
         "PYTHONUNBUFFERED": "1",
     }
-    # -P: the working directory must not shadow a module. stdin: its end tells the child that its parent is gone.
+    # -P: the working directory must not shadow a module. stdin: its end tells the child that its
+    # parent is gone.
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "tasks.engines.training_process", str(job_file)],
         stdin=subprocess.PIPE,
@@ -108,7 +110,9 @@ def _fault(status: int, error_log: Path) -> Interrupted | TrainingError:
 
 
 class Relay:
-    """Reads the child's JSON lines: progress and notes go to whoever listens, result and error are kept."""
+    """Reads the child's JSON lines: progress and notes go to whoever listens, result and error are
+    kept.
+    """
 
     def __init__(self) -> None:
         self.result: dict[str, Any] | None = None

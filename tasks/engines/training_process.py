@@ -1,7 +1,8 @@
-"""The child of `tasks.engines.local`: `python -m tasks.engines.training_process JOB.json`. JSON lines on stdout, nothing else.
+"""The child of `tasks.engines.local`: `python -m tasks.engines.training_process JOB.json`. JSON
+lines on stdout, nothing else.
 
-Imports neither Prefect nor MLflow. Exit status 3: a fault that another attempt would meet again; 143: SIGTERM, after a
-checkpoint.
+Imports neither Prefect nor MLflow. Exit status 3: a fault that another attempt would meet again;
+143: SIGTERM, after a checkpoint.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def main(job_file: str) -> int:
     def emit(event: dict[str, Any]) -> None:
         out.write(json.dumps(event) + "\n")
 
-    # An orphan of a killed flow may need a moment to notice; two trainings must not share one folder, which is that of
-    # the job's file.
+    # An orphan of a killed flow may need a moment to notice; two trainings must not share one
+    # folder, which is that of the job's file.
     with FileLock(Path(job_file).parent / "training.lock", timeout=60):
         from lightning_modules.training.fit import fit
 
@@ -46,13 +47,17 @@ def main(job_file: str) -> int:
 
 
 def own_packages_first() -> str:
-    """PYTHONPATH for a process of ours: a user's own `tasks.py` or `flows/` on it does not stand before these."""
+    """PYTHONPATH for a process of ours: a user's own `tasks.py` or `flows/` on it does not stand
+    before these.
+    """
     here = str(Path(__file__).resolve().parents[2])
     return os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
 
 
 def end_with_parent() -> None:
-    """End this process when its standard input ends: the parent holds the other end, and is gone, however it went."""
+    """End this process when its standard input ends: the parent holds the other end, and is gone,
+    however it went.
+    """
 
     def wait() -> None:
         while os.read(

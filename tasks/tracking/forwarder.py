@@ -12,10 +12,11 @@ from tasks.tracking.runs import Tracker
 
 
 class Forwarder:
-    """Delivers `metrics.jsonl` to MLflow while it grows: each point once, in order, whatever happens to the server.
+    """Delivers `metrics.jsonl` to MLflow while it grows: each point once, in order, whatever
+    happens to the server.
 
-    What the server has is asked of the server (the highest step per metric), so that a resumed training, which computes
-    some points again, and a rerun after any crash repeat nothing.
+    What the server has is asked of the server (the highest step per metric), so that a resumed
+    training, which computes some points again, and a rerun after any crash repeat nothing.
     """
 
     def __init__(self, path: Path, tracker: Tracker, seconds: float = 2.0) -> None:
@@ -63,7 +64,8 @@ class Forwarder:
     def _read(self) -> tuple[list[dict[str, Any]], int]:
         try:
             with self.path.open("rb") as stream:
-                # A resumed child begins another file, with what it keeps of this one; what follows is filtered by step.
+                # A resumed child begins another file, with what it keeps of this one; what follows
+                # is filtered by step.
                 file = os.fstat(stream.fileno()).st_ino
                 start = self._offset if file == self._file else 0
                 stream.seek(start)

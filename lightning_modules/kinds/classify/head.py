@@ -25,7 +25,9 @@ TEXTS_CHARACTERS = 1 << 21  # of text that are worked on at a time
 
 
 class ClassifyHead(Head):
-    """Logits (B, C): a linear layer on the document's vector, plus those of its n-grams where there is such a table."""
+    """Logits (B, C): a linear layer on the document's vector, plus those of its n-grams where there
+    is such a table.
+    """
 
     kind: ClassVar[str] = "classify"
 
@@ -55,7 +57,9 @@ class ClassifyHead(Head):
     def parts(
         self, document_BF: Tensor, input_ids_BT: Tensor, lengths_B: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """What the logits (B, C) are the sum of: the decoder's, and those of the n-grams where there are any."""
+        """What the logits (B, C) are the sum of: the decoder's, and those of the n-grams where
+        there are any.
+        """
         # In this order: a method may draw noise in both, from one generator.
         deep_BC = self.decoder(document_BF)
         return deep_BC, None if self.wide is None else self.wide(input_ids_BT, lengths_B)
@@ -94,7 +98,8 @@ def log_proba_of_windows(
     document: np.ndarray,
     batch_tokens: int = 16384,
 ) -> np.ndarray:
-    """log p(class | document) as float64 (documents, C), at temperature 1; every document needs a window.
+    """log p(class | document) as float64 (documents, C), at temperature 1; every document needs a
+    window.
 
     Windows of like length share a batch of at most `batch_tokens` padded positions.
     """
@@ -114,7 +119,8 @@ def log_proba_of_windows(
 def log_proba(bundle: Bundle, texts: Sequence[str]) -> np.ndarray:
     """log p(class | text) as float64 (texts, C), at temperature 1.
 
-    Memory is bounded, whatever their number and length: `TEXTS_CHARACTERS` of text are worked on at a time.
+    Memory is bounded, whatever their number and length: `TEXTS_CHARACTERS` of text are worked on at
+    a time.
     """
     parts = [np.empty((0, len(bundle.facts["labels"])))]
     for some in cut([len(text) for text in texts], TEXTS_CHARACTERS):
@@ -123,7 +129,9 @@ def log_proba(bundle: Bundle, texts: Sequence[str]) -> np.ndarray:
 
 
 def predict_proba(bundle: Bundle, texts: Sequence[str]) -> np.ndarray:
-    """p(class | text), float64 (texts, C): softmax of the document's log-probabilities over the temperature."""
+    """p(class | text), float64 (texts, C): softmax of the document's log-probabilities over the
+    temperature.
+    """
     scaled = log_proba(bundle, texts) / bundle.facts["temperature"]
     proba = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     return proba / proba.sum(axis=1, keepdims=True)

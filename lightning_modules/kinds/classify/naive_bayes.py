@@ -2,14 +2,16 @@
 
     theta_gc = |r_gc| * phi_gc,   r_gc = log (n_gc + 2 s_c) / N_c - log (n_g - n_gc + 2 (1 - s_c)) / (N - N_c)
 
-for bucket g and class c: n_gc of the train windows of class c hold g, n_g of all; N_c = sum_g n_gc, N = sum_g n_g,
-s_c = N_c / N. Wang & Manning 2012, https://aclanthology.org/P12-2018, whose classifier on r * x is this one; its two
-classes are of one size, and a count of 1 is added on either side. 2 s_c is that 1 where s_c = 1/2, and gives a bucket
-that nothing is known of a ratio of 0 whatever the classes' shares are.
+for bucket g and class c: n_gc of the train windows of class c hold g, n_g of all; N_c = sum_g n_gc,
+N = sum_g n_g, s_c = N_c / N. Wang & Manning 2012, https://aclanthology.org/P12-2018, whose
+classifier on r * x is this one; its two classes are of one size, and a count of 1 is added on
+either side. 2 s_c is that 1 where s_c = 1/2, and gives a bucket that nothing is known of a ratio of
+0 whatever the classes' shares are.
 
-An optimizer such as AdamW moves every phi about as far in a step, and weight decay pulls at every phi alike: so what
-tells classes apart by its counts alone learns faster, and is held back less, than what does not. The sign of r is of no
-matter, since phi has one. The product is what ships (`fold`).
+An optimizer such as AdamW moves every phi about as far in a step, and weight decay pulls at every
+phi alike: so what tells classes apart by its counts alone learns faster, and is held back less,
+than what does not. The sign of r is of no matter, since phi has one. The product is what ships
+(`fold`).
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ FLOOR = 0.01  # of |r|: below it a bucket could learn nothing, and a champion's 
 
 
 class RatioTable(nn.Module):
-    """A ClassTable that is the product of `ratios` and a trained table. A method noises the latter."""
+    """A ClassTable that is the product of `ratios` and a trained table. A method noises the
+    latter.
+    """
 
     def __init__(self, table: nn.Module, ratios: Tensor) -> None:
         super().__init__()
@@ -56,7 +60,9 @@ class RatioTable(nn.Module):
 
 @torch.no_grad()
 def log_ratios(wide: WideLogits, windows: Iterable[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-    """|r| (buckets, C) of the train split, given as batches of padded ids (B, T), lengths (B) and labels (B)."""
+    """|r| (buckets, C) of the train split, given as batches of padded ids (B, T), lengths (B) and
+    labels (B).
+    """
     buckets, classes = wide.table.weight.shape
     found_GC = torch.zeros(buckets * classes)
     for ids_BT, lengths_B, labels_B in windows:

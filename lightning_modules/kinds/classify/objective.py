@@ -1,4 +1,5 @@
-"""Single-label classification: a softmax over the labels, learnt from rows' own labels or from a teacher's words.
+"""Single-label classification: a softmax over the labels, learnt from rows' own labels or from a
+teacher's words.
 
 Shapes: B rows of a batch, C classes, D documents, G n-grams.
 """
@@ -91,8 +92,8 @@ class Classification(Objective):
     def carry_over(self, network: TextNetwork, source: Bundle, same_tokens: bool) -> set[str]:
         """The decoder row by row, matched by label; rows without a match keep their fresh values.
 
-        A bucket of n-grams means the same only where every token has the id it had, and its row only where the labels
-        are the same.
+        A bucket of n-grams means the same only where every token has the id it had, and its row
+        only where the labels are the same.
         """
         if source.kind != self.kind:
             return set()
@@ -130,16 +131,19 @@ class Classification(Objective):
         return {} if same else {"wide.": apart}
 
     def batch(self, table: TokenTable, rows: np.ndarray) -> Batch:
-        """Also `labels` (B), and `targets` (B, C) where a teacher has said what to learn of each row."""
+        """Also `labels` (B), and `targets` (B, C) where a teacher has said what to learn of each
+        row.
+        """
         batch = table.batch(rows)
         batch["labels"] = batch.pop("label")
         return batch
 
     def nats(self, logits_BC: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """sum_i w(y_i) * -log p(y_i | x_i); where a teacher gives row i a distribution t_i, sum_i -t_i log p_i.
+        """sum_i w(y_i) * -log p(y_i | x_i); where a teacher gives row i a distribution t_i, sum_i
+        -t_i log p_i.
 
-        Its mean is over the rows and not over their weights, as torch's weighted mean would be: so that each row counts
-        the same in whichever batch it falls.
+        Its mean is over the rows and not over their weights, as torch's weighted mean would be: so
+        that each row counts the same in whichever batch it falls.
         """
         if "targets" in batch:
             return F.cross_entropy(logits_BC, batch["targets"], reduction="sum")
@@ -149,7 +153,8 @@ class Classification(Objective):
     def loss(self, network: TextNetwork, batch: Mapping[str, Tensor]) -> Loss:
         """The model's NLL, or, with `wide.share`, the sum of those of its parts, each by itself.
 
-        With logits = (1 - s) f + s g, f and g are ELBOs of their own, as they would be in two trainings.
+        With logits = (1 - s) f + s g, f and g are ELBOs of their own, as they would be in two
+        trainings.
         """
         ids, lengths = batch["input_ids"], batch["lengths"]
         share = self.task.wide and self.task.wide.share
@@ -177,7 +182,8 @@ def balanced_weights(counts: np.ndarray) -> Tensor:
 
 
 class Validation:
-    """A split's figures from its windows, which come in any order: one answer per document, as it is served.
+    """A split's figures from its windows, which come in any order: one answer per document, as it
+    is served.
 
         log p(class | document) = logsumexp_w log p(class | window w) - log W
 
@@ -192,14 +198,17 @@ class Validation:
         self.loss_sum = 0.0
 
     def add(self, network: TextNetwork, batch: Mapping[str, Tensor]) -> None:
-        """Windows with their `documents` (B), numbered from 0, and `labels` (B), which are those of the documents."""
+        """Windows with their `documents` (B), numbered from 0, and `labels` (B), which are those of
+        the documents.
+        """
         self.add_logits(network(batch["input_ids"], batch["lengths"]), batch)
 
     def add_logits(self, logits_BC: Tensor, batch: Mapping[str, Tensor]) -> None:
         """The same of what the network has made of them."""
         logits = logits_BC.float()
         document = batch["documents"].cpu().numpy()
-        # By way of the batch's mean, in float32 as a training step has it, and then summed in float64.
+        # By way of the batch's mean, in float32 as a training step has it, and then summed in
+        # float64.
         mean = self.objective.nats(logits, batch) / len(document)
         self.loss_sum += float(mean) * len(document)
         log_proba = logits.double().log_softmax(dim=-1).cpu().numpy()
@@ -208,8 +217,8 @@ class Validation:
         self.labels_D[document] = batch["labels"].cpu().numpy()
 
     def metrics(self) -> dict[str, float]:
-        """accuracy, macro_f1 and nll over the documents, as the test split has them; loss over the windows, since that
-        is what training minimizes."""
+        """accuracy, macro_f1 and nll over the documents, as the test split has them; loss over the
+        windows, since that is what training minimizes."""
         # A network that has become NaN has NaN figures; training says what to do.
         with np.errstate(invalid="ignore"):
             found = figures(self.labels_D, self.log_sum_DC - np.log(self.windows_D)[:, None])

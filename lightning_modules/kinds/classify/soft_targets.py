@@ -1,7 +1,9 @@
-"""What a teacher says, as token rows: distributions to learn beside labels, and texts that it alone has labelled.
+"""What a teacher says, as token rows: distributions to learn beside labels, and texts that it alone
+has labelled.
 
-Hinton 2015, https://arxiv.org/abs/1503.02531. A row's `targets` are the teacher's distribution with weight `w` and its
-own label with the rest; of a text made up from a row, they are the teacher's alone.
+Hinton 2015, https://arxiv.org/abs/1503.02531. A row's `targets` are the teacher's distribution with
+weight `w` and its own label with the rest; of a text made up from a row, they are the teacher's
+alone.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ LESSONS = pa.schema(
         ("log_proba", pa.list_(pa.float32())),
     ]
 )
-"""variant 0: the train row itself; the others are made up from it. log_proba: what the teacher says, by class."""
+"""variant 0: the train row itself; the others are made up from it. log_proba: what the teacher
+says, by class.
+"""
 
 SOFT_TOKENS = pa.schema(
     [
@@ -38,10 +42,11 @@ _BATCH = 10_000
 def write_soft_targets(
     train: Path, lessons: Path, encode: Encode, num_classes: int, weight: float, out: Path
 ) -> None:
-    """Write the token rows of the train split, then those of the texts made up from them, with `targets`.
+    """Write the token rows of the train split, then those of the texts made up from them, with
+    `targets`.
 
-    Every window of a document has the document's. A made-up text bears the id of its row, and as label the class that
-    the teacher holds likeliest.
+    Every window of a document has the document's. A made-up text bears the id of its row, and as
+    label the class that the teacher holds likeliest.
 
     Args:
         train: token rows of the split, in Parquet.

@@ -23,12 +23,14 @@ class ClassTable(nn.Embedding):
 
 
 class WideLogits(nn.Module):
-    """Hashed n-grams straight to the logits, weighed as TF-IDF does (Cheng 2016, https://arxiv.org/abs/1606.07792).
+    """Hashed n-grams straight to the logits, weighed as TF-IDF does (Cheng 2016,
+    https://arxiv.org/abs/1606.07792).
 
         y = scale * sum_g w_g / |w| * theta_g,   w_g = (1 + log n_g) * idf_g,   idf_g = 1 + log((1 + D) / (1 + D_g))
 
-    over the different buckets g of a document, n_g times in it and in D_g of the D windows of the train split. A bucket
-    that training never met has idf 0, or else it would make the others of its document count less. theta starts at 0.
+    over the different buckets g of a document, n_g times in it and in D_g of the D windows of the
+    train split. A bucket that training never met has idf 0, or else it would make the others of its
+    document count less. theta starts at 0.
     """
 
     def __init__(self, description: dict[str, Any], classes: int) -> None:
@@ -70,7 +72,9 @@ class WideLogits(nn.Module):
         return torch.bmm(share_BG.unsqueeze(1), rows_BGC).squeeze(1)
 
     def distinct(self, input_ids_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Buckets (B, G) and how often each stands in its document, said where it stands first and 0 elsewhere."""
+        """Buckets (B, G) and how often each stands in its document, said where it stands first and
+        0 elsewhere.
+        """
         buckets = len(self.idf)
         buckets_BG, mask_BG = hashed_ngrams(input_ids_BT, lengths_B, self.max_n, buckets)
         sorted_BG = (

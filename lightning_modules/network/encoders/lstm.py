@@ -1,7 +1,8 @@
-"""LSTMs: one from left to right, or a pair that attention pools. Padding never changes what comes out.
+"""LSTMs: one from left to right, or a pair that attention pools. Padding never changes what comes
+out.
 
-Shapes: B batch, T positions, D size of a token's vector, H hidden units per direction. Shipped inside the registered
-model.
+Shapes: B batch, T positions, D size of a token's vector, H hidden units per direction. Shipped
+inside the registered model.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from lightning_modules.network.encoders.pooling import width
 
 
 class LSTMEncoder(nn.Module):
-    """Stacked LSTMs from left to right (Hochreiter & Schmidhuber 1997); the state at each document's own last token.
+    """Stacked LSTMs from left to right (Hochreiter & Schmidhuber 1997); the state at each
+    document's own last token.
 
-    Padding stands on the right, so what an LSTM has read by that token is the document and nothing else.
+    Padding stands on the right, so what an LSTM has read by that token is the document and nothing
+    else.
     """
 
     def __init__(self, input_size: int, description: dict[str, Any]) -> None:
@@ -43,9 +46,11 @@ class LSTMEncoder(nn.Module):
 class BiLSTMEncoder(nn.Module):
     """Stacked pairs of LSTMs (one per direction), then additive attention with a learned query.
 
-    Bahdanau 2015, https://arxiv.org/abs/1409.0473: a = softmax_t(v . tanh(W h_t + b)), output sum_t a_t h_t.
-    The backward LSTM reads each document reversed within its own length, so that it meets no padding before text:
-    plain `bidirectional=True` on padded rows would, and packed sequences lose the fused CPU kernel.
+    Bahdanau 2015, https://arxiv.org/abs/1409.0473: a = softmax_t(v . tanh(W h_t + b)), output sum_t
+    a_t h_t.
+    The backward LSTM reads each document reversed within its own length, so that it meets no
+    padding before text: plain `bidirectional=True` on padded rows would, and packed sequences lose
+    the fused CPU kernel.
     """
 
     def __init__(self, input_size: int, description: dict[str, Any]) -> None:
@@ -80,7 +85,9 @@ class BiLSTMEncoder(nn.Module):
 
 
 def reversal(lengths_B: Tensor, T: int) -> Tensor:
-    """Flat index (B * T) that reverses each row within its own length and leaves its padding; its own inverse."""
+    """Flat index (B * T) that reverses each row within its own length and leaves its padding; its
+    own inverse.
+    """
     position_T = torch.arange(T, device=lengths_B.device)
     mirrored_BT = lengths_B.unsqueeze(1) - 1 - position_T
     within_BT = torch.where(mirrored_BT >= 0, mirrored_BT, position_T)
@@ -91,8 +98,8 @@ def reversal(lengths_B: Tensor, T: int) -> Tensor:
 class _Permute(torch.autograd.Function):
     """Rows of a (B, T, D) tensor by a flat index that is its own inverse.
 
-    The gradient of a permutation is its inverse, here the same gather; autograd would scatter-add instead, which is
-    several times slower and not deterministic on every device.
+    The gradient of a permutation is its inverse, here the same gather; autograd would scatter-add
+    instead, which is several times slower and not deterministic on every device.
     """
 
     @staticmethod

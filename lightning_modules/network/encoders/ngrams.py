@@ -16,13 +16,14 @@ GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # 2^64 / golden ratio as a signed 64-bit in
 
 
 class NgramFeatures(nn.Module):
-    """Hashed n-grams of token ids (Joulin 2017, https://arxiv.org/abs/1607.01759): the mean of their vectors.
+    """Hashed n-grams of token ids (Joulin 2017, https://arxiv.org/abs/1607.01759): the mean of
+    their vectors.
 
         h_0 = 0,   h_n(t) = m(P * (h_{n-1}(t) + id_{t+n-1} + 1)),   m(x) = x ^ (x >> 29),   bucket = h_n mod buckets
 
-    for n = 1 .. max_n in signed 64-bit integers, P = 2^64 / golden ratio: a function of the ids alone, so a bundle
-    hashes as its training did. An n-gram lies wholly within the document. The table starts at 0, so that one which
-    training never met adds nothing.
+    for n = 1 .. max_n in signed 64-bit integers, P = 2^64 / golden ratio: a function of the ids
+    alone, so a bundle hashes as its training did. An n-gram lies wholly within the document. The
+    table starts at 0, so that one which training never met adds nothing.
     """
 
     def __init__(self, description: dict[str, Any]) -> None:
@@ -51,7 +52,9 @@ class NgramFeatures(nn.Module):
 def hashed_ngrams(
     input_ids_BT: Tensor, lengths_B: Tensor, max_n: int, buckets: int
 ) -> tuple[Tensor, Tensor]:
-    """Buckets (B, G) of all n-grams of up to max_n tokens, and which of them lie wholly within their document."""
+    """Buckets (B, G) of all n-grams of up to max_n tokens, and which of them lie wholly within
+    their document.
+    """
     hash_BT, T = torch.zeros_like(input_ids_BT, dtype=torch.long), input_ids_BT.shape[1]
     position_T = torch.arange(T, device=lengths_B.device)
     found, inside = [], []

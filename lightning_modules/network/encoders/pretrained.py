@@ -2,9 +2,11 @@
 
     z = 1/T sum_t h_t  (mean),   h_1  (cls),   h_T  (last),      h the last hidden states, T the document's own length
 
-It is built from its configuration alone: no file is read, and no code runs but that of `transformers`, which is
-imported when such a network is built. Shapes: B batch, T positions, H hidden size.
-This file is shipped inside the registered model: it imports torch and `pooling`, nothing else of this repository.
+It is built from its configuration alone: no file is read, and no code runs but that of
+`transformers`, which is imported when such a network is built. Shapes: B batch, T positions, H
+hidden size.
+This file is shipped inside the registered model: it imports torch and `pooling`, nothing else of
+this repository.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ from lightning_modules.network.encoders.pooling import masked_mean
 
 
 class PretrainedEncoder(nn.Module):
-    """AutoModel of a description {"config": the backbone's config.json, "pooling": "mean" | "cls" | "last"}.
+    """AutoModel of a description {"config": the backbone's config.json, "pooling": "mean" | "cls" |
+    "last"}.
 
-    Its weights are left as the memory holds them: load a state dict, or put a loaded model in place of `backbone`. Its
-    own dropout works in train(), as the config says, and not in eval(); the modes of the methods have no part in it.
+    Its weights are left as the memory holds them: load a state dict, or put a loaded model in place
+    of `backbone`. Its own dropout works in train(), as the config says, and not in eval(); the
+    modes of the methods have no part in it.
     """
 
     def __init__(self, description: dict[str, Any]) -> None:
@@ -59,7 +63,8 @@ class PretrainedEncoder(nn.Module):
 
 
 def _refuse_other_code(config: dict[str, Any]) -> None:
-    """Text models that transformers holds itself, with its own attention: other kinds fetch files or code by name.
+    """Text models that transformers holds itself, with its own attention: other kinds fetch files
+    or code by name.
 
     Raises:
         ValueError: naming what is refused.
@@ -89,7 +94,9 @@ def without_pooler(model: nn.Module) -> nn.Module:
 
 
 def describe_config(config: Any) -> dict[str, Any]:
-    """The configuration as JSON, without where it came from and which version of the library wrote it."""
+    """The configuration as JSON, without where it came from and which version of the library wrote
+    it.
+    """
     known = json.loads(config.to_json_string(use_diff=True))
     return {
         key: value

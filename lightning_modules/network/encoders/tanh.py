@@ -1,6 +1,7 @@
 """tanh over each token, then mean and max: the simplest encoder.
 
-Shapes: B batch, T positions, D size of a token's vector, H hidden units. Shipped inside the registered model.
+Shapes: B batch, T positions, D size of a token's vector, H hidden units. Shipped inside the
+    registered model.
 """
 
 from __future__ import annotations

@@ -15,7 +15,9 @@ from lightning_modules.network.encoders.pooling import masked_mean, width
 
 
 class TransformerEncoder(nn.Module):
-    """Pre-norm Transformer blocks (Xiong 2020, https://arxiv.org/abs/2002.04745), learned positions, mean pooling."""
+    """Pre-norm Transformer blocks (Xiong 2020, https://arxiv.org/abs/2002.04745), learned
+    positions, mean pooling.
+    """
 
     def __init__(self, input_size: int, description: dict[str, Any]) -> None:
         super().__init__()
