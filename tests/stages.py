@@ -10,7 +10,6 @@ from data_contracts.artifacts import (
     FetchedModel,
     Lessons,
     Measurement,
-    PromotionDecision,
     RawCorpus,
     RegisteredModel,
     TokenDataset,
@@ -19,6 +18,7 @@ from data_contracts.artifacts import (
 )
 from data_contracts.contract.contract import DataContract
 from data_contracts.recipe.recipe import ExecutionConfig, Recipe
+from data_contracts.results import PromotionDecision
 from tasks.artifacts.store import ArtifactStore, Outcome
 from tasks.evaluate import evaluate
 from tasks.ingest import ingest, survey
