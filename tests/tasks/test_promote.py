@@ -702,7 +702,7 @@ def test_lower_bound_must_lie_above_minus_margin(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, low: float, passed: bool
 ) -> None:
     difference = Interval(value=0.3, low=low, high=0.4)
-    monkeypatch.setattr(promote, "paired_macro_f1_difference", lambda *_, **__: difference)
+    monkeypatch.setattr(promote, "paired", lambda *_, **__: difference)
     verdict = compare(
         predictions(world),
         champion_of(world, tmp_path),
