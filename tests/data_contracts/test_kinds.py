@@ -36,10 +36,10 @@ from tests.stages import fingerprint, ingest_source, validate_corpus
 
 
 class ToyColumns(Columns):
-    question: str = Field("question")
-    reply: str = Field("reply")
-    start: str = Field("start")
-    mood: str | None = Field(None)
+    question: str = Field("question", description="Column of the question.")
+    reply: str = Field("reply", description="Column of the reply.")
+    start: str = Field("start", description="Column of the start.")
+    mood: str | None = Field(None, description="Column of the mood; null: none.")
 
 
 class Toy(Section):
