@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from data_contracts.contract.contract import DataContract, load_contract
     from data_contracts.errors import NoisefoldError
-    from data_contracts.recipe.model import (
-        Dropout,
+    from data_contracts.recipe.methods import (
         GaussianPosterior,
         LowRank,
         MultiplicativeNoise,
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
         Sparse,
         WeightNorm,
     )
-    from data_contracts.recipe.recipe import Recipe, load_recipe, parse_recipe
+    from data_contracts.recipe.reading import load_recipe, parse_recipe
+    from data_contracts.recipe.recipe import Recipe
     from lightning_modules.bundle import Bundle
     from lightning_modules.reparameterizations import (
         fold,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    "Bundle", "DataContract", "Dropout", "GaussianPosterior", "LowRank", "MultiplicativeNoise", "NoisefoldError",
+    "Bundle", "DataContract", "GaussianPosterior", "LowRank", "MultiplicativeNoise", "NoisefoldError",
     "Recipe", "SigmaReparam", "Sparse", "WeightNorm", "fold", "kl", "load_contract", "load_recipe", "parse_recipe",
     "redraw", "reparameterize", "sampling", "set_mode",
 ]  # fmt: skip
@@ -46,10 +46,11 @@ __all__ = [
 _MODULES = {
     "data_contracts.contract.contract": ("DataContract", "load_contract"),
     "data_contracts.errors": ("NoisefoldError",),
-    "data_contracts.recipe.model": (
-        "Dropout", "GaussianPosterior", "LowRank", "MultiplicativeNoise", "SigmaReparam", "Sparse", "WeightNorm",
+    "data_contracts.recipe.methods": (
+        "GaussianPosterior", "LowRank", "MultiplicativeNoise", "SigmaReparam", "Sparse", "WeightNorm",
     ),
-    "data_contracts.recipe.recipe": ("Recipe", "load_recipe", "parse_recipe"),
+    "data_contracts.recipe.reading": ("load_recipe", "parse_recipe"),
+    "data_contracts.recipe.recipe": ("Recipe",),
     "lightning_modules.bundle": ("Bundle",),
     "lightning_modules.reparameterizations": ("fold", "kl", "redraw", "reparameterize", "sampling", "set_mode"),
 }  # fmt: skip

@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 
 from benchmarks.peers.data import HOME, predictions_file
 from data_contracts.contract.contract import SPLITS
-from data_contracts.kinds.classify import Classify
-from data_contracts.recipe.recipe import Recipe, load_recipe
+from data_contracts.recipe.reading import load_recipe
+from data_contracts.recipe.recipe import Recipe
 from lightning_modules.bundle import Bundle
-from lightning_modules.kinds.classify.judge import ClassifyJudge, log_proba_of
+from lightning_modules.kinds.judging import judge_of, log_proba_of
 from lightning_modules.training.fit import fit
 from lightning_modules.training.job import TrainingJob
 from tasks.artifacts.store import ArtifactStore
@@ -53,22 +53,22 @@ def run(recipe: Recipe, dataset: str, limit: int, seed: int) -> None:
         for split in SPLITS:
             windows = pq.read_table(whole / f"{split}.parquet")
             pq.write_table(windows.filter(pc.equal(windows["window"], 0)), cut / f"{split}.parquet")
-        training = recipe.training
         job = TrainingJob(
             tokens=cut,
             facts={"labels": list(tokens.labels)},
             vocab_size=tokens.vocab_size,
             windowing=tokens.windowing,
-            task=Classify(class_weights=training.class_weights, wide=recipe.model.wide),
+            task=recipe.task,
             model=recipe.model,
-            training=training.model_copy(update={"seed": seed}),
+            execution=recipe.execution,
+            training=recipe.training.model_copy(update={"seed": seed}),
             work=Path(name) / "work",
             out=Path(name) / "out",
         )
         result = fit(job, lambda event: None)
         bundle = Bundle.load(Path(name) / "out" / "bundle")
         started = time.process_time()
-        judge = ClassifyJudge({"labels": tokens.labels}, recipe.evaluation)
+        judge = judge_of(recipe.task, tokens.facts, recipe.evaluation, recipe.statistics)
         test = score_split(judge, bundle, cut / "test.parquet")
         facts = {
             "parameters": result.parameters,
@@ -100,7 +100,7 @@ def main() -> None:
     options = parser.parse_args()
     recipe = load_recipe(RECIPES / f"{options.dataset}.yaml")
     for seed in map(int, options.seeds.split(",")):
-        run(recipe, options.dataset, options.limit or recipe.tokenizer.max_length, seed)
+        run(recipe, options.dataset, options.limit or recipe.window.max_length, seed)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data_contracts.recipe.model import (
-    Dropout,
+from data_contracts.recipe.methods import (
     GaussianPosterior,
     MultiplicativeNoise,
     NoReparameterization,
@@ -51,9 +50,10 @@ from lightning_modules.reparameterizations.seeds import seed_generators
 
 LENGTH, BATCH, BATCHES, DRAWS, TOTAL = 24, 32, 6, 20, 120
 ALPHA = {"initial_alpha": 0.25}
+DROPOUT = {"dropout": 0.25}
 KINDS: dict[str, Reparameterization] = {
     "no noise": NoReparameterization(),
-    "dropout": Dropout(p=0.25),
+    "dropout": NoReparameterization(),
     "one_draw": MultiplicativeNoise(**ALPHA),
     "rank_one": MultiplicativeNoise(sampling="rank_one", **ALPHA),
     "local": MultiplicativeNoise(sampling="local", **ALPHA),
@@ -108,12 +108,14 @@ def read(path: Path) -> tuple[Rows, int, int]:
     )
 
 
-def noisy(plain: nn.Module, config: Reparameterization, scope: str) -> nn.Module:
+def noisy(plain: nn.Module, name: str, scope: str) -> nn.Module:
+    """The network of that kind of noise."""
+    config, dropout = KINDS[name], DROPOUT.get(name, 0.0)
     network: Any = copy.deepcopy(plain)
     if scope == "projection":
-        network.encoder.project = reparameterize(network.encoder.project, config)
+        network.encoder.project = reparameterize(network.encoder.project, config, dropout)
     else:
-        network = reparameterize(network, config)
+        network = reparameterize(network, config, dropout)
     set_mode(network, "sample")
     return network
 
@@ -216,8 +218,8 @@ def main() -> None:
                 for seed in given.seeds.split(",")
             }
             found = {
-                (kind, seed): measure(noisy(network, config, scope), rows, seed, scope)
-                for kind, config in KINDS.items()
+                (kind, seed): measure(noisy(network, kind, scope), rows, seed, scope)
+                for kind in KINDS
                 for seed, network in plain.items()
             }
             for kind in KINDS:

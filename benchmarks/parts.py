@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from benchmarks.peers.data import HOME
 from benchmarks.peers.table import spread
 from data_contracts.recipe.comparison import Cell, load_comparison
-from data_contracts.recipe.recipe import load_recipe
+from data_contracts.recipe.reading import load_recipe
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.figures import figures
 from lightning_modules.kinds.classify.head import log_proba_of_windows
@@ -45,7 +45,7 @@ class Part(nn.Module):
 def measure(study: Path) -> list[str]:
     """Rows of the table: a variant each, over the seeds that have run."""
     comparison = load_comparison(study, {}, lambda name, base: load_recipe(base / name))
-    shares = {name: comparison.recipe_of(Cell(name, 0)).model.wide for name in comparison.variants}
+    shares = {name: comparison.recipe_of(Cell(name, 0)).task.wide for name in comparison.variants}
     shares = {name: wide.share for name, wide in shares.items() if wide and wide.share}
     if not shares:
         return []

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.peers.data import HOME
 from data_contracts.recipe.comparison import Cell, load_comparison
-from data_contracts.recipe.recipe import load_recipe
+from data_contracts.recipe.reading import load_recipe
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.head import log_proba_of_windows, predict_proba
 from lightning_modules.network.pruning import compact

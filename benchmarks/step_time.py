@@ -24,8 +24,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from data_contracts.recipe.model import (
-    Dropout,
+from data_contracts.recipe.methods import (
     GaussianPosterior,
     LowRank,
     MultiplicativeNoise,
@@ -53,10 +52,11 @@ ENCODERS: dict[str, tuple[int, dict[str, Any]]] = {
         {"kind": "transformer", "max_length": 64, "num_heads": 4, "feedforward_sizes": [256, 256]},
     ),
 }
+DROPOUT = {"dropout": 0.3, "sparse": 0.3}  # no other method has any beside it
 METHODS: dict[str, Reparameterization] = {
     "none": NoReparameterization(),
     "none again": NoReparameterization(),
-    "dropout": Dropout(),
+    "dropout": NoReparameterization(),
     "multiplicative_noise, one_draw": MultiplicativeNoise(),
     "multiplicative_noise, local": MultiplicativeNoise(sampling="local"),
     "multiplicative_noise, rank_one": MultiplicativeNoise(sampling="rank_one"),
@@ -81,7 +81,9 @@ def measure(steps: Mapping[str, Callable[[], Any]], rounds: int = 60) -> dict[st
     return {name: statistics.quantiles(found, n=4)[0] for name, found in times.items()}
 
 
-def optimizer_step(encoder: str, config: Reparameterization, seed: int = 0) -> Callable[[], None]:
+def optimizer_step(
+    encoder: str, config: Reparameterization, seed: int = 0, dropout: float = 0.0
+) -> Callable[[], None]:
     """One optimizer step on a fixed batch, as `TextModule` does it."""
     torch.manual_seed(seed)
     size, description = ENCODERS[encoder]
@@ -91,7 +93,7 @@ def optimizer_step(encoder: str, config: Reparameterization, seed: int = 0) -> C
         "encoder": description,
         "num_classes": CLASSES,
     }
-    network = reparameterize(build_network(sizes), config)
+    network = reparameterize(build_network(sizes), config, dropout)
     set_mode(network, "sample")
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-3, fused=True)
@@ -122,7 +124,8 @@ def table(encoders: list[str], rounds: int, repeats: int) -> str:
         found = []
         for repeat in range(repeats):
             steps = {
-                name: optimizer_step(encoder, config, repeat) for name, config in METHODS.items()
+                name: optimizer_step(encoder, config, repeat, DROPOUT.get(name, 0.0))
+                for name, config in METHODS.items()
             }
             found.append(measure(steps, rounds))
         for name in METHODS:

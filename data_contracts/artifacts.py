@@ -174,11 +174,13 @@ class Windowing(BaseModel):
 
 
 class TokenDataset(Artifact):
-    """`train|valid|test.parquet` (id, window, input_ids, length, label), `tokenizer.json`, `train_texts.npy`."""
+    """`train|valid|test.parquet` (id, window, input_ids, length, what the kind adds), `tokenizer.json`, `train_texts.npy`."""
 
     stage: ClassVar[str] = "tokenize"
     counted: ClassVar[tuple[str, str]] = ("rows", "windows")
-    labels: tuple[str, ...]
+    facts: dict[str, Any] = Field(
+        description="What the rows say that later stages have to know, by their kind."
+    )
     splits: dict[str, int] = Field(description="Documents per split.")
     windows: dict[str, int] = Field(description="Token rows per split.")
     tokens: int

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic_core import to_jsonable_python
 
 from data_contracts.yaml_text import Written, as_written, plain
 
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
 
-class _Unkeyed:
-    """The type of UNKEYED."""
+class ByContent:
+    """Marks, within `Annotated`, the path of a file: an identity has the digest of what is in
+    it."""
 
-
-UNKEYED = _Unkeyed()
-"""Marks, within `Annotated`, a field that shapes nothing of what comes out, so that no key and no identity has it."""
+    def __init__(self, digest: Callable[[str], str]) -> None:
+        self.digest = digest
 
 
 class Section(BaseModel):
-    """Frozen, and an unknown key is an error: a typing mistake must not silently train another model."""
+    """Frozen, and an unknown key is an error: a typing mistake must not silently train another
+    model."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
@@ -32,22 +34,45 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _take_as_written(cls, data: Any) -> Any:
-        """Where a text is meant, a number or boolean of a YAML file is what the person wrote: `010`, `1.10`, `true`."""
+        """Where a text is meant, a number or boolean of a YAML file is what the person wrote:
+        `010`, `1.10`, `true`."""
         if not isinstance(data, dict):
             return data
         return {name: _fitting(value, _hopes(cls).get(name)) for name, value in data.items()}
 
-    def keyed(self, exclude: Collection[str] = ()) -> dict[str, Any]:
-        """This section for a cache key or an identity: all that shapes what comes out, and nothing else."""
-        return self.model_dump(
-            mode="json", exclude={**_unkeyed(self), **dict.fromkeys(exclude, True)}
-        )
+    def identity(self, parts: Collection[str] = ()) -> dict[str, Any]:
+        """What tells this section from one that says nothing, for a cache key or the identity of a
+        run.
+
+        Fields that differ from their default, and the kind of a section: a later field that is off
+        changes no key. So a changed default has to raise the version of the stages that it shapes.
+        A given file counts by what is in it, wherever it lies.
+
+        Args:
+            parts: dotted names (`model`, `execution.threads`), of which alone it is; all, if
+                none.
+        Raises:
+            NoisefoldError: a given file cannot be read.
+        """
+        found: dict[str, Any] = {}
+        for name, field in type(self).model_fields.items():
+            asked = _within(parts, name)
+            if asked is None:
+                continue
+            value = getattr(self, name)
+            # Of parts within a section there is no telling by the whole of it.
+            silent = value == field.get_default(call_default_factory=True) and name != "kind"
+            if not (silent and not asked):
+                found[name] = _identity(value, asked, field.metadata)
+            if asked and not found[name]:
+                del found[name]
+        return found
 
     def stated(self) -> set[str]:
         """The fields that somebody set.
 
-        A section that states every field is one that was written by a program (`recipe.yaml` of a run, the form in
-        Prefect's UI): of it, those that differ from their default.
+        A section that states every field is one that was written by a program (`recipe.yaml` of
+        a run, the form in Prefect's UI): of it, those that differ from their default.
         """
         fields = type(self).model_fields
         if self.model_fields_set < fields.keys():
@@ -59,21 +84,32 @@ class Section(BaseModel):
         }
 
 
-def _unkeyed(section: Section) -> dict[str, Any]:
-    """The marked fields of a section and of those within it, as pydantic's `exclude`."""
-    found: dict[str, Any] = {}
-    for name, field in type(section).model_fields.items():
-        value = getattr(section, name)
-        if any(mark is UNKEYED for mark in field.metadata):
-            found[name] = True
-        elif isinstance(value, Section) and (inner := _unkeyed(value)):
-            found[name] = inner
-    return found
+def _within(parts: Collection[str], name: str) -> Collection[str] | None:
+    """Of dotted names those that lie within `name`, none where all of it is meant; None: it is
+    not."""
+    if not parts or name in parts:
+        return ()
+    return [part[len(name) + 1 :] for part in parts if part.startswith(f"{name}.")] or None
+
+
+def _identity(value: Any, parts: Collection[str], marks: Sequence[Any]) -> Any:
+    """A field's value in an identity, as JSON has it."""
+    if isinstance(value, Section):
+        return value.identity(parts)
+    if isinstance(value, tuple | list):
+        return [_identity(one, parts, marks) for one in value]
+    if isinstance(value, dict):
+        return {str(key): _identity(one, parts, marks) for key, one in value.items()}
+    for mark in marks:
+        if isinstance(mark, ByContent) and isinstance(value, str):
+            return mark.digest(value)
+    return to_jsonable_python(value)
 
 
 @cache
 def _hopes(section: type[BaseModel]) -> dict[str, str]:
-    """What each field of a section is made of: "text", "plain" values, or "parts" that look after themselves."""
+    """What each field of a section is made of: "text", "plain" values, or "parts" that look
+    after themselves."""
     found = {}
     for name, field in section.model_fields.items():
         kinds = list(_kinds(field.annotation))
@@ -105,10 +141,11 @@ def _fitting(value: Any, hope: str | None) -> Any:
 
 
 def text_fault(fault: Any) -> str | None:
-    """What to say of a number, boolean or null that is given where a text is meant; None for any other fault.
+    """What to say of a number, boolean or null that is given where a text is meant; None for any
+    other fault.
 
-    YAML and JSON that other programs have read (as Prefect reads prefect.yaml) no longer tell `yes` from true and `010`
-    from 8, so such a value is never turned into a text.
+    YAML and JSON that other programs have read (as Prefect reads prefect.yaml) no longer tell
+    `yes` from true and `010` from 8, so such a value is never turned into a text.
     """
     value = fault.get("input")
     if fault["type"] != "string_type" or not (
@@ -126,7 +163,8 @@ def text_fault(fault: Any) -> str | None:
 
 
 def kind_is(default: Callable[[dict[str, Any]], str]) -> BeforeValidator:
-    """A section without `kind` is of its default kind, so that `--set tokenizer.vocab_size=500` is enough."""
+    """A section without `kind` is of its default kind, so that `--set tokenizer.vocab_size=500`
+    is enough."""
 
     def fill(value: Any) -> Any:
         return (
@@ -152,7 +190,8 @@ def texts_in(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
 
 
 def unwritable(text: str) -> str | None:
-    """What in a text no file or database takes, though JSON has an escape for it; None where there is nothing."""
+    """What in a text no file or database takes, though JSON has an escape for it; None where
+    there is nothing."""
     found = _UNWRITABLE.search(text)
     return (
         None

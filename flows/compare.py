@@ -29,7 +29,8 @@ from pydantic import BaseModel, ConfigDict  # noqa: E402
 
 from data_contracts.artifacts import EvaluationReport, Measurement, TrainedModel  # noqa: E402
 from data_contracts.errors import NoisefoldError, RecipeError, TrainingError, told_of  # noqa: E402
-from data_contracts.recipe.comparison import Cell, Compared, Comparison  # noqa: E402
+from data_contracts.recipe.compared import Compared  # noqa: E402
+from data_contracts.recipe.comparison import Cell, Comparison  # noqa: E402
 from data_contracts.recipe.recipe import Recipe  # noqa: E402
 from data_contracts.urls import redacted, shown_url  # noqa: E402
 from flows.running.due import Due, due  # noqa: E402
@@ -126,7 +127,7 @@ class Grid(Run):
         teachers = {
             str(one): one
             for cell in cells
-            if (one := self.comparison.recipe_of(cell).teacher) is not None
+            if (one := self.comparison.recipe_of(cell).distillation) is not None
         }
         for teacher in teachers.values():
             with suppress(NoisefoldError):
@@ -152,7 +153,7 @@ class Grid(Run):
             self.settings, self.tracker, recipe, cell, key, self.opened_by
         )
         try:
-            with threads(recipe.training.threads):
+            with threads(recipe.execution.threads):
                 yield self._of_cell(recipe, tracker)
             tracker.end("FINISHED")
         except BaseException as error:
@@ -197,7 +198,7 @@ class Grid(Run):
 
     def _open(self) -> Tracker:
         grid = self.comparison.model_dump(mode="json", exclude={"recipe", "predictions"})
-        recipe = self.recipe.keyed({"source"})
+        recipe = self.recipe.identity_of_run()
         self.run_key = digest_of("compare", grid, recipe, self.source.fingerprint, VERSIONS)
         return self._attempt(_open_grid)(
             self.settings, self.comparison, self.run_key, self.opened_by

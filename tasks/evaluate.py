@@ -18,8 +18,7 @@ import pyarrow.parquet as pq
 
 from data_contracts.artifacts import EvaluationReport, TokenDataset, TrainedModel, ValidatedCorpus
 from data_contracts.errors import NoisefoldError
-from data_contracts.kinds.base import DEFAULT_KIND
-from data_contracts.recipe.recipe import EvaluationConfig
+from data_contracts.recipe.sections import StatisticsConfig
 from data_contracts.results import Block, Text
 from data_contracts.tables.take import take_rows
 from lightning_modules.bundle import Bundle
@@ -44,7 +43,7 @@ def _tell(evaluation: EvaluationReport, run: RunContext) -> None:
             log_evaluation(evaluation, run.store, run.tracker)
 
 
-@stage(EvaluationReport, version=3, shaped_by=("evaluation",), tell=_tell)
+@stage(EvaluationReport, version=3, shaped_by=("task", "evaluation", "statistics"), tell=_tell)
 def evaluate(
     here: Here, model: TrainedModel, tokens: TokenDataset, corpus: ValidatedCorpus
 ) -> dict[str, Any]:
@@ -55,9 +54,9 @@ def evaluate(
     Raises:
         NoisefoldError: where the valid or the test split is empty.
     """
-    config = here.recipe.evaluation
+    recipe = here.recipe
     bundle = Bundle.load(here.open(model) / "bundle", model.digest)
-    judge = judge_of(DEFAULT_KIND, {"labels": tokens.labels}, config)
+    judge = judge_of(recipe.task, tokens.facts, recipe.evaluation, recipe.statistics)
     folder, rows = here.open(tokens), here.open(corpus)
     valid = tokens.splits["valid"]
     total = valid + tokens.splits["test"]
@@ -67,7 +66,7 @@ def evaluate(
     scored = score_split(judge, bundle, folder / "test.parquet", valid, total)
     of_test = read_rows(rows, "test", scored["id"])
     without = judge.without_rows(folder)
-    return write_report(judge, of_test, scored, without, config, here.out)
+    return write_report(judge, of_test, scored, without, recipe.statistics, here.out)
 
 
 def log_evaluation(evaluation: EvaluationReport, store: ArtifactStore, tracker: Tracker) -> None:
@@ -118,11 +117,13 @@ def write_report(
     rows: pa.Table,
     scored: pa.Table,
     without: Mapping[str, tuple[str, ...]],
-    config: EvaluationConfig,
+    statistics: StatisticsConfig,
     out: Path,
 ) -> dict[str, Any]:
     """Everything that is measured, below `out`; returns the manifest's own fields."""
-    found = figures(judge.evidence(rows, scored), config.bootstrap_samples, config.confidence, SEED)
+    found = figures(
+        judge.evidence(rows, scored), statistics.figure_samples, statistics.confidence, SEED
+    )
     answers = judge.answers(rows, scored)
     pq.write_table(answers, out / "predictions.parquet", compression="zstd")
     warnings = judge.warnings(without)
@@ -133,15 +134,15 @@ def write_report(
     blocks = [
         *(Text(warning, "note") for warning in warnings),
         Text(
-            f"{rows.num_rows:,} test rows. Intervals: {config.confidence:.0%} percentile "
-            f"bootstrap, {config.bootstrap_samples:,} resamples of the rows."
+            f"{rows.num_rows:,} test rows. Intervals: {statistics.confidence:.0%} percentile "
+            f"bootstrap, {statistics.figure_samples:,} resamples of the rows."
         ),
         *judge.report(rows, scored, found),
     ]
     content = {
         "rows": rows.num_rows,
-        "confidence": config.confidence,
-        "bootstrap_samples": config.bootstrap_samples,
+        "confidence": statistics.confidence,
+        "bootstrap_samples": statistics.figure_samples,
         **judge.facts(),
         "warnings": warnings,
         "without_rows": without,

@@ -1,7 +1,9 @@
-"""The bounds that a version has to keep to go live: floors and ceilings of the recipe's section `promotion`.
+"""The bounds that a version has to keep to go live: the recipe's `promotion.bounds` and
+`promotion.slices`.
 
-Every bound is checked, and every one that does not hold is told; one that the recipe does not set is not looked at.
-What cannot be measured does not hold: the F1 of a class without a test row.
+Every bound is checked, and every one that does not hold is told; one that the recipe does not
+set is not looked at. What cannot be measured does not hold: the F1 of a class without a test
+row.
 """
 
 from __future__ import annotations
@@ -13,11 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_contracts.artifacts import EvaluationReport
-from data_contracts.recipe.recipe import PromotionConfig
+from data_contracts.kinds.base import Metric, TaskConfig
+from data_contracts.recipe.recipe import COSTS
+from data_contracts.recipe.sections import Bound, PromotionConfig, SlicesConfig
 from data_contracts.results import Check
 from tasks.reports.model_card import script
 from tasks.serving.check import Served
 
+_COSTS = {metric.name: metric for metric in COSTS}
 # Bands of length, in characters: an English word is about six, a Chinese one about two.
 _LENGTHS = (0, 20, 50, 100, 200, 500, 1000, 2000)
 
@@ -27,94 +32,96 @@ def check_bounds(
     predictions: pa.Table,
     served: Served | None,
     config: PromotionConfig,
+    task: TaskConfig,
 ) -> list[Check]:
     """Every bound that the recipe sets.
 
     Args:
         predictions: of the test split, see `Judge.answers`.
-        served: what serving it showed; None where it could not be served, which is a reason of its own.
+        served: what serving it showed; None where it could not be served, which is a reason of
+            its own.
     """
-    metrics = evaluation.metrics
-    floors = (
-        ("accuracy", "accuracy", config.min_accuracy),
-        ("macro_f1", "macro-F1", config.min_macro_f1),
+    checks: list[Check] = []
+    for name, bound in config.bounds.items():
+        if name in _COSTS:
+            checks += _cost(_COSTS[name], served, bound)
+        elif name.endswith("/*"):
+            checks += _of_each(task.metric(name), evaluation, bound)
+        else:
+            checks.append(_of_test(name, task.metric(name), evaluation, bound))
+    return checks if config.slices is None else [*checks, *slice_checks(predictions, config.slices)]
+
+
+def _of_test(name: str, metric: Metric, evaluation: EvaluationReport, bound: Bound) -> Check:
+    """A bound of one figure of the test split."""
+    figure = evaluation.metrics.get(f"test/{name}")
+    if metric.per is None:
+        return _check(f"Test {metric.words}", figure and figure.value, bound)
+    part = name.partition("/")[2]
+    without = "" if figure else ", which has no test row,"
+    return _check(
+        f"Test {metric.words} of {metric.per} {part}{without}", figure and figure.value, bound
     )
-    ceilings = (("nll", "NLL", config.max_nll), ("ece", "ECE", config.max_ece))
-    checks = [
-        _floor(f"Test {shown}", metrics[f"test/{name}"].value, bound)
-        for name, shown, bound in floors
-        if bound
-    ]
-    checks += [
-        _ceiling(f"Test {shown}", metrics[f"test/{name}"].value, bound)
-        for name, shown, bound in ceilings
-        if bound is not None
-    ]
-    if config.min_class_f1:
-        prefix = "test/f1/"
-        checks += [
-            _floor(f"F1 of class {name.removeprefix(prefix)}", interval.value, config.min_class_f1)
-            for name, interval in metrics.items()
-            if name.startswith(prefix)
-        ]
-        checks += [
-            _floor(f"F1 of class {label}, which has no test row,", None, config.min_class_f1)
-            for label in evaluation.without_rows.get("test", ())
-        ]
-    if config.min_slice_accuracy:
-        checks += slice_checks(predictions, config)
-    if served is not None and config.max_megabytes is not None:
-        checks.append(_ceiling("Size in MB", served.megabytes, config.max_megabytes))
-    if served is not None and config.max_milliseconds_per_text is not None:
-        checks.append(
-            _ceiling(
-                "CPU milliseconds per text",
-                served.milliseconds_per_text,
-                config.max_milliseconds_per_text,
-            )
-        )
-    return checks
 
 
-def slice_checks(predictions: pa.Table, config: PromotionConfig) -> Iterator[Check]:
-    """Accuracy of each value of each slice column that has rows enough for the figure to mean something."""
-    for what, accuracy, rows in _slices(predictions, config):
-        if rows >= config.min_slice_rows:
-            yield _floor(
-                f"Accuracy where {what} ({rows:,} rows):", accuracy, config.min_slice_accuracy
-            )
+def _of_each(metric: Metric, evaluation: EvaluationReport, bound: Bound) -> Iterator[Check]:
+    """A bound of the figure of every part, also of one that no test row tells."""
+    prefix = f"test/{metric.name}/"
+    told = [name.removeprefix("test/") for name in evaluation.metrics if name.startswith(prefix)]
+    untold = [f"{metric.name}/{part}" for part in evaluation.without_rows.get("test", ())]
+    for name in (*told, *untold):
+        yield _of_test(name, metric, evaluation, bound)
 
 
-def small_slices(predictions: pa.Table, config: PromotionConfig) -> list[str]:
-    """The slices that decide nothing, as "language is fr (12 rows)"; none where no floor looks at slices."""
-    if not config.min_slice_accuracy:
+def _cost(metric: Metric, served: Served | None, bound: Bound) -> Iterator[Check]:
+    if served is not None:
+        yield _check(metric.words, getattr(served, metric.name), bound)
+
+
+def slice_checks(predictions: pa.Table, config: SlicesConfig) -> Iterator[Check]:
+    """The share of right rows of each slice that has rows enough for the figure to mean
+    something."""
+    for what, right, rows in _slices(predictions, config):
+        if rows >= config.min_rows:
+            yield _check(f"Accuracy where {what} ({rows:,} rows):", right, Bound(min=config.min))
+
+
+def small_slices(predictions: pa.Table, config: SlicesConfig | None) -> list[str]:
+    """The slices that decide nothing, as "language is fr (12 rows)"; none where no floor looks
+    at slices."""
+    if config is None:
         return []
     return [
         f"{what} ({rows:,} rows)"
         for what, _, rows in _slices(predictions, config)
-        if rows < config.min_slice_rows
+        if rows < config.min_rows
     ]
 
 
-def _slices(predictions: pa.Table, config: PromotionConfig) -> Iterator[tuple[str, float, int]]:
-    """Each slice in words, its accuracy and its rows."""
-    for column in config.slices:
-        found = pa.table(
-            {"value": slice_values(predictions, column), "correct": predictions["correct"]}
+def right_rows(predictions: pa.Table) -> pa.ChunkedArray:
+    """(N,) how right each test row is, from 0 to 1: what a slice has the mean of."""
+    return predictions["correct"]
+
+
+def _slices(predictions: pa.Table, config: SlicesConfig) -> Iterator[tuple[str, float, int]]:
+    """Each slice in words, the mean of its rows and their number."""
+    for column in config.by:
+        rows = pa.table(
+            {"value": slice_values(predictions, column), "right": right_rows(predictions)}
         )
         groups = (
-            found.group_by("value")
-            .aggregate([("correct", "mean"), ("correct", "count")])
+            rows.group_by("value")
+            .aggregate([("right", "mean"), ("right", "count")])
             .sort_by("value")
         )
-        for value, accuracy, rows in zip(
-            *(groups[name].to_pylist() for name in groups.column_names), strict=True
-        ):
-            yield f"{column} is {'missing' if value is None else value}", accuracy, rows
+        for group in groups.to_pylist():
+            value = "missing" if group["value"] is None else group["value"]
+            yield f"{column} is {value}", group["right_mean"], group["right_count"]
 
 
 def slice_values(predictions: pa.Table, column: str) -> pa.ChunkedArray:
-    """The slice of each row: a column's value, the band of its text's length, or the script that it is written in."""
+    """The slice of each row: a column's value, the band of its text's length, or the script that
+    it is written in."""
     if column == "language" and column not in predictions.column_names:
         return pa.chunked_array(
             [pa.array(map(script, predictions["text"].to_pylist()), pa.string())]
@@ -133,6 +140,17 @@ def slice_values(predictions: pa.Table, column: str) -> pa.ChunkedArray:
     return pc.take(pa.array(bands), index)
 
 
+def bounds_in_words(config: PromotionConfig) -> str:
+    """What the recipe sets, for a person: `macro_f1 at least 0.9, megabytes at most 50`."""
+    words = [
+        f"{name} at {'most' if bound.min is None else 'least'} {bound.value:g}"
+        for name, bound in config.bounds.items()
+    ]
+    if config.slices is not None:
+        words.append(f"each slice at least {config.slices.min:g}")
+    return ", ".join(words)
+
+
 def sentences(checks: list[Check]) -> tuple[list[str], list[str]]:
     """What does not hold, each by itself, and what does; of many that do, their number."""
     failed = [check.sentence() for check in checks if not check.passed]
@@ -145,15 +163,14 @@ def _bands() -> Iterator[tuple[int, int | None]]:
     yield _LENGTHS[-1], None
 
 
-def _floor(what: str, value: float | None, bound: float) -> Check:
+def _check(what: str, value: float | None, bound: Bound) -> Check:
+    """What cannot be measured does not hold."""
+    floor = bound.min is not None
+    held = value is not None and (value >= bound.value if floor else value <= bound.value)
     return Check(
         what=what,
         value=value,
-        kind="floor",
-        bound=bound,
-        passed=value is not None and value >= bound,
+        kind="floor" if floor else "ceiling",
+        bound=bound.value,
+        passed=held,
     )
-
-
-def _ceiling(what: str, value: float, bound: float) -> Check:
-    return Check(what=what, value=value, kind="ceiling", bound=bound, passed=value <= bound)

@@ -28,7 +28,7 @@ from data_contracts.contract.days import merged
 from data_contracts.contract.frames import raw_schema
 from data_contracts.contract.raw import Cells, raw_table, selected
 from data_contracts.errors import SourceError
-from data_contracts.recipe.recipe import FileSource, SampleSource, Source
+from data_contracts.recipe.source import FileSource, SampleSource, Source
 from data_contracts.sample import generator as sample
 from data_contracts.tables.batch import Batch
 from tasks.artifacts.parquet_parts import PartWriter

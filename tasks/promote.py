@@ -42,7 +42,8 @@ from data_contracts.artifacts import (
 )
 from data_contracts.errors import listed
 from data_contracts.kinds.classify import Classify
-from data_contracts.recipe.recipe import PromotionConfig, Recipe
+from data_contracts.recipe.recipe import Recipe
+from data_contracts.recipe.sections import PromotionConfig, StatisticsConfig
 from data_contracts.results import Check, Interval, PromotionDecision
 from lightning_modules.bundle import Bundle
 from lightning_modules.evidence import Evidence, paired
@@ -50,7 +51,7 @@ from lightning_modules.kinds.classify.figures import answers
 from lightning_modules.kinds.classify.head import predict_proba
 from lightning_modules.kinds.classify.label_rows import label_counts, missing_labels
 from tasks.artifacts.store import ArtifactStore
-from tasks.gate import check_bounds, sentences, small_slices
+from tasks.gate import bounds_in_words, check_bounds, sentences, small_slices
 from tasks.progress import report
 from tasks.reports.readable import markdown, markdown_table
 from tasks.serving.check import Unservable, check_served
@@ -151,15 +152,16 @@ def judge(run: RunContext, registered: RegisteredModel, champion_version: str | 
         failed.append(
             f"Version {registered.version}, fetched from the registry, does not serve: {error}."
         )
-    checks = check_bounds(evaluation, predictions, served, recipe.promotion)
+    checks = check_bounds(evaluation, predictions, served, recipe.promotion, recipe.task)
     broken, kept = sentences(checks)
     failed, held = failed + broken, kept + held
-    if small := small_slices(predictions, recipe.promotion):
+    slices = recipe.promotion.slices
+    if slices is not None and (small := small_slices(predictions, slices)):
         held.append(
-            f"Slices of fewer than {recipe.promotion.min_slice_rows:,} rows decide nothing (promotion.min_slice_rows): "
+            f"Slices of fewer than {slices.min_rows:,} rows decide nothing (promotion.slices.min_rows): "
             f"{listed(small)}."
         )
-    unknown = missing_labels(evaluation.without_rows, len(tokens.labels))
+    unknown = missing_labels(evaluation.without_rows, len(tokens.facts["labels"]))
     evidence: dict[str, Any] = {"checks": tuple(checks)}
     trained = np.load(store.open(model) / SEEN_TEXTS, allow_pickle=False)
     if champion_version is None:
@@ -174,7 +176,7 @@ def judge(run: RunContext, registered: RegisteredModel, champion_version: str | 
                 "the alias away so that the rule for a first champion decides."
             )
             return Verdict(False, [text, *failed, *unknown], evidence)
-        compared = compare(predictions, champion, tokens.labels, trained, recipe)
+        compared = compare(predictions, champion, tokens.facts["labels"], trained, recipe)
     return _together(failed, compared, held, unknown, evidence)
 
 
@@ -193,8 +195,8 @@ def _together(
 
 def commonest_label(store: ArtifactStore, tokens: TokenDataset) -> str:
     """The label of most documents of the train split; of several the first in the order of the labels."""
-    return tokens.labels[
-        int(label_counts(store.open(tokens), "train", len(tokens.labels)).argmax())
+    return tokens.facts["labels"][
+        int(label_counts(store.open(tokens), "train", len(tokens.facts["labels"])).argmax())
     ]
 
 
@@ -203,10 +205,9 @@ def first_champion(
 ) -> Verdict:
     """Whether a version does better than a constant answer, on its test rows without those that it was trained on."""
     config = recipe.promotion
-    bounds = ", ".join(f"{name} {value:g}" for name, value in config.bounds().items())
-    floors = f"floors: {bounds or 'none set'}"
-    if not config.beat_majority:
-        why = f"No version is champion, so the floors decide ({floors}; promotion.beat_majority is off)."
+    floors = f"floors: {bounds_in_words(config) or 'none set'}"
+    if not config.beat_constant:
+        why = f"No version is champion, so the floors decide ({floors}; promotion.beat_constant is off)."
         return Verdict(True, [why], {})
     reasons = [
         f"No version is champion, so it has to beat a constant answer, and the floors decide ({floors})."
@@ -232,11 +233,11 @@ def first_champion(
     says = np.array([number[name] for name in rows["predicted"]])
     constant = np.full(count, number[majority])
     ours, theirs = _both(true, says, constant)
-    found = _paired(ours, theirs, config)
+    found = _paired(ours, theirs, recipe.statistics)
     passed = found.low > 0
     reasons.append(
         f"Macro-F1 {_macro_f1(ours):.4f} less {_macro_f1(theirs):.4f}, that of always answering {majority} "
-        f"({which}), on {count:,} rows: {found.value:+.4f} ({config.confidence:.0%} interval {found.low:+.4f} to "
+        f"({which}), on {count:,} rows: {found.value:+.4f} ({recipe.statistics.confidence:.0%} interval {found.low:+.4f} to "
         f"{found.high:+.4f}); the lower bound is {'above' if passed else 'not above'} 0."
     )
     if len(set(rows["predicted"])) == 1:
@@ -246,7 +247,7 @@ def first_champion(
         )
     if not passed:
         reasons.append(
-            "promotion.beat_majority: false lets the floors alone decide on a first champion."
+            "promotion.beat_constant: false lets the floors alone decide on a first champion."
         )
     return Verdict(passed, reasons, {**evidence, "over_majority": found})
 
@@ -257,8 +258,8 @@ def _both(true: np.ndarray, one: np.ndarray, other: np.ndarray) -> tuple[Evidenc
     return answers(true, one, classes), answers(true, other, classes)
 
 
-def _paired(one: Evidence, other: Evidence, config: PromotionConfig) -> Interval:
-    options = {"samples": config.bootstrap_samples, "confidence": config.confidence}
+def _paired(one: Evidence, other: Evidence, config: StatisticsConfig) -> Interval:
+    options = {"samples": config.paired_samples, "confidence": config.confidence}
     return paired(one, other, Classify.metrics[0], **options, seed=SEED)
 
 
@@ -334,7 +335,7 @@ def compare(
             f"No compared row has the label {listed(absent)}, so the comparison says nothing of it."
         )
     ours, theirs = _both(true, challenger_says, champion_says)
-    difference = _paired(ours, theirs, config)
+    difference = _paired(ours, theirs, recipe.statistics)
     passed = difference.low > -config.margin
     accuracy, p, alone = mcnemar(true == challenger_says, true == champion_says)
     right = [f"{float((says == true).mean()):.4f}" for says in (challenger_says, champion_says)]
@@ -345,7 +346,7 @@ def compare(
     )
     reasons.append(
         f"Macro-F1 {_macro_f1(ours):.4f} less {_macro_f1(theirs):.4f}, that of version "
-        f"{champion.version}, on {len(rows):,} shared rows: {difference.value:+.4f} ({config.confidence:.0%} interval "
+        f"{champion.version}, on {len(rows):,} shared rows: {difference.value:+.4f} ({recipe.statistics.confidence:.0%} interval "
         f"{difference.low:+.4f} to {difference.high:+.4f}); the lower bound is {'above' if passed else 'not above'} "
         f"-{config.margin:g}."
     )

@@ -264,7 +264,7 @@ def lineage_tags(
         "bundle_digest": model.digest,
         "trained_in_run": model.run_id,
         "recipe": recipe.name,
-        "recipe_digest": digest_of(recipe.keyed()),
+        "recipe_digest": digest_of(recipe.identity_of_run()),
         **lineage,
     }
     return {

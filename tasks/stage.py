@@ -27,7 +27,6 @@ from prefect.states import Completed
 from data_contracts.artifacts import Artifact
 from data_contracts.recipe.recipe import Recipe
 from data_contracts.section import Section
-from lightning_modules.starting.files import by_content, tokenizer_by_content
 from tasks.artifacts.store import ArtifactStore, Outcome, Workspace, stage_key
 from tasks.retries import STAGE
 from tasks.settings import Settings
@@ -226,14 +225,10 @@ def settle(outcome: Outcome[A]) -> A | State[A]:
 
 def part_of(recipe: Recipe, part: str) -> Any:
     """A dotted part of the recipe as JSON for a key: files count by what is in them, wherever they lie."""
-    if part == "model":
-        return by_content(recipe.model)
-    if part == "tokenizer":
-        return tokenizer_by_content(recipe.tokenizer)
     value: Any = recipe
     for name in part.split("."):
         value = None if value is None else getattr(value, name)
-    return value.keyed() if isinstance(value, Section) else value
+    return value.identity() if isinstance(value, Section) else value
 
 
 def _identities(inputs: tuple[Any, ...]) -> list[Any]:

@@ -22,7 +22,7 @@ import torch
 from data_contracts.artifacts import FetchedModel, Lessons, ValidatedCorpus
 from data_contracts.contract.contract import SPLITS
 from data_contracts.errors import NoisefoldError, RecipeError
-from data_contracts.recipe.recipe import TeacherConfig
+from data_contracts.recipe.sections import DistillationConfig
 from data_contracts.sample.variants import Variants
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.figures import apply_temperature
@@ -53,7 +53,9 @@ def _tell(lessons: Lessons, run: RunContext) -> None:
         )
 
 
-@stage(Lessons, version=2, shaped_by=("teacher.variants", "teacher.seed"), tell=_tell)
+@stage(
+    Lessons, version=2, shaped_by=("distillation.augmentations", "distillation.seed"), tell=_tell
+)
 def teach(here: Here, corpus: ValidatedCorpus, teacher: FetchedModel) -> dict[str, Any]:
     """The teacher's log-probabilities of every train text and of the texts made up from each.
 
@@ -62,24 +64,24 @@ def teach(here: Here, corpus: ValidatedCorpus, teacher: FetchedModel) -> dict[st
     Raises:
         RecipeError: where it does not know a label of the contract, or was trained on the rows it is measured on.
     """
-    config = here.recipe.teacher
+    config = here.recipe.distillation
     assert config is not None
     bundle, folder = Bundle.load(teacher.bundle), here.open(corpus) / "corpus"
-    if unknown := sorted(set(corpus.labels) - set(bundle.facts["labels"])):
+    if unknown := sorted(set(corpus.facts["labels"]) - set(bundle.facts["labels"])):
         raise RecipeError(
             f"The teacher {teacher} does not know the label {unknown[0]!r}"
             + (f" and {len(unknown) - 1} more of the contract's." if len(unknown) > 1 else "."),
-            "Give teacher.model a model that was trained for the same labels.",
+            "Give distillation.teacher a model that was trained for the same labels.",
         )
     known = np.load(teacher.texts, allow_pickle=False)
     train, seen = _read(folder, known, teacher)
-    _ask(bundle, corpus.labels, train, config, here.keep / "answers")
+    _ask(bundle, corpus.facts["labels"], train, config, here.keep / "answers")
     np.save(here.out / TEACHER_TEXTS, known, allow_pickle=False)
-    facts = _gather(here.keep / "answers", here.out, train, corpus.labels)
+    facts = _gather(here.keep / "answers", here.out, train, corpus.facts["labels"])
     return {
         **facts,
         "rows_in": train.num_rows,
-        "labels": corpus.labels,
+        "labels": corpus.facts["labels"],
         "teacher": teacher.digest,
         "seen": seen,
     }
@@ -111,7 +113,11 @@ def _read(
 
 
 def _ask(
-    bundle: Bundle, labels: tuple[str, ...], train: pa.Table, config: TeacherConfig, answers: Path
+    bundle: Bundle,
+    labels: tuple[str, ...],
+    train: pa.Table,
+    config: DistillationConfig,
+    answers: Path,
 ) -> None:
     """A file of answers for each `_PART` train texts; those that are there already are not asked for again."""
     answers.mkdir(parents=True, exist_ok=True)
@@ -126,7 +132,7 @@ def _ask(
             rows = [
                 (ids[i], variant, text)
                 for i in range(first, min(first + _PART, len(texts)))
-                for variant, text in enumerate([texts[i], *variants.of(i, config.variants)])
+                for variant, text in enumerate([texts[i], *variants.of(i, config.augmentations)])
             ]
             says = log_proba(bundle, [text for _, _, text in rows])
             # Among the labels of the contract.
@@ -183,21 +189,23 @@ def _part(answers: Path, number: int) -> Path:
     return answers / f"part-{number:05d}.parquet"
 
 
-def find_teacher(config: TeacherConfig, tracker: Tracker, fetched: Path) -> FetchedModel:
+def find_teacher(config: DistillationConfig, tracker: Tracker, fetched: Path) -> FetchedModel:
     """The version to learn from; pinned in the run, so that a rerun learns from the same one.
 
     Raises:
         RecipeError: the registry has no such model, or no champion of it, or its files are gone or damaged.
     """
     pinned = tracker.tag(TEACHER)
-    pinned = pinned.rpartition("/")[2] if pinned and pinned.startswith(f"{config.model}/") else None
+    pinned = (
+        pinned.rpartition("/")[2] if pinned and pinned.startswith(f"{config.teacher}/") else None
+    )
     version = str(config.version) if config.version else pinned
-    remedy = "Train the teacher first, with `noisefold retrain` and its own recipe, or correct the section teacher."
+    remedy = "Train the teacher first, with `noisefold retrain` and its own recipe, or correct the section distillation."
     try:
-        found = fetch_model(tracker, config.model, fetched, version=version)
+        found = fetch_model(tracker, config.teacher, fetched, version=version)
     except NoisefoldError as error:
         raise RecipeError(error.cause, remedy) from error
     if found is None:
-        raise RecipeError(f"There is no champion of {config.model} to learn from.", remedy)
-    tracker.set_tags({TEACHER: f"{config.model}/{found.version}"})
+        raise RecipeError(f"There is no champion of {config.teacher} to learn from.", remedy)
+    tracker.set_tags({TEACHER: f"{config.teacher}/{found.version}"})
     return found

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from data_contracts.artifacts import FetchedModel, Lessons, TokenDataset, TrainedModel
-from data_contracts.errors import TrainingError
-from data_contracts.kinds.classify import Classify
+from data_contracts.recipe.sections import BITS
 from lightning_modules.training.job import TrainingJob
 from tasks.engines.local import run_child
 from tasks.stage import Here, RunContext, stage
@@ -27,7 +26,16 @@ def _tell(model: TrainedModel, run: RunContext) -> None:
     )
 
 
-@stage(TrainedModel, version=2, shaped_by=("model", "training", "teacher.weight"), tell=_tell)
+SHAPES = (
+    "task.learnt",
+    "model",
+    "training",
+    "distillation.weight",
+    *(f"execution.{field}" for field in BITS),
+)
+
+
+@stage(TrainedModel, version=2, shaped_by=SHAPES, tell=_tell)
 def train(
     here: Here,
     tokens: TokenDataset,
@@ -44,28 +52,24 @@ def train(
         Interrupted: where the child was killed or ran out of time; worth another attempt.
     """
     recipe = here.recipe
-    if len(tokens.labels) < 2:
-        raise TrainingError(
-            "The train split has one label only.",
-            "A classifier needs two or more; check the contract.",
-        )
     job = TrainingJob(
         tokens=here.open(tokens),
-        facts={"labels": list(tokens.labels)},
+        facts=tokens.facts,
         vocab_size=tokens.vocab_size,
         windowing=tokens.windowing,
-        task=Classify(class_weights=recipe.training.class_weights, wide=recipe.model.wide),
+        task=recipe.task,
         model=recipe.model,
         training=recipe.training,
+        execution=recipe.execution,
         start=start.bundle if start else None,
         lessons=here.open(lessons) / "lessons.parquet" if lessons else None,
-        teacher_weight=recipe.teacher.weight if recipe.teacher else 0.0,
+        teacher_weight=recipe.distillation.weight if recipe.distillation else 0.0,
         work=here.keep,
         out=here.out,
     )
     forwarder = Forwarder(here.keep / "metrics.jsonl", here.run.tracker)
     with forwarder:
-        result = run_child(job, recipe.execution.train_timeout_seconds)
+        result = run_child(job, recipe.execution.limits.train)
     seen = np.load(here.open(tokens) / TRAIN_TEXTS, allow_pickle=False)
     if lessons is not None:
         taught = np.load(here.open(lessons) / TEACHER_TEXTS, allow_pickle=False)

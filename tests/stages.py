@@ -17,7 +17,8 @@ from data_contracts.artifacts import (
     ValidatedCorpus,
 )
 from data_contracts.contract.contract import DataContract
-from data_contracts.recipe.recipe import ExecutionConfig, Recipe
+from data_contracts.recipe.recipe import Recipe
+from data_contracts.recipe.sections import ExecutionConfig
 from data_contracts.results import PromotionDecision
 from tasks.artifacts.store import ArtifactStore, Outcome
 from tasks.evaluate import evaluate

@@ -12,7 +12,7 @@ import yaml
 from torch import nn
 
 from data_contracts.recipe.comparison import Comparison
-from data_contracts.recipe.recipe import parse_recipe
+from data_contracts.recipe.reading import parse_recipe
 from lightning_modules.reparameterizations import METHODS
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 if TYPE_CHECKING:
     import pyarrow as pa
 
-THREADS = 1  # `training.threads` of every recipe
+THREADS = 1  # `execution.threads` of every recipe
 NO_SLICES = {"id", "text", "label", "predicted", "confidence", "correct", "probabilities"}
 
 

@@ -23,7 +23,7 @@ COLUMNS = ["id", "text", "label", "split"]
 
 def export(name: str) -> dict[str, int]:
     """Ingest and validate one recipe's source, write its rows; returns how many each split has."""
-    from data_contracts.recipe.recipe import load_recipe
+    from data_contracts.recipe.reading import load_recipe
     from tasks.artifacts.store import ArtifactStore
     from tasks.ingest import ingest, survey
     from tasks.settings import Settings

@@ -44,7 +44,7 @@ class DataContract(DataSet):
     KINDS: ClassVar[dict[str, type[DataContract]]] = {}
     roles: ClassVar[tuple[Role, ...]]
     # Roles whose text draws the split of a row, and by which repeats and leaks are found.
-    identity: ClassVar[tuple[str, ...]]
+    identified_by: ClassVar[tuple[str, ...]]
     # Roles in which two rows of one identity may be at odds; none: they are never.
     answer: ClassVar[tuple[str, ...]] = ()
     # What a row at odds is called, and its words.
@@ -235,8 +235,10 @@ class DataContract(DataSet):
         return f"_{role.name}" if len(self.texts) > 1 else ""
 
     def _reasons_by_others(self) -> list[Reason]:
-        subject = " and ".join(role.plural for role in self.roles if role.name in self.identity)
-        first = self.identity[0]
+        subject = " and ".join(
+            role.plural for role in self.roles if role.name in self.identified_by
+        )
+        first = self.identified_by[0]
         ids = "where the column does not name rows, set columns.id: null"
         found = [Reason("duplicate_id", "ids that stood before", "id", ids)]
         if self.answer:

@@ -128,7 +128,7 @@ def _splits(
     if None not in splits:
         return splits, strange  # type: ignore[return-value]
     columns = {role: cells.columns[name] for role, name in contract.sources.items()}
-    texts = joined(contract.identity, columns)
+    texts = joined(contract.identified_by, columns)
     pairs = zip(splits, texts, strict=True)
     return [one or draw_split(text, contract.splits, drawn) for one, text in pairs], strange
 

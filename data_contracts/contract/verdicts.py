@@ -99,7 +99,7 @@ class Judge:
             reasons[told] &= ~reasons.dtype.type(bits[hidden])
         # Nothing is asked of the identity of a row that has a fault.
         good = (reasons == 0).tolist()
-        texts = zip(joined(self.contract.identity, rows), good, strict=True)
+        texts = zip(joined(self.contract.identified_by, rows), good, strict=True)
         self._identity[start:stop] = [text_hash(text) if is_good else 0 for text, is_good in texts]
         self._id[start:stop] = [hash64(one) for one in rows["id"].to_pylist()]
         answers = joined(self.contract.answer, rows)

@@ -1,20 +1,22 @@
-"""What every kind of task says of itself, without torch: its options, its figures, what it is asked and answers.
+"""What every kind of task says of itself, without torch: its options, its figures, what it is asked
+and answers.
 
-A kind enters by being defined: a subclass of `TaskConfig` with a `kind` of its own is found by that
-name in every recipe, and the JSON schema lists it. So a kind may live in a user's own package.
+A kind enters by being defined: a subclass of `TaskConfig` with a `kind` of its own is found by
+that name in every recipe, and the JSON schema lists it. So a kind may live in a user's own
+package.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import GetJsonSchemaHandler
-from pydantic_core import CoreSchema, core_schema
-
+from data_contracts.open_kinds import AnyKind
 from data_contracts.section import Section
 
-DEFAULT_KIND = "classify"
+if TYPE_CHECKING:
+    from data_contracts.recipe.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,31 @@ class TaskConfig(Section):
     inputs: ClassVar[tuple[Column, ...]]  # what a served model is asked
     # Dotted package of its head.py and objective.py; None: the house's own, `kinds.<kind>`.
     room: ClassVar[str | None] = None
+    # Fields that shape no weight, only how a model is judged or served.
+    judged: ClassVar[tuple[str, ...]] = ()
+    # Metrics known after each epoch; empty: all that have no `per`.
+    validated: ClassVar[tuple[str, ...]] = ()
 
     kind: str
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of the network that are this kind's own, by name."""
+        return ()
+
+    def refusals(self, recipe: Recipe) -> Iterator[str]:
+        """Why these options cannot be had beside the rest of the recipe, each with its remedy."""
+        return iter(())
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         TaskConfig.KINDS[cls.model_fields["kind"].default] = cls
+
+    @property
+    def learnt(self) -> dict[str, Any]:
+        """What of these options shapes the weights, for the key of a training."""
+        told = self.identity()
+        return {name: value for name, value in told.items() if name not in self.judged}
 
     def outputs(self, facts: dict[str, Any]) -> tuple[Column, ...]:
         """What a served model answers. `facts`: what the data said, from the manifest."""
@@ -77,29 +98,12 @@ class TaskConfig(Section):
         """The metric of a name; `f1/refund` is a value of `f1`."""
         return next(one for one in cls.metrics if one.name == name.partition("/")[0])
 
-
-class AnyTask:
-    """Marks, within `Annotated`, a field that takes whichever kind its `kind` names."""
-
-    @staticmethod
-    def __get_pydantic_core_schema__(source: Any, handler: Any) -> CoreSchema:
-        plain = core_schema.plain_serializer_function_ser_schema(lambda one: one.model_dump())
-        return core_schema.no_info_plain_validator_function(_task_of, serialization=plain)
-
-    @staticmethod
-    def __get_pydantic_json_schema__(
-        schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        kinds = [kind.model_json_schema() for kind in TaskConfig.KINDS.values()]
-        return {"oneOf": kinds, "discriminator": {"propertyName": "kind"}}
+    @classmethod
+    def monitored(cls) -> tuple[str, ...]:
+        """The metrics that `training.monitor` may name, each as MLflow has it."""
+        names = cls.validated or tuple(one.name for one in cls.metrics if one.per is None)
+        return tuple(f"val/{name}" for name in names)
 
 
-def _task_of(value: Any) -> TaskConfig:
-    if isinstance(value, TaskConfig):
-        return value
-    if not isinstance(value, dict):
-        raise ValueError(f"a section is needed, with kind one of {', '.join(TaskConfig.KINDS)}")
-    kind = value.get("kind", DEFAULT_KIND)
-    if kind not in TaskConfig.KINDS:
-        raise ValueError(f"kind {kind!r} is none of {', '.join(TaskConfig.KINDS)}")
-    return TaskConfig.KINDS[kind].model_validate({**value, "kind": kind})
+AnyTask = AnyKind(TaskConfig)
+Task = Annotated[TaskConfig, AnyTask]  # a field that takes the options of any kind

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from data_contracts.kinds.base import Column, Metric, TaskConfig
 from data_contracts.section import Section
 
+if TYPE_CHECKING:
+    from data_contracts.recipe.recipe import Recipe
+
 
 class WideFeatures(Section):
-    """Hashed n-grams straight to the logits, weighed as TF-IDF does: a linear model that trains beside the network
-    (Cheng 2016, https://arxiv.org/abs/1606.07792)."""
+    """Hashed n-grams straight to the logits, weighed as TF-IDF does: a linear model that trains
+    beside the network (Cheng 2016, https://arxiv.org/abs/1606.07792). The optimizer's group
+    `wide` is theirs.
+    """
 
     buckets: int = Field(
         500_000, ge=16, le=50_000_000, description="Rows of the table, one column per class."
@@ -25,32 +31,22 @@ class WideFeatures(Section):
         10.0,
         gt=0,
         le=1000,
-        description="Length of a document's vector of weights: how far a step on the table moves the logits.",
+        description="Length of a document's vector of weights: how far a step on the table moves "
+        "the logits.",
     )
     naive_bayes: bool = Field(
         False,
-        description="The table is Naive Bayes' log ratios times what is trained (Wang & Manning 2012), so n-grams that "
-        "tell classes apart by their counts learn faster. The product is what ships.",
+        description="The table is Naive Bayes' log ratios times what is trained (Wang & Manning "
+        "2012), so n-grams that tell classes apart by their counts learn faster. The "
+        "product is what ships.",
     )
     share: float | None = Field(
         None,
         gt=0,
         lt=1,
-        description="Of these logits in the model's, the network having the rest, and each part a loss of its own: an "
-        "ensemble of two in one network. null: the logits add up and are trained as one.",
-    )
-    learning_rate: float | None = Field(
-        None,
-        gt=0,
-        le=10,
-        description="Peak learning rate of the table. null: that of the other weights.",
-    )
-    epsilon: float = Field(
-        1e-8,
-        gt=0,
-        le=1,
-        description="AdamW's epsilon for the table. At 1e-8 a rare n-gram moves as far in a step as a frequent one; at "
-        "1e-4, about the size of their gradients, it moves less, and the table wants a larger learning_rate.",
+        description="Of these logits in the model's, the network having the rest, and each part a "
+        "loss of its own: an ensemble of two in one network. null: the logits add up "
+        "and are trained as one.",
     )
 
 
@@ -84,12 +80,15 @@ class Classify(TaskConfig):
         _points("recall", "recall", "higher", per="label", shown="page"),
         _points("f1", "F1", "higher", per="label"),
     )
+    judged: ClassVar[tuple[str, ...]] = ("calibrate",)
     inputs: ClassVar[tuple[Column, ...]] = (Column("text", "string"),)
+    validated: ClassVar[tuple[str, ...]] = ("macro_f1", "accuracy", "nll")
 
     kind: Literal["classify"] = "classify"  # pyright: ignore[reportIncompatibleVariableOverride]
     class_weights: Literal["none", "balanced"] = Field(
         "none",
-        description="balanced: n / (classes * n_class), counted in windows, of which the loss is a mean.",
+        description="balanced: n / (classes * n_class), counted in windows, of which the loss is "
+        "a mean.",
     )
     calibrate: bool = Field(
         False, description="Scale the logits of the registered model by a fitted temperature."
@@ -97,6 +96,17 @@ class Classify(TaskConfig):
     wide: WideFeatures | None = Field(
         None, description="Hashed n-grams straight to the logits; null: none."
     )
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return ("wide",) if self.wide else ()
+
+    def refusals(self, recipe: Recipe) -> Iterator[str]:
+        if self.class_weights != "none" and recipe.distillation is not None:
+            yield (
+                "task.class_weights weigh labels; beside a teacher's probabilities they must "
+                "be none"
+            )
 
     def outputs(self, facts: dict[str, Any]) -> tuple[Column, ...]:
         """`label`, and a probability for each; null where there is no text to answer."""

@@ -71,7 +71,7 @@ class ClassifyContract(DataContract):
     """What the rows of one data set promise: one label of several for each text."""
 
     roles: ClassVar[tuple[Role, ...]] = (Role("text"), Role("label", "category"))
-    identity: ClassVar[tuple[str, ...]] = ("text",)
+    identified_by: ClassVar[tuple[str, ...]] = ("text",)
     answer: ClassVar[tuple[str, ...]] = ("label",)
     conflict: ClassVar[tuple[str, str]] = (
         "relabelled",

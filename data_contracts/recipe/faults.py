@@ -1,4 +1,5 @@
-"""What is wrong with a recipe, in a person's words: the field, what is expected there, and what was probably meant."""
+"""What is wrong with a recipe, in a person's words: the field, what is expected there, and what
+was probably meant."""
 
 from __future__ import annotations
 
@@ -6,23 +7,24 @@ import difflib
 import types
 import typing
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Union
 
-import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from data_contracts.kinds.base import TaskConfig
 from data_contracts.section import text_fault
 from data_contracts.urls import redacted
 
 # What other programs call our fields, by the last word of what was written.
 _MEANT = {
     "source.url": (
-        "path", "paths", "file", "files", "filename", "folder", "directory", "dir", "glob", "uri", "location", "data",
-        "dataset", "data_path", "input", "url", "data_files", "csv", "parquet",
+        "path", "paths", "file", "files", "filename", "folder", "directory", "dir", "glob", "uri",
+        "location", "data", "dataset", "data_path", "input", "url", "data_files", "csv", "parquet",
     ),
     "source.url.train": ("train", "train_file", "train_path", "training_data", "train_data"),
-    "source.url.valid": ("valid", "validation", "val", "dev", "valid_file", "validation_file", "eval_file"),
+    "source.url.valid": ("valid", "validation", "val", "dev", "valid_file",
+        "validation_file", "eval_file"),
     "source.url.test": ("test", "test_file", "test_path", "test_data"),
     "source.separator": ("delimiter", "sep"),
     "source.encoding": ("charset", "codec"),
@@ -35,12 +37,54 @@ _MEANT = {
     "training.max_epochs": ("epochs", "num_epochs", "n_epochs", "num_train_epochs"),
     "training.learning_rate": ("lr",),
     "training.batch_size": ("batch", "bs", "per_device_train_batch_size"),
-    "training.accelerator": ("device", "gpu", "cuda"),
+    "execution.accelerator": ("device", "gpu", "cuda"),
     "training.seed": ("seed", "random_state"),
     "training.patience": ("early_stopping", "early_stopping_patience"),
     "model.encoder.path": ("backbone", "pretrained", "model_name_or_path", "checkpoint"),
     "registry.model_name": ("model_name", "registered_model"),
     "registry.experiment": ("experiment", "experiment_name"),
+}  # fmt: skip
+# What a key was called, and what it is called now: a field, or a section with all that is in it.
+RENAMED = {
+    "task.class_weights": "task.class_weights",
+    "evaluation.temperature": "task.calibrate",
+    "task.wide": "task.wide, and its learning_rate and epsilon are training.groups.wide",
+    "task.wide.learning_rate": "training.groups.wide.learning_rate",
+    "task.wide.epsilon": "training.groups.wide.epsilon",
+    "window.max_length": "window.max_length",
+    "window.overlap": "window.overlap",
+    "window.special_tokens": "window.special_tokens",
+    "model.embedding.size": "model.embedding.size",
+    "model.embedding.init_std": "model.embedding.init_std",
+    "model.embedding.bias": "model.embedding.bias",
+    "model.embedding.vectors": "model.embedding.vectors",
+    "model.reparameterization.dropout": "model.dropout",
+    "model.reparameterization.noise.dropout": "model.dropout",
+    "promotion.beat_constant": "promotion.beat_constant",
+    "promotion.min_accuracy": "promotion.bounds.accuracy.min",
+    "promotion.min_macro_f1": "promotion.bounds.macro_f1.min",
+    "promotion.min_class_f1": "promotion.bounds.f1/*.min",
+    "promotion.max_nll": "promotion.bounds.nll.max",
+    "promotion.max_ece": "promotion.bounds.ece.max",
+    "promotion.max_megabytes": "promotion.bounds.megabytes.max",
+    "promotion.max_milliseconds_per_text": "promotion.bounds.milliseconds_per_text.max",
+    "promotion.min_slice_accuracy": "promotion.slices.min",
+    "promotion.slices.min_rows": "promotion.slices.min_rows",
+    "promotion.confidence": "statistics.confidence",
+    "promotion.bootstrap_samples": "statistics.samples",
+    "evaluation.confidence": "statistics.confidence",
+    "evaluation.bootstrap_samples": "statistics.samples",
+    "comparison.recipe.statistics.confidence": "recipe.statistics.confidence",
+    "comparison.recipe.statistics.paired_samples": "recipe.statistics.samples",
+    "execution.threads": "execution.threads",
+    "execution.accelerator": "execution.accelerator",
+    "execution.precision": "execution.precision",
+    "execution.checkpoint_every_steps": "execution.checkpoint_every_steps",
+    "execution.limits.train": "execution.limits.train",
+    "execution.limits.stage": "execution.limits.stage",
+    "teacher": "distillation, its model is teacher, and its variants are augmentations",
+    "distillation.model": "distillation.teacher",
+    "distillation.variants": "distillation.augmentations",
 }  # fmt: skip
 _BY_NAME = {name: field for field, names in _MEANT.items() for name in names}
 
@@ -57,15 +101,15 @@ def describe(
     kinds = _kinds(root)
     faults = []
     for fault in error.errors(include_url=False):
-        loc = tuple(
-            part for at, part in enumerate(fault["loc"]) if not _is_kind(at, fault["loc"], kinds)
-        )
+        loc = _place(fault["loc"], kinds)
         where = ".".join(map(str, loc)) or root.__name__.lower()
         got = fault.get("input")
         short = isinstance(got, (str, int, float, bool)) and len(repr(got)) < 80
         shown = f" (got {redacted(repr(got))})" if short else ""
         if (message := text_fault(fault)) is not None:
             shown = ""
+        elif fault["type"] == _RENAMED:
+            message, shown = fault["msg"], ""
         elif fault["type"] == "extra_forbidden":
             message, shown = f"unknown key{meant(loc, root)}", ""
         else:
@@ -105,7 +149,8 @@ def _said(fault: Any, where: str) -> str:
         "less_than_equal": f"must be at most {context.get('le')}",
         "less_than": f"must be below {context.get('lt')}",
         "literal_error": f"is none of {context.get('expected')}",
-        "union_tag_invalid": f"there is no kind {context.get('tag')!r}; there are {context.get('expected_tags')}",
+        "union_tag_invalid": f"there is no kind {context.get('tag')!r}; there are "
+        f"{context.get('expected_tags')}",
         "union_tag_not_found": "which kind is meant? Say so with kind",
     }.get(kind)
     if kind == "string_pattern_mismatch":
@@ -119,7 +164,54 @@ def _said(fault: Any, where: str) -> str:
     return said or fault["msg"].removeprefix("Value error, ")
 
 
-# --- what was meant ---------------------------------------------------------------------------------------------------
+# --- what was renamed -----------------------------------------------------------------------------
+
+_RENAMED = "renamed"
+
+
+def with_new_names(error: ValidationError, root: type[BaseModel]) -> ValidationError:
+    """The same faults, in which an unknown key that was known once says what it is called now."""
+    kinds = _kinds(root)
+    lines: list[InitErrorDetails] = []
+    for fault in error.errors(include_url=False):
+        told = _told_of_change(fault, _place(fault["loc"], kinds), root)
+        kind = PydanticCustomError(_RENAMED, "{told}", {"told": told}) if told else None
+        lines.append({"type": kind or _same(fault), "loc": fault["loc"], "input": fault["input"]})
+    return ValidationError.from_exception_data(error.title, lines, hide_input=True)
+
+
+def new_name(dotted: str) -> str | None:
+    """What a key, or the section that it stands in, is called now; None where it was not
+    renamed."""
+    names = [dotted, *(dotted[:at] for at, letter in enumerate(dotted) if letter == ".")]
+    return next((RENAMED[name] for name in names if name in RENAMED), None)
+
+
+def _told_of_change(fault: Any, loc: tuple[Any, ...], root: type[BaseModel]) -> str | None:
+    """What to say of a key, or of a kind, that there was once."""
+    where, value = ".".join(map(str, loc)), fault["input"]
+    if fault["type"] == "extra_forbidden":
+        name = new_name(where) or new_name(f"{root.__name__.lower()}.{where}")
+        return name and f"is {name} now"
+    if where == "model.reparameterization" and fault.get("ctx", {}).get("tag") == "dropout":
+        return "kind: dropout with its p is the field model.dropout now, beside kind: none"
+    if where == "promotion.slices" and isinstance(value, list | tuple):
+        return "a list of columns is promotion.slices.by now"
+    return None
+
+
+def _same(fault: Any) -> PydanticCustomError:
+    """A fault's type as `from_exception_data` takes it; its message stays."""
+    context = {key: value for key, value in fault.get("ctx", {}).items() if key != "error"}
+    return PydanticCustomError(fault["type"], "{told}", {**context, "told": fault["msg"]})
+
+
+def _place(loc: tuple[Any, ...], kinds: dict[str, set[Any]]) -> tuple[Any, ...]:
+    """Where a fault lies as a person wrote it, without the kinds that pydantic puts between."""
+    return tuple(part for at, part in enumerate(loc) if not _is_kind(at, loc, kinds))
+
+
+# --- what was meant -------------------------------------------------------------------------------
 
 
 def meant(loc: tuple[Any, ...], root: type[BaseModel]) -> str:
@@ -151,24 +243,25 @@ def fields_of(model: type[BaseModel], before: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         if name != "kind":
             yield before + name
-        for part in _models(field.annotation):
+        for part in models_in(field.annotation):
             yield from fields_of(part, f"{before}{name}.")
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        # Of an open set of kinds, every one that is there.
-        yield from annotation.__dict__.get("KINDS", {}).values() or (annotation,)
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if annotation is TaskConfig:
+        yield from TaskConfig.KINDS.values()
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
     elif typing.get_origin(annotation) in (Union, types.UnionType, typing.Annotated):
         for part in typing.get_args(annotation):
-            yield from _models(part)
+            yield from models_in(part)
 
 
 def _kinds(root: type[BaseModel]) -> dict[str, set[Any]]:
     """The kinds of each union, by the name of its field."""
     found: dict[str, set[Any]] = {}
     for name, field in root.model_fields.items():
-        for part in _models(field.annotation):
+        for part in models_in(field.annotation):
             if "kind" in part.model_fields:
                 found.setdefault(name, set()).add(part.model_fields["kind"].default)
             for inner, kinds in _kinds(part).items():
@@ -179,34 +272,3 @@ def _kinds(root: type[BaseModel]) -> dict[str, set[Any]]:
 def _is_kind(at: int, loc: tuple[Any, ...], kinds: dict[str, set[Any]]) -> bool:
     """pydantic puts the chosen kind of a union into the path, where a reader expects a field."""
     return at > 0 and loc[at] in kinds.get(loc[at - 1], ())
-
-
-# --- where it stands --------------------------------------------------------------------------------------------------
-
-
-def line_in(path: str | Path) -> Callable[[tuple[Any, ...]], int | None]:
-    """Where the fields of a YAML file stand, by its lines; the file was read before and is small."""
-
-    def line(loc: tuple[Any, ...]) -> int | None:
-        try:
-            node = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        except (OSError, ValueError, yaml.YAMLError):
-            return None
-        found = None
-        for part in loc:
-            if isinstance(node, yaml.MappingNode):
-                pair = next((pair for pair in node.value if pair[0].value == str(part)), None)
-            elif (
-                isinstance(node, yaml.SequenceNode)
-                and isinstance(part, int)
-                and part < len(node.value)
-            ):
-                pair = (node.value[part], node.value[part])
-            else:
-                pair = None
-            if pair is None:
-                break
-            found, node = pair[0].start_mark.line + 1, pair[1]
-        return found
-
-    return line

@@ -1,4 +1,5 @@
-"""What a data set is called after: a short ASCII name from its files, another one for another data set."""
+"""What a data set is called after: a short ASCII name from its files, another one for another
+data set."""
 
 from __future__ import annotations
 
@@ -17,8 +18,7 @@ _ENDING = re.compile(
 _PATTERN = re.compile(r"[*?\[{]")
 # What tools call a part of a data set: the folder around it has the name.
 _GENERIC = re.compile(
-    r"(part|data|dataset|train|training|test|testing|valid|validation|val|dev|file|output|export|rows|shard|chunk)?"
-    r"([-_.]?\d+)*([-_.]of[-_.]\d+)?([-_.][0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}.*)?",
+    "(part|data|dataset|train|training|test|testing|valid|validation|val|dev|file|output|export|rows|shard|chunk)?([-_.]?\\d+)*([-_.]of[-_.]\\d+)?([-_.][0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}.*)?",
     re.I,
 )
 _SPLIT_WORD = re.compile(r"(^|[-_. ])(train|training|test|testing|valid|validation|val|dev)$", re.I)
@@ -27,8 +27,8 @@ _SPLIT_WORD = re.compile(r"(^|[-_. ])(train|training|test|testing|valid|validati
 def dataset_name(url: str | Mapping[str, str]) -> str:
     """A name of `[a-z0-9_.-]`, at most 80 characters, the same on every machine.
 
-    A name that is such already stays (in lower case); any other is written in Latin letters, or cut, and ends in a
-    digest of the whole, so that two names never become one.
+    A name that is such already stays (in lower case); any other is written in Latin letters, or
+    cut, and ends in a digest of the whole, so that two names never become one.
     """
     stems = [stem_of(one) for one in ([url] if isinstance(url, str) else url.values())]
     return clean(_shared(stems) or _SPLIT_WORD.sub("", stems[0]) or stems[0])
@@ -59,7 +59,8 @@ def clean(stem: str) -> str:
 
 
 def stem_of(url: str) -> str:
-    """What the path says of the data set: the file's name, or for a part, a folder or a glob the folder's."""
+    """What the path says of the data set: the file's name, or for a part, a folder or a glob the
+    folder's."""
     parsed = urlsplit(url.split("::")[-1])
     path = f"{parsed.hostname or ''}/{unquote(parsed.path)}" if "://" in url else url
     parts = [

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from data_contracts.errors import NoisefoldError, RecipeError, SourceError, printable
+from data_contracts.recipe.draft import recipe_yaml
+from data_contracts.recipe.profile import check_columns, profile
+from data_contracts.recipe.suggest import suggest
 from data_contracts.urls import redacted
 
 if TYPE_CHECKING:
@@ -49,7 +52,6 @@ def suggest_in_terminal(
     from data_contracts.contract.contract import load_contract
     from data_contracts.contract.infer import Draft
     from data_contracts.kinds.classify_contract import ClassifyContract
-    from data_contracts.recipe import suggest as suggestions
     from tasks.sources.look import look_closer
 
     if contract_file:
@@ -59,7 +61,7 @@ def suggest_in_terminal(
                 f"Contract {contract.name} is of kind {contract.kind}.",
                 "A recipe can be suggested for kind classify.",
             )
-        suggestions.check_columns(seen.rows, contract)
+        check_columns(seen.rows, contract)
         columns = contract.columns
         rows = look_closer(
             seen.source, [columns.text, columns.label], [columns.text], [columns.label]
@@ -70,10 +72,10 @@ def suggest_in_terminal(
     else:
         rows, seen, draft = draft_from(asked)
     assert isinstance(draft.contract, ClassifyContract)
-    profile = suggestions.profile(rows, draft.contract)
+    looks = profile(rows, draft.contract)
     folder = Path(output).resolve().parent if output else Path.cwd()
-    choices = suggestions.suggest(profile, backbone and _from_folder(backbone, folder), backbone)
-    text = suggestions.recipe_yaml(_source_fields(seen, folder), draft, profile, choices)
+    choices = suggest(looks, backbone and _from_folder(backbone, folder), backbone)
+    text = recipe_yaml(_source_fields(seen, folder), draft, looks, choices)
     write_new(text, output, "Read it through, then: noisefold retrain {output}")
     _tell(draft)
 

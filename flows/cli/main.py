@@ -154,7 +154,7 @@ def compare(
     --set changes the recipe that all variants share.
     """
     from data_contracts.recipe.comparison import load_comparison
-    from data_contracts.recipe.recipe import parse_set
+    from data_contracts.recipe.reading import parse_set
 
     changes = dict(parse_set(text) for text in overrides)
     grid = load_comparison(file, changes, lambda name, base: find_recipe(name, overrides, base))
@@ -524,7 +524,8 @@ def infer(output: str | None, **asked: Any) -> None:
 
 def find_recipe(name_or_file: str, overrides: tuple[str, ...], base: Path = Path()) -> Recipe:
     """A recipe file by its path (from `base`), or a deployment's recipe by its name; overrides are laid over either."""
-    from data_contracts.recipe.recipe import load_recipe, merge, parse_recipe, parse_set, read_yaml
+    from data_contracts.recipe.reading import load_recipe, merge, parse_recipe, parse_set
+    from data_contracts.yaml_text import read_yaml
 
     changes = dict(parse_set(text) for text in overrides)
     is_file = name_or_file.endswith((".yaml", ".yml", ".json"))

@@ -184,7 +184,7 @@ def table_in_terminal(
             table = str(_spooled(opened, kind))
         bar = opened.enter_context(_Rows(Console(stderr=True, highlight=False)))
         predictor = _opened(opened, settings, model, alias)
-        from data_contracts.recipe.recipe import FileSource
+        from data_contracts.recipe.source import FileSource
         from tasks.serving.predict_table import predict_table
 
         source = FileSource.model_construct(
@@ -213,7 +213,7 @@ def table_in_terminal(
 
 
 def _separator(given: str | None) -> str | None:
-    from data_contracts.recipe.recipe import FileSource
+    from data_contracts.recipe.source import FileSource
 
     try:
         return FileSource.one_character(given)

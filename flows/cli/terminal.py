@@ -33,7 +33,8 @@ from tasks.progress import listening
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
-    from data_contracts.recipe.comparison import Compared, Comparison
+    from data_contracts.recipe.compared import Compared
+    from data_contracts.recipe.comparison import Comparison
     from flows.compare import ComparisonRun
     from flows.running.run import Retrained
 

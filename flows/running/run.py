@@ -28,7 +28,8 @@ from data_contracts.artifacts import (
 )
 from data_contracts.contract.days import WindowRead
 from data_contracts.errors import stop_signal, told_of
-from data_contracts.recipe.recipe import Recipe, TeacherConfig
+from data_contracts.recipe.recipe import Recipe
+from data_contracts.recipe.sections import DistillationConfig
 from data_contracts.results import Interval, PromotionDecision
 from data_contracts.urls import shown_url
 from flows.running.due import Due
@@ -139,7 +140,7 @@ class Run(RunContext):
                 TagsContext(current_tags=set())
             )  # the process is named on the flow run, once
             opened.enter_context(scratch(self.settings.work))
-            opened.enter_context(threads(self.recipe.training.threads))
+            opened.enter_context(threads(self.recipe.execution.threads))
             self._begin()
             self._opened = opened.pop_all()
         return self
@@ -270,10 +271,10 @@ class Run(RunContext):
 
     def teacher(self) -> FetchedModel | None:
         """The model that the recipe learns from, fetched with the recipe's retries; None where it has none."""
-        config = self.recipe.teacher
+        config = self.recipe.distillation
         return None if config is None else self.fetch_teacher(config)
 
-    def fetch_teacher(self, config: TeacherConfig) -> FetchedModel:
+    def fetch_teacher(self, config: DistillationConfig) -> FetchedModel:
         return self._attempt(_find_teacher)(config, self.tracker, self.store.fetched)
 
     def start(self) -> FetchedModel | None:
@@ -295,7 +296,7 @@ class Run(RunContext):
             recipe=self.recipe.name,
             stages=tuple(self.stages),
             metrics=report.metrics,
-            confidence=self.recipe.evaluation.confidence,
+            confidence=self.recipe.statistics.confidence,
             model_uri=self.made[RegisteredModel].model_uri,
             parameters=self.made[TrainedModel].parameters,
             decision=decision,
@@ -333,8 +334,8 @@ class Run(RunContext):
     def _limit(self, stage: Task[..., Any]) -> float:
         """Seconds that one attempt may take. Training is ended by `train` itself, so that it can save a checkpoint."""
         execution = self.recipe.execution
-        own = execution.train_timeout_seconds if stage.name == "train" else 0.0
-        return own + execution.stage_timeout_seconds
+        own = execution.limits.train if stage.name == "train" else 0.0
+        return own + execution.limits.stage
 
     def _hard_limit(self, stage: Task[..., Any]) -> float:
         """Seconds in which all attempts, each ended at its own limit, are over with certainty."""
@@ -352,7 +353,7 @@ class Run(RunContext):
             yield
         except TaskRunTimeoutError as error:
             raise Interrupted(
-                f"{stage.name} was ended at its limit of {self._limit(stage):g} s (execution.stage_timeout_seconds)."
+                f"{stage.name} was ended at its limit of {self._limit(stage):g} s (execution.limits.stage)."
             ) from error
 
 
@@ -420,7 +421,7 @@ def _survey(source: Any) -> Snapshot:
 
 
 @task(name="find-teacher", **STAGE)
-def _find_teacher(config: TeacherConfig, tracker: Tracker, fetched: Path) -> FetchedModel:
+def _find_teacher(config: DistillationConfig, tracker: Tracker, fetched: Path) -> FetchedModel:
     return find_teacher(config, tracker, fetched)
 
 

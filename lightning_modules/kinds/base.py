@@ -143,12 +143,6 @@ class Objective:
                 taken.add(name)
         return taken
 
-    def groups(self, learning_rate: float) -> dict[str, dict[str, float]]:
-        """Weight matrices that are optimized otherwise: prefix of their names in the head ->
-        AdamW's `lr` and `eps`.
-        """
-        return {}
-
     # --- batches to a loss
 
     def batch(self, table: TokenTable, rows: np.ndarray) -> Batch:

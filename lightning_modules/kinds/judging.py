@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import pyarrow as pa
 
-from data_contracts.kinds.base import Metric
-from data_contracts.recipe.recipe import EvaluationConfig
+from data_contracts.kinds.base import Metric, TaskConfig
+from data_contracts.recipe.sections import EvaluationConfig, StatisticsConfig
 from data_contracts.results import Block, Interval
 from lightning_modules.evidence import Evidence
+from lightning_modules.kinds.heads import ROOMS
 
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
@@ -79,15 +80,20 @@ class Judge(Protocol):
         ...
 
 
-MakeJudge = Callable[[Mapping[str, Any], EvaluationConfig], Judge]
+MakeJudge = Callable[[Mapping[str, Any], TaskConfig, EvaluationConfig, StatisticsConfig], Judge]
 JUDGES: dict[str, MakeJudge] = {}
 
 
-def judge_of(kind: str, facts: Mapping[str, Any], config: EvaluationConfig) -> Judge:
-    """The judge of a kind; `facts` is what the data said (the labels), from the manifest.
+def judge_of(
+    task: TaskConfig,
+    facts: Mapping[str, Any],
+    evaluation: EvaluationConfig,
+    statistics: StatisticsConfig,
+) -> Judge:
+    """The judge of a task's kind; `facts` is what the data said (the labels), from the manifest.
 
-    A kind of this package is imported when it is first asked for, another one enters `JUDGES`.
+    Where none has entered `JUDGES` yet, the kind's room is imported (`TaskConfig.room`).
     """
-    if kind not in JUDGES:
-        import_module(f"lightning_modules.kinds.{kind}.judge")
-    return JUDGES[kind](facts, config)
+    if task.kind not in JUDGES:
+        import_module(f"{task.room or f'{ROOMS}.{task.kind}'}.judge")
+    return JUDGES[task.kind](facts, task, evaluation, statistics)

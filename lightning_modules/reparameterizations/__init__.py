@@ -1,6 +1,6 @@
 """A model's weights as a function of parameters and noise: one mechanism, one method per file.
 
-module = reparameterize(module, config)      explicit layers in place of Linear, Embedding, LSTM
+module = reparameterize(module, config, p)   explicit layers in place of Linear, Embedding, LSTM
 set_mode(module, "sample" | "mean")          noise on (training, S draws at inference), or off
 redraw(module, seed)                         the noise of the next optimizer step, a function of the seed
 for s in sampling(module, S, seed): ...      S draws at inference
@@ -10,7 +10,7 @@ fold(module)                                 a copy with plain torch layers: sam
 What a method's file has: `LAYERS` (plain type, or its name -> its layer); where it wants them,
 `PLAIN` (types with weights that it leaves as they are, by design), `chosen(path, layer, config,
 new) -> bool` (which layers of a known type it takes; all; `new`: the layer is part of what is new
-with the task) and `prepare(module, config)` (called on the plain module before anything is
+with the task) and `prepare(module, config, dropout)` (called on the plain module before anything is
 replaced). A type is also known by the one whose forward pass it inherits. What a method does in the
 course of a training stands in `course`.
 """
@@ -25,9 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from data_contracts.errors import RecipeError
-from data_contracts.recipe.model import Reparameterization
+from data_contracts.recipe.methods import Reparameterization
 from lightning_modules.reparameterizations import (
-    dropout,
     gaussian_posterior,
     low_rank,
     multiplicative_noise,
@@ -50,7 +49,6 @@ __all__ = [
 
 METHODS: dict[str, ModuleType] = {
     "none": none,
-    "dropout": dropout,
     "multiplicative_noise": multiplicative_noise,
     "gaussian_posterior": gaussian_posterior,
     "weight_norm": weight_norm,
@@ -60,25 +58,36 @@ METHODS: dict[str, ModuleType] = {
 }
 
 
-def reparameterize(module: nn.Module, config: Reparameterization) -> nn.Module:
+def reparameterize(
+    module: nn.Module, config: Reparameterization, dropout: float = 0.0
+) -> nn.Module:
     """Replace each layer that the method knows, in place; returns the module (another one where it
     is itself a layer).
 
     The layers keep the parameters they find, so a pretrained function stays what it was until noise
     is switched on. Normalization layers and bare parameters (learned positions) carry no noise.
+
+    Args:
+        dropout: share of each layer's inputs that sample mode sets to zero, beside any method.
     Raises:
         RecipeError: a layer has weights that the method cannot take; nothing has been replaced
             then.
     """
     method = METHODS[config.kind]
-    if not method.LAYERS:
+    if method is none and not dropout:
         return module
     chosen = _chosen(module, method, config)
     if prepare := getattr(method, "prepare", None):
-        prepare(module, config)
-    return _replace(
-        module, lambda layer: chosen[id(layer)](layer, config) if id(layer) in chosen else layer
-    )
+        prepare(module, config, dropout)
+
+    def replaced(layer: nn.Module) -> nn.Module:
+        if id(layer) not in chosen:
+            return layer
+        made = chosen[id(layer)](layer, config)
+        made.dropout = dropout
+        return made
+
+    return _replace(module, replaced)
 
 
 def set_mode(module: nn.Module, mode: Mode) -> None:
@@ -197,7 +206,7 @@ def _chosen(
                 if p is not None and len(owners[id(p)]) > 1
             ]
             reason = kind.refusal(layer, config)
-            if shared and config.kind != "dropout":
+            if shared and config.kind != "none":
                 reason = reason or f"would untie the weight that {' and '.join(shared[0])} share"
         if reason:
             raise RecipeError(

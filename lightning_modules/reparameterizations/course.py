@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from data_contracts.recipe.model import Reparameterization, variational
+from data_contracts.recipe.methods import Reparameterization, variational
 from lightning_modules.network.network import TextNetwork
 from lightning_modules.reparameterizations import METHODS
 from lightning_modules.reparameterizations.layers import rising_beta

@@ -59,7 +59,7 @@ class Reparameterized(nn.Module):
     def __init__(self, layer: nn.Module, config: Any) -> None:
         super().__init__()
         self.mode: Mode = "mean"
-        self.dropout: float = getattr(config, "dropout", 0.0)
+        self.dropout = 0.0  # of its input, see `reparameterize`
         for name, parameter in layer.named_parameters(recurse=False):
             self.register_parameter(name, parameter)
         self.weights = self.noisy = tuple(

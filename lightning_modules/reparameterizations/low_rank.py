@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data_contracts.errors import RecipeError
-from data_contracts.recipe.model import MultiplicativeNoise
+from data_contracts.recipe.methods import MultiplicativeNoise
 from lightning_modules import reparameterizations
 from lightning_modules.reparameterizations import layers
 
@@ -114,7 +114,7 @@ class LowRankLSTM(_LowRank, layers.LSTM):
 
 
 class Whole(layers.Linear):
-    """A Linear that is trained as it is, with the method's dropout."""
+    """A Linear that is trained as it is, with dropout as the other layers have it."""
 
 
 LAYERS: dict[type[nn.Module] | str, type[layers.Reparameterized]] = {
@@ -129,8 +129,8 @@ def chosen(path: str, layer: nn.Module, config: Any, new: bool) -> bool:
     return not new and (config.targets == "all" or bool(ATTENTION.search(path)))
 
 
-def prepare(module: nn.Module, config: Any) -> None:
-    """Freeze the module, all but what is new with the task, whose Linears get the method's dropout.
+def prepare(module: nn.Module, config: Any, dropout: float) -> None:
+    """Freeze the module, all but what is new with the task, whose Linears get dropout as well.
 
     Raises:
         RecipeError: no layer is one to be given factors.
@@ -158,7 +158,9 @@ def prepare(module: nn.Module, config: Any) -> None:
     for owner in list(module.modules()):
         for name, layer in list(owner.named_children()):
             if type(layer) is nn.Linear and layer in new:
-                setattr(owner, name, Whole(layer, config))
+                whole = Whole(layer, config)
+                whole.dropout = dropout
+                setattr(owner, name, whole)
 
 
 def needs(fresh: set[str], start: bool) -> str | None:

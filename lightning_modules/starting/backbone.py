@@ -9,15 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from data_contracts.errors import RecipeError
+from data_contracts.recipe.files import FIELD, TOKENIZER, VECTORS, WEIGHTS, locate, model_folder
 from data_contracts.recipe.model import PretrainedEncoder as PretrainedConfig
-from lightning_modules.starting.files import (
-    FIELD,
-    TOKENIZER,
-    VECTORS,
-    WEIGHTS,
-    locate,
-    model_folder,
-)
 
 # What the tables of input embeddings are called: BERT and its kin, Llama and its kin, GPT-2, ModernBERT, T5.
 _EMBEDDINGS = ("word_embeddings", "embed_tokens", "wte", "tok_embeddings", "shared")
@@ -137,8 +130,8 @@ def _check_sizes(backbone: Any, path: str, vocab_size: int, max_length: int) -> 
     positions = _positions(backbone)
     if positions is not None and max_length > positions:
         raise RecipeError(
-            f"tokenizer.max_length is {max_length}, and {path} has {positions} positions.",
-            f"Set tokenizer.max_length to {positions} or less: longer documents are read in windows.",
+            f"window.max_length is {max_length}, and {path} has {positions} positions.",
+            f"Set window.max_length to {positions} or less: longer documents are read in windows.",
         )
     rows = backbone.get_input_embeddings().weight.shape[0]
     if vocab_size > rows:

@@ -11,10 +11,10 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from data_contracts.errors import RecipeError, TrainingError
+from data_contracts.recipe.files import VECTORS, reading_vectors
 from data_contracts.tables.packed import decompressed
 from lightning_modules.network.tokenizer import unknown_id
 from lightning_modules.starting.backbone import input_embeddings
-from lightning_modules.starting.files import VECTORS, reading_vectors
 
 _LINE = 1 << 20  # bytes of a word and its vector
 
@@ -100,8 +100,8 @@ def project_vectors(table: Tensor, tokenizer: Tokenizer, path: str, std: float) 
     rows, size = table.shape
     if embeddings.shape[1] < size:
         raise RecipeError(
-            f"{VECTORS} {path}: its vectors have size {embeddings.shape[1]}, and model.embedding_dim is {size}.",
-            f"Set model.embedding_dim to {embeddings.shape[1]} or less.",
+            f"{VECTORS} {path}: its vectors have size {embeddings.shape[1]}, and model.embedding.size is {size}.",
+            f"Set model.embedding.size to {embeddings.shape[1]} or less.",
         )
     texts = tokenizer.decode_batch([[row] for row in range(rows)])  # special tokens become empty
     if "ByteLevel" in json.dumps(json.loads(model.to_str())["pre_tokenizer"]):
@@ -116,7 +116,7 @@ def project_vectors(table: Tensor, tokenizer: Tokenizer, path: str, std: float) 
     if found.sum() < size:
         raise TrainingError(
             f"{VECTORS} {path} knows {int(found.sum())} of the {rows} tokens: too few for {size} components.",
-            "Lower model.embedding_dim, or give a model of the texts' language.",
+            "Lower model.embedding.size, or give a model of the texts' language.",
         )
     vectors = torch.stack([embeddings[ids].mean(0) for ids in pieces if ids]).double()
     vectors = torch.from_numpy(
@@ -146,8 +146,8 @@ def _vectors(vectors: str, size: int) -> Iterator[tuple[int, bytes, list[bytes]]
                     found = len(fields) - 1
                 if found != size:
                     raise TrainingError(
-                        f"{vectors} holds vectors of size {found}, and model.embedding_dim is {size}.",
-                        f"Set model.embedding_dim: {found}, or give a file of size {size}.",
+                        f"{vectors} holds vectors of size {found}, and model.embedding.size is {size}.",
+                        f"Set model.embedding.size: {found}, or give a file of size {size}.",
                     )
                 if announced is not None:
                     continue

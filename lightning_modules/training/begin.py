@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 
 from data_contracts.errors import TrainingError
+from data_contracts.recipe.files import is_backbone
 from data_contracts.recipe.model import (
     BiLSTMEncoder,
     LSTMEncoder,
@@ -20,7 +21,6 @@ from lightning_modules.network.tokenizer import load_tokenizer
 from lightning_modules.reparameterizations import reparameterize
 from lightning_modules.reparameterizations.course import Course
 from lightning_modules.starting.backbone import describe, load_weights
-from lightning_modules.starting.files import is_backbone
 from lightning_modules.starting.vectors import BiasedEmbedding, load_vectors, project_vectors
 from lightning_modules.training.data import TokenData
 from lightning_modules.training.job import TrainingJob
@@ -48,17 +48,18 @@ def starting_network(
     if isinstance(model.encoder, PretrainedEncoder):
         load_weights(network, model.encoder, vocab_size=job.vocab_size, max_length=length)
     else:
-        torch.nn.init.normal_(network.embedding.weight, std=model.embedding_std)
+        torch.nn.init.normal_(network.embedding.weight, std=model.embedding.init_std)
     objective.weigh(network, data.given)
     coverage = _start_from_vectors(network, job, data, on_progress)
     known = {name for name in network.state_dict() if pretrained and not name.startswith("head.")}
     if job.start is not None:
         known |= warm_start(network, objective, job.start, job.tokenizer_json)
     _check_start(job, set(network.state_dict()) - known)
-    if model.embedding_bias:
+    if model.embedding.bias:
         network.embedding = BiasedEmbedding(network.embedding)
     objective.wrap(network, data.given)
-    return cast(TextNetwork, reparameterize(network, model.reparameterization)), coverage
+    network = cast(TextNetwork, reparameterize(network, model.reparameterization, model.dropout))
+    return network, coverage
 
 
 def body_description(model: ModelConfig, vocab_size: int, max_length: int) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def body_description(model: ModelConfig, vocab_size: int, max_length: int) -> di
         }
     return {
         "vocab_size": vocab_size,
-        "embedding_dim": model.embedding_dim,
+        "embedding_dim": model.embedding.size,
         "encoder": encoder,
         "ngrams": model.ngrams and model.ngrams.model_dump(),
     }
@@ -98,13 +99,13 @@ def _start_from_vectors(
     tokens, that has one.
     """
     model = job.model
-    if model.embedding_vectors is None:
+    if model.embedding.vectors is None:
         return {}
     table, tokenizer = network.embedding.weight, load_tokenizer(job.tokenizer_json)
-    if is_backbone(model.embedding_vectors):
-        known = project_vectors(table, tokenizer, model.embedding_vectors, model.embedding_std)
+    if is_backbone(model.embedding.vectors):
+        known = project_vectors(table, tokenizer, model.embedding.vectors, model.embedding.init_std)
     else:
-        known = load_vectors(table, tokenizer.get_vocab(), model.embedding_vectors)
+        known = load_vectors(table, tokenizer.get_vocab(), model.embedding.vectors)
     train = data.table("train")
     of_vocabulary = float(known.float().mean())
     of_tokens = float(known.numpy()[train.ids_of(train.given)].mean())

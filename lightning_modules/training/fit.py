@@ -19,13 +19,13 @@ import pytorch_lightning as pl
 import torch
 
 from data_contracts.errors import TrainingError
+from data_contracts.recipe.sections import BITS
 from lightning_modules.bundle import save_bundle
 from lightning_modules.kinds.base import Objective, objective_of
 from lightning_modules.network.network import TextNetwork
 from lightning_modules.network.tokenizer import load_tokenizer
 from lightning_modules.network.windows import Windowing
 from lightning_modules.reparameterizations import fold
-from lightning_modules.starting.files import by_content
 from lightning_modules.training.averaging import Averaging
 from lightning_modules.training.begin import starting_network
 from lightning_modules.training.checkpoints import Checkpoints
@@ -88,7 +88,7 @@ def fit(job: TrainingJob, on_progress: OnProgress) -> FitResult:
     cpu_started = time.process_time()  # reading the data is part of training, imports are not
     objective = objective_of(job.task, job.facts)
     data = _data(job, objective)
-    with determinism(job.training), silence():
+    with determinism(job.execution), silence():
         torch.manual_seed(job.training.seed)
         network, coverage = starting_network(job, objective, data, on_progress)
         module = _module(job, objective, network, data)
@@ -155,6 +155,7 @@ def _module(
         job.training,
         total_steps=job.training.max_epochs * _steps_per_epoch(job, data),
         terms=objective.terms(data.table("train")),
+        fused=job.execution.precision != "16-mixed",
     )
 
 
@@ -174,7 +175,7 @@ def _watchers(
         KeepBest(objective.monitored(training.monitor), training.patience, on_progress),
         Checkpoints(
             job.work / "checkpoints",
-            training.checkpoint_every_steps,
+            job.execution.checkpoint_every_steps,
             _identity(job, data),
             recorder,
         ),
@@ -202,7 +203,7 @@ def _train(
         watchers.log.rewind(step)
         on_progress({"event": "resumed", "step": step, "total_steps": module.total_steps})
     checkpoint = None if resumed is None else str(resumed[0])
-    trainer = make_trainer(job.training, job.work, watchers.in_order())
+    trainer = make_trainer(job.training, job.execution, job.work, watchers.in_order())
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
 
@@ -243,13 +244,15 @@ def _identity(job: TrainingJob, data: TokenData) -> str:
     taken up.
     """
     start = None if job.start is None else (job.start / "bundle.json").read_text(encoding="utf-8")
-    training = job.training.keyed(exclude={"warm_start"})  # `start` says what it was
+    training = job.training.identity()
+    training.pop("warm_start", None)  # `start` says what it was
     shaping = [
         {split: data.table(split).digest() for split in ("train", "valid")},
         [job.vocab_size, job.windowing.model_dump(), job.facts, start],
         hashlib.sha256(job.tokenizer_json).hexdigest(),
-        job.task.keyed(),
-        by_content(job.model),
+        job.task.identity(),
+        job.model.identity(),
         training,
+        job.execution.identity(BITS),
     ]
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from data_contracts.artifacts import Windowing
 from data_contracts.kinds.base import AnyTask, TaskConfig
 from data_contracts.recipe.model import ModelConfig
-from data_contracts.recipe.recipe import TrainingConfig
+from data_contracts.recipe.sections import ExecutionConfig, TrainingConfig
 
 
 class TrainingJob(BaseModel):
@@ -29,6 +29,7 @@ class TrainingJob(BaseModel):
     task: Annotated[TaskConfig, AnyTask]
     model: ModelConfig
     training: TrainingConfig
+    execution: ExecutionConfig = Field(default_factory=ExecutionConfig)
     start: Path | None = Field(None, description="Bundle to start from; null: fresh weights.")
     lessons: Path | None = Field(
         None, description="What a teacher says of the train rows and of texts made up from them."

@@ -7,15 +7,15 @@ devices.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from itertools import chain
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from data_contracts.recipe.model import Reparameterization
-from data_contracts.recipe.recipe import TrainingConfig
+from data_contracts.recipe.methods import Reparameterization
+from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.kinds.base import Batch, Objective, Validation
 from lightning_modules.network.network import TextNetwork
 from lightning_modules.reparameterizations import is_noise, kl, mix, redraw, set_mode
@@ -30,6 +30,8 @@ class TextModule(pl.LightningModule):
         total_steps: optimizer steps of the whole training; the schedules of learning rate and beta
             are shares of it.
         terms: N of KL / N.
+        fused: one kernel for the whole optimizer step. It would undo the loss scale of float16 by
+            itself, after the clipping and not before it.
     """
 
     def __init__(
@@ -41,11 +43,12 @@ class TextModule(pl.LightningModule):
         *,
         total_steps: int,
         terms: int,
+        fused: bool = True,
     ) -> None:
         super().__init__()
         self.network, self.objective, self.config = network, objective, training
         self.course = Course(reparameterization, total_steps)
-        self.total_steps, self.terms = total_steps, terms
+        self.total_steps, self.terms, self.fused = total_steps, terms, fused
         self.gradient_norm = torch.zeros(())  # of the last step, before clipping
         self.learning_rate = 0.0  # of the last step
         self.validation: dict[str, float] = {}
@@ -126,28 +129,29 @@ class TextModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW on what is not frozen; decay on weight matrices only. The noise's own parameters
-        have their own group, and so have matrices of the head that the objective sets apart.
+        have their own group, and so has each part of the network that the recipe trains otherwise
+        (training.groups).
 
         The rate rises over the warm-up, then falls to 0 or stays (schedule).
         """
         rate, config = self.config.learning_rate, self.config
-        noise = self.course.noise
-        groups: dict[str, dict[str, Any]] = {
-            "matrices": {"weight_decay": config.weight_decay},
-            "plain": {"weight_decay": 0.0},
-            "noise": {"weight_decay": 0.0, "lr": rate * (noise.noise_lr_factor if noise else 1.0)},
+        of_noise = self.course.noise
+        factor = of_noise.noise_lr_factor if of_noise else 1.0
+        noise: dict[str, Any] = {"params": [], "weight_decay": 0.0, "lr": rate * factor}
+        rest = self._matrices_and_vectors({})
+        of_part = {
+            part: self._matrices_and_vectors({"lr": own.learning_rate or rate, "eps": own.epsilon})
+            for part, own in config.groups.items()
         }
-        for prefix, settings in self.objective.groups(rate).items():
-            groups[f"head.{prefix}"] = {"weight_decay": config.weight_decay, **settings}
-        parameters: dict[str, list[Tensor]] = {name: [] for name in groups}
         for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:
-                parameters[_group(name, parameter, groups)].append(parameter)
-        # A fused step would undo the loss scale of float16 by itself, after the clipping and not
-        # before it.
-        fused = config.precision != "16-mixed"
-        used = [{"params": parameters[name], **groups[name]} for name in groups if parameters[name]]
-        optimizer = torch.optim.AdamW(used, lr=rate, fused=fused)
+                part = name.removeprefix("head.").partition(".")[0]
+                matrices, vectors = of_part.get(part, rest)
+                group = noise if is_noise(name) else matrices if parameter.ndim > 1 else vectors
+                group["params"].append(parameter)
+        groups = [*rest, noise, *chain.from_iterable(of_part.values())]
+        used = [group for group in groups if group["params"]]
+        optimizer = torch.optim.AdamW(used, lr=rate, fused=self.fused)
         rising = round(config.warmup * self.total_steps)
 
         def share(step: int) -> float:
@@ -163,22 +167,16 @@ class TextModule(pl.LightningModule):
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
+    def _matrices_and_vectors(self, rates: dict[str, float]) -> tuple[dict[str, Any], ...]:
+        """Two empty groups of AdamW's, of which the second does not decay."""
+        decays = (self.config.weight_decay, 0.0)
+        return tuple({"params": [], "weight_decay": decay, **rates} for decay in decays)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = trained_state(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = {**frozen_state(self), **checkpoint["state_dict"]}
-
-
-def _group(name: str, parameter: Tensor, groups: Collection[str]) -> str:
-    """Which of the optimizer's groups a parameter belongs to: a matrix to the one of its prefix, if
-    there is one.
-    """
-    if is_noise(name):
-        return "noise"
-    if parameter.ndim < 2:
-        return "plain"
-    return next((one for one in groups if name.startswith(one) and "." in one), "matrices")
 
 
 def frozen_state(module: nn.Module) -> dict[str, Tensor]:

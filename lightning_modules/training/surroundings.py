@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 
 from data_contracts.errors import TrainingError
-from data_contracts.recipe.recipe import TrainingConfig
+from data_contracts.recipe.sections import ExecutionConfig, TrainingConfig
 
 # Advice of Lightning's for another way of working; each is answered here by design.
 QUIET = (
@@ -25,31 +25,33 @@ QUIET = (
 )
 
 
-def make_trainer(training: TrainingConfig, work: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
+def make_trainer(
+    training: TrainingConfig, execution: ExecutionConfig, work: Path, callbacks: list[pl.Callback]
+) -> pl.Trainer:
     """One device, our own loops of checkpoints and progress.
 
     Raises:
         TrainingError: the device is not there, or cannot compute in this precision.
     """
-    accelerator = training.accelerator
+    accelerator = execution.accelerator
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     elif accelerator == "cuda" and not torch.cuda.is_available():
         raise TrainingError(
             "The recipe asks for CUDA, and there is no CUDA device.",
-            "Set training.accelerator: auto.",
+            "Set execution.accelerator: auto.",
         )
-    if accelerator == "cpu" and training.precision != "32-true":
+    if accelerator == "cpu" and execution.precision != "32-true":
         raise TrainingError(
-            f"training.precision: {training.precision} is for a GPU; on a CPU it gains nothing, and an LSTM may crash.",
-            "Set training.precision: 32-true.",
+            f"execution.precision: {execution.precision} is for a GPU; on a CPU it gains nothing, and an LSTM may crash.",
+            "Set execution.precision: 32-true.",
         )
     return pl.Trainer(
         accelerator=accelerator,
         devices=1,
         max_epochs=training.max_epochs,
         accumulate_grad_batches=training.accumulate_grad_batches,
-        precision=training.precision,
+        precision=execution.precision,
         callbacks=callbacks,
         default_root_dir=work,
         logger=False,
@@ -62,7 +64,7 @@ def make_trainer(training: TrainingConfig, work: Path, callbacks: list[pl.Callba
 
 
 @contextmanager
-def determinism(training: TrainingConfig) -> Iterator[None]:
+def determinism(execution: ExecutionConfig) -> Iterator[None]:
     """Same bits for the same arguments: fixed threads, deterministic kernels; torch's settings are
     put back after.
     """
@@ -71,10 +73,10 @@ def determinism(training: TrainingConfig) -> Iterator[None]:
         torch.is_deterministic_algorithms_warn_only_enabled(),
         _filling().fill_uninitialized_memory,
     )
-    torch.set_num_threads(training.threads)
+    torch.set_num_threads(execution.threads)
     # CUDA has operations without a deterministic kernel; there the promise is for CPU only, so
     # nothing is refused.
-    on_gpu = training.accelerator != "cpu" and torch.cuda.is_available()
+    on_gpu = execution.accelerator != "cpu" and torch.cuda.is_available()
     torch.use_deterministic_algorithms(not on_gpu)
     _filling().fill_uninitialized_memory = (
         False  # a debugging aid that costs a pass over every new tensor

@@ -31,15 +31,8 @@ from data_contracts.artifacts import (
 )
 from data_contracts.errors import NoisefoldError, SourceError
 from data_contracts.kinds.classify import Classify
-from data_contracts.recipe.comparison import (
-    Cell,
-    CellResult,
-    Compared,
-    Comparison,
-    Facts,
-    Row,
-    Spread,
-)
+from data_contracts.recipe.compared import CellResult, Compared, Facts, Row, Spread
+from data_contracts.recipe.comparison import Cell, Comparison
 from data_contracts.recipe.recipe import Recipe
 from data_contracts.results import Interval
 from lightning_modules.evidence import difference, drawn
@@ -173,12 +166,12 @@ class TestRows:
     @classmethod
     def of(cls, corpus: ValidatedCorpus, store: ArtifactStore) -> TestRows:
         table = read_test(corpus, store, ["id", "label"])
-        number = {name: index for index, name in enumerate(corpus.labels)}
+        number = {name: index for index, name in enumerate(corpus.facts["labels"])}
         labels = np.array([number[label] for label in table["label"].to_pylist()], np.int64)
         return cls(
             table["id"].cast(pa.large_string()).combine_chunks(),
             labels,
-            corpus.labels,
+            corpus.facts["labels"],
             corpus.digest,
         )
 
@@ -236,7 +229,7 @@ class Judged:
 def judge(test: TestRows, log_proba: np.ndarray, facts: Facts, comparison: Comparison) -> Judged:
     bins = comparison.recipe.evaluation.ece_bins
     evidence = m.evidence(test.labels, log_proba, bins=bins)
-    resampled = drawn(evidence, comparison.bootstrap_samples)
+    resampled = drawn(evidence, comparison.recipe.statistics.paired_samples)
     shown = [one.name for one in Classify.metrics if one.column and one.shown == "everywhere"]
     kept = {name: resampled[name] for name in shown}
     figures = {name: float(values[0]) for name, values in kept.items()}
@@ -367,8 +360,8 @@ class Board:
             test_rows=len(self.test.labels) if self.test else 0,
             unmeasured=self.test.unmeasured() or None if self.test else None,
             baseline=self.comparison.baseline,
-            confidence=self.comparison.confidence,
-            bootstrap_samples=self.comparison.bootstrap_samples,
+            confidence=self.comparison.recipe.statistics.confidence,
+            bootstrap_samples=self.comparison.recipe.statistics.paired_samples,
             ece_bins=evaluation.ece_bins,
             rows=tuple(rows),
             cells=(*map(self._result, self.comparison.cells()), *self._results_of_others()),
@@ -390,7 +383,9 @@ class Board:
         if all(sides) and name != self.comparison.baseline:
             for figure in judged[0].drawn:
                 one, other = ([run.drawn[figure] for run in side] for side in sides)
-                differences[figure] = difference(one, other, self.comparison.confidence)
+                differences[figure] = difference(
+                    one, other, self.comparison.recipe.statistics.confidence
+                )
         figures = {
             figure: _spread([one.figures[figure] for one in judged])
             for figure in (judged[0].figures if judged else ())
@@ -447,7 +442,7 @@ class Board:
         """What the store holds of a cell; None where it lacks something of it."""
         assert self.corpus is not None
         run = looking(recipe, self.settings, self.store)
-        teacher, lessons = recipe.teacher, None
+        teacher, lessons = recipe.distillation, None
         if teacher is not None:
             found = fetched_model(self.store.fetched, teacher.model, str(teacher.version))
             lessons = found and teach.find(run, self.corpus, found)

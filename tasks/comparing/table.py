@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from data_contracts.errors import listed
 from data_contracts.kinds.base import Metric, TaskConfig
-from data_contracts.recipe.comparison import Compared, Row, Spread
+from data_contracts.recipe.compared import Compared, Row, Spread
 from data_contracts.results import Interval
 from tasks.artifacts.store import write_durably
 from tasks.reports.readable import code, markdown

@@ -70,7 +70,7 @@ def run_child(job: TrainingJob, timeout_seconds: float) -> dict[str, Any]:
         raise TrainingError(events.error["cause"], events.error["remedy"])
     if out_of_time.is_set():
         raise Interrupted(
-            f"Training ran into its limit of {timeout_seconds:.0f} s (execution.train_timeout_seconds)."
+            f"Training ran into its limit of {timeout_seconds:.0f} s (execution.limits.train)."
         )
     raise _fault(status, error_log)
 
@@ -78,7 +78,7 @@ def run_child(job: TrainingJob, timeout_seconds: float) -> dict[str, Any]:
 def _start(job: TrainingJob, job_file: Path, errors: Any) -> subprocess.Popen[str]:
     variables = {
         **os.environ,
-        **environment(job.training.threads),
+        **environment(job.execution.threads),
         "PYTHONPATH": own_packages_first(),
         "PYTHONUNBUFFERED": "1",
     }

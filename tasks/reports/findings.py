@@ -30,7 +30,7 @@ class Sample:
         column = contract.reasons[reason].column
         value = shown_cell(row[column]) + contract.meant(reason, row[column])
         if contract.answer and reason == contract.conflict[0]:
-            for role in contract.identity:
+            for role in contract.identified_by:
                 value += f" of {role} {shown_cell(row[role], 40)}"
             value += f" (what counts: {row['counts_instead']})" if row["counts_instead"] else ""
         return cls(row["file"], row["row"], column, value)

@@ -35,10 +35,11 @@ def model_card(
 ) -> str:
     """Markdown that reads like a README."""
     splits = ", ".join(f"{count:,} {split}" for split, count in corpus.splits.items())
-    labels = ", ".join(f"**{markdown(label)}**" for label in tokens.labels[:_MOST_LABELS])
+    known = tokens.facts["labels"]
+    labels = ", ".join(f"**{markdown(label)}**" for label in known[:_MOST_LABELS])
     more = (
-        f" and {len(tokens.labels) - _MOST_LABELS} more"
-        if len(tokens.labels) > _MOST_LABELS
+        f" and {len(tokens.facts['labels']) - _MOST_LABELS} more"
+        if len(known) > _MOST_LABELS
         else ""
     )
     fitted = evaluation.facts
@@ -61,10 +62,10 @@ def model_card(
         ),
         key=lambda pair: pair[1].value,
     )
-    percent = f"{recipe.evaluation.confidence:.0%}"
+    percent = f"{recipe.statistics.confidence:.0%}"
     parts = [
         f"# {markdown(recipe.model_name)}",
-        f"Sorts a text into one of {len(tokens.labels)} classes: {labels}{more}. A plain network of "
+        f"Sorts a text into one of {len(tokens.facts['labels'])} classes: {labels}{more}. A plain network of "
         f"{model.parameters:,} weights ({markdown(recipe.model.encoder.kind)} encoder), trained by noisefold with "
         f"{markdown(recipe.model.reparameterization.kind)} on its weights and folded. {temperature}",
         "## Use",

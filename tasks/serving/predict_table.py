@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_contracts.errors import NoisefoldError, SourceError
-from data_contracts.recipe.recipe import FileSource
+from data_contracts.recipe.source import FileSource
 from data_contracts.tables.batch import plain_text
 from data_contracts.tables.read import Format, name_parts, read_batches, read_records
 from data_contracts.urls import redacted, resolve, shown_url

@@ -7,7 +7,7 @@ from typing import Any
 
 from data_contracts.contract.contract import DataContract, Split
 from data_contracts.contract.raw import wanted_columns
-from data_contracts.recipe.recipe import FileSource
+from data_contracts.recipe.source import FileSource
 from data_contracts.tables.categories import unselected_rejects
 
 ANSWER = "answer"  # what an annotator said of a row, in Prodigy's files

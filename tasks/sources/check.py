@@ -12,7 +12,8 @@ from data_contracts.contract.notes import spelled_alike
 from data_contracts.contract.rows import Rows
 from data_contracts.contract.rules import Role
 from data_contracts.errors import ContractViolation, SourceError
-from data_contracts.recipe.recipe import FileSource, Recipe
+from data_contracts.recipe.recipe import Recipe
+from data_contracts.recipe.source import FileSource
 from tasks.sources.asked import ANSWER, asked, given_splits, rejected
 from tasks.sources.files import list_files
 from tasks.sources.look import first_rows, hint

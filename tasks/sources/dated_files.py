@@ -23,7 +23,7 @@ from data_contracts.contract.days import (
 )
 from data_contracts.contract.sections import Split, WindowLimits
 from data_contracts.errors import ContractViolation, SourceError
-from data_contracts.recipe.recipe import FileSource, RollingWindow
+from data_contracts.recipe.source import FileSource, RollingWindow
 
 if TYPE_CHECKING:
     from tasks.sources.source_file import SourceFile

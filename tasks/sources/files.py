@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from data_contracts.contract.contract import Split
 from data_contracts.contract.days import Days
 from data_contracts.errors import SourceError
-from data_contracts.recipe.recipe import FileSource
+from data_contracts.recipe.source import FileSource
 from data_contracts.tables.batch import Batch
 from data_contracts.tables.read import (
     name_parts,

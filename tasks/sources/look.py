@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from data_contracts.contract.contract import Split
 from data_contracts.contract.rows import Found, Rows
 from data_contracts.errors import NoisefoldError, SourceError
-from data_contracts.recipe.recipe import FileSource, describe
+from data_contracts.recipe.reading import describe
+from data_contracts.recipe.source import FileSource
 from data_contracts.tables.csv import SEPARATORS
 from data_contracts.tables.encoding import Encoding, find_encoding, marked
 from data_contracts.tables.separator import find_separator

@@ -11,6 +11,7 @@ import getpass
 import json
 import logging
 import os
+import re
 import subprocess
 import time
 import urllib.error
@@ -27,6 +28,7 @@ from filelock import FileLock
 
 from data_contracts.errors import ServiceUnavailable
 from data_contracts.recipe.recipe import Recipe
+from data_contracts.recipe.sections import BITS
 from data_contracts.urls import redacted, shown_url
 from tasks.artifacts.store import digest_of
 from tasks.settings import Settings
@@ -40,6 +42,7 @@ ERROR = "noisefold.error"  # why the run was left unfinished; a run that is unde
 # A finished run that a later night found done: when, by which flow run, and how that night failed, if it did.
 LAST_SEEN, LAST_SEEN_ERROR = "noisefold.last_seen", "noisefold.last_seen_error"
 WARM_START = "noisefold.warm_start"  # the champion's version that a run started from
+_NAME = re.compile(r"[\w\-. ]+")  # a part of a param's name
 TEACHER = "noisefold.teacher"  # NAME/VERSION that a run learns from
 ARTIFACT = (
     "noisefold.artifact."  # and a stage's name: the key of the artifact that the run has of it
@@ -212,15 +215,8 @@ def open_tracker(
         ServiceUnavailable: within seconds, where the tracking server does not answer.
         RecipeError: its backbone or tokenizer cannot be read.
     """
-    from lightning_modules.starting.files import by_content, tokenizer_by_content
-
     # Fingerprint and content stand for source, backbone and tokenizer: a run is the same wherever they are mounted.
-    sections = recipe.keyed({"source"})
-    sections |= {
-        "model": by_content(recipe.model),
-        "tokenizer": tokenizer_by_content(recipe.tokenizer),
-    }
-    run_key = digest_of("run", sections, fingerprint, dict(versions))
+    run_key = digest_of("run", recipe.identity_of_run(), fingerprint, dict(versions))
     tracker = open_run(
         settings,
         recipe.experiment,
@@ -393,8 +389,8 @@ def quiet_mlflow() -> Iterator[None]:
 
 
 def flatten(data: Any, prefix: str = "") -> dict[str, str]:
-    """Nested sections as dotted names; lists as JSON."""
-    if isinstance(data, dict):
+    """Nested sections as dotted names; lists as JSON, and mappings whose keys MLflow takes in no name."""
+    if isinstance(data, dict) and all(map(_NAME.fullmatch, data)):
         return {
             k: v
             for key, value in data.items()
@@ -410,9 +406,8 @@ def log_recipe(tracker: Tracker, recipe: Recipe, run_key: str) -> None:
     with tracker.once("recipe", run_key) as fresh:
         if fresh:
             document = recipe.model_dump(mode="json")
-            log_params(
-                tracker, {key: value for key, value in document.items() if key != "execution"}
-            )
+            bits = {name: document["execution"][name] for name in BITS}
+            log_params(tracker, {**document, "execution": bits})
             tracker.log_text(
                 yaml.safe_dump(document, allow_unicode=True, sort_keys=False), "recipe.yaml"
             )

@@ -49,11 +49,11 @@ def test_there_are_seven_recipes_and_the_file_has_results_of_each() -> None:
 def test_a_recipe_is_read_and_leaves_nothing_to_chance(name: str) -> None:
     recipe = load_recipe(world.HERE / f"{name}.yaml")
     assert recipe.training.stated() >= {"seed", "threads", "accelerator"}
-    assert (recipe.training.threads, recipe.training.accelerator) == (THREADS, "cpu")
+    assert (recipe.execution.threads, recipe.execution.accelerator) == (THREADS, "cpu")
     assert isinstance(recipe.source, FileSource) == (name in world.DATA)
-    if recipe.teacher is not None:
+    if recipe.distillation is not None:
         taught_by = load_recipe(world.HERE / f"{world.TEACHERS[name]}.yaml")
-        assert recipe.teacher.model == taught_by.model_name
+        assert recipe.distillation.model == taught_by.model_name
 
 
 def test_equal_results_are_the_same(found: Results) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.prepare_newsgroups import prepare, without_headers
-from data_contracts.recipe.recipe import FileSource, load_recipe
+from data_contracts.recipe.reading import load_recipe
+from data_contracts.recipe.source import FileSource
 from tasks.artifacts.store import ArtifactStore
 from tests.stages import fingerprint, ingest_source, validate_corpus
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_contracts.recipe.comparison import load_comparison
-from data_contracts.recipe.recipe import load_recipe
+from data_contracts.recipe.reading import load_recipe
 from flows.cli.main import find_recipe
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"

@@ -27,7 +27,9 @@ from data_contracts.contract.rules import CorpusRule, Reason, Role, RowRule
 from data_contracts.contract.sections import Columns
 from data_contracts.errors import ContractViolation, RecipeError
 from data_contracts.kinds.classify_contract import ClassifyContract
-from data_contracts.recipe.recipe import FileSource, Recipe, parse_recipe
+from data_contracts.recipe.reading import parse_recipe
+from data_contracts.recipe.recipe import Recipe
+from data_contracts.recipe.source import FileSource
 from data_contracts.section import Section
 from tasks.artifacts.store import ArtifactStore
 from tasks.sources.asked import asked
@@ -55,7 +57,7 @@ class ToyContract(DataContract):
         Role("start", "number"),
         Role("mood", "category", required=False),
     )
-    identity: ClassVar[tuple[str, ...]] = ("question",)
+    identified_by: ClassVar[tuple[str, ...]] = ("question",)
     answer: ClassVar[tuple[str, ...]] = ("reply", "start")
     conflict: ClassVar[tuple[str, str]] = ("replied_otherwise", "questions with another reply")
 
@@ -237,7 +239,7 @@ DIGESTS = {
 def test_classification_has_the_digests_that_it_had_before_there_were_kinds(
     tmp_path: Path, name: str
 ) -> None:
-    from data_contracts.recipe.recipe import SampleSource
+    from data_contracts.recipe.source import SampleSource
 
     by, classes = load_contract(name), 4 if name == "sample" else 2
     source = SampleSource(rows=3_000, classes=classes)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import to_jsonable_python
 
 from data_contracts.errors import RecipeError
-from data_contracts.recipe.recipe import (
-    FileSource,
-    Recipe,
-    describe,
-    load_recipe,
-    merge,
-    parse_recipe,
-    parse_set,
-)
+from data_contracts.recipe.faults import RENAMED, fields_of, models_in
+from data_contracts.recipe.reading import describe, load_recipe, merge, parse_recipe, parse_set
+from data_contracts.recipe.recipe import Recipe
+from data_contracts.recipe.source import FileSource
 
 SAMPLE = {"kind": "sample"}
 
@@ -59,13 +59,13 @@ def test_every_field_has_a_sentence():
         ),
         ({"tokenizer": {"kind": "bpe", "vocab_size": 200}}, "tokenizer.vocab_size: .*260"),
         (
-            {"tokenizer": {"kind": "word", "max_length": 16, "overlap": 12}},
+            {"window": {"max_length": 16, "overlap": 12}},
             "overlap .12. is more than half",
         ),
         ({"tokenizer": {"kind": "sentencepiece"}}, "tokenizer: .*sentencepiece"),
         (
-            {"model": {"embedding_dim": 30, "encoder": {"kind": "transformer"}}},
-            r"num_heads \(4\) does not divide",
+            {"model": {"embedding": {"size": 30}, "encoder": {"kind": "transformer"}}},
+            r"num_heads \(4\) does not divide embedding\.size \(30\)",
         ),
         (
             {"model": {"reparameterization": {"kind": "multiplicative_noise", "initial_alpha": 2}}},
@@ -150,9 +150,9 @@ def test_urls_and_absolute_paths_stay(url):
 
 def test_overrides_reach_new_sections_and_leave_the_original_alone():
     data = {"training": {"seed": 1}}
-    assert merge(data, {"training.max_epochs": 3, "model.embedding_dim": 8}) == {
+    assert merge(data, {"training.max_epochs": 3, "model.embedding.size": 8}) == {
         "training": {"seed": 1, "max_epochs": 3},
-        "model": {"embedding_dim": 8},
+        "model": {"embedding": {"size": 8}},
     }
     assert data == {"training": {"seed": 1}}
 
@@ -184,8 +184,6 @@ def test_rolling_window_is_fixed_by_the_day_the_run_was_due():
 
 
 def test_describe_never_shows_a_long_value():
-    from pydantic import ValidationError
-
     with pytest.raises(ValidationError) as caught:
         Recipe.model_validate({"name": "X" * 500})
     assert "X" * 100 not in describe(caught.value)
@@ -198,33 +196,31 @@ BACKBONE = {"encoder": {"path": "models/x"}}
     ("sections", "message"),
     [
         (
-            {"model": {**BACKBONE, "embedding_dim": 32}},
-            "model: embedding_dim is for models from scratch",
+            {"model": {**BACKBONE, "embedding": {"size": 32}}},
+            "model: embedding.size is for models from scratch",
         ),
         (
-            {"model": {**BACKBONE, "embedding_dim": 64}},
-            "model: embedding_dim is for models from scratch",
+            {"model": {**BACKBONE, "embedding": {"size": 64}}},
+            "model: embedding.size is for models from scratch",
         ),  # the default
         (
-            {"model": {**BACKBONE, "embedding_std": 0.02, "embedding_dim": 8}},
-            "embedding_dim, embedding_std are for",
+            {"model": {**BACKBONE, "embedding": {"init_std": 0.02, "size": 8}}},
+            "embedding.init_std, embedding.size are for",
         ),
         (
-            {"model": {**BACKBONE, "embedding_vectors": "v.txt"}},
-            "embedding_vectors is for models from scratch",
+            {"model": {**BACKBONE, "embedding": {"vectors": "v.txt"}}},
+            "embedding.vectors is for models from scratch",
+        ),
+        ({"promotion": {"slices": {"by": ["length"]}}}, "promotion.slices.min: is missing"),
+        ({"promotion": {"slices": {"min_rows": 5, "min": 0}}}, "slices.min: must be above 0"),
+        ({"promotion": {"slices": {"min": 0.5, "by": []}}}, "slices.by: .*at least 1 item"),
+        (
+            {"window": {"special_tokens": False}},
+            "window.special_tokens: a tokenizer of kind word is trained without special tokens",
         ),
         (
-            {"promotion": {"slices": ["length"]}},
-            "promotion: slices: for min_slice_accuracy to look at",
-        ),
-        (
-            {"promotion": {"min_slice_rows": 5, "min_slice_accuracy": 0}},
-            "min_slice_rows: for min_slice_accuracy",
-        ),
-        ({"promotion": {"min_slice_accuracy": 0.5, "slices": []}}, "slices is empty"),
-        (
-            {"teacher": {"model": "m", "variants": 0, "seed": 3}},
-            "teacher: seed is of the texts that are made up",
+            {"distillation": {"teacher": "m", "augmentations": 0, "seed": 3}},
+            "distillation: seed is of the texts that are made up",
         ),
     ],
 )
@@ -242,32 +238,254 @@ def test_field_that_nothing_would_look_at_is_refused(sections, message, tmp_path
 
 
 @pytest.mark.parametrize(
-    "sections", [{"model": BACKBONE}, {}, {"teacher": {"model": "m", "variants": 0}}]
+    "sections",
+    [{"model": BACKBONE}, {}, {"distillation": {"teacher": "m", "augmentations": 0}}],
 )
 def test_recipe_that_a_program_wrote_in_full_reads_as_it_was(sections):
-    """recipe.yaml of a run, or Prefect's form: every field is stated, and nobody has asked for the defaults."""
+    """recipe.yaml of a run, or Prefect's form: every field is stated, and nobody has asked for
+    the defaults."""
     recipe = parse(**sections)
     assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
     changed = recipe.model_dump(mode="json")
-    changed["promotion"]["slices"] = ["length"]
-    with pytest.raises(RecipeError, match="slices: for min_slice_accuracy"):
+    changed["promotion"]["slices"] = {"by": ["length"]}
+    with pytest.raises(RecipeError, match=r"promotion\.slices\.min: is missing"):
         parse_recipe(changed, origin="recipe.yaml")
 
 
-def test_what_shapes_nothing_is_in_no_key():
-    recipe = parse(training={"checkpoint_every_steps": 7}, execution={"retries": 5})
-    assert recipe.keyed() == Recipe().keyed()
-    assert recipe.training.keyed() == Recipe().training.keyed()
-    assert recipe.model_dump()["training"]["checkpoint_every_steps"] == 7, (
-        "it is still the recipe's"
+# --- what a key was called ------------------------------------------------------------------------
+
+OLD: list[tuple[dict[str, Any], str]] = [
+    (
+        {"training": {"class_weights": "balanced"}},
+        "task.class_weights: is task.class_weights now",
+    ),
+    ({"evaluation": {"temperature": True}}, "evaluation.temperature: is task.calibrate now"),
+    ({"model": {"wide": {"buckets": 64}}}, "task.wide: is task.wide"),
+    (
+        {"task": {"wide": {"epsilon": 1e-4}}},
+        "task.wide.epsilon: is training.groups.wide.epsilon now",
+    ),
+    ({"tokenizer": {"max_length": 64}}, "window.max_length: is window.max_length now"),
+    ({"tokenizer": {"special_tokens": False}}, "is window.special_tokens now"),
+    ({"model": {"embedding_dim": 8}}, "model.embedding.size: is model.embedding.size now"),
+    (
+        {"model": {"reparameterization": {"kind": "dropout", "p": 0.5}}},
+        "is the field model.dropout now",
+    ),
+    (
+        {"model": {"reparameterization": {"kind": "sparse", "dropout": 0.5}}},
+        "model.reparameterization.dropout: is model.dropout now",
+    ),
+    ({"promotion": {"min_macro_f1": 0.9}}, "is promotion.bounds.macro_f1.min now"),
+    ({"promotion": {"max_megabytes": 50}}, "is promotion.bounds.megabytes.max now"),
+    (
+        {"promotion": {"slices": ["label"]}},
+        "promotion.slices: a list of columns is promotion.slices.by",
+    ),
+    ({"promotion": {"beat_constant": False}}, "is promotion.beat_constant now"),
+    ({"promotion": {"bootstrap_samples": 100}}, "is statistics.samples now"),
+    ({"evaluation": {"confidence": 0.9}}, "evaluation.confidence: is statistics.confidence now"),
+    ({"training": {"threads": 2}}, "execution.threads: is execution.threads now"),
+    ({"execution": {"stage_timeout_seconds": 9}}, "is execution.limits.stage now"),
+    ({"teacher": {"model": "m"}}, "teacher: is distillation, "),
+    ({"distillation": {"model": "m"}}, "distillation.model: is distillation.teacher now"),
+]
+
+
+@pytest.mark.parametrize(("sections", "message"), OLD, ids=[message for _, message in OLD])
+def test_a_renamed_key_says_its_new_name_at_every_door(sections, message, tmp_path):
+    """A recipe's file, `--set`, and what the form of Prefect's UI hands to the flow."""
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        parse(**sections)
+    with pytest.raises(ValidationError, match=re.escape(message.partition(": ")[2] or message)):
+        Recipe.model_validate({"source": SAMPLE, **sections})
+    file = tmp_path / "r.yaml"
+    file.write_text(yaml.safe_dump({"source": {"kind": "sample"}}))
+    for section, fields in sections.items():
+        for field, value in fields.items():
+            with pytest.raises(RecipeError, match=re.escape(message)):
+                load_recipe(file, {f"{section}.{field}": value})
+    file.write_text(yaml.safe_dump({"source": {"kind": "sample"}, **sections}))
+    with pytest.raises(RecipeError, match=r"\(line \d+\): "):
+        load_recipe(file)
+
+
+def test_every_new_name_is_a_field_and_no_old_one_is():
+    fields = {"promotion.bounds.f1/*.min", *fields_of(Recipe), *fields_of(Recipe, "recipe.")}
+    fields |= {f"{name}.{side}" for name in BOUNDED for side in ("min", "max")}
+    fields |= {f"training.groups.wide.{name}" for name in ("learning_rate", "epsilon")}
+    for old, new in RENAMED.items():
+        assert new.partition(", ")[0] in fields, new
+        assert old not in fields, old
+
+
+BOUNDED = [
+    f"promotion.bounds.{name}"
+    for name in ("accuracy", "macro_f1", "nll", "ece", "megabytes", "milliseconds_per_text")
+]
+
+
+# --- names that are checked against the kind of task ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"task": {"kind": "translate"}}, "task: kind 'translate' is none of classify"),
+        (
+            {"training": {"monitor": "val/ece"}},
+            "val/ece is none of val/macro_f1, val/accuracy, val/nll",
+        ),
+        ({"training": {"groups": {"wide": {}}}}, "this model has no part wide (it has embedding, "),
+        (
+            {"promotion": {"bounds": {"f2": {"min": 0.5}}}},
+            "promotion.bounds: f2 is none of macro_f1, ",
+        ),
+        (
+            {"promotion": {"bounds": {"f1": {"min": 0.5}}}},
+            "f1 has a value for each label: f1/* bounds",
+        ),
+        ({"promotion": {"bounds": {"nll/x": {"max": 0.5}}}}, "nll/x is none of"),
+        (
+            {"promotion": {"bounds": {"macro_f1": {"max": 0.9}}}},
+            "macro_f1 is better the higher it is, so that its bound is a min: {min: 0.9}",
+        ),
+        ({"promotion": {"bounds": {"megabytes": {"min": 5}}}}, "bound is a max: {max: 5}"),
+        ({"promotion": {"bounds": {"accuracy": {"min": 90}}}}, "accuracy is a share, from 0 to 1"),
+        ({"promotion": {"bounds": {"nll": {}}}}, "either a min or a max"),
+        ({"promotion": {"slices": {"min": 0.5, "by": ["colour"]}}}, "slices.by: colour is none of"),
+        (
+            {
+                "task": {"class_weights": "balanced"},
+                "distillation": {"teacher": "m"},
+            },
+            "task.class_weights weigh labels",
+        ),
+    ],
+)
+def test_name_that_the_kind_of_task_does_not_have_is_refused(sections, message):
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        parse(**sections)
+
+
+def test_bounds_and_groups_by_name_are_read():
+    recipe = parse(
+        task={"wide": {}},
+        training={"monitor": "val/nll", "groups": {"wide": {"epsilon": 1e-4}, "encoder": {}}},
+        promotion={"bounds": {"f1/*": {"min": 0.5}, "f1/refund": {"min": 0.7}, "nll": {"max": 1}}},
     )
-    for field, value in {
-        "threads": 2,
-        "accelerator": "cpu",
-        "precision": "bf16-mixed",
-        "seed": 1,
-    }.items():
-        assert parse(training={field: value}).training.keyed() != recipe.training.keyed(), (
+    assert recipe.promotion.bounds["f1/refund"].value == 0.7
+    assert recipe.training.groups["wide"].epsilon == 1e-4
+
+
+def test_kind_is_printed_first():
+    def walk(section):
+        if isinstance(section, dict):
+            assert "kind" not in section or next(iter(section)) == "kind", list(section)
+            for part in section.values():
+                walk(part)
+
+    walk(Recipe().model_dump())
+    for kind in ("word", "bpe", "wordpiece"):
+        walk(parse(tokenizer={"kind": kind}).model_dump())
+    for kind in ("sparse", "gaussian_posterior", "weight_norm", "multiplicative_noise", "none"):
+        walk(parse(model={"reparameterization": {"kind": kind}}).model_dump())
+
+
+# --- identity -------------------------------------------------------------------------------------
+
+
+def test_identity_has_what_differs_from_the_defaults_and_nothing_else():
+    assert Recipe().identity() == {}
+    said = parse(
+        model={"encoder": {"kind": "bilstm_attention", "hidden_size": 128}, "dropout": 0.0},
+        training={"seed": 0},
+    )
+    assert said.identity() == {}, "stating a default is no difference"
+    recipe = parse(
+        task={"wide": {}},
+        model={"encoder": {"kind": "tanh"}},
+        promotion={"bounds": {"nll": {"max": 0.4}}},
+        training={"groups": {"wide": {"epsilon": 1e-4}}},
+    )
+    assert recipe.identity() == {
+        "task": {"kind": "classify", "wide": {}},
+        "model": {"encoder": {"kind": "tanh"}},
+        "promotion": {"bounds": {"nll": {"max": 0.4}}},
+        "training": {"groups": {"wide": {"epsilon": 1e-4}}},
+    }
+
+
+def test_identity_of_parts_is_that_of_those_alone():
+    recipe = parse(
+        task={"class_weights": "balanced"},
+        training={"seed": 3},
+        execution={"threads": 2, "retries": 5},
+    )
+    assert recipe.identity(["task.kind"]) == Recipe().identity(["task.kind"])
+    assert recipe.identity(["task.kind"]) == {"task": {"kind": "classify"}}
+    assert recipe.identity(["training", "execution.threads"]) == {
+        "training": {"seed": 3},
+        "execution": {"threads": 2},
+    }
+    assert recipe.identity(["model", "execution.batch_rows"]) == {}
+    assert recipe.identity(["distillation.weight"]) == {}, "there is none"
+
+
+def test_what_shapes_nothing_is_no_part_of_a_run():
+    recipe = parse(execution={"retries": 5, "checkpoint_every_steps": 7})
+    assert recipe.identity_of_run() == Recipe().identity_of_run()
+    for field, value in {"threads": 2, "accelerator": "cpu", "precision": "bf16-mixed"}.items():
+        assert parse(execution={field: value}).identity_of_run() != recipe.identity_of_run(), (
             f"{field} shapes bits"
         )
-    assert "source" not in recipe.keyed({"source"})
+    assert parse(source={"kind": "sample", "rows": 500}).identity_of_run() == {}, (
+        "the fingerprint stands for the source"
+    )
+
+
+def test_a_given_file_counts_by_what_is_in_it(tmp_path):
+    one, same, other = (tmp_path / name for name in ("a.json", "b.json", "c.json"))
+    one.write_text("{}")
+    same.write_text("{}")
+    other.write_text("[]")
+    first, second, third = (
+        parse(tokenizer={"path": str(path)}).identity() for path in (one, same, other)
+    )
+    assert first == second != third
+    assert str(tmp_path) not in str(first)
+
+
+DEFAULTS = Path(__file__).with_name("recipe_defaults.json")
+
+
+def test_defaults_are_those_of_the_snapshot():
+    """An identity leaves out what is as it is by default, so that a key does not tell of a new
+    default."""
+    now = json.dumps(defaults_of(Recipe), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    assert now == DEFAULTS.read_text(encoding="utf-8"), (
+        "A default has changed, and no key has it: raise the version of every stage that it "
+        "shapes, and only then write the new defaults with "
+        f"`python -m tests.data_contracts.test_recipe` ({DEFAULTS.name})."
+    )
+
+
+def defaults_of(section, before: str = "") -> dict[str, Any]:
+    """The default of every field of every kind, by its dotted name."""
+    found: dict[str, Any] = {}
+    for name, field in section.model_fields.items():
+        parts = list(models_in(field.annotation))
+        for part in parts:
+            kind = part.model_fields["kind"].default if "kind" in part.model_fields else ""
+            found |= defaults_of(part, f"{before}{name}{f'[{kind}]' if kind else ''}.")
+        value = field.get_default(call_default_factory=True)
+        if not (parts and isinstance(value, BaseModel)):
+            found[before + name] = "required" if field.is_required() else to_jsonable_python(value)
+        elif "kind" in type(value).model_fields:
+            found[before + name] = value.identity()
+    return found
+
+
+if __name__ == "__main__":
+    text = json.dumps(defaults_of(Recipe), indent=1, sort_keys=True, ensure_ascii=False)
+    DEFAULTS.write_text(text + "\n", encoding="utf-8")

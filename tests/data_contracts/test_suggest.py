@@ -10,8 +10,8 @@ import yaml
 from click.testing import CliRunner
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from data_contracts.recipe.recipe import load_recipe
-from data_contracts.recipe.suggest import unknown_share
+from data_contracts.recipe.profile import unknown_share
+from data_contracts.recipe.reading import load_recipe
 from flows.cli.main import main
 
 
@@ -66,22 +66,26 @@ def test_short_texts_get_a_bilstm_and_long_ones_windows(tmp_path: Path) -> None:
         suggest(write_rows(tmp_path / "long.csv", ["where is my parcel " * 100] * 300))
     )
     assert (short.model.encoder.kind, long.model.encoder.kind) == ("bilstm_attention", "tanh")
-    assert short.tokenizer.max_length < long.tokenizer.max_length == 512
-    assert short.model.wide is None and short.model.ngrams is not None
-    assert long.model.wide is not None and long.model.wide.naive_bayes
-    assert long.model.wide.epsilon == 1e-8
-    many = load_recipe(
+    assert short.window.max_length < long.window.max_length == 512
+    assert short.task.wide is None and short.model.ngrams is not None
+    assert long.task.wide is not None and long.task.wide.naive_bayes
+    assert long.training.groups == {}
+    larger = load_recipe(
         suggest(write_rows(tmp_path / "many.csv", ["where is my parcel " * 100] * 6_000))
-    ).model.wide
-    assert many is not None and many.buckets > long.model.wide.buckets and many.epsilon > 1e-8, (
+    )
+    many, group = larger.task.wide, larger.training.groups["wide"]
+    assert many is not None and many.buckets > long.task.wide.buckets and group.epsilon > 1e-8, (
         "many more n-grams"
     )
-    assert many.learning_rate is not None
+    assert group.learning_rate is not None
     topics = suggest(
         write_rows(tmp_path / "topics.csv", ["where is my parcel " * 100] * 300, ("a", "b", "c"))
     )
-    kinds = [recipe.model.reparameterization.kind for recipe in (short, long, load_recipe(topics))]
-    assert kinds == ["multiplicative_noise", "dropout", "none"], "what was ahead on such texts"
+    models = [recipe.model for recipe in (short, long, load_recipe(topics))]
+    regularizers = [(model.reparameterization.kind, model.dropout) for model in models]
+    assert regularizers == [("multiplicative_noise", 0.0), ("none", 0.5), ("none", 0.0)], (
+        "what was ahead on such texts"
+    )
 
 
 def test_chinese_is_read_by_character_with_longer_ngrams(tmp_path: Path) -> None:
@@ -96,9 +100,9 @@ def test_a_backbone_that_knows_the_language_is_fine_tuned(tmp_path: Path, backbo
     assert content["model"]["encoder"] == {"kind": "pretrained", "path": "backbone"}
     assert content["model"]["reparameterization"]["kind"] == "low_rank"
     assert content["model"]["reparameterization"]["noise"]["kind"] == "multiplicative_noise"
-    assert "wide" not in content["model"], "on as few rows n-grams gained nothing"
+    assert "task" not in content, "on as few rows n-grams gained nothing"
     data = write_rows(tmp_path / "many.csv", ["where is my parcel " * 6] * 6_000)
-    wide = load_recipe(suggest(data, "--backbone", str(backbone))).model.wide
+    wide = load_recipe(suggest(data, "--backbone", str(backbone))).task.wide
     assert wide is not None and wide.share is not None
     assert 0 < wide.share < 0.5, "n-grams beside it, and the backbone has the larger say"
 
@@ -119,9 +123,9 @@ def test_for_many_rows_a_backbone_gives_its_token_vectors_alone(
     model = load_recipe(path).model
     assert model.encoder.kind == "bilstm_attention"
     assert (
-        model.embedding_vectors == str(backbone)
-        and model.embedding_dim == 32
-        and model.embedding_std == 1.0
+        model.embedding.vectors == str(backbone)
+        and model.embedding.size == 32
+        and model.embedding.init_std == 1.0
     )
     assert "fine-tuning takes hours" in path.read_text(encoding="utf-8")
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_contracts.contract.contract import DataContract, parse_contract
-from data_contracts.recipe.recipe import FileSource
+from data_contracts.recipe.source import FileSource
 from tasks.artifacts.parquet_parts import read_parts
 from tasks.artifacts.store import ArtifactStore, Outcome
 from tests.stages import fingerprint, ingest_source, validate_corpus

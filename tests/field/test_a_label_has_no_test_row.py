@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_contracts.artifacts import EvaluationReport, TrainedModel
-from data_contracts.recipe.recipe import WordTokenizer
+from data_contracts.recipe.tokenizer import WindowConfig, WordTokenizer
 from tasks import promote
 from tasks.serving.check import Served
 from tests.stages import promote_model, tokenize_corpus
@@ -50,8 +50,9 @@ def evaluated(
     from tests.tasks.mlflow_fixtures import make_corpus
 
     corpus = make_corpus(world.store, table, name)
-    config = WordTokenizer(vocab_size=80, min_frequency=4, max_length=16, overlap=4)
-    tokens = tokenize_corpus(corpus, config, world.store).manifest
+    config = WordTokenizer(vocab_size=80, min_frequency=4)
+    window = WindowConfig(max_length=16, overlap=4)
+    tokens = tokenize_corpus(corpus, config, world.store, window).manifest
     here = replace(world, corpus=corpus, tokens=tokens)
     model = here.model()
     return here, model, here.evaluate(model)

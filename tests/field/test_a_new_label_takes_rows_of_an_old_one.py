@@ -55,13 +55,14 @@ def retrained(
     """A model trained on these rows, and what promotion decides."""
     from dataclasses import replace
 
-    from data_contracts.recipe.recipe import WordTokenizer
+    from data_contracts.recipe.tokenizer import WordTokenizer
     from tests.stages import tokenize_corpus
     from tests.tasks.mlflow_fixtures import make_corpus
 
     corpus = make_corpus(world.store, table, name)
-    config = WordTokenizer(vocab_size=60, min_frequency=4, max_length=16, overlap=4)
-    tokens = tokenize_corpus(corpus, config, world.store).manifest
+    config = WordTokenizer(vocab_size=60, min_frequency=4)
+    window = WindowConfig(max_length=16, overlap=4)
+    tokens = tokenize_corpus(corpus, config, world.store, window).manifest
     here = replace(world, corpus=corpus, tokens=tokens)
     model = here.model()
     report = here.evaluate(model)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from data_contracts.errors import ContractViolation
-from data_contracts.recipe.recipe import DataWindow, FileSource
+from data_contracts.recipe.source import DataWindow, FileSource
 from tasks.sources.files import list_files
 from tests.field.rows import csv_of, judge, mails
 

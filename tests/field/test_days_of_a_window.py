@@ -13,7 +13,7 @@ import yaml
 from data_contracts.contract.sections import WindowLimits
 from data_contracts.errors import ContractViolation, SourceError
 from data_contracts.kinds.classify_contract import ClassifyContract
-from data_contracts.recipe.recipe import FileSource
+from data_contracts.recipe.source import FileSource
 from tasks.ingest import survey
 from tasks.sources.dated_files import hold
 from tasks.sources.files import list_files
@@ -55,7 +55,7 @@ def recipe_file(folder: Path, url: str, days: int, **contract: object) -> Path:
             "duplicates": {"action": "keep", "max_share": 1.0},
             **contract,
         },
-        "training": {"max_epochs": 1, "threads": 1},
+        "training": {"max_epochs": 1},
     }
     file = folder / "mails.yaml"
     file.write_text(yaml.safe_dump(document))

@@ -21,7 +21,7 @@ from data_contracts.contract.counts import per_split
 from data_contracts.contract.judge import corpus_of, judge, limits
 from data_contracts.contract.written import to_yaml
 from data_contracts.errors import ContractViolation, SourceError
-from data_contracts.recipe.recipe import FileSource
+from data_contracts.recipe.source import FileSource
 from data_contracts.yaml_text import parse_yaml
 from flows.cli.drafts import draft_from
 from tasks.artifacts.store import ArtifactStore

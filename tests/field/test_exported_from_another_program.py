@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from data_contracts.errors import ContractViolation, SourceError
-from data_contracts.recipe.recipe import FileSource
+from data_contracts.recipe.source import FileSource
 from tasks.sources.files import left_aside, read_rows
 from tests.field.rows import contract, csv_of, judge, mails, rows_of
 

@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from data_contracts.contract.contract import DataContract, parse_contract
-from data_contracts.recipe.recipe import load_recipe
+from data_contracts.recipe.reading import load_recipe
 from data_contracts.yaml_text import parse_yaml
 from flows.cli.main import main
 

@@ -125,7 +125,7 @@ def test_the_public_names_are_imported_when_they_are_asked_for(desk: Path, site:
 
 @pytest.mark.slow
 def test_a_retrain_of_the_sample_goes_through(desk: Path, site: Path, prefect_api) -> None:
-    sections = ("source", "tokenizer", "model", "training", "evaluation", "promotion")
+    sections = ("source", "tokenizer", "window", "model", "training", "statistics", "promotion")
     changes = [f"--set={name}={json.dumps(TINY[name])}" for name in sections]
     done = run(
         desk, site, "-m", "noisefold", "retrain", "--json", *changes, **environment(prefect_api, desk / "home")

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
 
-from data_contracts.recipe.recipe import load_recipe
+from data_contracts.recipe.reading import load_recipe
 from flows.cli.main import main
 from tests.pipeline.conftest import TINY, told
 from tests.stages import fingerprint, ingest_source, tokenize_corpus, validate_corpus
@@ -54,12 +54,12 @@ def test_the_test_split_is_known_to_the_vocabulary_of_train(
     assert recipe.model.ngrams is not None and recipe.model.ngrams.max_n == 3, (
         "a unit says less than a word"
     )
-    assert 16 < recipe.tokenizer.max_length <= 256, "its length is counted in those units"
+    assert 16 < recipe.window.max_length <= 256, "its length is counted in those units"
     raw = ingest_source(
         recipe.source, recipe.contract, fingerprint(recipe.source), store, batch_rows=1000
     ).manifest
     corpus = validate_corpus(raw, recipe.contract, store, batch_rows=1000).manifest
-    tokens = tokenize_corpus(corpus, recipe.tokenizer, store).manifest
+    tokens = tokenize_corpus(corpus, recipe.tokenizer, store, recipe.window).manifest
     assert (
         tokens.unknown_shares == {"train": 0.0, "valid": 0.0, "test": 0.0} and not tokens.warnings
     )
@@ -68,11 +68,10 @@ def test_the_test_split_is_known_to_the_vocabulary_of_train(
 
 def test_a_model_of_thai_reviews_learns_what_they_say(here, tmp_path: Path) -> None:
     recipe = suggested(reviews(tmp_path / "reviews.csv", "thai", 400), "thai")
-    small = ["model.embedding_dim=16", "model.encoder.hidden_size=8", "model.wide.buckets=20000"]
+    small = ["model.embedding.size=16", "model.encoder.hidden_size=8", "task.wide.buckets=20000"]
     quick = [
         "training.max_epochs=5",
-        "evaluation.bootstrap_samples=100",
-        "promotion.bootstrap_samples=100",
+        "statistics.samples=100",
     ]
     changes = [f"--set={change}" for change in (*small, *quick)]
     result = told(here(tmp_path / "home", "retrain", recipe, "--json", *changes))

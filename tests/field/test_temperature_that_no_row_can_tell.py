@@ -1,4 +1,4 @@
-"""`evaluation.temperature: true`, and every valid row is right: no text may be given a label with probability 1."""
+"""`task.calibrate: true`, and every valid row is right: no text may be given a label with probability 1."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 
-from data_contracts.recipe.recipe import WordTokenizer
+from data_contracts.recipe.tokenizer import WindowConfig, WordTokenizer
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.head import predict_proba
 from tasks.register import stage_bundle
@@ -42,11 +42,12 @@ def test_a_temperature_that_is_not_to_be_had_is_not_applied(
     from tests.tasks.mlflow_fixtures import make_corpus
 
     corpus = make_corpus(world.store, mails(rows), f"mails-{rows}")
-    config = WordTokenizer(vocab_size=60, min_frequency=4, max_length=16, overlap=4)
-    tokens = tokenize_corpus(corpus, config, world.store).manifest
+    config = WordTokenizer(vocab_size=60, min_frequency=4)
+    window = WindowConfig(max_length=16, overlap=4)
+    tokens = tokenize_corpus(corpus, config, world.store, window).manifest
     here = replace(world, corpus=corpus, tokens=tokens)
     model = here.model()
-    asked, not_asked = here.evaluate(model, temperature=True), here.evaluate(model)
+    asked, not_asked = here.evaluate(model, calibrate=True), here.evaluate(model)
     assert (asked.facts["temperature"], asked.facts["temperature_applied"]) == (None, False)
     assert why in str(asked.facts["temperature_why_not"])
     assert why in asked.warnings[0], "in the summaries, since the recipe asks for one"

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from data_contracts.errors import RecipeError
 from data_contracts.recipe.names import dataset_name
-from data_contracts.recipe.recipe import load_recipe, parse_recipe
+from data_contracts.recipe.reading import load_recipe, parse_recipe
 from flows.cli.main import main
 
 

@@ -9,12 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data_contracts.recipe.recipe import (
-    EvaluationConfig,
-    ModelConfig,
-    TrainingConfig,
-    WordTokenizer,
-)
+from data_contracts.recipe.model import ModelConfig
+from data_contracts.recipe.sections import EvaluationConfig, TrainingConfig
+from data_contracts.recipe.tokenizer import WordTokenizer
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.judge import ClassifyJudge
 from tasks.evaluate import read_rows, score_split
@@ -25,7 +22,7 @@ pytest_plugins = ["tests.tasks.mlflow_fixtures"]
 
 MODEL = ModelConfig.model_validate(
     {
-        "embedding_dim": 8,
+        "embedding": {"size": 8},
         "encoder": {"kind": "tanh", "hidden_size": 8},
         "reparameterization": {"kind": "none"},
     }
@@ -65,8 +62,9 @@ def test_epoch_is_kept_by_what_the_model_shows_on_documents(
     from tests.tasks.mlflow_fixtures import make_corpus
 
     corpus = make_corpus(store, reviews())
-    config = WordTokenizer(vocab_size=200, min_frequency=1, max_length=max_length, overlap=2)
-    tokens = tokenize_corpus(corpus, config, store).manifest
+    config = WordTokenizer(vocab_size=200, min_frequency=1)
+    window = WindowConfig(max_length=max_length, overlap=2)
+    tokens = tokenize_corpus(corpus, config, store, window).manifest
     folder = store.open(tokens)
     assert (tokens.windows["valid"] > tokens.splits["valid"]) is (max_length < 512)
     training = TrainingConfig.model_validate(

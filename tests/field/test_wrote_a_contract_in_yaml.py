@@ -12,7 +12,7 @@ from data_contracts.contract.infer import Draft
 from data_contracts.contract.written import to_yaml
 from data_contracts.errors import RecipeError
 from data_contracts.kinds.classify_contract import ClassifyContract
-from data_contracts.recipe.recipe import load_recipe, merge, parse_recipe, parse_set
+from data_contracts.recipe.reading import load_recipe, merge, parse_recipe, parse_set
 from data_contracts.yaml_text import parse_yaml
 from tests.field.rows import csv_of, judge
 
@@ -137,7 +137,7 @@ def test_numbers_and_booleans_are_still_what_a_field_of_them_takes(tmp_path: Pat
     text = "source: {rows: 400}\ncontract: {name: x}\n"
     text += "training: {max_epochs: 1e1, seed: 010, batch_size: 1_00, learning_rate: 5e-3}\n"
     recipe = load_recipe(
-        written(tmp_path, text + "evaluation: {temperature: yes}\nregistry: {experiment: null}\n")
+        written(tmp_path, text + "task: {calibrate: yes}\nregistry: {experiment: null}\n")
     )
     training = recipe.training
     assert (training.max_epochs, training.seed, training.batch_size, training.learning_rate) == (
@@ -146,5 +146,5 @@ def test_numbers_and_booleans_are_still_what_a_field_of_them_takes(tmp_path: Pat
         100,
         0.005,
     )
-    assert recipe.evaluation.temperature is True and recipe.registry.experiment is None
+    assert recipe.task.calibrate is True and recipe.registry.experiment is None
     assert yaml.safe_load(yaml.safe_dump(recipe.model_dump(mode="json")))["training"]["seed"] == 10

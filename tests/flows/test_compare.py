@@ -18,7 +18,7 @@ GRID = {
     "recipe": RECIPE,
     "seeds": [3, 1],
     "variants": {
-        "dropout": {"model.reparameterization": {"kind": "dropout", "p": 0.5}},
+        "dropout": {"model.dropout": 0.5, "model.reparameterization": {"kind": "none"}},
         "noise": {},
     },
     "baseline": "dropout",
@@ -51,7 +51,8 @@ def test_cells_go_seed_by_seed_and_a_selection_keeps_their_order(tmp_path):
 def test_a_variant_is_the_recipe_with_its_overrides_and_the_seed(tmp_path):
     grid = load(write(tmp_path), **{"training.max_epochs": 7})
     recipe = grid.recipe_of(Cell("dropout", 3))
-    assert recipe.model.reparameterization.model_dump() == {"kind": "dropout", "p": 0.5}
+    assert recipe.model.dropout == 0.5
+    assert recipe.model.reparameterization.model_dump() == {"kind": "none"}
     assert (recipe.training.seed, recipe.training.max_epochs) == (3, 7)
     assert grid.recipe_of(Cell("noise", 1)).model == grid.recipe.model
 
@@ -59,7 +60,7 @@ def test_a_variant_is_the_recipe_with_its_overrides_and_the_seed(tmp_path):
 def test_a_mapping_replaces_the_section_that_the_recipe_has(tmp_path):
     recipe = {
         **RECIPE,
-        "model": {"reparameterization": {"kind": "dropout", "p": 0.9}, "embedding_dim": 32},
+        "model": {"reparameterization": {"kind": "sparse", "keep": 0.9}, "embedding": {"size": 32}},
     }
     variants = {
         "plain": {"model.reparameterization": {"kind": "none"}},
@@ -68,10 +69,10 @@ def test_a_mapping_replaces_the_section_that_the_recipe_has(tmp_path):
     grid = load(write(tmp_path, recipe=recipe, variants=variants, baseline="plain"))
     assert grid.recipe_of(Cell("plain", 3)).model.reparameterization.kind == "none"
     tanh = grid.recipe_of(Cell("tanh", 3)).model
-    assert (tanh.encoder.kind, tanh.embedding_dim, tanh.reparameterization.kind) == (
+    assert (tanh.encoder.kind, tanh.embedding.size, tanh.reparameterization.kind) == (
         "tanh",
         32,
-        "dropout",
+        "sparse",
     )
 
 
@@ -87,11 +88,11 @@ def test_a_recipe_may_be_a_file_beside_the_grid_or_a_deployment(tmp_path):
 
 
 def test_relative_paths_of_variants_and_predictions_start_at_the_grid(tmp_path):
-    variants = {"vectors": {"model.embedding_vectors": "glove.txt", "training.max_epochs": 2}}
+    variants = {"vectors": {"model.embedding.vectors": "glove.txt", "training.max_epochs": 2}}
     grid = load(
         write(tmp_path, variants=variants, predictions={"LR": "peers/*.parquet"}, baseline="LR")
     )
-    assert grid.recipe_of(Cell("vectors", 1)).model.embedding_vectors == str(tmp_path / "glove.txt")
+    assert grid.recipe_of(Cell("vectors", 1)).model.embedding.vectors == str(tmp_path / "glove.txt")
     assert grid.predictions == {"LR": str(tmp_path / "peers" / "*.parquet")}
 
 
@@ -115,8 +116,8 @@ def test_relative_paths_of_variants_and_predictions_start_at_the_grid(tmp_path):
             "recipe: training.warm_start must be never",
         ),
         (
-            {"recipe": {**RECIPE, "teacher": {"model": "m"}}},
-            "recipe: teacher.version must be a number: every cell",
+            {"recipe": {**RECIPE, "distillation": {"teacher": "m"}}},
+            "recipe: distillation.version must be a number: every cell",
         ),
         (
             {"variants": {"a": {"model.encoder.hidden": 4}}},
@@ -124,16 +125,19 @@ def test_relative_paths_of_variants_and_predictions_start_at_the_grid(tmp_path):
         ),
         (
             {"variants": {"a": {"source.rows": 500}}},
-            "variants: a: source.rows: a variant may change tokenizer, model",
+            "variants: a: source.rows: a variant may change task, tokenizer, window, model",
         ),
-        ({"variants": {"a": {"contract": "trec"}}}, "the rows and the rest are the same for all"),
+        (
+            {"variants": {"a": {"contract": "trec"}}},
+            "the rows and how they are measured are the same for all",
+        ),
         (
             {"variants": {"a": {"training.seed": 4}}},
             "a: training.seed: the grid's seeds set training.seed",
         ),
         (
             {"variants": {"a": {"evaluation": {"ece_bins": 3}}}},
-            "a: evaluation.ece_bins: all variants are measured alike",
+            "a: evaluation: a variant may change task",
         ),
         ({"variants": {"a|b": {}}, "baseline": "a|b"}, "'a|b': 1 to 60 characters"),
         ({"variants": ["dropout"]}, "variants"),

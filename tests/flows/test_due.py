@@ -16,7 +16,8 @@ from prefect.client.schemas.schedules import (
 )
 
 from data_contracts.errors import NoisefoldError
-from data_contracts.recipe.recipe import DataWindow, parse_recipe
+from data_contracts.recipe.reading import parse_recipe
+from data_contracts.recipe.source import DataWindow
 from flows.running.due import by_machine, by_schedules
 
 EVENING = datetime(2026, 11, 28, 19, 0, tzinfo=UTC)  # 03:00 of the 29th in Shanghai

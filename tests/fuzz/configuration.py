@@ -17,7 +17,8 @@ from data_contracts.contract.contract import parse_contract
 from data_contracts.errors import RecipeError
 from data_contracts.kinds.classify_contract import ClassifyContract
 from data_contracts.recipe.comparison import load_comparison
-from data_contracts.recipe.recipe import Recipe, merge, parse_recipe, parse_set
+from data_contracts.recipe.reading import merge, parse_recipe, parse_set
+from data_contracts.recipe.recipe import Recipe
 from data_contracts.yaml_text import WrittenBool, WrittenFloat, WrittenInt, parse_yaml
 from tests.fuzz.tables import Written
 from tests.fuzz.target import Target, joined, refused
@@ -164,11 +165,11 @@ RECIPES: list[dict[str, Any]] = [
         "source": {"rows": 400},
         "model": {
             "encoder": {"kind": "transformer"},
-            "wide": {},
             "ngrams": {},
             "reparameterization": {"noise": {}},
         },
-        "promotion": {"slices": ["label"], "min_slice_accuracy": 0.5},
+        "task": {"wide": {}},
+        "promotion": {"slices": {"by": ["label"], "min": 0.5}, "bounds": {"f1/*": {"min": 0.1}}},
     },
 ]
 RECIPE_FIELDS = fields_of(Recipe)
@@ -307,14 +308,14 @@ GRID_FIELDS = [
     "recipe.training.seed",
 ]  # fmt: skip
 GRID_VALUES: list[tuple[str, Any]] = [
-    ("seeds", [5]), ("seeds", [1, 1]), ("seeds", []), ("confidence", 0.9), ("predictions", {}),
+    ("seeds", [5]), ("seeds", [1, 1]), ("seeds", []), ("recipe.statistics", {"confidence": 0.9}), ("predictions", {}),
     ("variants.new", {"training.learning_rate": 0.1}), ("variants.new", {"training": {"max_epochs": 1}}),
     ("variants.new", {"training.seed": 1}), ("variants.new", {"source": {}}),
     ("variants.new", {"model": {"encoder": {}}}),
-    ("variants.new", {"evaluation.temperature": True}), ("variants.new", {"tokenizer.path": "t.json"}),
+    ("variants.new", {"task.calibrate": True}), ("variants.new", {"tokenizer.path": "t.json"}),
     ("baseline", "none"),
-    ("variants.new", {"model.embedding_vectors": "v.txt"}), ("variants. new", {}), ("variants.a|b", {}),
-    ("recipe", "sample"), ("recipe", {}), ("bootstrap_samples", 100),
+    ("variants.new", {"model.embedding.vectors": "v.txt"}), ("variants. new", {}), ("variants.a|b", {}),
+    ("recipe", "sample"), ("recipe", {}), ("recipe.statistics", {"samples": 100}),
     ("variants.new", {"training.warm_start": "champion"}), ("recipe.training", {"warm_start": "champion"}),
 ]  # fmt: skip
 

@@ -18,7 +18,7 @@ from data_contracts.artifacts import RawCorpus
 from data_contracts.contract.contract import parse_contract
 from data_contracts.errors import RecipeError, SourceError
 from data_contracts.recipe.comparison import Comparison
-from data_contracts.recipe.recipe import merge, parse_recipe, parse_set
+from data_contracts.recipe.reading import merge, parse_recipe, parse_set
 from data_contracts.tables.read import read_batches
 from data_contracts.urls import redacted, shown_url
 from flows.cli.drafts import draft_from

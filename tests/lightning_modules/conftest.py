@@ -78,5 +78,6 @@ def arguments(token_folder: Path) -> Mapping[str, Any]:
             "vocab_size": 2 + len(WORDS),
             "facts": {"labels": list(LABELS)},
             "windowing": WINDOWING,
+            "execution": ExecutionConfig(accelerator="cpu", checkpoint_every_steps=5),
         }
     )

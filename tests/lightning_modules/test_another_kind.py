@@ -16,7 +16,8 @@ import pytest
 
 from data_contracts.artifacts import Windowing as Windows
 from data_contracts.errors import TrainingError
-from data_contracts.recipe.recipe import ModelConfig, TrainingConfig
+from data_contracts.recipe.model import ModelConfig
+from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.kinds.base import import_room, objective_of
 from lightning_modules.kinds.heads import head_class

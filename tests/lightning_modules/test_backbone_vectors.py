@@ -15,11 +15,12 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoModel
 
 from data_contracts.errors import NoisefoldError, RecipeError, TrainingError
+from data_contracts.recipe.files import is_backbone
 from data_contracts.recipe.model import ModelConfig
-from data_contracts.recipe.recipe import TrainingConfig, rebase
+from data_contracts.recipe.reading import rebase
+from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.bundle import Bundle
 from lightning_modules.starting.backbone import input_embeddings
-from lightning_modules.starting.files import by_content, is_backbone
 from lightning_modules.starting.vectors import project_vectors
 from tests.lightning_modules.conftest import WORDS
 from tests.lightning_modules.jobs import fit
@@ -197,10 +198,10 @@ def test_models_that_give_no_vectors_are_refused_with_what_is_wrong(
     def refused(
         match: str, path: Path | str, size: int = 4, kind: type[NoisefoldError] = RecipeError
     ) -> None:
-        with pytest.raises(kind, match=f"model.embedding_vectors.*{match}"):
+        with pytest.raises(kind, match=f"model.embedding.vectors.*{match}"):
             project_vectors(torch.zeros(len(OURS), size), ours(), str(path), std=1.0)
 
-    refused("its vectors have size 16, and model.embedding_dim is 32", folder, 32)
+    refused("its vectors have size 16, and model.embedding.size is 32", folder, 32)
     refused("knows 5 of the 8 tokens: too few for 6 components", folder, 6, TrainingError)
     refused(
         "no such file or folder, and no config.json of that name in the local Hugging Face cache",
@@ -231,8 +232,8 @@ def test_a_recipe_may_name_a_file_a_folder_or_a_model_of_the_hub(tmp_path: Path)
     (tmp_path / "vectors").write_text("good 1 2\n")
 
     def of(value: str) -> str:
-        return rebase({"model": {"embedding_vectors": value}}, tmp_path)["model"][
-            "embedding_vectors"
+        return rebase({"model": {"embedding": {"vectors": value}}}, tmp_path)["model"]["embedding"][
+            "vectors"
         ]
 
     assert of("minilm") == str(tmp_path / "minilm")
@@ -250,13 +251,12 @@ def test_a_training_starts_from_a_backbone_and_its_identity_is_the_content(
 ) -> None:
     folder, _ = bert
     events: list[dict[str, Any]] = []
-    training = TrainingConfig(max_epochs=1, learning_rate=1e-9, accelerator="cpu")
+    training = TrainingConfig(max_epochs=1, learning_rate=1e-9)
     settings = {**arguments, "on_progress": events.append, "training": training}
 
     def model(path: Path) -> ModelConfig:
         return ModelConfig(
-            embedding_dim=8,
-            embedding_vectors=str(path),
+            embedding={"size": 8, "vectors": str(path)},
             encoder={"kind": "tanh"},
             reparameterization={"kind": "none"},
         )
@@ -267,7 +267,9 @@ def test_a_training_starts_from_a_backbone_and_its_identity_is_the_content(
 
     first = run(folder, "o1")
     table = torch.zeros(2 + len(WORDS), 8)
-    found = project_vectors(table, first.tokenizer, str(folder), std=ModelConfig().embedding_std)
+    found = project_vectors(
+        table, first.tokenizer, str(folder), std=ModelConfig().embedding.init_std
+    )
     assert torch.allclose(
         first.network.state_dict()["embedding.weight"][found], table[found], atol=1e-5
     )
@@ -284,10 +286,10 @@ def test_a_training_starts_from_a_backbone_and_its_identity_is_the_content(
     assert "resumed" in {event["event"] for event in events}, (
         "the same model elsewhere is the same training"
     )
-    before = by_content(model(moved))
+    before = model(moved).identity()
     tokenizer = wordpiece()
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
     tokenizer.save(str(moved / "tokenizer.json"))
-    assert by_content(model(moved)) != before, (
+    assert model(moved).identity() != before, (
         "another tokenizer of the backbone gives other vectors"
     )

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from data_contracts.errors import TrainingError
+from data_contracts.recipe.files import vectors_digest
 from data_contracts.recipe.model import ModelConfig
-from data_contracts.recipe.recipe import TrainingConfig
+from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.bundle import Bundle
-from lightning_modules.starting.files import by_content, vectors_digest
 from lightning_modules.starting.vectors import load_vectors
 from tests.lightning_modules.jobs import fit
 
@@ -61,8 +61,8 @@ def test_tokens_take_their_own_vector_or_the_lower_cased_one(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("good 1 2 3\n", r"bad\.txt holds vectors of size 3, and model.embedding_dim is 2"),
-        ("1 300\ngood 1 2\n", r"bad\.txt holds vectors of size 300, and model.embedding_dim is 2"),
+        ("good 1 2 3\n", r"bad\.txt holds vectors of size 3, and model.embedding.size is 2"),
+        ("1 300\ngood 1 2\n", r"bad\.txt holds vectors of size 300, and model.embedding.size is 2"),
         ("good 1 2\nbad 1\n", r"bad\.txt, line 2: 1 values where 2 belong"),
         ("fresh 1 2\ngood 1 x\n", r"bad\.txt, line 2: could not convert string to float"),
         ("fresh 1 2\ngood 1 nan\n", r"bad\.txt, line 2: a value is not finite"),
@@ -95,14 +95,13 @@ def test_a_training_starts_from_its_vectors_and_says_what_they_cover(
     file, moved = (tmp_path / name for name in ("vectors.txt", "moved.txt"))
     written(file, "".join(f"word{i} {i}{' 0.5' * 7}\n" for i in range(20)) + f"GOOD{' 1' * 8}\n")
     events: list[dict[str, Any]] = []
-    training = TrainingConfig(max_epochs=1, learning_rate=1e-9, accelerator="cpu")
+    training = TrainingConfig(max_epochs=1, learning_rate=1e-9)
     settings = {**arguments, "on_progress": events.append, "training": training}
 
     def run(vectors: Path, name: str) -> Bundle:
         model = ModelConfig(
-            embedding_dim=8,
+            embedding={"size": 8, "vectors": str(vectors)},
             encoder={"kind": "tanh"},
-            embedding_vectors=str(vectors),
             reparameterization={"kind": "none"},
         )
         fit(model=model, work=tmp_path / "w", out=tmp_path / name, **settings)
@@ -141,10 +140,10 @@ def test_the_cache_key_follows_the_content_and_not_the_path(tmp_path: Path) -> N
         written(tmp_path / name, text)
         for name, text in (("a", GLOVE), ("b", GLOVE), ("c", "x 1 2\n"))
     )
-    sections = [by_content(ModelConfig(embedding_vectors=path)) for path in (one, same, other)]
+    sections = [ModelConfig(embedding={"vectors": path}).identity() for path in (one, same, other)]
     assert sections[0] == sections[1] != sections[2]
-    assert sections[0]["embedding_vectors"] == vectors_digest(one)
-    assert by_content(ModelConfig()) == ModelConfig().model_dump(mode="json")
+    assert sections[0]["embedding"]["vectors"] == vectors_digest(one)
+    assert ModelConfig().identity() == {}
 
 
 @pytest.mark.real_data

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from data_contracts.errors import RecipeError, TrainingError
-from data_contracts.recipe.model import GaussianPosterior, LowRank, ModelConfig, MultiplicativeNoise
-from data_contracts.recipe.recipe import TrainingConfig
+from data_contracts.recipe.methods import GaussianPosterior, LowRank, MultiplicativeNoise
+from data_contracts.recipe.model import ModelConfig
+from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.bundle import Bundle
 from lightning_modules.network.network import build_network
 from lightning_modules.reparameterizations import (
@@ -99,10 +100,10 @@ TRANSFORMER = {"kind": "transformer", "max_length": 6, "num_heads": 2, "feedforw
 battery = pytest.mark.parametrize(("layer", "noise"), [(la, n) for la in LAYERS for n in NOISES])
 
 
-def trained(layer: str, noise: str = "none", **changes: Any) -> tuple[nn.Module, Tensor]:
+def trained(layer: str, noise: str = "none", dropout: float = 0.0) -> tuple[nn.Module, Tensor]:
     """With factors that are not zero."""
     plain, x = make(layer)
-    module = reparameterize(plain, PLAIN.model_copy(update={"noise": NOISES[noise], **changes}))
+    module = reparameterize(plain, PLAIN.model_copy(update={"noise": NOISES[noise]}), dropout)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             if "B_" in name and name.endswith(".weight"):
@@ -370,16 +371,16 @@ class Interrupted(Exception):
     pass
 
 
-def settings(method: dict[str, Any], **training: Any) -> dict[str, Any]:
+def settings(method: dict[str, Any], dropout: float = 0.0, **training: Any) -> dict[str, Any]:
     encoder = {"kind": "transformer", "num_layers": 1, "num_heads": 2, "feedforward_size": 12}
     return {
-        "model": ModelConfig(embedding_dim=8, encoder=encoder, reparameterization=method),
+        "model": ModelConfig(
+            embedding={"size": 8}, encoder=encoder, dropout=dropout, reparameterization=method
+        ),
         "training": TrainingConfig(
             **{
                 "max_epochs": 2,
                 "batch_size": 16,
-                "checkpoint_every_steps": 5,
-                "accelerator": "cpu",
                 **training,
             }
         ),
@@ -390,7 +391,6 @@ LOW_RANK = {
     "kind": "low_rank",
     "rank": 2,
     "noise": {"kind": "multiplicative_noise"},
-    "dropout": 0.1,
 }
 
 
@@ -405,7 +405,7 @@ def test_a_champion_is_fine_tuned_and_resume_is_exact_without_frozen_weights_in_
     arguments: dict[str, Any], champion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recorder, "PROGRESS_SECONDS", 0.0)
-    given = {**settings(LOW_RANK), "start": champion}
+    given = {**settings(LOW_RANK, 0.1), "start": champion}
     expected = fit(**arguments, **given, work=tmp_path / "w1", out=tmp_path / "o1")
 
     def stop(event: dict[str, Any]) -> None:
@@ -444,10 +444,10 @@ def test_a_champion_is_fine_tuned_and_resume_is_exact_without_frozen_weights_in_
 def test_random_weights_are_not_frozen(
     arguments: dict[str, Any], champion: Path, tmp_path: Path
 ) -> None:
-    given = {**settings(LOW_RANK), "work": tmp_path / "w", "out": tmp_path / "o"}
+    given = {**settings(LOW_RANK, 0.1), "work": tmp_path / "w", "out": tmp_path / "o"}
     with pytest.raises(TrainingError, match="no champion, so they would be random"):
         fit(**arguments, **given)
-    given["model"] = ModelConfig(**{**given["model"].model_dump(), "embedding_dim": 16})
+    given["model"] = ModelConfig(**{**given["model"].model_dump(), "embedding": {"size": 16}})
     with pytest.raises(TrainingError, match=r"the champion has no embedding\.weight of this size"):
         fit(**arguments, **given, start=champion)
 

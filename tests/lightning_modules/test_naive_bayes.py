@@ -11,17 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from data_contracts.kinds.classify import Classify
-from data_contracts.recipe.model import (
-    Dropout,
-    GaussianPosterior,
-    ModelConfig,
-    MultiplicativeNoise,
-    NoReparameterization,
-    SigmaReparam,
-    Sparse,
-    WeightNorm,
-)
-from data_contracts.recipe.recipe import TrainingConfig
+from data_contracts.recipe.methods import GaussianPosterior, MultiplicativeNoise, NoReparameterization, SigmaReparam, Sparse, WeightNorm
+from data_contracts.recipe.model import ModelConfig
+from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.naive_bayes import FLOOR, RatioTable, log_ratios
 from lightning_modules.kinds.classify.wide import ClassTable, WideLogits
@@ -35,7 +27,6 @@ IDS = torch.randint(0, 30, (60, 9), generator=torch.Generator().manual_seed(0))
 LENGTHS = torch.randint(1, 10, (60,), generator=torch.Generator().manual_seed(1))
 METHODS = (
     NoReparameterization(),
-    Dropout(),
     MultiplicativeNoise(),
     MultiplicativeNoise(sampling="rank_one"),
     GaussianPosterior(),
@@ -120,8 +111,9 @@ def test_an_ngram_that_says_nothing_has_the_smallest_ratio_whatever_the_classes_
 @pytest.mark.parametrize(
     "config", METHODS, ids=lambda config: f"{config.kind} {getattr(config, 'sampling', '')}"
 )
-def test_every_method_takes_it_and_the_product_is_what_ships(config: Any) -> None:
-    network: Any = reparameterize(network_with_ratios(), config)
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_every_method_takes_it_and_the_product_is_what_ships(config: Any, dropout: float) -> None:
+    network: Any = reparameterize(network_with_ratios(), config, dropout)
     set_mode(network, "sample")
     redraw(network, 1)
     network(IDS, LENGTHS).square().sum().backward()
@@ -161,7 +153,7 @@ def test_a_training_resumes_exactly_and_ships_a_plain_table(
     given: dict[str, Any] = {
         **arguments,
         "model": ModelConfig.model_validate({"encoder": {"kind": "tanh"}}),
-        "task": Classify(wide={"buckets": 64, "naive_bayes": True}),
+        "task": Classify.model_validate({"wide": {"buckets": 64, "naive_bayes": True}}),
         "training": TrainingConfig(max_epochs=3, batch_size=16, learning_rate=0.02, ema_decay=0.9),
     }
     expected = fit(**given, work=tmp_path / "w1", out=tmp_path / "o1")
@@ -172,7 +164,7 @@ def test_a_training_resumes_exactly_and_ships_a_plain_table(
     assert type(found.head.wide.table) is ClassTable
     assert found.head.wide.table.weight.any()
     assert "naive_bayes" not in found.describe()["wide"]
-    other = given | {"task": Classify(wide={"buckets": 64})}
+    other = given | {"task": Classify.model_validate({"wide": {"buckets": 64}})}
     fit(**other, work=tmp_path / "w3", out=tmp_path / "o3")
     assert not torch.equal(
         Bundle.load(tmp_path / "o3" / "bundle").network.head.wide.table.weight,

@@ -13,7 +13,8 @@ from pydantic import TypeAdapter
 from torch import nn
 
 import lightning_modules
-from data_contracts.recipe.model import ModelConfig, MultiplicativeNoise, Reparameterization
+from data_contracts.recipe.methods import MultiplicativeNoise, Reparameterization
+from data_contracts.recipe.model import ModelConfig
 from lightning_modules.network.encoders.lstm import _Permute, reversal
 from lightning_modules.network.encoders.ngrams import NgramFeatures
 from lightning_modules.network.network import TextNetwork, build_network
@@ -39,7 +40,7 @@ def make(encoder: str) -> TextNetwork:
     torch.manual_seed(1)
     kind, _, part = encoder.partition("+")
     ngrams = {"buckets": 64, "max_n": 3, "size": 4} if part == "ngrams" else None
-    config = ModelConfig(embedding_dim=8, encoder=ENCODERS[kind], ngrams=ngrams)
+    config = ModelConfig(embedding={"size": 8}, encoder=ENCODERS[kind], ngrams=ngrams)
     objective = classification(wide={"buckets": 64, "max_n": 3} if part == "wide" else None)
     body = body_description(config, vocab_size=30, max_length=12)
     network = build_network({**body, **objective.head()}).eval()
@@ -215,14 +216,15 @@ def test_ngrams_spread_over_their_buckets() -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [{"kind": "none"}, {"kind": "dropout"}, {"kind": "multiplicative_noise"}]
+    ("method", "dropout"),
+    [({"kind": "none"}, 0.0), ({"kind": "none"}, 0.3), ({"kind": "multiplicative_noise"}, 0.0)],
 )
-def test_embedding_bias_joins_the_table_at_fold(method: dict[str, Any]) -> None:
+def test_embedding_bias_joins_the_table_at_fold(method: dict[str, Any], dropout: float) -> None:
     network = make("lstm")
     network.embedding = BiasedEmbedding(network.embedding)
     before = network(make_batch(), LENGTHS)
     torch.testing.assert_close(make("lstm")(make_batch(), LENGTHS), before, rtol=0, atol=0)
-    reparameterize(network, TypeAdapter(Reparameterization).validate_python(method))
+    reparameterize(network, TypeAdapter(Reparameterization).validate_python(method), dropout)
     with torch.no_grad():
         network.embedding.bias.normal_()
     set_mode(network, "sample")

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from data_contracts.errors import RecipeError
-from data_contracts.recipe.model import ModelConfig, SigmaReparam, WeightNorm
-from data_contracts.recipe.recipe import TrainingConfig
+from data_contracts.recipe.methods import SigmaReparam, WeightNorm
+from data_contracts.recipe.model import ModelConfig
+from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.reparameterizations import fold, kl, redraw, reparameterize, set_mode
 from lightning_modules.training import recorder
 from tests.lightning_modules.jobs import fit
@@ -204,16 +205,15 @@ def test_resume_is_exact(
     given: dict[str, Any] = {
         **arguments,
         "model": ModelConfig(
-            embedding_dim=8,
+            embedding={"size": 8},
             encoder={"kind": "bilstm_attention", "hidden_size": 5},
-            reparameterization={"kind": method, "dropout": 0.1},
+            dropout=0.1,
+            reparameterization={"kind": method},
         ),
         "training": TrainingConfig(
             max_epochs=2,
             batch_size=16,
             accumulate_grad_batches=2,
-            checkpoint_every_steps=5,
-            accelerator="cpu",
         ),
     }
     expected = fit(**given, work=tmp_path / "w1", out=tmp_path / "o1")

@@ -13,13 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_contracts.kinds.classify import Classify
-from data_contracts.recipe.model import (
-    ModelConfig,
-    MultiplicativeNoise,
-    NoReparameterization,
-    Reparameterization,
-)
-from data_contracts.recipe.recipe import TrainingConfig
+from data_contracts.recipe.methods import MultiplicativeNoise, NoReparameterization, Reparameterization
+from data_contracts.recipe.model import ModelConfig
+from data_contracts.recipe.model import ModelConfig
+from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.bundle import Bundle
 from lightning_modules.network.network import TextNetwork, build_network
 from lightning_modules.reparameterizations import kl, reparameterize, set_mode
@@ -134,9 +131,9 @@ def test_what_ships_is_the_sum_of_parts_that_can_each_tell_the_classes_apart(
     arguments: dict[str, Any], tmp_path: Path
 ) -> None:
     wide = {"buckets": 500, "max_n": 2, "share": 0.5}
-    chosen = ModelConfig.model_validate({"embedding_dim": 8, "encoder": {"kind": "tanh"}})
-    training = TrainingConfig(max_epochs=6, batch_size=16, learning_rate=0.02, accelerator="cpu")
-    given = {**arguments, "task": Classify(wide=wide)}
+    chosen = ModelConfig.model_validate({"embedding": {"size": 8}, "encoder": {"kind": "tanh"}})
+    training = TrainingConfig(max_epochs=6, batch_size=16, learning_rate=0.02)
+    given = {**arguments, "task": Classify.model_validate({"wide": wide})}
     result = fit(**given, model=chosen, training=training, work=tmp_path / "work", out=tmp_path)
     bundle = Bundle.load(tmp_path / "bundle")
     assert "share" not in str(bundle.network.describe()), "a matter of training alone"

@@ -16,7 +16,7 @@ from transformers import AutoModel
 from data_contracts.errors import RecipeError
 from data_contracts.kinds.classify import Classify
 from data_contracts.recipe.model import ModelConfig, PretrainedEncoder
-from data_contracts.recipe.recipe import TrainingConfig
+from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.base import objective_of
 from lightning_modules.kinds.classify.head import predict_proba
@@ -24,7 +24,7 @@ from lightning_modules.network.network import TextNetwork, build_network
 from lightning_modules.reparameterizations import fold, redraw, reparameterize, set_mode
 from lightning_modules.reparameterizations.layers import Reparameterized
 from lightning_modules.starting.backbone import describe, load_weights
-from lightning_modules.starting.files import by_content, digest
+from data_contracts.recipe.files import digest
 from lightning_modules.training import recorder
 from lightning_modules.training.warm_start import warm_start
 from tests.lightning_modules.jobs import fit
@@ -59,9 +59,10 @@ BACKBONES: dict[str, Any] = {
     "llama": lambda: transformers.LlamaConfig(**LLAMA),
     "qwen2": lambda: transformers.Qwen2Config(**LLAMA),
 }
+DROPOUT = {"dropout": 0.2}
 METHODS: dict[str, dict[str, Any]] = {
     "none": {"kind": "none"},
-    "dropout": {"kind": "dropout", "p": 0.2},
+    "dropout": {"kind": "none"},
     "multiplicative_noise": {"kind": "multiplicative_noise"},
     "low_rank": {"kind": "low_rank", "rank": 4},
     "noisy_low_rank": {
@@ -99,7 +100,9 @@ def make(folder: Path, method: str | None = None, **config: Any) -> TextNetwork:
         reparameterization = ModelConfig.model_validate(
             {"encoder": chosen, "reparameterization": METHODS[method]}
         )
-        network = reparameterize(network, reparameterization.reparameterization)
+        network = reparameterize(
+            network, reparameterization.reparameterization, DROPOUT.get(method, 0.0)
+        )
     return network.eval()
 
 
@@ -187,11 +190,17 @@ def test_low_rank_leaves_the_backbone_frozen(backbones: dict[str, Path]) -> None
     )
 
 
-WIDE = {"buckets": 200, "max_n": 2, "naive_bayes": True, "share": 0.4}
+WIDE = Classify.model_validate(
+    {"wide": {"buckets": 200, "max_n": 2, "naive_bayes": True, "share": 0.4}}
+)
 
 
 def model(folder: Path, method: str = "low_rank", **parts: Any) -> ModelConfig:
-    chosen = {"encoder": {"path": str(folder)}, "reparameterization": METHODS[method]}
+    chosen = {
+        "encoder": {"path": str(folder)},
+        "dropout": DROPOUT.get(method, 0.0),
+        "reparameterization": METHODS[method],
+    }
     return ModelConfig.model_validate({**chosen, **parts})
 
 
@@ -200,9 +209,8 @@ def training(**changes: Any) -> TrainingConfig:
         "max_epochs": 2,
         "batch_size": 16,
         "learning_rate": 0.02,
-        "checkpoint_every_steps": 5,
     }
-    return TrainingConfig(**{**settings, "accelerator": "cpu", **changes})
+    return TrainingConfig(**{**settings, **changes})
 
 
 @pytest.mark.parametrize(
@@ -247,7 +255,7 @@ def test_ngrams_learn_beside_a_backbone_and_ship_with_it(
     assert wide_BC.std() > 0
 
 
-@pytest.mark.parametrize("parts", [{}, {"wide": WIDE}], ids=["alone", "with n-grams"])
+@pytest.mark.parametrize("parts", [{}, {"task": WIDE}], ids=["alone", "with n-grams"])
 def test_a_killed_fine_tuning_ends_where_an_unbroken_one_ends(
     backbones: dict[str, Path],
     arguments: dict[str, Any],
@@ -259,7 +267,7 @@ def test_a_killed_fine_tuning_ends_where_an_unbroken_one_ends(
     monkeypatch.setattr(recorder, "PROGRESS_SECONDS", 0.0)
     settings = {
         "model": model(backbones["bert"]),
-        "task": Classify(**parts),
+        "task": Classify.model_validate(parts),
         "training": training(),
     }
     whole = fit(**arguments, **settings, work=tmp_path / "a", out=tmp_path / "whole")
@@ -304,12 +312,12 @@ def test_a_champion_gives_weights_by_name_and_classes_by_label(
 
 def test_a_backbone_is_known_by_its_content(backbones: dict[str, Path], tmp_path: Path) -> None:
     moved = shutil.copytree(backbones["bert"], tmp_path / "moved")
-    assert by_content(model(moved)) == by_content(model(backbones["bert"]))
-    assert by_content(model(moved, "none")) != by_content(model(moved))
+    assert model(moved).identity() == model(backbones["bert"]).identity()
+    assert model(moved, "none").identity() != model(moved).identity()
     state = load_file(moved / "model.safetensors")
     state[min(state)] += 1
     save_file(state, moved / "model.safetensors", {"format": "pt"})
-    assert by_content(model(moved)) != by_content(model(backbones["bert"]))
+    assert model(moved).identity() != model(backbones["bert"]).identity()
 
 
 def test_a_hub_name_is_read_from_the_local_cache(
@@ -402,7 +410,7 @@ def test_windows_longer_than_the_positions_are_refused(
             .all()
         )
     with pytest.raises(
-        RecipeError, match=r"tokenizer\.max_length is 17.*Set tokenizer\.max_length to 16 or less"
+        RecipeError, match=r"window\.max_length is 17.*Set window\.max_length to 16 or less"
     ):
         load_weights(network, config, vocab_size=VOCABULARY, max_length=POSITIONS + 1)
     with pytest.raises(RecipeError, match=r"49 tokens.*knows 48.*Leave tokenizer\.path out"):
@@ -410,7 +418,7 @@ def test_windows_longer_than_the_positions_are_refused(
 
 
 def test_vectors_of_ngrams_are_refused_and_the_wide_table_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="beside a pretrained encoder, n-grams go in wide"):
+    with pytest.raises(ValueError, match=r"beside a pretrained encoder, n-grams go in task\.wide"):
         model(tmp_path, ngrams={})
-    with pytest.raises(ValueError, match="embedding_bias is for models from scratch"):
-        model(tmp_path, embedding_bias=True)
+    with pytest.raises(ValueError, match=r"embedding\.bias is for models from scratch"):
+        model(tmp_path, embedding={"bias": True})

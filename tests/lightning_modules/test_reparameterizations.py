@@ -14,8 +14,7 @@ from scipy.stats import kstest
 from torch import Tensor, nn
 
 from data_contracts.errors import RecipeError
-from data_contracts.recipe.model import (
-    Dropout,
+from data_contracts.recipe.methods import (
     GaussianPosterior,
     LowRank,
     MultiplicativeNoise,
@@ -48,11 +47,11 @@ RANK_ONE = NOISE.model_copy(update={"sampling": "rank_one"})
 GAUSSIAN = GaussianPosterior(initial_sigma=0.1, prior_sigma=0.3)
 CONFIGS: dict[str, Reparameterization] = {
     "none": NoReparameterization(),
-    "dropout": Dropout(p=0.3),
+    "dropout": NoReparameterization(),
     "one_draw": NOISE,
     "local": LOCAL,
     "rank_one": RANK_ONE,
-    "noise and dropout": NOISE.model_copy(update={"dropout": 0.3}),
+    "noise and dropout": NOISE,
     "gaussian_posterior": GAUSSIAN,
     "weight_norm": WeightNorm(),
     "sigma_reparam": SigmaReparam(),
@@ -61,6 +60,7 @@ CONFIGS: dict[str, Reparameterization] = {
     "low_rank with a posterior": LowRank(rank=2, noise=GAUSSIAN),
     "sparse": Sparse(),
 }
+DROPOUT = {"dropout": 0.3, "noise and dropout": 0.3, "sparse": 0.3}
 IDS = torch.tensor([[1, 2, 3, 1], [4, 1, 5, 6]])
 
 
@@ -116,7 +116,7 @@ noisy = pytest.mark.parametrize("layer", LAYERS)
 def build(method: str, layer: str) -> tuple[Output, Tensor]:
     """The reparameterized layer, away from the special values it starts at (a B of zeros), in `mean` mode."""
     module, x = make(layer)
-    wrapped = reparameterize(module, CONFIGS[method])
+    wrapped = reparameterize(module, CONFIGS[method], DROPOUT.get(method, 0.0))
     with torch.no_grad():
         for name, parameter in wrapped.named_parameters():
             if parameter.requires_grad and not is_noise(name):
@@ -139,7 +139,7 @@ def test_the_battery_covers_every_method() -> None:
 def test_pretrained_function_is_unchanged_in_mean_mode(method: str, layer: str) -> None:
     """Bit for bit where the weight is a parameter; a weight computed anew may differ in its last bits."""
     plain, x = make(layer)
-    wrapped = reparameterize(copy.deepcopy(plain), CONFIGS[method])
+    wrapped = reparameterize(copy.deepcopy(plain), CONFIGS[method], DROPOUT.get(method, 0.0))
     torch.testing.assert_close(wrapped(x), plain(x), rtol=0, atol=1e-6 if method in COMPUTED else 0)
     replaced = any(isinstance(module, Reparameterized) for module in wrapped.modules())
     assert replaced != (
@@ -176,7 +176,7 @@ def test_fold_equals_mean_bit_for_bit_is_idempotent_and_plain(method: str, layer
 @battery
 def test_every_trainable_tensor_moves(method: str, layer: str) -> None:
     wrapped, x = make(layer)
-    wrapped = reparameterize(wrapped, CONFIGS[method])
+    wrapped = reparameterize(wrapped, CONFIGS[method], DROPOUT.get(method, 0.0))
     trained = {name: p for name, p in wrapped.named_parameters() if p.requires_grad}
     before = {name: p.detach().clone() for name, p in trained.items()}
     optimizer = torch.optim.SGD(trained.values(), lr=0.5)
@@ -190,7 +190,7 @@ def test_every_trainable_tensor_moves(method: str, layer: str) -> None:
 @battery
 def test_state_dict_round_trip(method: str, layer: str) -> None:
     first, x = build(method, layer)
-    second = reparameterize(make(layer)[0], CONFIGS[method])
+    second = reparameterize(make(layer)[0], CONFIGS[method], DROPOUT.get(method, 0.0))
     if method != "none":
         with torch.no_grad():
             for parameter in first.parameters():
@@ -432,7 +432,7 @@ def test_kl_agrees_with_monte_carlo(config: Reparameterization) -> None:
 
 @pytest.mark.parametrize("method", ["none", "dropout", "weight_norm", "sigma_reparam", "low_rank"])
 def test_methods_without_a_posterior_have_no_kl(method: str) -> None:
-    wrapped = reparameterize(make("lstm")[0], CONFIGS[method])
+    wrapped = reparameterize(make("lstm")[0], CONFIGS[method], DROPOUT.get(method, 0.0))
     assert kl(wrapped).item() == 0.0
     assert noise_level(wrapped) is None
 
@@ -495,6 +495,7 @@ def test_compiled_values_are_the_same(method: str) -> None:
     model = reparameterize(
         nn.Sequential(nn.Embedding(8, 5), nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3)),
         CONFIGS[method],
+        DROPOUT.get(method, 0.0),
     )
     compiled = torch.compile(
         model, options={"fallback_random": True}
@@ -531,7 +532,7 @@ def test_sampling_gives_s_draws_and_the_mode_back() -> None:
 
 def test_dropout_scales_and_stops_in_mean_mode() -> None:
     """E[x m / (1 - p)] = x; drops a share p of the inputs (S = 4000 elements, 5 standard errors)."""
-    layer = reparameterize(nn.Linear(4000, 1, bias=False), Dropout(p=0.3))
+    layer = reparameterize(nn.Linear(4000, 1, bias=False), NoReparameterization(), dropout=0.3)
     set_mode(layer, "sample")
     torch.manual_seed(0)
     kept = layer.incoming(torch.ones(4000))
@@ -561,7 +562,9 @@ TIED["decoder"].weight = TIED["embedding"].weight
 
 
 @pytest.mark.parametrize(
-    "config", [NOISE, GAUSSIAN, WeightNorm(), Dropout()], ids=lambda config: config.kind
+    "config",
+    [NOISE, GAUSSIAN, WeightNorm(), NoReparameterization()],
+    ids=lambda config: config.kind,
 )
 @pytest.mark.parametrize(
     ("layer", "named"),
@@ -581,18 +584,19 @@ def test_what_a_method_cannot_take_is_refused(
 ) -> None:
     """Never passed over in silence; and the module is left as it was."""
     model = nn.Sequential(copy.deepcopy(layer), nn.Linear(4, 4))
-    if config.kind == "dropout" and (layer is TIED or type(layer) is nn.Embedding):
-        reparameterize(model, config)  # which changes no weight
+    dropout = 0.3 if config.kind == "none" else 0.0
+    if dropout and (layer is TIED or type(layer) is nn.Embedding):
+        reparameterize(model, config, dropout)  # which changes no weight
         return
     with pytest.raises(RecipeError, match=named):
-        reparameterize(model, config)
+        reparameterize(model, config, dropout)
     assert type(model[1]) is nn.Linear
 
 
 @pytest.mark.parametrize(("method", "layer"), sorted(REFUSED))
 def test_what_the_battery_leaves_out_is_refused(method: str, layer: str) -> None:
     with pytest.raises(RecipeError):
-        reparameterize(make(layer)[0], CONFIGS[method])
+        reparameterize(make(layer)[0], CONFIGS[method], DROPOUT.get(method, 0.0))
 
 
 def test_norms_and_bare_parameters_carry_no_noise() -> None:

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from data_contracts.errors import RecipeError
-from data_contracts.recipe.model import ModelConfig, Sparse
-from data_contracts.recipe.recipe import TrainingConfig
+from data_contracts.recipe.methods import Sparse
+from data_contracts.recipe.model import ModelConfig
+from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.kinds.classify.head import predict_proba
 from lightning_modules.kinds.classify.wide import ClassTable
@@ -232,7 +233,7 @@ def test_noise_has_the_stated_mean_and_variance() -> None:
     """y = sum_i w_i z_i x_i + b: mean w.x + b, variance alpha sum_i (w_i x_i)^2, within 5 standard errors."""
     torch.manual_seed(0)
     plain, x = nn.Linear(6, 4), torch.randn(6)
-    linear = reparameterize(copy.deepcopy(plain), Sparse(initial_alpha=0.4, dropout=0.0))
+    linear = reparameterize(copy.deepcopy(plain), Sparse(initial_alpha=0.4))
     set_mode(linear, "sample")
     with torch.no_grad():
         samples = linear(x.expand(200_000, 6))
@@ -276,12 +277,12 @@ def fit_sparse(arguments: dict[str, Any], folder: Path, keep: float = 0.1, **cha
         "patience": 2,
         "batch_size": 16,
         "learning_rate": 0.01,
-        "checkpoint_every_steps": 5,
     }
     return fit(
         model=ModelConfig.model_validate(
             {
-                "embedding_dim": 16,
+                "embedding": {"size": 16},
+                "dropout": 0.3,
                 "encoder": {"kind": "tanh", "hidden_size": 16},
                 "reparameterization": {
                     "kind": "sparse",
@@ -291,7 +292,7 @@ def fit_sparse(arguments: dict[str, Any], folder: Path, keep: float = 0.1, **cha
                 },
             }
         ),
-        training=TrainingConfig.model_validate({**settings, "threads": 1, "accelerator": "cpu"}),
+        training=TrainingConfig.model_validate(settings),
         **{**arguments, "work": folder / "work", "out": folder / "out", **changes},
     )
 

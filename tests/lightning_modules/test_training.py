@@ -23,7 +23,8 @@ from sklearn.metrics import f1_score
 
 from data_contracts.errors import TrainingError
 from data_contracts.kinds.classify import Classify
-from data_contracts.recipe.recipe import ModelConfig, TrainingConfig
+from data_contracts.recipe.model import ModelConfig
+from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.base import objective_of
 from lightning_modules.kinds.classify.head import predict_proba
@@ -39,9 +40,10 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "bilstm_attention": {"kind": "bilstm_attention", "hidden_size": 5},
     "transformer": {"kind": "transformer", "num_layers": 1, "num_heads": 2, "feedforward_size": 12},
 }
+DROPOUT = {"dropout": 0.2}
 METHODS: dict[str, dict[str, Any]] = {
     "none": {"kind": "none"},
-    "dropout": {"kind": "dropout", "p": 0.2},
+    "dropout": {"kind": "none"},
     "multiplicative_noise": {"kind": "multiplicative_noise"},
 }
 
@@ -54,7 +56,10 @@ def model(
     encoder: str = "bilstm_attention", method: str = "multiplicative_noise", **changes: Any
 ) -> ModelConfig:
     return ModelConfig(
-        embedding_dim=8, encoder=ENCODERS[encoder], reparameterization=METHODS[method], **changes
+        **{"embedding": {"size": 8}, **changes},
+        encoder=ENCODERS[encoder],
+        dropout=DROPOUT.get(method, 0.0),
+        reparameterization=METHODS[method],
     )
 
 
@@ -63,10 +68,13 @@ def training(**changes: Any) -> TrainingConfig:
         "max_epochs": 3,
         "batch_size": 16,
         "learning_rate": 0.02,
-        "checkpoint_every_steps": 5,
-        "threads": 1,
     }
-    return TrainingConfig(**{**settings, "accelerator": "cpu", **changes})
+    return TrainingConfig(**{**settings, **changes})
+
+
+def executed(arguments: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """What `fit` is told, with another way of carrying it out."""
+    return {**arguments, "execution": arguments["execution"].model_copy(update=changes)}
 
 
 def digests(out: Path) -> dict[str, str]:
@@ -176,8 +184,9 @@ def test_resume_is_exact_for_every_method(
 ) -> None:
     settings = {
         "model": model(encoder, method),
-        "training": training(threads=2 if encoder == "tanh" else 1),
+        "training": training(),
     }
+    arguments = executed(arguments, threads=2 if encoder == "tanh" else 1)
     expected = fit(**arguments, **settings, work=tmp_path / "w1", out=tmp_path / "o1")
     for stop in stops:
         broken = {**arguments, "on_progress": interrupted_at(stop)}
@@ -205,7 +214,10 @@ def test_resume_is_exact_within_the_warm_up_and_the_patience(
     """Stopped while beta still rises, and again one epoch before the early stop, which a ruinous rate brings about."""
     settings = {
         "model": ModelConfig(
-            embedding_dim=8, encoder=ENCODERS["tanh"], reparameterization=OTHERS[method]
+            embedding={"size": 8},
+            encoder=ENCODERS["tanh"],
+            dropout=0.3 if method == "sparse" else 0.0,
+            reparameterization=OTHERS[method],
         ),
         "training": training(max_epochs=12, patience=2, learning_rate=0.2),
     }
@@ -239,17 +251,17 @@ def test_sigterm_saves_the_step_it_arrives_in(
     """Lightning ends the fit after the batch; the checkpoint of that step is there, though none was due before 57."""
     folder, expected = unbroken
     settings = {"model": model(), "work": tmp_path / "work", "out": tmp_path / "out"}
-    rarely = training(checkpoint_every_steps=1000)
+    arguments = executed(arguments, checkpoint_every_steps=1000)
 
     def terminate(event: dict[str, Any]) -> None:
         if event["event"] == "progress" and event["step"] == 23:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(SystemExit):
-        fit(**{**arguments, "on_progress": terminate}, **settings, training=rarely)
+        fit(**{**arguments, "on_progress": terminate}, **settings, training=training())
     events: list[dict[str, Any]] = []
     arguments = {**arguments, "on_progress": events.append}
-    assert fit(**arguments, **settings, training=rarely) == expected
+    assert fit(**arguments, **settings, training=training()) == expected
     assert events[0] == {"event": "resumed", "step": 23, "total_steps": 57}
     assert digests(tmp_path / "out") == digests(folder / "out")
 
@@ -258,7 +270,7 @@ LEVERS = {
     "accumulate_grad_batches": 3,
     "ema_decay": 0.9,
     "schedule": "constant",
-    "checkpoint_every_steps": 2,
+    "groups": {"wide": {"learning_rate": 0.05, "epsilon": 1e-4}},
 }
 
 
@@ -271,13 +283,13 @@ def test_resume_is_exact_with_averaging_accumulation_and_all_features(
 ) -> None:
     beside = {"buckets": 64, "max_n": 2, "size": 3}
     wide = {"buckets": 64, "max_n": 3}
-    features = {"embedding_bias": True, "ngrams": beside}
-    task = Classify(wide={**wide, "learning_rate": 0.05, "epsilon": 1e-4})
+    features = {"embedding": {"size": 8, "bias": True}, "ngrams": beside}
     settings = {
         "model": model("lstm", **features),
-        "task": task,
+        "task": Classify.model_validate({"wide": wide}),
         "training": training(**LEVERS),
     }
+    arguments = executed(arguments, checkpoint_every_steps=2)
     expected = fit(**arguments, **settings, work=tmp_path / "w1", out=tmp_path / "o1")
     assert expected.steps == 21
     for stop in stops:
@@ -375,7 +387,8 @@ def test_accumulated_batches_step_as_one_batch_of_their_rows(
 
 
 def test_precision_of_a_gpu_is_refused_on_a_cpu(arguments: dict[str, Any], tmp_path: Path) -> None:
-    settings = {"model": model("lstm"), "training": training(precision="bf16-mixed")}
+    settings = {"model": model("lstm"), "training": training()}
+    arguments = executed(arguments, precision="bf16-mixed")
     with pytest.raises(TrainingError, match="bf16-mixed is for a GPU"):
         fit(**arguments, **settings, work=tmp_path / "w", out=tmp_path / "o")
 
@@ -502,6 +515,7 @@ def test_it_learns_a_tiny_corpus(method: str, arguments: dict[str, Any], tmp_pat
         **arguments,
         task=Classify(class_weights="balanced"),
         model=model("tanh", method),
+        task=Classify(class_weights="balanced"),
         training=settings,
         work=tmp_path / "w",
         out=tmp_path / "o",
@@ -592,10 +606,10 @@ def test_warm_start_takes_ngrams_only_under_the_same_vocabulary(
     from lightning_modules.network.network import build_network
     from lightning_modules.training.warm_start import warm_start
 
-    table = {part: {"buckets": 64}}
+    given = {part: {"buckets": 64}}
     settings = {
-        "model": model("tanh", **(table if part == "ngrams" else {})),
-        "task": Classify(**(table if part == "wide" else {})),
+        "model": model("tanh", **given if part == "ngrams" else {}),
+        "task": Classify.model_validate(given if part == "wide" else {}),
         "training": training(max_epochs=1),
     }
     fit(**arguments, **settings, work=tmp_path / "w", out=tmp_path / "o")
@@ -714,7 +728,7 @@ def test_resume_is_exact_with_a_teacher_and_takes_no_checkpoint_of_another(
 
 def test_a_loss_that_is_no_number_is_named(arguments: dict[str, Any], tmp_path: Path) -> None:
     settings = training(learning_rate=10.0, gradient_clip=1e30, max_epochs=10, warmup=0.0)
-    broken = model("tanh", "none").model_copy(update={"embedding_dim": 8})
+    broken = model("tanh", "none")
     from lightning_modules.training import module
 
     original = module.TextModule._losses
@@ -774,7 +788,7 @@ def test_torch_settings_are_put_back(arguments: dict[str, Any], tmp_path: Path) 
         torch.are_deterministic_algorithms_enabled(),
         list(warnings.filters),
     )
-    fit(**arguments, model=model("tanh", "none"), training=training(max_epochs=1, threads=1),
+    fit(**arguments, model=model("tanh", "none"), training=training(max_epochs=1),
         work=tmp_path / "w", out=tmp_path / "o")  # fmt: skip
     assert (
         torch.get_num_threads(),

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
-from data_contracts.recipe.model import (
+from data_contracts.recipe.methods import (
     GaussianPosterior,
     LowRank,
     MultiplicativeNoise,
     Reparameterization,
 )
-from data_contracts.recipe.recipe import TrainingConfig
+from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.network.network import build_network
 from lightning_modules.reparameterizations import (
     is_noise,
@@ -134,7 +134,7 @@ def test_beta_rises_with_optimizer_steps_not_batches() -> None:
 
 
 def test_frozen_parameters_are_not_optimized_or_clipped() -> None:
-    module = make(LowRank(rank=2, noise=NOISE, dropout=0.1), 2)
+    module = make(LowRank(rank=2, noise=NOISE), 2)
     before = {
         name: p.detach().clone()
         for name, p in module.network.named_parameters()

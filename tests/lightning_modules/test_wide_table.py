@@ -10,12 +10,8 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from data_contracts.kinds.classify import Classify, WideFeatures
-from data_contracts.recipe.model import (
-    LowRank,
-    NoReparameterization,
-    Reparameterization,
-)
-from data_contracts.recipe.recipe import TrainingConfig
+from data_contracts.recipe.methods import LowRank, NoReparameterization, Reparameterization
+from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.network.network import TextNetwork, build_network
 from lightning_modules.reparameterizations import reparameterize, set_mode
 from lightning_modules.training.module import TextModule
@@ -41,7 +37,9 @@ def batch() -> dict[str, Tensor]:
 
 
 def moved(
-    batch: dict[str, Tensor], wide: WideFeatures, method: Reparameterization | None = None
+    batch: dict[str, Tensor],
+    group: dict[str, float] | None = None,
+    method: Reparameterization | None = None,
 ) -> tuple[TextNetwork, dict[str, Tensor]]:
     """How far each parameter moves in the first step; no warm-up, no decay."""
     torch.manual_seed(0)
@@ -50,8 +48,9 @@ def moved(
     network.head.wide.weigh([(batch["input_ids"], batch["lengths"])])
     nn.init.zeros_(network.head.decoder.weight)
     network = reparameterize(network, method)
-    training = TrainingConfig(learning_rate=RATE, weight_decay=0, warmup=0)
-    objective = classification(2, wide=wide)
+    groups = {} if group is None else {"wide": group}
+    training = TrainingConfig(learning_rate=RATE, weight_decay=0, warmup=0, groups=groups)
+    objective = classification(2, wide={})
     module = TextModule(network, objective, method, training, total_steps=10, terms=8)
     optimizer = module.configure_optimizers()["optimizer"]
     set_mode(network, "sample")
@@ -75,7 +74,7 @@ def of_tokens(
 
 
 def test_without_them_a_rare_ngram_moves_as_far_as_a_frequent_one(batch: dict[str, Tensor]) -> None:
-    network, steps = moved(batch, WideFeatures())
+    network, steps = moved(batch)
     rare, frequent = of_tokens(network, steps, batch)
     assert rare == pytest.approx(RATE, rel=1e-4)
     assert frequent == pytest.approx(RATE, rel=1e-4)
@@ -85,7 +84,7 @@ def test_under_a_large_epsilon_each_ngram_moves_as_its_gradient_says(
     batch: dict[str, Tensor],
 ) -> None:
     """Adam's first step is rate * g / (|g| + epsilon)."""
-    network, steps = moved(batch, WideFeatures(epsilon=1.0))
+    network, steps = moved(batch, {"epsilon": 1.0})
     gradient = network.get_parameter("head.wide.table.weight").grad
     assert gradient is not None
     torch.testing.assert_close(
@@ -96,17 +95,15 @@ def test_under_a_large_epsilon_each_ngram_moves_as_its_gradient_says(
 
 
 def test_the_table_has_its_own_rate_and_nothing_else_changes(batch: dict[str, Tensor]) -> None:
-    _, plain = moved(batch, WideFeatures())
-    _, steps = moved(batch, WideFeatures(learning_rate=5 * RATE))
+    _, plain = moved(batch)
+    _, steps = moved(batch, {"learning_rate": 5 * RATE})
     for name, step in plain.items():
         expected = 5 * step if name == "head.wide.table.weight" else step
         torch.testing.assert_close(steps[name], expected, msg=name, rtol=1e-4, atol=1e-8)
 
 
 def test_with_low_rank_too(batch: dict[str, Tensor]) -> None:
-    network, steps = moved(
-        batch, WideFeatures(learning_rate=5 * RATE, epsilon=1e-4), LowRank(rank=2)
-    )
+    network, steps = moved(batch, {"learning_rate": 5 * RATE, "epsilon": 1e-4}, LowRank(rank=2))
     rare, frequent = of_tokens(network, steps, batch)
     assert rare < frequent <= 5 * RATE
     assert frequent > 4 * RATE
@@ -115,5 +112,5 @@ def test_with_low_rank_too(batch: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("field", ["learning_rate", "epsilon"])
 @pytest.mark.parametrize("value", [0, -1e-4, 100])
 def test_a_value_out_of_bounds_is_named(field: str, value: float) -> None:
-    with pytest.raises(ValidationError, match=rf"wide\.{field}"):
-        Classify.model_validate({"wide": {field: value}})
+    with pytest.raises(ValidationError, match=rf"groups\.wide\.{field}"):
+        TrainingConfig.model_validate({"groups": {"wide": {field: value}}})

@@ -22,15 +22,13 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 TINY = {
     "name": "tiny",
     "source": {"kind": "sample", "rows": 600, "seed": 1},
-    "tokenizer": {"kind": "word", "vocab_size": 500, "max_length": 64, "overlap": 8},
-    "model": {"embedding_dim": 8, "encoder": {"kind": "bilstm_attention", "hidden_size": 8}},
-    "training": {"max_epochs": 2, "batch_size": 32, "threads": 1, "checkpoint_every_steps": 5},
-    "evaluation": {"bootstrap_samples": 100},
-    "promotion": {
-        "bootstrap_samples": 100,
-        "beat_majority": False,
-    },  # two epochs of eight units need not be good
-    "execution": {"retries": 0, "retry_delay_seconds": 0},
+    "tokenizer": {"kind": "word", "vocab_size": 500},
+    "window": {"max_length": 64, "overlap": 8},
+    "model": {"embedding": {"size": 8}, "encoder": {"kind": "bilstm_attention", "hidden_size": 8}},
+    "training": {"max_epochs": 2, "batch_size": 32},
+    "statistics": {"samples": 100},
+    "promotion": {"beat_constant": False},  # two epochs of eight units need not be good
+    "execution": {"retries": 0, "retry_delay_seconds": 0, "checkpoint_every_steps": 5},
 }
 
 

@@ -19,15 +19,14 @@ from tasks.comparing.board import write_predictions
 from tests.pipeline.conftest import REPOSITORY, TINY, environment, mlflow_client
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-MODEL = {"embedding_dim": 8, "encoder": {"kind": "tanh", "hidden_size": 8}}
+MODEL = {"embedding": {"size": 8}, "encoder": {"kind": "tanh", "hidden_size": 8}}
 GRID = {
     "name": "tiny",
     "recipe": {**TINY, "source": {"kind": "sample", "rows": 300, "seed": 1}, "model": MODEL}
-    | {"training": {"max_epochs": 1, "batch_size": 32}, "evaluation": {"bootstrap_samples": 50}},
+    | {"training": {"max_epochs": 1, "batch_size": 32}, "statistics": {"samples": 200}},
     "seeds": [0, 1],
     "variants": {"noise": {}, "plain": {"model.reparameterization": {"kind": "none"}}},
     "baseline": "plain",
-    "bootstrap_samples": 200,
 }
 # `noisefold compare`, killed when the second training of this process is done and not yet committed.
 KILLED = """
@@ -266,7 +265,7 @@ def test_a_cell_that_cannot_train_is_told_with_its_cause_and_the_others_go_on(wh
     _, home, grid = whole
     grid = write_grid(
         grid.parent,
-        variants={"broken": {"training.accelerator": "cuda"}, **GRID["variants"]},
+        variants={"broken": {"execution.accelerator": "cuda"}, **GRID["variants"]},
         seeds=[0],
     )
     done = compare(prefect_api, home, grid)

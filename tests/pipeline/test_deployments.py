@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from data_contracts.recipe.recipe import FileSource, RollingWindow, parse_recipe
+from data_contracts.recipe.reading import parse_recipe
+from data_contracts.recipe.source import FileSource, RollingWindow
 from tests.pipeline.conftest import (
     REPOSITORY,
     TINY,

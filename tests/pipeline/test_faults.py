@@ -251,7 +251,7 @@ def test_stage_that_hangs_is_ended_and_tried_again(here, tmp_path, monkeypatch):
     """A failed attempt like any other: retried where retries are left, else the end, with stage and field named."""
     from prefect import flow, task
 
-    from data_contracts.recipe.recipe import parse_recipe
+    from data_contracts.recipe.reading import parse_recipe
     from data_contracts.results import PromotionDecision
     from flows.running.due import by_machine
     from flows.running.run import Run
@@ -279,7 +279,11 @@ def test_stage_that_hangs_is_ended_and_tried_again(here, tmp_path, monkeypatch):
     def one_stage(times: int, retries: int):
         recipe = parse_recipe(TINY, origin="test")
         with Run(recipe, by_machine()) as run:
-            limits = {"stage_timeout_seconds": 4.0, "retries": retries, "retry_delay_seconds": 0.0}
+            limits = {
+                "limits": recipe.execution.limits.model_copy(update={"stage": 4.0}),
+                "retries": retries,
+                "retry_delay_seconds": 0.0,
+            }
             run.recipe = recipe.model_copy(
                 update={"execution": recipe.execution.model_copy(update=limits)}
             )
@@ -288,7 +292,7 @@ def test_stage_that_hangs_is_ended_and_tried_again(here, tmp_path, monkeypatch):
 
     with pytest.raises(
         Interrupted,
-        match=r"evaluate was ended at its limit of 4 s \(execution\.stage_timeout_seconds\)",
+        match=r"evaluate was ended at its limit of 4 s \(execution\.limits\.stage\)",
     ):
         one_stage(times=9, retries=0)
     assert len(hung) == 1

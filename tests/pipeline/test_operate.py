@@ -121,9 +121,7 @@ def test_after_a_kill_the_next_run_closes_what_the_dead_one_left(
     )
     assert open_task_runs(prefect_api, flow_run_id)
     # Another evaluation is another MLflow run: the dead one is not opened again.
-    again = told(
-        here(home, "retrain", tiny_recipe, "--json", "--set", "evaluation.bootstrap_samples=50")
-    )
+    again = told(here(home, "retrain", tiny_recipe, "--json", "--set", "statistics.samples=50"))
     assert again["run_id"] != run_id
     (run,) = flow_runs(prefect_api, flow_run_id)
     assert run.state_name == "Crashed" and "is gone" in run.state.message

@@ -69,7 +69,7 @@ def prefect_yaml(folder: Path, days: Path) -> Path:
                     "name": name,
                     "source": {"url": str(days), "window": {"days": 1}},
                     "contract": contract,
-                    "training": {"max_epochs": 1, "threads": 1},
+                    "training": {"max_epochs": 1},
                     "registry": {"model_name": "nights", "experiment": "nights"},
                 }
             },

@@ -15,8 +15,13 @@ from tests.pipeline.conftest import TINY, mlflow_client
 from tests.pipeline.world import Retrain, World, family_of, survivors
 
 # So long that no machine trains to the end before the signal arrives; an epoch so long that few signals meet its end.
-CHANGES = {"max_epochs": 200, "patience": 199, "checkpoint_every_steps": 100_000, "batch_size": 2}
-LONGER = [part for name, value in CHANGES.items() for part in ("--set", f"training.{name}={value}")]
+CHANGES = {
+    "training.max_epochs": 200,
+    "training.patience": 199,
+    "training.batch_size": 2,
+    "execution.checkpoint_every_steps": 100_000,
+}
+LONGER = [part for name, value in CHANGES.items() for part in ("--set", f"{name}={value}")]
 
 
 def in_training(state: Path, _: Retrain) -> Callable[[], bool]:

@@ -11,12 +11,12 @@ import yaml
 
 from tests.pipeline.conftest import TINY, mlflow_client, refused, told, with_artifacts_of
 
-MODEL = {"embedding_dim": 8, "encoder": {"kind": "tanh", "hidden_size": 8}}
+MODEL = {"embedding": {"size": 8}, "encoder": {"kind": "tanh", "hidden_size": 8}}
 STUDENT = {
     **TINY,
     "name": "student",
     "model": MODEL,
-    "teacher": {"model": "noisefold-tiny", "variants": 2},
+    "distillation": {"teacher": "noisefold-tiny", "augmentations": 2},
 }
 
 
@@ -53,7 +53,7 @@ def test_a_student_learns_from_the_champion_of_another_recipe(taught, here, tiny
     client = mlflow_client(taught)
     run = client.get_run(first["run_id"])
     assert run.data.tags["noisefold.teacher"] == "noisefold-tiny/1"
-    assert run.data.params["teacher.model"] == "noisefold-tiny"
+    assert run.data.params["distillation.teacher"] == "noisefold-tiny"
     assert run.data.metrics["teach/texts"] == rows["teach"]["rows_out"]
     assert (
         0 < run.data.metrics["teach/agreement"] <= 1
@@ -70,7 +70,7 @@ def test_a_student_learns_from_the_champion_of_another_recipe(taught, here, tiny
 
     again = told(here(taught, "retrain", student, "--json"))
     assert {stage["state"] for stage in again["stages"][:7]} == {"cached"}
-    other = told(here(taught, "retrain", student, "--json", "--set", "teacher.weight=0.9"))
+    other = told(here(taught, "retrain", student, "--json", "--set", "distillation.weight=0.9"))
     states = {stage["name"]: stage["state"] for stage in other["stages"]}
     assert (states["teach"], states["train"]) == ("cached", "ran"), (
         "what was asked stands, however it is weighed"
@@ -79,18 +79,17 @@ def test_a_student_learns_from_the_champion_of_another_recipe(taught, here, tiny
 
 def test_variants_of_a_comparison_may_have_a_teacher(taught, here, tiny_recipe, tmp_path):
     told(here(taught, "retrain", tiny_recipe, "--json"))
-    teacher = {"model": "noisefold-tiny", "version": 1, "variants": 1}
+    teacher = {"teacher": "noisefold-tiny", "version": 1, "augmentations": 1}
     grid = {
         "name": "taught",
         "recipe": {**TINY, "model": MODEL},
         "seeds": [0, 1],
         "variants": {
             "labels": {},
-            "taught": {"teacher": teacher},
-            "by nobody": {"teacher": {**teacher, "version": 9}},
+            "taught": {"distillation": teacher},
+            "by nobody": {"distillation": {**teacher, "version": 9}},
         },
         "baseline": "labels",
-        "bootstrap_samples": 100,
     }
     file = written(tmp_path / "grid.yaml", grid)
     table = json.loads(here(taught, "compare", file, "--json").stdout)
@@ -105,5 +104,5 @@ def test_variants_of_a_comparison_may_have_a_teacher(taught, here, tiny_recipe, 
         "the teacher's answers are found without the registry"
     )
 
-    grid["variants"] = {"labels": {}, "taught": {"teacher": {"model": "noisefold-tiny"}}}
-    refused(here(taught, "compare", written(file, grid)), "teacher.version must be a number")
+    grid["variants"] = {"labels": {}, "taught": {"distillation": {"teacher": "noisefold-tiny"}}}
+    refused(here(taught, "compare", written(file, grid)), "distillation.version must be a number")

@@ -23,7 +23,8 @@ from safetensors.torch import save
 
 from data_contracts.artifacts import RawCorpus
 from data_contracts.errors import NoisefoldError, RecipeError, SourceError
-from data_contracts.recipe.recipe import FileSource, load_recipe
+from data_contracts.recipe.reading import load_recipe
+from data_contracts.recipe.source import FileSource
 from data_contracts.tables import batch as table_batch
 from data_contracts.tables import csv as table_csv
 from data_contracts.tables import json as table_json
@@ -317,7 +318,7 @@ def test_a_recipe_that_cannot_be_is_refused(tmp_path: Path, name: str) -> None:
     "value", ["../../../../etc/hostname", "a\0b.yaml", "x" * 5000, "/dev/null.yaml", "..", ""]
 )
 def test_a_contract_s_name_leads_nowhere(tmp_path: Path, value: str) -> None:
-    from data_contracts.recipe.recipe import parse_recipe
+    from data_contracts.recipe.reading import parse_recipe
 
     with pytest.raises(RecipeError):
         parse_recipe(

@@ -15,7 +15,9 @@ from markdown_it import MarkdownIt
 
 from data_contracts.contract.contract import DataContract, parse_contract
 from data_contracts.errors import ContractViolation, RecipeError
-from data_contracts.recipe.recipe import FileSource, WordTokenizer, parse_recipe
+from data_contracts.recipe.reading import parse_recipe
+from data_contracts.recipe.source import FileSource
+from data_contracts.recipe.tokenizer import WordTokenizer
 from data_contracts.results import PromotionDecision
 from tasks.artifacts.store import ArtifactStore
 from tests.stages import fingerprint, ingest_source, promote_model, validate_corpus
@@ -82,15 +84,17 @@ def made(tmp_path_factory: pytest.TempPathFactory, mlflow_settings) -> tuple[Any
     folder = tmp_path_factory.mktemp("hostile")
     store = ArtifactStore(mlflow_settings.artifacts_url, mlflow_settings.work)
     corpus = make_corpus(store, rows(), "hostile")
-    config = WordTokenizer(vocab_size=200, min_frequency=1, max_length=16, overlap=4)
-    tokens = tokenize_corpus(corpus, config, store).manifest
+    config = WordTokenizer(vocab_size=200, min_frequency=1)
+    window = WindowConfig(max_length=16, overlap=4)
+    tokens = tokenize_corpus(corpus, config, store, window).manifest
     recipe = make_recipe(
         "hostile",
         contract={"name": "hostile", "description": ENDING, "columns": {"slices": [COLUMN]}},
         promotion={
-            "min_class_f1": 0.999, "min_slice_accuracy": 0.999, "min_slice_rows": 1, "bootstrap_samples": 100,
-            "slices": ["label", "length", COLUMN], "max_nll": 0.001,
+            "bounds": {"f1/*": {"min": 0.999}, "nll": {"max": 0.001}},
+            "slices": {"by": ["label", "length", COLUMN], "min": 0.999, "min_rows": 1},
         },
+        statistics={"samples": 100},
     )  # fmt: skip
     world = World(
         store,
@@ -176,7 +180,7 @@ def retrained(decision: PromotionDecision) -> Any:
 
 
 def test_the_summaries_that_prefect_shows_mean_no_more_than_they_say(made) -> None:
-    from data_contracts.recipe.comparison import CellResult, Compared, Facts, Row
+    from data_contracts.recipe.compared import CellResult, Compared, Facts, Row
     from flows.running.run import as_markdown
     from tasks.comparing.table import as_markdown as table_of
 

@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from data_contracts.errors import NoisefoldError
-from data_contracts.recipe.recipe import load_recipe
+from data_contracts.recipe.reading import load_recipe
 from lightning_modules.bundle import Bundle, BundleError, save_bundle
 from lightning_modules.network.network import build_network
 from lightning_modules.network.windows import Windowing
@@ -341,7 +341,7 @@ def test_a_python_extension_type_in_parquet_is_not_unpickled(
 
 
 def test_a_backbone_with_a_pickle_alone_is_refused(tmp_path: Path, canary: Canary) -> None:
-    from lightning_modules.starting.files import digest
+    from data_contracts.recipe.files import digest
 
     (tmp_path / "backbone").mkdir()
     (tmp_path / "backbone" / "config.json").write_text(json.dumps({"model_type": "bert"}))

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from data_contracts.errors import NoisefoldError, RecipeError, SourceError
-from data_contracts.recipe.recipe import parse_recipe
+from data_contracts.recipe.reading import parse_recipe
 from data_contracts.urls import credential_in, misplaced_variable, redacted, resolve, shown_url
 from tasks.artifacts.store import ArtifactStore
 from tasks.settings import Settings
@@ -337,7 +337,8 @@ def test_variables_are_put_in_where_the_file_is_opened(monkeypatch) -> None:
 def test_overrides_and_pydantic_s_own_words_show_no_secret() -> None:
     from pydantic import ValidationError
 
-    from data_contracts.recipe.recipe import Recipe, parse_set
+    from data_contracts.recipe.reading import parse_set
+    from data_contracts.recipe.recipe import Recipe
 
     secret = f"https://user:{PLANTED}@host/a"
     with pytest.raises(RecipeError) as fault:

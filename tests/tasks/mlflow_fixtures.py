@@ -26,7 +26,10 @@ from data_contracts.artifacts import (
     TrainedModel,
     ValidatedCorpus,
 )
-from data_contracts.recipe.recipe import EvaluationConfig, Recipe, WordTokenizer, parse_recipe
+from data_contracts.recipe.reading import parse_recipe
+from data_contracts.recipe.recipe import Recipe
+from data_contracts.recipe.sections import EvaluationConfig
+from data_contracts.recipe.tokenizer import WordTokenizer
 from lightning_modules.bundle import save_bundle
 from lightning_modules.network.network import TextNetwork, build_network
 from lightning_modules.network.tokenizer import load_tokenizer
@@ -67,8 +70,17 @@ class World:
         return make_model(self.store, self.tokens, quality, nudge)
 
     def evaluate(self, model: TrainedModel, **config: Any) -> EvaluationReport:
-        settings = EvaluationConfig(**{"bootstrap_samples": 100, **config})
-        return evaluate_model(model, self.tokens, self.corpus, settings, self.store).manifest
+        task = Classify(calibrate=config.pop("calibrate", False))
+        settings, statistics = EvaluationConfig(**config), StatisticsConfig(samples=100)
+        return evaluate_model(
+            model,
+            self.tokens,
+            self.corpus,
+            settings,
+            self.store,
+            statistics=statistics,
+            task=task,
+        ).manifest
 
     def register(
         self, model: TrainedModel, report: EvaluationReport, **lineage: str
@@ -101,8 +113,9 @@ def mlflow_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def artifacts(mlflow_settings: Settings) -> tuple[ArtifactStore, ValidatedCorpus, TokenDataset]:
     store = ArtifactStore(mlflow_settings.artifacts_url, mlflow_settings.work)
     corpus = make_corpus(store)
-    config = WordTokenizer(vocab_size=200, min_frequency=1, max_length=16, overlap=4)
-    return store, corpus, tokenize_corpus(corpus, config, store).manifest
+    config = WordTokenizer(vocab_size=200, min_frequency=1)
+    window = WindowConfig(max_length=16, overlap=4)
+    return store, corpus, tokenize_corpus(corpus, config, store, window).manifest
 
 
 @pytest.fixture
@@ -124,7 +137,8 @@ def make_recipe(name: str, **sections: Any) -> Recipe:
     data = {
         "name": name,
         "source": {"kind": "sample"},
-        "tokenizer": {"kind": "word", "vocab_size": 200, "max_length": 16, "overlap": 4},
+        "tokenizer": {"kind": "word", "vocab_size": 200},
+        "window": {"max_length": 16, "overlap": 4},
     }
     return parse_recipe({**data, **sections}, origin="test")
 

@@ -14,7 +14,7 @@ import pytest
 
 from data_contracts.errors import NoisefoldError
 from data_contracts.kinds.base import Metric
-from data_contracts.recipe.recipe import EvaluationConfig
+from data_contracts.recipe.sections import EvaluationConfig
 from data_contracts.results import Bars, Curve, Interval, Matrix, Table, Text
 from lightning_modules.evidence import Evidence
 from tasks.evaluate import score_split, write_report

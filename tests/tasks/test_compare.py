@@ -12,7 +12,8 @@ from scipy.special import log_softmax
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from data_contracts.errors import SourceError
-from data_contracts.recipe.comparison import Cell, Compared, Comparison, Facts
+from data_contracts.recipe.compared import Compared, Facts
+from data_contracts.recipe.comparison import Cell, Comparison
 from data_contracts.recipe.recipe import Recipe
 from lightning_modules.evidence import difference, drawn
 from lightning_modules.kinds.classify import figures as m

@@ -14,7 +14,7 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
 from data_contracts.errors import NoisefoldError
-from data_contracts.recipe.recipe import EvaluationConfig
+from data_contracts.recipe.sections import EvaluationConfig
 from data_contracts.results import Bars, Interval, Matrix
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.figures import part_names
@@ -69,7 +69,7 @@ def test_predictions_are_those_of_the_bundle_on_the_raw_text(world: World) -> No
 
 
 def test_second_evaluation_is_cached_and_a_fresh_one_is_equal(world: World, store) -> None:
-    model, config = world.model(), EvaluationConfig(bootstrap_samples=100)
+    model, config = world.model(), EvaluationConfig()
     first = evaluate_model(model, world.tokens, world.corpus, config, world.store)
     again = evaluate_model(model, world.tokens, world.corpus, config, world.store)
     assert again.cached
@@ -82,7 +82,7 @@ def test_second_evaluation_is_cached_and_a_fresh_one_is_equal(world: World, stor
 
 def test_temperature_is_reported_always_and_applied_on_request(world: World) -> None:
     model = world.model(quality=3.0)  # over-confident on noisy labels
-    plain, scaled = world.evaluate(model), world.evaluate(model, temperature=True)
+    plain, scaled = world.evaluate(model), world.evaluate(model, calibrate=True)
     assert plain.facts["temperature"] == scaled.facts["temperature"] > 1.5
     assert [each.facts["temperature_applied"] for each in (plain, scaled)] == [False, True]
     assert scaled.metrics["test/nll"] == plain.metrics["test/calibrated/nll"]

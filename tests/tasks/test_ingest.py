@@ -29,7 +29,7 @@ from data_contracts.artifacts import RawCorpus
 from data_contracts.contract.contract import DataContract, parse_contract
 from data_contracts.contract.text import normalise
 from data_contracts.errors import SourceError
-from data_contracts.recipe.recipe import FileSource, SampleSource
+from data_contracts.recipe.source import FileSource, SampleSource
 from data_contracts.sample.generator import write_sample
 from tasks import ingest, progress
 from tasks.artifacts.parquet_parts import read_parts

@@ -11,7 +11,8 @@ import pytest
 
 from data_contracts.artifacts import RawCorpus, ValidatedCorpus
 from data_contracts.kinds.classify_contract import ClassifyContract
-from data_contracts.recipe.recipe import FileSource, WordTokenizer
+from data_contracts.recipe.source import FileSource
+from data_contracts.recipe.tokenizer import WordTokenizer
 from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.kinds.classify.head import predict_proba
 from lightning_modules.network.batching import cut

@@ -19,7 +19,9 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from data_contracts.errors import RecipeError
-from data_contracts.recipe.recipe import FileTokenizer, Recipe, parse_recipe
+from data_contracts.recipe.reading import parse_recipe
+from data_contracts.recipe.recipe import Recipe
+from data_contracts.recipe.tokenizer import FileTokenizer
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.head import predict_proba
 from tasks.tracking.runs import open_tracker
@@ -84,7 +86,7 @@ def make_recipe(name: str, folder: Path) -> Recipe:
     data = {
         "name": name,
         "source": {"kind": "sample"},
-        "tokenizer": {"max_length": 24, "overlap": 4},
+        "window": {"max_length": 24, "overlap": 4},
         "model": {"encoder": {"path": str(folder)}, "reparameterization": {"kind": "none"}},
         "training": {"max_epochs": 2, "learning_rate": 0.003, "batch_size": 16},
     }
@@ -98,7 +100,7 @@ def test_a_fine_tuned_backbone_is_registered_whole_and_predicts_alone(
     own = shutil.copytree(backbone, tmp_path / "own")
     recipe = make_recipe(world.recipe.name, own)
     assert isinstance(recipe.tokenizer, FileTokenizer)
-    tokens = tokenize_corpus(world.corpus, recipe.tokenizer, world.store).manifest
+    tokens = tokenize_corpus(world.corpus, recipe.tokenizer, world.store, recipe.window).manifest
     assert (tokens.windowing.prefix_ids, tokens.windowing.suffix_ids) == ((2,), (3,))
     world = replace(world, tokens=tokens, recipe=recipe)
     run = run_of(world.store, recipe, tracker=world.tracker)

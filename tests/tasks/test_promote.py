@@ -22,7 +22,8 @@ from mlflow.exceptions import MlflowException
 from data_contracts.artifacts import EvaluationReport, TrainedModel
 from data_contracts.contract.text import text_hash
 from data_contracts.errors import RecipeError
-from data_contracts.recipe.recipe import PromotionConfig, WordTokenizer
+from data_contracts.recipe.sections import PromotionConfig
+from data_contracts.recipe.tokenizer import WordTokenizer
 from data_contracts.results import Interval, PromotionDecision
 from lightning_modules.bundle import Bundle, save_bundle
 from tasks import promote
@@ -101,7 +102,7 @@ def test_first_champion_beats_the_commonest_label(world: World, ledger: Path) ->
     assert re.search(
         r"always answering \w+ \(the commonest label of the train split\), on \d+ rows", told
     ), told
-    assert "floors: none set" in decision.reasons[0]
+    assert "bounds: none set" in decision.reasons[0]
     assert aliases(world) == {"champion": "1"}
     (line,) = lines(ledger)
     assert (line["alias"], line["from"], line["to"], line["model"]) == (
@@ -117,12 +118,14 @@ def test_first_champion_beats_the_commonest_label(world: World, ledger: Path) ->
 
 
 def test_first_model_below_the_floors_names_every_one(world: World, ledger: Path) -> None:
-    strict = world.with_recipe(promotion={"min_accuracy": 0.999, "min_macro_f1": 0.998})
+    strict = world.with_recipe(
+        promotion={"bounds": {"accuracy": {"min": 0.999}, "macro_f1": {"min": 0.998}}}
+    )
     decision = run(strict, world.model(), ledger)
     assert decision.outcome == "not_promoted"
     assert "accuracy" in decision.reasons[0]
     assert "0.998" in decision.reasons[1]
-    assert "floors: min_accuracy 0.999, min_macro_f1 0.998" in decision.reasons[2]
+    assert "bounds: accuracy at least 0.999, macro_f1 at least 0.998" in decision.reasons[2]
     assert aliases(strict) == {"challenger": "1"}
 
 
@@ -135,13 +138,15 @@ def test_constant_answer_becomes_no_champion_unless_the_recipe_says_so(
     assert decision.outcome == "not_promoted"
     assert decision.over_majority is not None and decision.over_majority.low <= 0
     told = " ".join(decision.reasons)
-    assert "the lower bound is not above 0" in told and "floors: none set" in told
-    assert "promotion.beat_majority: false" in told
+    assert "the lower bound is not above 0" in told and "bounds: none set" in told
+    assert "promotion.beat_constant: false" in told
     assert aliases(world) == {"challenger": "1"}
-    lenient = world.with_recipe(promotion={"beat_majority": False, "min_accuracy": 0.1})
+    lenient = world.with_recipe(
+        promotion={"beat_constant": False, "bounds": {"accuracy": {"min": 0.1}}}
+    )
     decision = run(lenient, constant, ledger)
     assert decision.promoted
-    assert "floors: min_accuracy 0.1" in decision.reasons[0]
+    assert "bounds: accuracy at least 0.1" in decision.reasons[0]
 
 
 def test_commonest_label_is_counted_in_documents(world: World, store) -> None:
@@ -157,8 +162,11 @@ def test_commonest_label_is_counted_in_documents(world: World, store) -> None:
         "split": ["train"] * 5 + ["valid"] * 5 + ["test"] * 5,
         "language": ["en"] * 15,
     }
-    config = WordTokenizer(vocab_size=200, min_frequency=1, max_length=16, overlap=4)
-    tokens = tokenize_corpus(make_corpus(store, pa.table(columns), "long"), config, store).manifest
+    config = WordTokenizer(vocab_size=200, min_frequency=1)
+    window = WindowConfig(max_length=16, overlap=4)
+    tokens = tokenize_corpus(
+        make_corpus(store, pa.table(columns), "long"), config, store, window
+    ).manifest
     assert tokens.windows["train"] > 20
     assert commonest_label(store, tokens) == "negative"
 
@@ -259,8 +267,8 @@ def test_worse_model_stays_challenger_until_a_better_one_comes(world: World, led
 
 
 def test_floors_hold_a_better_model_back(world: World, ledger: Path) -> None:
-    run(world.with_recipe(promotion={"beat_majority": False}), world.model(quality=0.0), ledger)
-    strict = world.with_recipe(promotion={"min_accuracy": 0.9999})
+    run(world.with_recipe(promotion={"beat_constant": False}), world.model(quality=0.0), ledger)
+    strict = world.with_recipe(promotion={"bounds": {"accuracy": {"min": 0.9999}}})
     decision = run(strict, world.model(), ledger)
     assert decision.outcome == "not_promoted"
     assert "floor of 0.9999" in decision.reasons[0]
@@ -316,14 +324,15 @@ def test_every_bound_that_does_not_hold_is_told_at_once(
     world: World, ledger: Path, tmp_path: Path
 ) -> None:
     bounds = {
-        "min_accuracy": 0.9999,
-        "min_class_f1": 0.9998,
-        "min_slice_accuracy": 0.9997,
-        "max_nll": 1e-6,
-        "max_ece": 1e-6,
-        "max_megabytes": 1.0,
-        "max_milliseconds_per_text": 0.25,
-        "slices": ["label", "length", "language"],
+        "bounds": {
+            "accuracy": {"min": 0.9999},
+            "f1/*": {"min": 0.9998},
+            "nll": {"max": 1e-6},
+            "ece": {"max": 1e-6},
+            "megabytes": {"max": 1.0},
+            "milliseconds_per_text": {"max": 0.25},
+        },
+        "slices": {"min": 0.9997, "by": ["label", "length", "language"]},
     }
     contract = {
         "name": "toy",
@@ -335,11 +344,11 @@ def test_every_bound_that_does_not_hold_is_told_at_once(
     assert decision.outcome == "not_promoted"
     told = "\n".join(decision.reasons)
     for label in world.tokens.labels:
-        assert f"F1 of class {label} " in told and f"where label is {label} (" in told
+        assert f"F1 of label {label} " in told and f"where label is {label} (" in told
     for what in (
         "Test accuracy",
         "Test NLL",
-        "Test ECE",
+        "Test calibration error (ECE)",
         "language is zh",
         "language is en",
         "length is 1 to 20",
@@ -370,7 +379,10 @@ def test_every_bound_that_does_not_hold_is_told_at_once(
 
 def test_bounds_that_hold_let_a_first_champion_pass(world: World, ledger: Path) -> None:
     kind = world.with_recipe(
-        promotion={"min_class_f1": 0.5, "min_slice_accuracy": 0.5, "max_nll": 1.0, "max_ece": 0.5}
+        promotion={
+            "bounds": {"f1/*": {"min": 0.5}, "nll": {"max": 1.0}, "ece": {"max": 0.5}},
+            "slices": {"min": 0.5},
+        }
     )
     decision = run(kind, world.model(), ledger)
     assert decision.promoted
@@ -387,9 +399,7 @@ def test_slices_are_counted_as_pandas_counts_them_and_small_ones_decide_nothing(
     rows["band"] = np.select(
         [length <= 20, length <= 50, length <= 100], ["1 to 20", "21 to 50", "51 to 100"], "more"
     )
-    config = PromotionConfig(
-        min_slice_accuracy=0.9, slices=("language", "length", "label"), min_slice_rows=80
-    )
+    config = SlicesConfig(min=0.9, by=("language", "length", "label"), min_rows=80)
     names = {"language": "language", "length": "band", "label": "label"}
     wanted = {
         (column, value): group["correct"].mean()
@@ -408,7 +418,7 @@ def test_slices_are_counted_as_pandas_counts_them_and_small_ones_decide_nothing(
 def test_slices_too_small_to_decide_are_told(world: World, ledger: Path) -> None:
     """Otherwise a floor that looks at nothing would look as if it held."""
     kind = world.with_recipe(
-        promotion={"min_slice_accuracy": 0.5, "slices": ["label"], "min_slice_rows": 10_000}
+        promotion={"slices": {"min": 0.5, "by": ["label"], "min_rows": 10_000}}
     )
     decision = run(kind, world.model(), ledger)
     assert decision.promoted and not decision.checks
@@ -421,11 +431,17 @@ def test_class_without_a_test_row_meets_no_floor(world: World) -> None:
     report = world.evaluate(world.model()).model_copy(
         update={"without_rows": {"test": ("退款", "b|c")}}
     )
-    checks = check_bounds(report, predictions(world), None, PromotionConfig(min_class_f1=0.1))
+    checks = check_bounds(
+        report,
+        predictions(world),
+        None,
+        PromotionConfig(bounds={"f1/*": {"min": 0.1}}),
+        world.recipe.task,
+    )
     unknown = [check for check in checks if check.value is None]
     assert [check.passed for check in unknown] == [False, False]
     assert unknown[0].sentence() == (
-        "F1 of class 退款, which has no test row, is unknown, so the floor of 0.1 is not shown to hold."
+        "Test F1 of label 退款, which has no test row, is unknown, so the floor of 0.1 is not shown to hold."
     )
     assert all(check.passed for check in checks if check.value is not None)
     decision = PromotionDecision(
@@ -442,7 +458,7 @@ def test_class_without_a_test_row_meets_no_floor(world: World) -> None:
 
 def test_without_a_column_of_languages_the_script_tells_them_apart(world: World) -> None:
     table = predictions(world).drop_columns(["language"])
-    config = PromotionConfig(min_slice_accuracy=0.9, slices=("language",), min_slice_rows=10)
+    config = SlicesConfig(min=0.9, by=("language",), min_rows=10)
     found = {
         re.findall(r"language is (\w+) \(([\d,]+) rows", check.what)[0]
         for check in slice_checks(table, config)
@@ -453,9 +469,9 @@ def test_without_a_column_of_languages_the_script_tells_them_apart(world: World)
 
 def test_slice_that_the_contract_does_not_carry_is_refused_before_the_night(world: World) -> None:
     with pytest.raises(
-        RecipeError, match=r"promotion\.slices: langauge is none of label, language, length"
+        RecipeError, match=r"promotion\.slices\.by: langauge is none of label, language, length"
     ):
-        world.with_recipe(promotion={"slices": ["langauge"], "min_slice_accuracy": 0.5})
+        world.with_recipe(promotion={"slices": {"by": ["langauge"], "min": 0.5}})
 
 
 @pytest.mark.parametrize(("only_one", "only_other"), [(0, 0), (3, 3), (1, 9), (12, 2)])

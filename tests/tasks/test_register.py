@@ -112,7 +112,7 @@ def test_model_folder_is_small_whole_and_free_of_pickles_and_local_paths(
 
 def test_loaded_model_predicts_what_the_bundle_predicts(world: World) -> None:
     model = world.model()
-    report = world.evaluate(model, temperature=True)
+    report = world.evaluate(model, calibrate=True)
     registered = world.register(model, report)
     assert registered.digest != model.digest, "a temperature makes another served model"
     texts = ["great lovely fast", "太差了，不推荐", "parcel arrived monday", "非常好" * 40]

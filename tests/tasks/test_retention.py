@@ -36,7 +36,7 @@ pytest_plugins = ["tests.tasks.mlflow_fixtures"]
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A state folder of its own: gc looks at everything in it."""
-    from data_contracts.recipe.recipe import WordTokenizer
+    from data_contracts.recipe.tokenizer import WordTokenizer
     from tests.stages import tokenize_corpus
     from tests.tasks.mlflow_fixtures import World, make_corpus, make_recipe
 
@@ -45,8 +45,9 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> World:
     )
     store, recipe = ArtifactStore(home.artifacts_url, home.work), make_recipe("gc-first")
     corpus = make_corpus(store)
-    config = WordTokenizer(vocab_size=200, min_frequency=1, max_length=16, overlap=4)
-    tokens = tokenize_corpus(corpus, config, store).manifest
+    config = WordTokenizer(vocab_size=200, min_frequency=1)
+    window = WindowConfig(max_length=16, overlap=4)
+    tokens = tokenize_corpus(corpus, config, store, window).manifest
     world = World(
         store, home, corpus, tokens, recipe, open_tracker(home, recipe, "fingerprint", {})
     )

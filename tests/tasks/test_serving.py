@@ -52,7 +52,7 @@ print(json.dumps({"answer": answer.to_dict("list"), "homes": homes}))
 def champion(world: World, tmp_path: Path) -> tuple[World, str, np.ndarray]:
     """A promoted model, its URI by alias, and the probabilities that it owes for `TEXTS`."""
     model = world.model()
-    report = world.evaluate(model, temperature=True)
+    report = world.evaluate(model, calibrate=True)
     registered = world.register(model, report)
     decision = promote_model(
         registered,

@@ -13,7 +13,7 @@ import pytest
 from data_contracts.artifacts import FetchedModel, Lessons
 from data_contracts.contract.text import text_hash
 from data_contracts.errors import RecipeError
-from data_contracts.recipe.recipe import TeacherConfig
+from data_contracts.recipe.sections import DistillationConfig
 from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.kinds.classify.head import predict_proba
 from tasks import teach as module
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
     from tests.tasks.mlflow_fixtures import World
 
 pytest_plugins = ["tests.tasks.mlflow_fixtures"]
-CONFIG = TeacherConfig(model="large", variants=2)
+CONFIG = DistillationConfig(teacher="large", augmentations=2)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_weight_is_no_part_of_what_is_asked(world: World, store, tmp_path) -> No
         world.corpus, CONFIG.model_copy(update={"weight": 0.9}), teacher, store
     ).cached
     assert not teach_corpus(
-        world.corpus, CONFIG.model_copy(update={"variants": 1}), teacher, store
+        world.corpus, CONFIG.model_copy(update={"augmentations": 1}), teacher, store
     ).cached
 
 
@@ -159,7 +159,7 @@ def test_the_version_is_pinned_in_the_run_and_found_again_without_the_registry(
     world.tracker.client.set_registered_model_alias(
         world.recipe.model_name, "champion", world.register(model, world.evaluate(model)).version
     )
-    config = TeacherConfig(model=world.recipe.model_name)
+    config = DistillationConfig(teacher=world.recipe.model_name)
     found = find_teacher(config, world.tracker, tmp_path)
     assert world.tracker.tag("noisefold.teacher") == f"{world.recipe.model_name}/1"
     other = world.model(quality=0.5)
@@ -177,10 +177,10 @@ def test_the_version_is_pinned_in_the_run_and_found_again_without_the_registry(
 
 def test_a_teacher_that_is_not_there_is_told_with_a_remedy(world: World, tmp_path) -> None:
     with pytest.raises(RecipeError, match="no champion of nobody to learn from") as told:
-        find_teacher(TeacherConfig(model="nobody"), world.tracker, tmp_path)
+        find_teacher(DistillationConfig(teacher="nobody"), world.tracker, tmp_path)
     assert "Train the teacher first" in told.value.remedy
     with pytest.raises(RecipeError, match="nobody version 3 cannot be read"):
-        find_teacher(TeacherConfig(model="nobody", version=3), world.tracker, tmp_path)
+        find_teacher(DistillationConfig(teacher="nobody", version=3), world.tracker, tmp_path)
 
 
 def test_a_version_carries_what_its_teacher_was_trained_on(world: World, tmp_path) -> None:

@@ -15,9 +15,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from data_contracts.artifacts import ValidatedCorpus
 from data_contracts.contract.text import text_hash
 from data_contracts.errors import NoisefoldError, RecipeError
-from data_contracts.recipe.recipe import (
+from data_contracts.recipe.tokenizer import (
     BpeTokenizer,
     FileTokenizer,
+    WindowConfig,
     WordPieceTokenizer,
     WordTokenizer,
 )
@@ -190,7 +191,9 @@ def test_unknown_tokens_are_counted_by_split_and_told_with_the_way_out(store, co
 
 
 def test_byte_level_bpe_knows_every_text(store, corpus):
-    dataset = tokenize_corpus(corpus, BpeTokenizer(vocab_size=300, max_length=512), store).manifest
+    dataset = tokenize_corpus(
+        corpus, BpeTokenizer(vocab_size=300), store, WindowConfig(max_length=512)
+    ).manifest
     assert dataset.unknown_share == 0.0
 
 
@@ -202,8 +205,9 @@ def test_vocabulary_stays_within_its_size(store, corpus, config):
 
 
 def test_long_document_becomes_overlapping_windows_and_loses_nothing(store, corpus):
-    config = WordTokenizer(min_frequency=1, max_length=16, overlap=4)
-    dataset = tokenize_corpus(corpus, config, store).manifest
+    config = WordTokenizer(min_frequency=1)
+    window = WindowConfig(max_length=16, overlap=4)
+    dataset = tokenize_corpus(corpus, config, store, window).manifest
     rows = [row for row in tokens_of(store, dataset, "test").to_pylist() if row["id"] == "test-1"]
     assert [row["window"] for row in rows] == list(range(len(rows)))
     assert max(row["length"] for row in rows) <= 16
@@ -274,8 +278,9 @@ def backbone_tokenizer(folder):
 
 def test_windows_carry_the_special_tokens_of_a_given_tokenizer(store, corpus, tmp_path):
     backbone_tokenizer(tmp_path)
-    config = FileTokenizer(path=str(tmp_path), max_length=18, overlap=4)
-    dataset = tokenize_corpus(corpus, config, store).manifest
+    config = FileTokenizer(path=str(tmp_path))
+    window = WindowConfig(max_length=18, overlap=4)
+    dataset = tokenize_corpus(corpus, config, store, window).manifest
     assert (dataset.windowing.prefix_ids, dataset.windowing.suffix_ids) == ((2,), (3,))
     assert tokens_of(store, dataset, "valid")["input_ids"].to_pylist() == [[2, 5, 6, 7, 1, 3]]
     rows = [
@@ -301,7 +306,7 @@ def test_windows_carry_the_special_tokens_of_a_given_tokenizer(store, corpus, tm
         "serving makes the same windows"
     )
     plain = tokenize_corpus(
-        corpus, config.model_copy(update={"special_tokens": False}), store
+        corpus, config, store, window.model_copy(update={"special_tokens": False})
     ).manifest
     assert (plain.windowing.prefix_ids, plain.windowing.suffix_ids) == ((), ())
     assert tokens_of(store, plain, "valid")["input_ids"].to_pylist() == [[5, 6, 7, 1]]
@@ -327,9 +332,10 @@ def test_a_byte_level_tokenizer_without_padding_and_unknown_token_is_used(store,
 
 def test_a_window_without_room_for_text_is_refused(store, corpus, tmp_path):
     backbone_tokenizer(tmp_path)
-    config = FileTokenizer(path=str(tmp_path), max_length=4, overlap=2)
-    with pytest.raises(RecipeError, match=r"Set tokenizer\.max_length to 5 or more"):
-        tokenize_corpus(corpus, config, store)
+    config = FileTokenizer(path=str(tmp_path))
+    window = WindowConfig(max_length=4, overlap=2)
+    with pytest.raises(RecipeError, match=r"Set window\.max_length to 5 or more"):
+        tokenize_corpus(corpus, config, store, window)
 
 
 def test_no_vocabulary_is_refused(store, corpus):

@@ -14,13 +14,10 @@ import pytest
 import torch
 
 from data_contracts.errors import TrainingError
-from data_contracts.recipe.recipe import (
-    ExecutionConfig,
-    ModelConfig,
-    Recipe,
-    TrainingConfig,
-    WordTokenizer,
-)
+from data_contracts.recipe.model import ModelConfig
+from data_contracts.recipe.recipe import Recipe
+from data_contracts.recipe.sections import ExecutionConfig, TrainingConfig
+from data_contracts.recipe.tokenizer import WordTokenizer
 from tasks.artifacts.store import ArtifactStore
 from tasks.engines import local
 from tasks.progress import Progress, listening
@@ -32,12 +29,11 @@ from tests.stages import run_of, tokenize_corpus, train_model
 from tests.tasks.test_tokenize import make_corpus
 
 MODEL = ModelConfig.model_validate(
-    {"embedding_dim": 8, "encoder": {"kind": "tanh", "hidden_size": 8}}
+    {"embedding": {"size": 8}, "encoder": {"kind": "tanh", "hidden_size": 8}}
 )
 # Long enough (480 steps) that progress, told a few times a second, is told well before the end.
-TRAINING = TrainingConfig(
-    max_epochs=12, batch_size=4, threads=1, checkpoint_every_steps=7, patience=99
-)
+EXECUTION = ExecutionConfig(checkpoint_every_steps=7)
+TRAINING = TrainingConfig(max_epochs=12, batch_size=4, patience=99)
 TEXTS = {
     "train": [
         f"the {w} is {'good' if i % 2 else 'bad'} {i % 7}"
@@ -121,7 +117,7 @@ def test_killed_training_is_a_healable_fault_and_ends_as_if_undisturbed(
 
 
 def test_wall_clock_limit_ends_the_attempt_and_leaves_no_process(tmp_path, tracker, children):
-    limited = ExecutionConfig(train_timeout_seconds=0.5)
+    limited = ExecutionConfig(limits={"train": 0.5})
     with pytest.raises(Interrupted, match=r"limit of 0 s|limit of 1 s"):
         train(tmp_path, tracker, execution=limited)
     assert all(child.poll() is not None for child in children)
@@ -168,7 +164,7 @@ def test_one_class_is_refused_before_any_process_starts(tmp_path, tracker, child
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there, so asking for it is no fault")
 def test_fault_of_the_recipe_comes_back_as_cause_and_remedy(tmp_path, tracker):
     with pytest.raises(TrainingError, match="CUDA") as caught:
-        train(tmp_path, tracker, TRAINING.model_copy(update={"accelerator": "cuda"}))
+        train(tmp_path, tracker, execution=ExecutionConfig(accelerator="cuda"))
     assert caught.value.remedy
     assert not can_heal(caught.value)
 

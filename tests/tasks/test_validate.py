@@ -23,7 +23,7 @@ from data_contracts.contract.contract import SPLITS, DataContract, load_contract
 from data_contracts.contract.frames import raw_schema
 from data_contracts.contract.text import normalise
 from data_contracts.errors import ContractViolation
-from data_contracts.recipe.recipe import FileSource, SampleSource
+from data_contracts.recipe.source import FileSource, SampleSource
 from data_contracts.sample.generator import DIRTY_ROWS, dirty_rows
 from tasks.artifacts.store import ArtifactStore, RowDigest
 from tests.stages import fingerprint, ingest_source, validate_corpus
@@ -358,7 +358,9 @@ CHILD = """
 import resource, sys
 from pathlib import Path
 from data_contracts.contract.contract import parse_contract
-from data_contracts.recipe.recipe import ExecutionConfig, FileSource, Recipe
+from data_contracts.recipe.recipe import Recipe
+from data_contracts.recipe.sections import ExecutionConfig
+from data_contracts.recipe.source import FileSource
 from tasks.artifacts.store import ArtifactStore
 from tasks.ingest import ingest, survey
 from tasks.settings import Settings

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from data_contracts.kinds.base import Metric
 from data_contracts.kinds.classify import Classify
-from data_contracts.recipe.recipe import EvaluationConfig
+from data_contracts.recipe.sections import EvaluationConfig, StatisticsConfig
 from data_contracts.results import Block, Interval
 from lightning_modules.evidence import Evidence, Floats
 from lightning_modules.kinds.classify import figures as m
@@ -45,9 +45,15 @@ class ClassifyJudge:
     truth: ClassVar[tuple[str, ...]] = ("label",)
     exact: ClassVar[tuple[str, ...]] = ("id", "label", "predicted")
 
-    def __init__(self, facts: Mapping[str, Any], config: EvaluationConfig) -> None:
+    def __init__(
+        self,
+        facts: Mapping[str, Any],
+        task: Classify,
+        evaluation: EvaluationConfig,
+        statistics: StatisticsConfig,
+    ) -> None:
         self.labels: tuple[str, ...] = tuple(facts["labels"])
-        self.config = config
+        self.task, self.config, self.statistics = task, evaluation, statistics
         self.temperature = m.Temperature(1.0, "no rows were looked at")
 
     @property
@@ -57,7 +63,7 @@ class ClassifyJudge:
     @property
     def applied(self) -> bool:
         """Whether the model is registered with the fitted temperature."""
-        return self.config.temperature and self.temperature.why_not is None
+        return self.task.calibrate and self.temperature.why_not is None
 
     def facts(self) -> dict[str, Any]:
         """`temperature`: fitted on valid, null where `temperature_why_not` says that none could be.
@@ -91,7 +97,7 @@ class ClassifyJudge:
 
     def warnings(self, without: Mapping[str, Sequence[str]]) -> list[str]:
         told = missing_labels(without, len(self.labels))
-        if self.config.temperature and self.temperature.why_not:
+        if self.task.calibrate and self.temperature.why_not:
             told.append(
                 "No temperature is applied, though the recipe asks for one: "
                 f"{self.temperature.why_not}."
@@ -149,7 +155,7 @@ class ClassifyJudge:
             applied=self.applied,
             other=self._other_name,
             bins=self.config.ece_bins,
-            confidence=self.config.confidence,
+            confidence=self.statistics.confidence,
             most_errors=self.config.worst_errors,
         )
         return report_of(told, rows, self._numbers(rows), log_proba, found)

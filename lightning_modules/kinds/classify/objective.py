@@ -122,14 +122,6 @@ class Classification(Objective):
                 taken.add(name)
         return taken
 
-    def groups(self, learning_rate: float) -> dict[str, dict[str, float]]:
-        wide = self.task.wide
-        if wide is None:
-            return {}
-        apart = {"lr": wide.learning_rate or learning_rate, "eps": wide.epsilon}
-        same = apart == {"lr": learning_rate, "eps": PLAIN_EPSILON}
-        return {} if same else {"wide.": apart}
-
     def batch(self, table: TokenTable, rows: np.ndarray) -> Batch:
         """Also `labels` (B), and `targets` (B, C) where a teacher has said what to learn of each
         row.

@@ -1,7 +1,8 @@
-"""Files that a training is given, on disk or in the Hugging Face cache: found, checked, known by their bytes.
+"""Files that a training is given, on disk or in the Hugging Face cache: found, checked, known by
+their bytes.
 
-Nothing is downloaded, only safetensors are read (a `pytorch_model.bin` is a pickle), and a model that brings its own
-code is refused.
+Nothing is downloaded, only safetensors are read (a `pytorch_model.bin` is a pickle), and a model
+that brings its own code is refused.
 """
 
 from __future__ import annotations
@@ -15,15 +16,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
-from upath import UPath
-
 from data_contracts.errors import NoisefoldError, RecipeError, TrainingError
-from data_contracts.recipe.model import ModelConfig
-from data_contracts.recipe.model import PretrainedEncoder as PretrainedConfig
-from data_contracts.recipe.recipe import FileTokenizer, Tokenizer, is_vector_file
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "*.safetensors", "tokenizer.json"
-FIELD, VECTORS = "model.encoder.path", "model.embedding_vectors"
+FIELD, VECTORS = "model.encoder.path", "model.embedding.vectors"
 
 
 def locate(path: str, file: str, field: str = FIELD) -> Path:
@@ -52,14 +48,21 @@ def locate(path: str, file: str, field: str = FIELD) -> Path:
         ) from None
     if not isinstance(cached, str):
         raise RecipeError(
-            f"{field} {path}: no such file or folder, and no {file} of that name in the local Hugging Face cache.",
+            f"{field} {path}: no such file or folder, and no {file} of that name in the local "
+            "Hugging Face cache.",
             f"Give its path, or fetch the model once with `hf download {path}`.",
         )
     return Path(cached)
 
 
+def is_vector_file(value: Any) -> bool:
+    """Whether `model.embedding.vectors` is spelled as a file, so that no hub's cache is asked
+    for it."""
+    return isinstance(value, str) and value.endswith((".txt", ".vec", ".gz"))
+
+
 def is_backbone(vectors: str) -> bool:
-    """Whether `model.embedding_vectors` names a Hugging Face model rather than a text file."""
+    """Whether `model.embedding.vectors` names a Hugging Face model rather than a text file."""
     path = Path(vectors).expanduser()
     return path.is_dir() or (
         not path.is_file() and not path.is_absolute() and not is_vector_file(vectors)
@@ -67,11 +70,14 @@ def is_backbone(vectors: str) -> bool:
 
 
 def read_tokenizer(path: str) -> bytes:
-    """The bytes of a file, of `tokenizer.json` in a folder, or of a model in the local Hugging Face cache.
+    """The bytes of a file, of `tokenizer.json` in a folder, or of a model in the local Hugging Face
+    cache.
 
     Raises:
         RecipeError: there is none.
     """
+    from upath import UPath  # fsspec is not needed to read a recipe
+
     given = UPath(path)
     if not given.protocol:
         file = given if given.is_file() else locate(path, TOKENIZER, "tokenizer.path")
@@ -82,12 +88,26 @@ def read_tokenizer(path: str) -> bytes:
     raise RecipeError(f"tokenizer.path {path}: no such file.", "Give the URL of a tokenizer.json.")
 
 
-def tokenizer_by_content(config: Tokenizer) -> dict[str, Any]:
-    """The tokenizer section for an identity: a given file counts by its bytes, wherever it lies."""
-    section = config.model_dump(mode="json")
-    if isinstance(config, FileTokenizer):
-        section["path"] = hashlib.sha256(read_tokenizer(config.path)).hexdigest()
-    return section
+def tokenizer_digest(path: str) -> str:
+    """SHA-256 of the bytes of a given tokenizer.json.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    return hashlib.sha256(read_tokenizer(path)).hexdigest()
+
+
+def vectors_digest(vectors: str) -> str:
+    """SHA-256 of what the embedding starts from: a model's files, or a text file's bytes as stored.
+
+    Raises:
+        RecipeError: there is no such model.
+        TrainingError: the file cannot be read.
+    """
+    if is_backbone(vectors):
+        return digest(vectors, VECTORS, TOKENIZER)
+    with reading_vectors(vectors) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def digest(path: str, field: str = FIELD, *more: str) -> str:
@@ -117,7 +137,8 @@ def _sha256(file: Path, size: int, mtime_ns: int) -> str:
 
 
 def model_folder(path: str, field: str = FIELD) -> Path:
-    """The backbone's folder, once it is clear that it can be read without running anything of its own."""
+    """The backbone's folder, once it is clear that it can be read without running anything of
+    its own."""
     config = locate(path, CONFIG, field)
     try:
         facts = json.loads(config.read_text(encoding="utf-8"))
@@ -141,29 +162,6 @@ def model_folder(path: str, field: str = FIELD) -> Path:
     return config.parent
 
 
-def by_content(model: ModelConfig) -> dict[str, Any]:
-    """The model section for a cache key: its files count by what is in them, wherever they lie."""
-    section = model.keyed()
-    if isinstance(model.encoder, PretrainedConfig):
-        section["encoder"]["path"] = digest(model.encoder.path)
-    if model.embedding_vectors:
-        given = model.embedding_vectors
-        section["embedding_vectors"] = (
-            digest(given, VECTORS, TOKENIZER) if is_backbone(given) else vectors_digest(given)
-        )
-    return section
-
-
-def vectors_digest(vectors: str) -> str:
-    """SHA-256 of the file's bytes, as stored.
-
-    Raises:
-        TrainingError: the file cannot be read.
-    """
-    with reading_vectors(vectors) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 @contextmanager
 def reading_vectors(vectors: str) -> Iterator[IO[bytes]]:
     try:
@@ -176,5 +174,5 @@ def reading_vectors(vectors: str) -> Iterator[IO[bytes]]:
         reason = getattr(error, "strerror", None) or error
         raise TrainingError(
             f"The word vectors {vectors} cannot be read: {reason}.",
-            "Check the path in model.embedding_vectors.",
+            "Check the path in model.embedding.vectors.",
         ) from error

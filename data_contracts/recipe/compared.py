@@ -1,0 +1,163 @@
+"""The table that comes out of a comparison, as far as it has come."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from data_contracts.artifacts import Interval
+from data_contracts.section import Section
+
+
+class Facts(Section):
+    """What a program says of itself beside its predictions; each may be absent."""
+
+    parameters: int | None = Field(
+        None, description="Numbers that were learned and that predicting needs."
+    )
+    bytes: int | None = Field(None, description="Size on disk of all that predicting needs.")
+    cpu_seconds_train: float | None = Field(
+        None, description="CPU time of the process that trained, all its threads."
+    )
+    texts_per_second: float | None = Field(
+        None, description="From text to label, per second of one CPU thread."
+    )
+    chosen: str | None = Field(None, description="Settings that were chosen on validation data.")
+
+
+class CellResult(Section):
+    """One cell of the grid, or one file of another program's predictions (`seed` null)."""
+
+    variant: str
+    seed: int | None = None
+    file: str | None = Field(None, description="Name of the predictions file.")
+    state: Literal["finished", "failed", "not run"]
+    cause: str | None = None
+    config: str | None = Field(
+        None, description="Digest of what of the cell's recipe shapes its figures."
+    )
+    figures: dict[str, float] = Field(
+        default_factory=dict,
+        description="Of the test rows: accuracy, macro_f1, nll, brier, ece, ece_floor. Of the "
+        "valid rows, a variant's alone: valid_macro_f1 of the epoch kept.",
+    )
+    facts: Facts = Facts()
+
+
+class Spread(Section):
+    mean: float
+    sd: float | None = Field(
+        None, description="Standard deviation over seeds (n - 1); null with one seed."
+    )
+
+
+class Row(Section):
+    """One line of the table."""
+
+    variant: str
+    finished: int = Field(description="Seeds.")
+    failed: int
+    planned: int
+    figures: dict[str, Spread]
+    differences: dict[str, Interval] = Field(
+        description="From the baseline: accuracy, macro_f1, nll, brier, ece."
+    )
+    facts: Facts = Field(description="Means over the finished seeds.")
+
+
+class Compared(Section):
+    """A comparison as far as it has come."""
+
+    name: str
+    command: str
+    corpus: str | None = Field(
+        None, description="Content digest of the validated rows; null before they are read."
+    )
+    test_rows: int
+    unmeasured: tuple[str, ...] | None = Field(
+        None, description="Labels without a test row, of which no figure says anything; null: none."
+    )
+    baseline: str
+    confidence: float
+    bootstrap_samples: int
+    ece_bins: int
+    rows: tuple[Row, ...]
+    cells: tuple[CellResult, ...]
+
+    def with_rows_of(self, before: Compared) -> Compared:
+        """This table, and in it the rows of an earlier one that have more finished cells than they
+        have here, or the same figures and differences besides, for which the baseline's cells are
+        missing here.
+
+        So a table outlives the state folder that it was made in. A row is kept where it is of
+        the same test rows and its cells have the settings that the grid asks for now; its
+        differences, where the baseline's are the same too.
+        """
+        if self.corpus not in (None, before.corpus) or (self.name, self.baseline) != (
+            before.name,
+            before.baseline,
+        ):
+            return self
+        settings = ("confidence", "bootstrap_samples", "ece_bins")
+        comparable = all(getattr(self, name) == getattr(before, name) for name in settings)
+        wanted = {
+            (cell.variant, cell.seed): cell.config for cell in self.cells if cell.file is None
+        }
+        variants = {variant for variant, _ in wanted}
+
+        def holds(variant: str) -> bool:
+            then = [
+                cell
+                for cell in before.cells
+                if cell.variant == variant and cell.state == "finished"
+            ]
+            return variant not in variants or all(
+                wanted.get((variant, cell.seed)) == cell.config for cell in then
+            )
+
+        comparable &= holds(self.baseline)
+        here = {row.variant: row for row in self.rows}
+
+        def tells_more(row: Row) -> bool:
+            now = here[row.variant]
+            paired_there = (
+                bool(row.differences) and not now.differences and row.figures == now.figures
+            )
+            return row.finished > now.finished or paired_there
+
+        kept = {
+            row.variant: row.model_copy(
+                update={
+                    "planned": here[row.variant].planned
+                    if row.variant in variants
+                    else row.planned,
+                    "differences": row.differences if comparable else {},
+                }
+            )
+            for row in before.rows
+            if row.variant in here and tells_more(row) and holds(row.variant)
+        }
+        if not kept:
+            return self
+        then = {(cell.variant, cell.seed): cell for cell in before.cells if cell.file is None}
+        return self.model_copy(
+            update={
+                "corpus": before.corpus,
+                "test_rows": before.test_rows,
+                "unmeasured": before.unmeasured,
+                "rows": tuple(kept.get(row.variant, row) for row in self.rows),
+                "cells": (
+                    *(
+                        then.get((cell.variant, cell.seed), cell) if cell.variant in kept else cell
+                        for cell in self.cells
+                        if cell.variant in variants or cell.variant not in kept
+                    ),
+                    *(
+                        cell
+                        for cell in before.cells
+                        if cell.variant in kept and cell.variant not in variants
+                    ),
+                ),
+            }
+        )

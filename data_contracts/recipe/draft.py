@@ -1,0 +1,57 @@
+"""A suggested recipe as a person would write it, each choice under its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from data_contracts.contract.infer import Draft, comment, comments, contract_yaml
+from data_contracts.recipe.profile import Profile
+from data_contracts.recipe.reading import parse_recipe
+from data_contracts.recipe.suggest import Choice
+from data_contracts.yaml_text import parse_yaml
+
+
+def recipe_yaml(
+    source: dict[str, Any], draft: Draft, seen: Profile, choices: Sequence[Choice]
+) -> str:
+    """The recipe as a person would write it, each choice under its reason; it is checked before it
+    is returned.
+
+    Args:
+        source: the fields of the recipe's source.
+        draft: of the contract.
+    """
+    head = (
+        f"Suggested for {seen.rows:,} texts in {seen.classes} classes (the rarest has "
+        f"{seen.rarest:,}), half of them up to {seen.median_tokens} tokens long."
+    )
+    name = draft.contract.name
+    parts = [
+        f"{comments(draft, [head])}\nname: {name}\n",
+        _section({"source": {"kind": "files", **source}}),
+    ]
+    contract = contract_yaml(draft, {}, only_own=True)
+    parts.append("# Drafted from the rows; read it through.\ncontract:\n" + _indented(contract))
+    sections: dict[str, dict[str, Any]] = {}
+    reasons: dict[str, list[str]] = {}
+    for choice in choices:
+        sections.setdefault(choice.section, {}).update(choice.fields)
+        reasons.setdefault(choice.section, []).append(choice.reason)
+    for section, fields in sections.items():
+        parts.append("".join(map(comment, reasons[section])) + _section({section: fields}))
+    text = "\n".join(parts)
+    parse_recipe(parse_yaml(text, "the suggested recipe"), origin="the suggested recipe")
+    return text
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" if line else "" for line in text.split("\n"))
+
+
+def _section(content: dict[str, Any]) -> str:
+    return yaml.safe_dump(
+        content, allow_unicode=True, sort_keys=False, default_flow_style=None, width=110
+    )

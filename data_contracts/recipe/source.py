@@ -1,0 +1,145 @@
+"""The section `source` of a recipe: where the rows come from."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from data_contracts.contract.contract import Split
+from data_contracts.section import Section, kind_is
+
+
+class SampleSource(Section):
+    """The bundled synthetic sample: product reviews in English and Chinese, made by
+    `data_contracts.sample`."""
+
+    kind: Literal["sample"] = "sample"
+    classes: Literal[2, 4] = Field(
+        4, description="4: all; 2: only reviews that are plainly positive or negative."
+    )
+    rows: int = Field(
+        20_000, ge=200, le=5_000_000, description="Rows to generate, dirty ones included."
+    )
+    seed: int = Field(
+        20260101, ge=0, description="Seed of the generator; the same seed gives the same rows."
+    )
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What shapes how rows are read, beside what the source holds."""
+        return {"kind": self.kind}
+
+
+class DataWindow(Section):
+    """The days whose files are read, both inclusive; they also fill `{start}` and `{end}` in a
+    source URL (ISO format).
+
+    Days are told by the names of files and folders (`data_contracts.contract.days`); a name that
+    does not tell one is refused.
+    """
+
+    start: date = Field(description="First day of the window.")
+    end: date = Field(description="Last day of the window.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DataWindow:
+        if self.end < self.start:
+            raise ValueError(f"the window ends ({self.end}) before it starts ({self.start})")
+        return self
+
+
+class RollingWindow(Section):
+    """The last `days` days before the day on which the run was due, so a late or repeated run reads
+    what it was due to.
+
+    Which day that is, is told by the time zone of the schedule; in a terminal by the machine's.
+    """
+
+    days: int = Field(
+        gt=0, le=36_600, description="Days in the window; the last one is the day before the run."
+    )
+
+    def at(self, day: date) -> DataWindow:
+        return DataWindow(start=day - timedelta(days=self.days), end=day - timedelta(days=1))
+
+
+class FileSource(Section):
+    """CSV, JSON (lines or an array) or Parquet, plain or compressed: a file, a folder or a glob
+    at an fsspec URL."""
+
+    kind: Literal["files"] = "files"
+    url: str | dict[Split, str] = Field(
+        description=(
+            "One URL, or one per split ({train: …, test: …}). A relative path starts at "
+            "the recipe's folder. With a window, dated files (2026-01-31.csv) and folders "
+            "(date=2026-01-31) are read for its days; `{start}` and `{end}` are replaced "
+            "by its dates."
+        )
+    )
+    format: Literal["auto", "csv", "jsonl", "json", "parquet"] = Field(
+        "auto", description="Read from the name when auto."
+    )
+    encoding: str = Field(
+        "utf-8",
+        description=(
+            "Text encoding of CSV and JSON files; a byte order mark, where there is one, decides."
+        ),
+    )
+    separator: str | None = Field(
+        None,
+        description=(
+            'What stands between the cells of a CSV file ("tab" for a tab); null: the '
+            "comma, in .tsv and .tab the tab, or, where that header lacks the contract's "
+            "columns, the one of ; tab | whose header has them all."
+        ),
+    )
+    window: DataWindow | RollingWindow | None = Field(
+        None,
+        description=(
+            "Days to read: {start, end}, or {days: 28} before the run is due; null: every file."
+        ),
+    )
+
+    @field_validator("separator")
+    @classmethod
+    def one_character(cls, value: str | None) -> str | None:
+        value = {"tab": "\t", "\\t": "\t"}.get(value or "", value)
+        if value is not None and (len(value) != 1 or value in '"\r\n\0'):
+            raise ValueError(
+                "one character is needed, other than a quote or a line end, or the word tab"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _window_where_named(self) -> FileSource:
+        urls = [self.url] if isinstance(self.url, str) else list(self.url.values())
+        if not urls or not all(url.strip() for url in urls):
+            raise ValueError("no URL is given")
+        if self.window is None and any("{start}" in url or "{end}" in url for url in urls):
+            raise ValueError("the URL holds {start} or {end}, so `window` must give both dates")
+        return self
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What shapes how rows are read, beside what the files hold."""
+        return self.model_dump(mode="json", include={"kind", "format", "encoding", "separator"})
+
+
+SOURCES = (
+    "Write source: {url: mails.csv} for rows of your own, or source: {kind: "
+    "sample} for the bundled sample."
+)
+
+
+def _kind_of_source(value: dict[str, Any]) -> str:
+    """The sample where a field of it is named; nothing, or what is unknown to both, is never
+    taken for the sample."""
+    return "sample" if value and set(value) <= SampleSource.model_fields.keys() else "files"
+
+
+Source = Annotated[
+    Annotated[SampleSource | FileSource, Field(discriminator="kind")],
+    kind_is(_kind_of_source),
+]

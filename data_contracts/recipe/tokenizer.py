@@ -1,0 +1,91 @@
+"""The sections `tokenizer` and `window` of a recipe: what a token is, and how many are read at
+once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from data_contracts.recipe.files import tokenizer_digest
+from data_contracts.section import ByContent, Section, kind_is
+
+
+class TrainedTokenizer(Section):
+    """What the tokenizers share that are trained on the train split."""
+
+    kind: Any  # first in what is printed; each names its own
+    vocab_size: int = Field(
+        8_000, ge=16, le=500_000, description="Largest vocabulary, special tokens included."
+    )
+    min_frequency: int = Field(
+        2, ge=1, description="A token seen less often in the train split is unknown."
+    )
+    lowercase: bool = Field(True, description="Lower-case the text first (no effect on Chinese).")
+
+
+class WordTokenizer(TrainedTokenizer):
+    """Words and punctuation; by character or cluster where a script has no spaces (Chinese,
+    Japanese, Thai, Khmer, Lao, Burmese and others). The readable choice for short texts."""
+
+    kind: Literal["word"] = "word"
+
+
+class BpeTokenizer(TrainedTokenizer):
+    """Byte-level BPE (Radford 2019): no unknown tokens in any language. Needs a vocabulary above
+    the 256 bytes."""
+
+    kind: Literal["bpe"] = "bpe"
+    vocab_size: int = Field(
+        8_000, ge=260, le=500_000, description="Largest vocabulary, special tokens included."
+    )
+
+
+class WordPieceTokenizer(TrainedTokenizer):
+    """WordPiece with BERT's pre-tokenizer, which splits Chinese by character; Thai, Khmer, Lao and
+    Burmese by cluster."""
+
+    kind: Literal["wordpiece"] = "wordpiece"
+
+
+class FileTokenizer(Section):
+    """A given `tokenizer.json` of Hugging Face tokenizers."""
+
+    kind: Literal["file"] = "file"
+    path: Annotated[str, ByContent(tokenizer_digest)] = Field(
+        description="Path or fsspec URL of a tokenizer.json, its folder, or a hub name in the "
+        "cache."
+    )
+
+
+Tokenizer = Annotated[
+    Annotated[
+        WordTokenizer | BpeTokenizer | WordPieceTokenizer | FileTokenizer,
+        Field(discriminator="kind"),
+    ],
+    kind_is(lambda value: "file" if "path" in value else "word"),
+]
+
+
+class WindowConfig(Section):
+    """How a document's tokens are cut; cutting is not tokenizing, so it trains no tokenizer
+    anew."""
+
+    max_length: int = Field(
+        256, ge=4, le=8192, description="Tokens per window; a longer document becomes several."
+    )
+    overlap: int = Field(
+        32, ge=0, description="Tokens that two neighbouring windows of one document share."
+    )
+    special_tokens: bool = Field(
+        True,
+        description="Put a given tokenizer's own special tokens ([CLS] … [SEP]) round each window.",
+    )
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> WindowConfig:
+        if self.overlap * 2 > self.max_length:
+            raise ValueError(
+                f"overlap ({self.overlap}) is more than half of max_length ({self.max_length})"
+            )
+        return self

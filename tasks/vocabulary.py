@@ -1,0 +1,139 @@
+"""Tokenizers: trained on the texts of a corpus, or given as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer as HFTokenizer
+
+from data_contracts.contract.text import CLUSTERS, UNSPACED
+from data_contracts.errors import NoisefoldError, RecipeError
+from data_contracts.recipe.files import read_tokenizer
+from data_contracts.recipe.tokenizer import (
+    BpeTokenizer,
+    FileTokenizer,
+    TrainedTokenizer,
+    WindowConfig,
+    WordPieceTokenizer,
+)
+from lightning_modules.network.tokenizer import BundleError, load_tokenizer, surrounding_ids
+
+Texts = Callable[[], Iterator[list[str]]]
+SPECIAL_TOKENS = ["[PAD]", "[UNK]"]  # ids 0 and 1
+_LONGEST_WORD = 100  # characters; WordPiece takes a longer one for unknown as a whole
+
+
+def train_tokenizer(config: TrainedTokenizer, texts: Texts) -> HFTokenizer:
+    """A vocabulary of these texts, and of no others.
+
+    Args:
+        texts: goes once through the texts, in lists; called once or twice.
+    Raises:
+        NoisefoldError: there is no token among them.
+    """
+    tokenizer, trainer = blank_tokenizer(config)
+    if isinstance(config, WordPieceTokenizer):
+        _train_wordpiece(tokenizer, config, texts)
+    else:
+        tokenizer.train_from_iterator(texts(), trainer)
+    if tokenizer.get_vocab_size() <= len(SPECIAL_TOKENS):
+        raise NoisefoldError(
+            f"The {config.kind} tokenizer found no token that occurs {config.min_frequency} times in the train split.",
+            "Lower tokenizer.min_frequency or give more rows.",
+        )
+    return tokenizer
+
+
+def _train_wordpiece(tokenizer: HFTokenizer, config: WordPieceTokenizer, texts: Texts) -> None:
+    """The same vocabulary from the same texts, which its trainer by itself does not give.
+
+    It numbers characters within a word (##a) as a hash map with a random seed yields its words, and breaks ties by
+    those numbers. Special tokens it numbers first and in order, so these are such to it, and to the tokenizer no more.
+    """
+    inner: set[str] = set()
+    for some in texts():
+        for text in some:
+            pieces = tokenizer.pre_tokenizer.pre_tokenize_str(
+                tokenizer.normalizer.normalize_str(text)
+            )
+            inner.update(*(piece[1:] for piece, _ in pieces))
+    numbered = [*SPECIAL_TOKENS, *(f"##{character}" for character in sorted(inner))]
+    trained, _ = blank_tokenizer(config)
+    trained.train_from_iterator(
+        texts(),
+        trainers.WordPieceTrainer(**{**_trained_by(config), "special_tokens": numbered}),
+    )
+    tokenizer.model = models.WordPiece(
+        trained.get_vocab(with_added_tokens=False), unk_token="[UNK]"
+    )
+    tokenizer.add_special_tokens(SPECIAL_TOKENS)
+
+
+def _trained_by(config: TrainedTokenizer) -> dict[str, Any]:
+    """What every trainer is told."""
+    return {
+        "vocab_size": config.vocab_size,
+        "min_frequency": config.min_frequency,
+        "special_tokens": SPECIAL_TOKENS,
+        "show_progress": False,
+    }
+
+
+def blank_tokenizer(config: TrainedTokenizer) -> tuple[HFTokenizer, trainers.Trainer]:
+    lower = [normalizers.Lowercase()] if config.lowercase else []
+    common = _trained_by(config)
+    if isinstance(config, BpeTokenizer):
+        tokenizer = HFTokenizer(models.BPE(unk_token="[UNK]"))
+        tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), *lower])
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        tokenizer.decoder = decoders.ByteLevel()
+        return tokenizer, trainers.BpeTrainer(
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **common
+        )
+    cleaned = normalizers.BertNormalizer(
+        clean_text=True, handle_chinese_chars=True, strip_accents=False, lowercase=config.lowercase
+    )
+    if isinstance(config, WordPieceTokenizer):
+        tokenizer = HFTokenizer(models.WordPiece(unk_token="[UNK]"))
+        tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), cleaned])
+        # Kana stays whole, as in BERT: what is within a run of it, WordPiece finds.
+        by_cluster = pre_tokenizers.Split(Regex(CLUSTERS), "isolated")
+        in_reach = pre_tokenizers.Split(Regex(rf"\S{{{_LONGEST_WORD}}}"), "isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [by_cluster, pre_tokenizers.BertPreTokenizer(), in_reach]
+        )
+        tokenizer.decoder = decoders.WordPiece()
+        return tokenizer, trainers.WordPieceTrainer(**common)
+    tokenizer = HFTokenizer(models.WordLevel(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), cleaned])
+    unspaced = pre_tokenizers.Split(Regex(UNSPACED), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([unspaced, pre_tokenizers.BertPreTokenizer()])
+    return tokenizer, trainers.WordLevelTrainer(**common)
+
+
+def load_given(config: FileTokenizer, window: WindowConfig) -> HFTokenizer:
+    """A given tokenizer.json, once it is clear that a window has room for text.
+
+    Raises:
+        RecipeError: it cannot be read or used.
+    """
+    data = read_tokenizer(config.path)
+    try:
+        tokenizer = load_tokenizer(data)
+        prefix, suffix = surrounding_ids(tokenizer)
+    except BundleError as error:
+        raise RecipeError(
+            f"tokenizer.path {config.path}: {error}.",
+            "Give a tokenizer.json of Hugging Face tokenizers.",
+        ) from None
+    special = window.special_tokens * (len(prefix) + len(suffix))
+    least = window.overlap + special + 1
+    if window.max_length < least:
+        raise RecipeError(
+            f"window.max_length is {window.max_length}: {special} special tokens and an overlap of "
+            f"{window.overlap} leave no room for a window.",
+            f"Set window.max_length to {least} or more, or lower window.overlap.",
+        )
+    return tokenizer
