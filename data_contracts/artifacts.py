@@ -192,20 +192,24 @@ class TokenDataset(Artifact):
     unknown_shares: dict[str, float] = Field(description="The same per split.")
 
 
-class Lessons(Artifact):
-    """`lessons.parquet` (id, variant, text, log_proba), `teacher_texts.npy` (hashes of the teacher's train texts).
+class TaughtTokens(TokenDataset):
+    """Token rows whose train split has a teacher's soft targets, and texts made up from its own."""
 
-    Variant 0 is the train row itself, the others are made up from it; log_proba is what the teacher says of each.
+    stage: ClassVar[str] = "distill"
+    taught_by: str = Field(description="Content digest of the teacher's bundle.")
+
+
+class Lessons(Artifact):
+    """`lessons.parquet` (id, variant, text, and what the teacher says of it by its kind),
+    `teacher_texts.npy` (hashes of the teacher's train texts).
+
+    Variant 0 is the train row itself, the others are made up from it.
     """
 
     stage: ClassVar[str] = "teach"
     counted: ClassVar[tuple[str, str]] = ("rows", "texts")
-    labels: tuple[str, ...] = Field(description="The class of each place in log_proba.")
     teacher: str = Field(description="Content digest of the teacher's bundle.")
-    agreement: float = Field(
-        description="Share of the train rows that the teacher labels as they are."
-    )
-    confidence: float = Field(description="Mean of its highest probability over the made-up texts.")
+    figures: dict[str, float] = Field(description="How well it fits the rows, by the kind.")
     seen: dict[str, int] = Field(description="Rows per split that the teacher was trained on.")
 
 

@@ -46,7 +46,7 @@ from tasks.progress import State, report  # noqa: E402
 from tasks.retries import STAGE, Interrupted  # noqa: E402
 from tasks.settings import Settings  # noqa: E402
 from tasks.stage import Made  # noqa: E402
-from tasks.teach import teach  # noqa: E402
+from tasks.teach import distill, teach  # noqa: E402
 from tasks.tokenize import tokenize  # noqa: E402
 from tasks.tracking.runs import RUN_KEY, Tracker, log_params, log_recipe, open_run  # noqa: E402
 from tasks.train import train  # noqa: E402
@@ -89,9 +89,9 @@ def compare(
             with run.cell(cell) as open_cell:
                 if open_cell is not None:
                     tokens = tokenize(open_cell, corpus)
-                    teacher = open_cell.teacher()
-                    lessons = teach(open_cell, corpus, teacher) if teacher else None
-                    model = train(open_cell, tokens, None, lessons)
+                    if (teacher := open_cell.teacher()) is not None:
+                        tokens = distill(open_cell, tokens, teach(open_cell, corpus, teacher))
+                    model = train(open_cell, tokens)
                     figures = evaluate(open_cell, model, tokens, corpus)
                     cost = measure(open_cell, model, corpus)
                     run.done(cell, model, figures, cost)

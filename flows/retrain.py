@@ -22,7 +22,7 @@ from tasks.evaluate import evaluate  # noqa: E402
 from tasks.ingest import ingest  # noqa: E402
 from tasks.promote import promote  # noqa: E402
 from tasks.register import register  # noqa: E402
-from tasks.teach import teach  # noqa: E402
+from tasks.teach import distill, teach  # noqa: E402
 from tasks.tokenize import tokenize  # noqa: E402
 from tasks.train import train  # noqa: E402
 from tasks.validate import validate  # noqa: E402
@@ -39,9 +39,9 @@ def retrain(recipe: Recipe = Recipe()) -> Retrained:  # noqa: B008 - frozen, and
         tokens = tokenize(run, corpus)
 
         # Model: trained with noise, folded to a plain network, measured on rows it has never seen.
-        teacher = run.teacher()
-        lessons = teach(run, corpus, teacher) if teacher else None
-        model = train(run, tokens, run.start(), lessons)
+        if (teacher := run.teacher()) is not None:
+            tokens = distill(run, tokens, teach(run, corpus, teacher))
+        model = train(run, tokens, run.start())
         report = evaluate(run, model, tokens, corpus)
 
         # Release: a version in the registry; champion only if it is no worse on the same rows.

@@ -1,4 +1,5 @@
-"""teach: what a registered model says of the train texts, and of texts made up from them, for `train` to learn.
+"""teach, distill: what a registered model says of the train texts, and of texts made up from them,
+as token rows for `train` to learn.
 
 A large model distils into a small one (Hinton 2015, https://arxiv.org/abs/1503.02531): the small one learns the large
 one's probabilities, on more texts than there are labels for. Asking the large one is the dear part, so its answers are
@@ -9,6 +10,7 @@ later attempt asks again.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,112 +21,116 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from data_contracts.artifacts import FetchedModel, Lessons, ValidatedCorpus
+from data_contracts.artifacts import (
+    FetchedModel,
+    Lessons,
+    TaughtTokens,
+    TokenDataset,
+    ValidatedCorpus,
+)
 from data_contracts.contract.contract import SPLITS
 from data_contracts.errors import NoisefoldError, RecipeError
 from data_contracts.recipe.sections import DistillationConfig
 from data_contracts.sample.variants import Variants
 from lightning_modules.bundle import Bundle
-from lightning_modules.kinds.classify.figures import apply_temperature
-from lightning_modules.kinds.classify.head import log_proba
-from lightning_modules.kinds.classify.soft_targets import LESSONS
-from tasks.artifacts.parquet_parts import read_parts
-from tasks.artifacts.store import RowDigest
+from lightning_modules.kinds.base import ASKED, Objective, objective_of
+from lightning_modules.network.tokenizer import load_tokenizer
+from lightning_modules.network.windows import Windowing
+from tasks.artifacts.store import RowDigest, digest_of
 from tasks.progress import report, tell
 from tasks.serving.fetched import fetch_model
 from tasks.stage import Here, RunContext, stage
-from tasks.tokenize import TEACHER_TEXTS, text_hashes
+from tasks.tokenize import TEACHER_TEXTS, TRAIN_TEXTS, Rows
 from tasks.tracking.runs import TEACHER, Tracker
 
 MOST_SEEN = 0.01  # share of the valid or test rows that a teacher may have been trained on
+LESSONS_FILE = "lessons.parquet"
 _PART = 100  # train texts whose answers are saved together
 
 
 def _tell(lessons: Lessons, run: RunContext) -> None:
-    seen = {f"teach/seen_{split}_rows": lessons.seen[split] for split in ("valid", "test")}
-    figures = {"teach/texts": lessons.rows_out, "teach/agreement": lessons.agreement}
-    run.tracker.log_metrics({**figures, "teach/confidence": lessons.confidence, **seen})
+    seen = {f"seen_{split}_rows": lessons.seen[split] for split in ("valid", "test")}
+    figures = {"texts": lessons.rows_out, **lessons.figures, **seen}
+    run.tracker.log_metrics({f"teach/{name}": value for name, value in figures.items()})
     run.tracker.set_tags({"noisefold.teacher_digest": lessons.teacher})
-    tell("teach", f"The teacher agrees with {lessons.agreement:.1%} of the train labels.")
+    if "agreement" in lessons.figures:
+        share = lessons.figures["agreement"]
+        tell("teach", f"The teacher agrees with {share:.1%} of the train rows.")
     if lessons.seen["test"]:
-        tell(
-            "teach",
-            f"It was trained on {lessons.seen['test']:,} of the test rows; promotion leaves them out.",
-        )
+        rows = f"{lessons.seen['test']:,} of the test rows"
+        tell("teach", f"It was trained on {rows}; promotion leaves them out.")
 
 
 @stage(
-    Lessons, version=2, shaped_by=("distillation.augmentations", "distillation.seed"), tell=_tell
+    Lessons,
+    version=2,
+    shaped_by=("task.kind", "distillation.augmentations", "distillation.seed"),
+    tell=_tell,
 )
 def teach(here: Here, corpus: ValidatedCorpus, teacher: FetchedModel) -> dict[str, Any]:
-    """The teacher's log-probabilities of every train text and of the texts made up from each.
+    """What the teacher answers to every train text, and to the texts made up from each.
 
-    Effects: Parquet below the store's key, manifest last; figures as `teach/…` in the MLflow run. Safe to repeat: an
-    interrupted attempt leaves the answers it had.
+    Effects: Parquet below the store's key, manifest last; figures as `teach/…` in the MLflow run.
+    Safe to repeat: an interrupted attempt leaves the answers it had.
     Raises:
-        RecipeError: where it does not know a label of the contract, or was trained on the rows it is measured on.
+        RecipeError: where it cannot answer for these rows, or was trained on the rows it is
+            measured on.
     """
     config = here.recipe.distillation
     assert config is not None
-    bundle, folder = Bundle.load(teacher.bundle), here.open(corpus) / "corpus"
-    if unknown := sorted(set(corpus.facts["labels"]) - set(bundle.facts["labels"])):
+    bundle = Bundle.load(teacher.bundle)
+    objective = objective_of(here.recipe.task, corpus.facts)
+    if (fault := objective.cannot_teach(bundle)) is not None:
         raise RecipeError(
-            f"The teacher {teacher} does not know the label {unknown[0]!r}"
-            + (f" and {len(unknown) - 1} more of the contract's." if len(unknown) > 1 else "."),
-            "Give distillation.teacher a model that was trained for the same labels.",
+            f"The teacher {teacher} {fault}.",
+            "Give distillation.teacher a model that was trained for the same task.",
         )
     known = np.load(teacher.texts, allow_pickle=False)
-    train, seen = _read(folder, known, teacher)
-    _ask(bundle, corpus.facts["labels"], train, config, here.keep / "answers")
+    train, seen = _read(Rows(here.open(corpus), here.recipe.contract), known, teacher)
+    _ask(objective, bundle, train, config, here.keep / "answers")
     np.save(here.out / TEACHER_TEXTS, known, allow_pickle=False)
-    facts = _gather(here.keep / "answers", here.out, train, corpus.facts["labels"])
     return {
-        **facts,
+        **_gather(objective, here.keep / "answers", here.out, train),
         "rows_in": train.num_rows,
-        "labels": corpus.facts["labels"],
         "teacher": teacher.digest,
         "seen": seen,
     }
 
 
-def _read(
-    folder: Path, known: np.ndarray, teacher: FetchedModel
-) -> tuple[pa.Table, dict[str, int]]:
+def _read(rows: Rows, known: np.ndarray, teacher: FetchedModel) -> tuple[pa.Table, dict[str, int]]:
     """The train rows, and how many rows of each split the teacher was trained on."""
     train: list[pa.Table] = []
-    rows: dict[str, int] = dict.fromkeys(SPLITS, 0)
+    count: dict[str, int] = dict.fromkeys(SPLITS, 0)
     seen: dict[str, int] = dict.fromkeys(SPLITS, 0)
-    for batch in read_parts(folder, 10_000, ["id", "text", "label", "split"]):
+    for batch in rows.batches():
         for split in SPLITS:
             part = batch.filter(pc.equal(batch["split"], split))
-            hashes = text_hashes(part["text"].to_pylist())
-            rows[split] += part.num_rows
-            seen[split] += int(np.isin(hashes, known).sum())
+            count[split] += part.num_rows
+            seen[split] += int(np.isin(rows.hashes(part), known).sum())
             if split == "train":
-                train.append(part.select(["id", "text", "label"]))
+                train.append(part.drop_columns(["split"]))
     for split in ("valid", "test"):
-        if seen[split] > MOST_SEEN * rows[split]:
+        if seen[split] > MOST_SEEN * count[split]:
             raise RecipeError(
-                f"The teacher {teacher} was trained on {seen[split]:,} of the {rows[split]:,} {split} rows, so figures "
-                "on them would say nothing.",
+                f"The teacher {teacher} was trained on {seen[split]:,} of the {count[split]:,} "
+                f"{split} rows, so figures on them would say nothing.",
                 "Train it on the same source with the same splits.",
             )
     return pa.concat_tables(train), seen
 
 
 def _ask(
+    objective: Objective,
     bundle: Bundle,
-    labels: tuple[str, ...],
     train: pa.Table,
     config: DistillationConfig,
     answers: Path,
 ) -> None:
-    """A file of answers for each `_PART` train texts; those that are there already are not asked for again."""
+    """A file of answers for each `_PART` train texts; those that are there are not asked again."""
     answers.mkdir(parents=True, exist_ok=True)
     if torch.cuda.is_available():
         bundle.network.to("cuda")
-    columns = [bundle.facts["labels"].index(label) for label in labels]
-    ids, texts = train["id"].to_pylist(), train["text"].to_pylist()
+    ids, texts = train["id"].to_pylist(), list(objective.texts(train))
     variants = Variants(texts, config.seed)
     for number, first in enumerate(range(0, len(texts), _PART)):
         file = _part(answers, number)
@@ -134,47 +140,25 @@ def _ask(
                 for i in range(first, min(first + _PART, len(texts)))
                 for variant, text in enumerate([texts[i], *variants.of(i, config.augmentations)])
             ]
-            says = log_proba(bundle, [text for _, _, text in rows])
-            # Among the labels of the contract.
-            says = apply_temperature(says[:, columns], bundle.facts["temperature"])
-            table = pa.table(
-                [*map(list, zip(*rows, strict=True)), list(says.astype(np.float32))],
-                schema=LESSONS,
-            )
+            asked = pa.table([*map(list, zip(*rows, strict=True))], schema=ASKED)
             partial = file.with_suffix(".tmp")
-            pq.write_table(table, partial, compression="zstd")
+            pq.write_table(objective.answered(bundle, asked), partial, compression="zstd")
             os.replace(partial, file)
         report("teach", min(first + _PART, len(texts)), len(texts))
 
 
-def _gather(answers: Path, out: Path, train: pa.Table, labels: tuple[str, ...]) -> dict[str, Any]:
+def _gather(objective: Objective, answers: Path, out: Path, train: pa.Table) -> dict[str, Any]:
     """All answers in one file, and what the manifest says of them."""
-    digest, class_of = (
-        RowDigest(LESSONS.names),
-        {label: index for index, label in enumerate(labels)},
-    )
-    truth = np.array([class_of[label] for label in train["label"].to_pylist()])
-    says, confident = np.empty(len(truth), np.int64), {"rows": [0, 0.0], "variants": [0, 0.0]}
-    done = 0
-    with pq.ParquetWriter(out / "lessons.parquet", LESSONS, compression="zstd") as writer:
+    first = pq.read_schema(_part(answers, 0))
+    digest = RowDigest(first.names)
+    with pq.ParquetWriter(out / LESSONS_FILE, first, compression="zstd") as writer:
         for table in _tables(answers):
             digest.update(table)
             writer.write_table(table)
-            proba = np.exp(
-                table["log_proba"].combine_chunks().flatten().to_numpy().reshape(-1, len(labels))
-            )
-            own = table["variant"].to_numpy() == 0
-            says[done : done + own.sum()] = proba[own].argmax(axis=1)
-            done += int(own.sum())
-            for name, some in (("rows", own), ("variants", ~own)):
-                confident[name][0] += int(some.sum())
-                confident[name][1] += float(proba[some].max(axis=1).sum())
-    count, total = confident["variants"] if confident["variants"][0] else confident["rows"]
     return {
-        "digest": digest.hexdigest(labels),
+        "digest": digest.hexdigest(*objective.facts.values()),
         "rows_out": digest.rows,
-        "agreement": float((says == truth).mean()),
-        "confidence": total / count,
+        "figures": objective.teaching(train, _tables(answers)),
     }
 
 
@@ -187,6 +171,42 @@ def _tables(answers: Path) -> Iterator[pa.Table]:
 
 def _part(answers: Path, number: int) -> Path:
     return answers / f"part-{number:05d}.parquet"
+
+
+@stage(TaughtTokens, version=1, shaped_by=("task.kind", "distillation.weight"))
+def distill(here: Here, tokens: TokenDataset, lessons: Lessons) -> dict[str, Any]:
+    """The train rows written anew, with the teacher's soft targets and the texts made up from them.
+
+    The other splits and the tokenizer are those of `tokens`, and so is what comes out, for whoever
+    trains on it. Safe to repeat.
+    """
+    config = here.recipe.distillation
+    assert config is not None
+    folder, taught = here.open(tokens), here.open(lessons)
+    for name in (*(f"{split}.parquet" for split in SPLITS if split != "train"), "tokenizer.json"):
+        shutil.copyfile(folder / name, here.out / name)
+    tokenizer = load_tokenizer((folder / "tokenizer.json").read_bytes())
+    windowing = Windowing.of(tokens.windowing)
+    objective_of(here.recipe.task, tokens.facts).soften(
+        folder / "train.parquet",
+        taught / LESSONS_FILE,
+        config.weight,
+        lambda texts: windowing.encode(tokenizer, texts),
+        here.out / "train.parquet",
+    )
+    own = np.load(folder / TRAIN_TEXTS, allow_pickle=False)
+    teachers = np.load(taught / TEACHER_TEXTS, allow_pickle=False)
+    np.save(here.out / TRAIN_TEXTS, np.union1d(own, teachers), allow_pickle=False)
+    windows = pq.read_metadata(here.out / "train.parquet").num_rows
+    facts = tokens.model_dump(exclude={"key", "uri", "digest", "files", "made_from", "warnings"})
+    return {
+        **facts,
+        "digest": digest_of(tokens.digest, lessons.digest, config.weight),
+        "rows_in": lessons.rows_out,
+        "rows_out": tokens.rows_out - tokens.windows["train"] + windows,
+        "windows": {**tokens.windows, "train": windows},
+        "taught_by": lessons.teacher,
+    }
 
 
 def find_teacher(config: DistillationConfig, tracker: Tracker, fetched: Path) -> FetchedModel:

@@ -7,16 +7,15 @@ goes on from its last checkpoint.
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
-import numpy as np
-
-from data_contracts.artifacts import FetchedModel, Lessons, TokenDataset, TrainedModel
+from data_contracts.artifacts import FetchedModel, TaughtTokens, TokenDataset, TrainedModel
 from data_contracts.recipe.sections import BITS
 from lightning_modules.training.job import TrainingJob
 from tasks.engines.local import run_child
 from tasks.stage import Here, RunContext, stage
-from tasks.tokenize import SEEN_TEXTS, TEACHER_TEXTS, TRAIN_TEXTS
+from tasks.tokenize import SEEN_TEXTS, TRAIN_TEXTS
 from tasks.tracking.forwarder import Forwarder
 
 
@@ -30,7 +29,6 @@ SHAPES = (
     "task.learnt",
     "model",
     "training",
-    "distillation.weight",
     *(f"execution.{field}" for field in BITS),
 )
 
@@ -40,9 +38,8 @@ def train(
     here: Here,
     tokens: TokenDataset,
     start: FetchedModel | None = None,
-    lessons: Lessons | None = None,
 ) -> dict[str, Any]:
-    """Train, from labels and a teacher's lessons where there are any; keep the best epoch, fold the noise away.
+    """Train, keep the best epoch, fold the noise away.
 
     Effects: checkpoints in the work folder, metric points in the MLflow run, the bundle below the
         store's key.
@@ -62,19 +59,13 @@ def train(
         training=recipe.training,
         execution=recipe.execution,
         start=start.bundle if start else None,
-        lessons=here.open(lessons) / "lessons.parquet" if lessons else None,
-        teacher_weight=recipe.distillation.weight if recipe.distillation else 0.0,
         work=here.keep,
         out=here.out,
     )
     forwarder = Forwarder(here.keep / "metrics.jsonl", here.run.tracker)
     with forwarder:
         result = run_child(job, recipe.execution.limits.train)
-    seen = np.load(here.open(tokens) / TRAIN_TEXTS, allow_pickle=False)
-    if lessons is not None:
-        taught = np.load(here.open(lessons) / TEACHER_TEXTS, allow_pickle=False)
-        seen = np.union1d(seen, taught)
-    np.save(here.out / SEEN_TEXTS, seen, allow_pickle=False)
+    shutil.copyfile(here.open(tokens) / TRAIN_TEXTS, here.out / SEEN_TEXTS)
     forwarder.deliver()  # what is left; a server that is still away fails this attempt, and nothing is lost
     return {
         "digest": result["bundle_digest"],
@@ -89,5 +80,5 @@ def train(
         "parameters": result["parameters"],
         "cpu_seconds": round(result["cpu_seconds"], 2),
         "warm_started_from": start.digest if start else None,
-        "taught_by": lessons.teacher if lessons else None,
+        "taught_by": tokens.taught_by if isinstance(tokens, TaughtTokens) else None,
     }

@@ -93,7 +93,7 @@ def read_results(told: dict[str, Any], scratch: Path) -> Results:
     probabilities = predictions["probabilities"].combine_chunks().flatten().to_numpy()
     figures = {
         **run_figures(client, run),
-        "temperature fitted": report["temperature"]["fitted"] or 1.0,
+        "temperature fitted": report["temperature"] or 1.0,
         "temperature served": described["temperature"],
         **slice_figures(predictions, slices),
     }

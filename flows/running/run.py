@@ -50,7 +50,7 @@ from tasks.serving.fetched import fetch_model
 from tasks.settings import Settings
 from tasks.sources.dated_files import hold
 from tasks.stage import Made, RunContext, Step, as_task
-from tasks.teach import find_teacher, teach
+from tasks.teach import distill, find_teacher, teach
 from tasks.tokenize import tokenize
 from tasks.tracking.owner import refuse_other_data
 from tasks.tracking.runs import (
@@ -66,7 +66,7 @@ from tasks.train import train
 from tasks.validate import validate
 
 # Of the stages whose results stand in the MLflow run.
-STAGES = (ingest, validate, tokenize, teach, train, evaluate)
+STAGES = (ingest, validate, tokenize, teach, distill, train, evaluate)
 VERSIONS = {stage.name: stage.version for stage in STAGES}
 GRACE_SECONDS = 60.0  # for an attempt that is ended at its limit to come to its end
 

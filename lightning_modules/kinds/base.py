@@ -7,7 +7,7 @@ with a `kind` of its own. Where none is defined yet, it is looked for in the kin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
@@ -41,6 +41,10 @@ TOKENS = pa.schema(
 """What every token table has: a row is a window, and the windows of a document stand together and
 count from 0.
 """
+
+
+ASKED = pa.schema([("id", pa.string()), ("variant", pa.int32()), ("text", pa.string())])
+"""What a teacher is asked: texts of the train rows (variant 0) and those made up from them."""
 
 
 class Loss(NamedTuple):
@@ -178,6 +182,18 @@ class Objective:
         return self.facts
 
     # --- a teacher
+
+    def cannot_teach(self, bundle: Bundle) -> str | None:
+        """Why a model cannot teach this task, as the rest of a sentence; None where it can."""
+        return f"has no lessons for a task of kind {self.kind}"
+
+    def answered(self, bundle: Bundle, asked: pa.Table) -> pa.Table:
+        """The rows of ASKED with what a teacher says of each, in columns of the kind's own."""
+        raise NotImplementedError
+
+    def teaching(self, train: pa.Table, answered: Iterable[pa.Table]) -> dict[str, float]:
+        """How well a teacher's answers fit the train rows, which come in the same order."""
+        return {}
 
     def soften(self, train: Path, lessons: Path, weight: float, encode: Encode, out: Path) -> None:
         """Write the train rows anew, with what a teacher says of them and of texts made up from

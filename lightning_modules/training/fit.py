@@ -23,7 +23,6 @@ from data_contracts.recipe.sections import BITS
 from lightning_modules.bundle import save_bundle
 from lightning_modules.kinds.base import Objective, objective_of
 from lightning_modules.network.network import TextNetwork
-from lightning_modules.network.tokenizer import load_tokenizer
 from lightning_modules.network.windows import Windowing
 from lightning_modules.reparameterizations import fold
 from lightning_modules.training.averaging import Averaging
@@ -114,28 +113,13 @@ def fit(job: TrainingJob, on_progress: OnProgress) -> FitResult:
 
 
 def _data(job: TrainingJob, objective: Objective) -> TokenData:
-    """The token rows, a teacher's words among them where there are any; the objective has seen
-    them.
+    """The token rows; the objective has seen them.
 
     Raises:
         TrainingError: a split is empty, or nothing can be learnt from the rows.
     """
-    train = None
-    if job.lessons is not None:
-        job.work.mkdir(parents=True, exist_ok=True)
-        train = job.work / "taught.parquet"
-        tokenizer, windowing = load_tokenizer(job.tokenizer_json), Windowing.of(job.windowing)
-        objective.soften(
-            job.tokens / "train.parquet",
-            job.lessons,
-            job.teacher_weight,
-            lambda texts: windowing.encode(tokenizer, texts),
-            train,
-        )
     training = job.training
-    data = TokenData(
-        job.tokens, objective, batch_size=training.batch_size, seed=training.seed, train=train
-    )
+    data = TokenData(job.tokens, objective, batch_size=training.batch_size, seed=training.seed)
     for split in ("train", "valid"):
         if not len(data.table(split)):
             raise TrainingError(

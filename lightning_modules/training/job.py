@@ -31,12 +31,6 @@ class TrainingJob(BaseModel):
     training: TrainingConfig
     execution: ExecutionConfig = Field(default_factory=ExecutionConfig)
     start: Path | None = Field(None, description="Bundle to start from; null: fresh weights.")
-    lessons: Path | None = Field(
-        None, description="What a teacher says of the train rows and of texts made up from them."
-    )
-    teacher_weight: float = Field(
-        0.0, description="Of what it says of the train rows; their labels have the rest."
-    )
     work: Path = Field(description="Checkpoints and metrics; what the next attempt takes up.")
     out: Path = Field(description="Where the bundle and its history go.")
 

@@ -26,6 +26,7 @@ from scipy.special import logsumexp
 from data_contracts.artifacts import (
     EvaluationReport,
     Measurement,
+    TokenDataset,
     TrainedModel,
     ValidatedCorpus,
 )
@@ -34,6 +35,7 @@ from data_contracts.kinds.classify import Classify
 from data_contracts.recipe.compared import CellResult, Compared, Facts, Row, Spread
 from data_contracts.recipe.comparison import Cell, Comparison
 from data_contracts.recipe.recipe import Recipe
+from data_contracts.recipe.sections import DistillationConfig
 from data_contracts.results import Interval
 from lightning_modules.evidence import difference, drawn
 from lightning_modules.kinds.classify import figures as m
@@ -43,8 +45,8 @@ from tasks.ingest import ingest, survey
 from tasks.measure import measure
 from tasks.serving.fetched import fetched_model
 from tasks.settings import Settings
-from tasks.stage import looking
-from tasks.teach import teach
+from tasks.stage import RunContext, looking
+from tasks.teach import distill, teach
 from tasks.tokenize import tokenize
 from tasks.train import train
 from tasks.validate import validate
@@ -442,19 +444,23 @@ class Board:
         """What the store holds of a cell; None where it lacks something of it."""
         assert self.corpus is not None
         run = looking(recipe, self.settings, self.store)
-        teacher, lessons = recipe.distillation, None
-        if teacher is not None:
-            found = fetched_model(self.store.fetched, teacher.model, str(teacher.version))
-            lessons = found and teach.find(run, self.corpus, found)
-            if lessons is None:
-                return None
         tokens = tokenize.find(run, self.corpus)
-        model = tokens and train.find(run, tokens, None, lessons)
+        if tokens is not None and recipe.distillation is not None:
+            tokens = self._taught(run, tokens, recipe.distillation)
+        model = tokens and train.find(run, tokens)
         if tokens is None or model is None:
             return None
         evaluation = evaluate.find(run, model, tokens, self.corpus)
         cost = measure.find(run, model, self.corpus)
         return (model, evaluation, cost) if evaluation and cost else None
+
+    def _taught(
+        self, run: RunContext, tokens: TokenDataset, config: DistillationConfig
+    ) -> TokenDataset | None:
+        assert self.corpus is not None
+        teacher = fetched_model(self.store.fetched, config.teacher, str(config.version))
+        lessons = teacher and teach.find(run, self.corpus, teacher)
+        return lessons and distill.find(run, tokens, lessons)
 
     def _config(self, cell: Cell) -> str:
         # What is off is left out: a table stays valid when a later version has one more thing that may be on.

@@ -6,7 +6,7 @@ Shapes: B rows of a batch, C classes, D documents, G n-grams.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,9 +20,10 @@ from torch.nn import functional as F
 from data_contracts.errors import TrainingError
 from data_contracts.kinds.classify import Classify
 from lightning_modules.kinds.base import Batch, Encode, Loss, Objective, token_rows
-from lightning_modules.kinds.classify.figures import figures
+from lightning_modules.kinds.classify.figures import apply_temperature, figures
+from lightning_modules.kinds.classify.head import log_proba
 from lightning_modules.kinds.classify.naive_bayes import RatioTable, log_ratios
-from lightning_modules.kinds.classify.soft_targets import write_soft_targets
+from lightning_modules.kinds.classify.soft_targets import LESSONS, write_soft_targets
 from lightning_modules.network.network import TextNetwork
 from lightning_modules.network.windows import Windowing
 
@@ -161,6 +162,42 @@ class Classification(Objective):
 
     def served(self) -> dict[str, Any]:
         return {"labels": list(self.labels), "temperature": 1.0}
+
+    def cannot_teach(self, bundle: Bundle) -> str | None:
+        if bundle.kind != self.kind:
+            return f"is of kind {bundle.kind}, the recipe's task of kind {self.kind}"
+        unknown = sorted(set(self.labels) - set(bundle.facts["labels"]))
+        if not unknown:
+            return None
+        more = f" and {len(unknown) - 1} more of the contract's" if len(unknown) > 1 else ""
+        return f"does not know the label {unknown[0]!r}{more}"
+
+    def answered(self, bundle: Bundle, asked: pa.Table) -> pa.Table:
+        """`log_proba` (C) among the labels of the contract."""
+        columns = [bundle.facts["labels"].index(label) for label in self.labels]
+        plain = log_proba(bundle, asked["text"].to_pylist())[:, columns]
+        says = apply_temperature(plain, bundle.facts["temperature"]).astype(np.float32)
+        return asked.append_column(LESSONS.field("log_proba"), [list(says)])
+
+    def teaching(self, train: pa.Table, answered: Iterable[pa.Table]) -> dict[str, float]:
+        """`agreement`: share of the train rows that the teacher labels as they are; `confidence`:
+        mean of its highest probability over the texts made up, or, without any, over the rows."""
+        class_of = {label: index for index, label in enumerate(self.labels)}
+        truth = np.array([class_of[label] for label in train["label"].to_pylist()])
+        right, done = 0, 0
+        sure = {True: [0, 0.0], False: [0, 0.0]}  # of the rows themselves: how many, and the sum
+        for table in answered:
+            flat = table["log_proba"].combine_chunks().flatten().to_numpy()
+            proba = np.exp(flat.reshape(-1, self.num_classes))
+            own = table["variant"].to_numpy() == 0
+            says = proba[own].argmax(axis=1)
+            right += int((says == truth[done : done + len(says)]).sum())
+            done += len(says)
+            for is_own, some in ((True, own), (False, ~own)):
+                sure[is_own][0] += int(some.sum())
+                sure[is_own][1] += float(proba[some].max(axis=1).sum())
+        count, total = sure[False] if sure[False][0] else sure[True]
+        return {"agreement": right / len(truth), "confidence": total / count}
 
     def soften(self, train: Path, lessons: Path, weight: float, encode: Encode, out: Path) -> None:
         write_soft_targets(train, lessons, encode, self.num_classes, weight, out)

@@ -14,16 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lightning_modules.kinds.base import TOKENS, Encode
+from lightning_modules.kinds.base import ASKED, TOKENS, Encode
 
-LESSONS = pa.schema(
-    [
-        ("id", pa.string()),
-        ("variant", pa.int32()),
-        ("text", pa.string()),
-        ("log_proba", pa.list_(pa.float32())),
-    ]
-)
+LESSONS = pa.schema([*ASKED, ("log_proba", pa.list_(pa.float32()))])
 """variant 0: the train row itself; the others are made up from it. log_proba: what the teacher
 says, by class.
 """
