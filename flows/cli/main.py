@@ -115,6 +115,18 @@ def retrain(recipe: str, overrides: tuple[str, ...], verbose: bool, as_json: boo
 
 
 @main.command()
+@click.argument("recipe", default="sample", metavar="[NAME|FILE]")
+@_set
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per stage.")
+def plan(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Say which stages a retrain would find finished and which it would run. Runs nothing."""
+    parsed = find_recipe(recipe, overrides)
+    from flows.cli.operate import plan_in_terminal
+
+    plan_in_terminal(parsed, as_json=as_json)
+
+
+@main.command()
 @click.argument("file")
 @click.option(
     "--out",

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,10 @@ from flows.running.environment import embed, switches
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
+    from data_contracts.recipe.recipe import Recipe
     from tasks.operate.finding import Line
 
+_PLANNED = {"found": "green", "to run": "bold", "unknown": "yellow"}
 _STYLE = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
@@ -49,6 +52,29 @@ def has_database(settings: Settings) -> bool:
     """Whether a temporary Prefect server of this state has something to tell."""
     home = Path(os.environ.get("PREFECT_HOME", settings.root / "prefect"))
     return "PREFECT_API_DATABASE_CONNECTION_URL" in os.environ or (home / "prefect.db").exists()
+
+
+def plan_in_terminal(recipe: Recipe, *, as_json: bool) -> None:
+    """What a retrain of the recipe would find and run, a line each."""
+    settings, console = Settings(), Console(highlight=False)
+    with document(as_json) as out, quiet(False):
+        switches()
+        from tasks.artifacts.store import ArtifactStore
+        from tasks.operate.plan import plan
+
+        store = ArtifactStore(settings.artifacts_url, settings.work)
+        planned = plan(recipe.on(date.today()), settings, store)
+        if as_json:
+            for one in planned:
+                print(printable_json(json.dumps(asdict(one))), file=out)
+            return
+    table = Table(box=SIMPLE)
+    for column in ("stage", "state", "why", "key"):
+        table.add_column(column, overflow="fold")
+    for one in planned:
+        state = f"[{_PLANNED[one.state]}]{one.state}[/]"
+        table.add_row(one.stage, state, safe(one.why), one.key or "")
+    console.print(table)
 
 
 def reconcile_in_terminal(*, dry_run: bool, as_json: bool) -> None:
