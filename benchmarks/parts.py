@@ -22,7 +22,8 @@ from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.figures import figures
 from lightning_modules.kinds.classify.head import log_proba_of_windows
 from lightning_modules.network.network import TextNetwork
-from tasks.comparing.board import Board, NotRun, TestRows, one_thread, read_test
+from tasks.comparing.board import Board, TestRows, read_test
+from tasks.measure import one_thread
 from tasks.settings import Settings
 
 HERE = Path(__file__).resolve().parent
@@ -50,9 +51,8 @@ def measure(study: Path) -> list[str]:
     if not shares:
         return []
     board = Board(comparison, Settings(home=HOME), "")
-    try:
-        board.corpus = board.find_corpus()
-    except NotRun:
+    board.corpus = board.find_corpus()
+    if board.corpus is None:
         print(f"{study.stem}: nothing has run", flush=True)
         return []
     test = TestRows.of(board.corpus, board.store)
@@ -61,12 +61,11 @@ def measure(study: Path) -> list[str]:
     for variant, share in shares.items():
         found: list[dict[tuple[bool, str], float]] = []
         for seed in comparison.seeds:
-            try:
-                model = board.find(comparison.recipe_of(Cell(variant, seed)))[0]
-            except NotRun:
+            cell = board.find(comparison.recipe_of(Cell(variant, seed)))
+            if cell is None:
                 print(f"{study.stem}: {variant}, seed {seed} has not run", flush=True)
                 continue
-            bundle = Bundle.load(board.store.open(model) / "bundle")
+            bundle = Bundle.load(board.store.open(cell[0]) / "bundle")
             network, encoded, of_parts = bundle.network, bundle.encode(texts), {}
             for wide in (False, True):
                 bundle.network = Part(network, share, wide=wide)

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from data_contracts.contract.infer import Draft, comment, comments, contract_yaml
+from data_contracts.contract.infer import Draft
+from data_contracts.contract.written import comment, comments, contract_yaml
 from data_contracts.recipe.profile import Profile
 from data_contracts.recipe.reading import parse_recipe
 from data_contracts.recipe.suggest import Choice

@@ -14,7 +14,8 @@ from benchmarks.golden import world
 from benchmarks.golden.__main__ import GOLDEN
 from benchmarks.golden.comparison import TOLERANCE, compare
 from benchmarks.golden.results import THREADS, Results, cpu_model, tensor_digests
-from data_contracts.recipe import FileSource, load_recipe
+from data_contracts.recipe.reading import load_recipe
+from data_contracts.recipe.source import FileSource
 
 RESULTS: Results = {
     "facts": {"best epoch": 2, "tokenizer": "a" * 64},

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
+from data_contracts.recipe.tokenizer import WindowConfig
 from data_contracts.results import PromotionDecision
 from tasks import promote
 from tasks.serving.check import Served

@@ -11,7 +11,7 @@ import pytest
 
 from data_contracts.recipe.model import ModelConfig
 from data_contracts.recipe.sections import EvaluationConfig, TrainingConfig
-from data_contracts.recipe.tokenizer import WordTokenizer
+from data_contracts.recipe.tokenizer import WindowConfig, WordTokenizer
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.judge import ClassifyJudge
 from tasks.evaluate import read_rows, score_split

@@ -1,5 +1,7 @@
-"""The tokenizer of the debug-size corpus, for kinds of the tests."""
+"""The debug-size corpus of classes, beside the kinds of the tests."""
 
 from __future__ import annotations
 
+from tests.lightning_modules.conftest import arguments as arguments
+from tests.lightning_modules.conftest import token_folder as token_folder
 from tests.lightning_modules.conftest import tokenizer_json as tokenizer_json

@@ -161,8 +161,11 @@ def test_a_champion_of_another_kind_gives_its_body_alone(
     from tests.lightning_modules.jobs import fit as fit_classes
 
     settings = {
-        "model": ModelConfig.model_validate({"embedding_dim": 8, "encoder": {"kind": "tanh"}}),
-        "training": TrainingConfig(max_epochs=1, batch_size=16, accelerator="cpu"),
+        "model": ModelConfig.model_validate(
+            {"embedding": {"size": 8}, "encoder": {"kind": "tanh"}}
+        ),
+        "training": TrainingConfig(max_epochs=1, batch_size=16),
+        "execution": ExecutionConfig(accelerator="cpu"),
         "work": tmp_path / "work",
         "out": tmp_path / "out",
     }
@@ -172,7 +175,9 @@ def test_a_champion_of_another_kind_gives_its_body_alone(
 
 def test_a_kind_that_learns_from_no_teacher_says_so(tokens: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="kind amount does not learn from a teacher"):
-        fit(job(tokens, tmp_path, METHODS[0], lessons=tmp_path / "lessons.parquet"), print)
+        objective_of(TASK, {}).soften(
+            tokens, tokens, 0.5, lambda texts: ([], np.zeros(0)), tmp_path
+        )
 
 
 def test_what_ships_needs_no_more_than_a_served_model_has() -> None:

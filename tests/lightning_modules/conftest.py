@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from data_contracts.recipe.sections import ExecutionConfig
 from lightning_modules.network.windows import Windowing
 
 LABELS = ("negative", "positive", "neither")

@@ -515,7 +515,6 @@ def test_it_learns_a_tiny_corpus(method: str, arguments: dict[str, Any], tmp_pat
         **arguments,
         task=Classify(class_weights="balanced"),
         model=model("tanh", method),
-        task=Classify(class_weights="balanced"),
         training=settings,
         work=tmp_path / "w",
         out=tmp_path / "o",

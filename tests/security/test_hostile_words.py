@@ -17,7 +17,7 @@ from data_contracts.contract.contract import DataContract, parse_contract
 from data_contracts.errors import ContractViolation, RecipeError
 from data_contracts.recipe.reading import parse_recipe
 from data_contracts.recipe.source import FileSource
-from data_contracts.recipe.tokenizer import WordTokenizer
+from data_contracts.recipe.tokenizer import WindowConfig, WordTokenizer
 from data_contracts.results import PromotionDecision
 from tasks.artifacts.store import ArtifactStore
 from tests.stages import fingerprint, ingest_source, promote_model, validate_corpus

@@ -26,10 +26,11 @@ from data_contracts.artifacts import (
     TrainedModel,
     ValidatedCorpus,
 )
+from data_contracts.kinds.classify import Classify
 from data_contracts.recipe.reading import parse_recipe
 from data_contracts.recipe.recipe import Recipe
-from data_contracts.recipe.sections import EvaluationConfig
-from data_contracts.recipe.tokenizer import WordTokenizer
+from data_contracts.recipe.sections import EvaluationConfig, StatisticsConfig
+from data_contracts.recipe.tokenizer import WindowConfig, WordTokenizer
 from lightning_modules.bundle import save_bundle
 from lightning_modules.network.network import TextNetwork, build_network
 from lightning_modules.network.tokenizer import load_tokenizer

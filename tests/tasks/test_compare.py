@@ -21,12 +21,11 @@ from tasks.comparing.board import (
     Board,
     Judged,
     TestRows,
-    cpu_seconds,
-    one_thread,
     read_predictions,
     write_predictions,
 )
 from tasks.comparing.table import read_table, write_table
+from tasks.measure import cpu_seconds, one_thread
 from tasks.settings import Settings
 
 LABELS = ("bad", "good", "没有意见")

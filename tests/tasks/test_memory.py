@@ -20,7 +20,7 @@ from lightning_modules.network.network import build_network
 from lightning_modules.network.windows import Windowing
 from tasks.artifacts.parquet_parts import PART_BYTES, PartWriter, read_parts, row_bytes
 from tasks.artifacts.store import ArtifactStore, RowDigest
-from tasks.tokenize import blank_tokenizer
+from tasks.vocabulary import blank_tokenizer
 from tests.memory import peak_memory
 from tests.stages import fingerprint, ingest_source, tokenize_corpus, validate_corpus
 

@@ -22,8 +22,8 @@ from mlflow.exceptions import MlflowException
 from data_contracts.artifacts import EvaluationReport, TrainedModel
 from data_contracts.contract.text import text_hash
 from data_contracts.errors import RecipeError
-from data_contracts.recipe.sections import PromotionConfig
-from data_contracts.recipe.tokenizer import WordTokenizer
+from data_contracts.recipe.sections import PromotionConfig, SlicesConfig
+from data_contracts.recipe.tokenizer import WindowConfig, WordTokenizer
 from data_contracts.results import Interval, PromotionDecision
 from lightning_modules.bundle import Bundle, save_bundle
 from tasks import promote

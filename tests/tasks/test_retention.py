@@ -15,6 +15,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from data_contracts.artifacts import EvaluationReport, RawCorpus, TokenDataset
+from data_contracts.recipe.tokenizer import WindowConfig
 from tasks.artifacts.store import ArtifactStore, Workspace
 from tasks.liveness.lease import Busy, Leases, this_process
 from tasks.operate import retention

@@ -26,7 +26,7 @@ from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.network.network import build_network
 from lightning_modules.network.windows import Windowing
 from tasks.artifacts.store import RowDigest
-from tasks.tokenize import blank_tokenizer
+from tasks.vocabulary import blank_tokenizer
 from tests.stages import tokenize_corpus
 
 TEXTS = {
