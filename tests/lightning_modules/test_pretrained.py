@@ -239,7 +239,7 @@ def test_fine_tuning_learns_and_its_bundle_holds_the_whole_model(
 def test_ngrams_learn_beside_a_backbone_and_ship_with_it(
     backbones: dict[str, Path], arguments: dict[str, Any], tmp_path: Path, method: str
 ) -> None:
-    settings = {"model": model(backbones["bert"], method), "task": Classify(wide=WIDE)}
+    settings = {"model": model(backbones["bert"], method), "task": WIDE}
     fit(**arguments, **settings, training=training(), work=tmp_path / "work", out=tmp_path)
     network = Bundle.load(tmp_path / "bundle").network
     plain = make(backbones["bert"])
@@ -265,11 +265,7 @@ def test_a_killed_fine_tuning_ends_where_an_unbroken_one_ends(
 ) -> None:
     """The backbone's own dropout draws too: it has to be a function of (seed, step)."""
     monkeypatch.setattr(recorder, "PROGRESS_SECONDS", 0.0)
-    settings = {
-        "model": model(backbones["bert"]),
-        "task": Classify.model_validate(parts),
-        "training": training(),
-    }
+    settings = {"model": model(backbones["bert"]), "training": training(), **parts}
     whole = fit(**arguments, **settings, work=tmp_path / "a", out=tmp_path / "whole")
 
     def stop(event: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from data_contracts.errors import NoisefoldError
 from data_contracts.kinds.base import Metric
-from data_contracts.recipe.sections import EvaluationConfig
+from data_contracts.recipe.sections import StatisticsConfig
 from data_contracts.results import Bars, Curve, Interval, Matrix, Table, Text
 from lightning_modules.evidence import Evidence
 from tasks.evaluate import score_split, write_report
@@ -125,8 +125,8 @@ def test_a_kind_without_labels_goes_through_the_evaluation(tmp_path: Path) -> No
     scored = score_split(judge, None, tmp_path / "test.parquet")
     assert scored["id"].to_pylist() == [f"r{row}" for row in range(40)]
     rows = pa.table({"id": scored["id"], "text": ["字" * (2 + row % 3) for row in range(40)]})
-    config = EvaluationConfig(bootstrap_samples=50)
-    fields = write_report(judge, rows, scored, {}, config, tmp_path)
+    statistics = StatisticsConfig(samples=50)
+    fields = write_report(judge, rows, scored, {}, statistics, tmp_path)
     tokens = sum(3 + row % 5 for row in range(80))
     expected = 2.5 * tokens / np.log(2) / sum(3 * (2 + row % 3) for row in range(40))
     assert fields["metrics"]["test/bits_per_byte"].value == pytest.approx(expected)

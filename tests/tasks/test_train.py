@@ -61,7 +61,7 @@ def run(
     training: TrainingConfig = TRAINING,
     execution: ExecutionConfig | None = None,
 ) -> RunContext:
-    execution = execution or ExecutionConfig()
+    execution = execution or EXECUTION
     return run_of(store, tracker=tracker, model=MODEL, training=training, execution=execution)
 
 
@@ -198,10 +198,10 @@ def test_a_training_that_keeps_epochs_by_another_metric_is_another_training(tmp_
 
 
 def test_how_often_it_saves_makes_no_other_training(tmp_path, tracker):
-    one_epoch = [
-        TRAINING.model_copy(update={"max_epochs": 1, "checkpoint_every_steps": steps})
+    one_epoch = TRAINING.model_copy(update={"max_epochs": 1})
+    first, second = (
+        train(tmp_path, tracker, one_epoch, ExecutionConfig(checkpoint_every_steps=steps))[0]
         for steps in (7, 1000)
-    ]
-    first, second = (train(tmp_path, tracker, training)[0] for training in one_epoch)
+    )
     assert second.cached and second.manifest == first.manifest
     assert first.manifest.rows_in == 160, "the windows that an epoch goes through"
