@@ -74,6 +74,7 @@ class Served:
     rows: int
     megabytes: float
     milliseconds_per_text: float
+    compared: str = "probabilities"  # of each row, in words
 
 
 class Unservable(Exception):
