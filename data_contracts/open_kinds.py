@@ -6,14 +6,24 @@ set grows with every subclass, in a user's own package too, and the JSON schema 
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Any
 
 from pydantic import BaseModel, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 DEFAULT_KIND = "classify"
+ENTRY_POINTS = "noisefold.kinds"  # of a package that brings kinds of its own
 BUNDLED = "data_contracts.kinds"  # imported before a kind is looked up, so that ours are there
+
+
+@cache
+def installed_kinds() -> None:
+    """Have the kinds of installed packages defined: modules that they name under `ENTRY_POINTS`."""
+    for one in entry_points(group=ENTRY_POINTS):
+        one.load()
 
 
 class AnyKind:
@@ -32,6 +42,8 @@ class AnyKind:
         if isinstance(value, self.base):
             return value
         kind = value.get("kind", DEFAULT_KIND) if isinstance(value, dict) else DEFAULT_KIND
+        if isinstance(kind, str) and kind not in self.kinds:
+            installed_kinds()
         if not isinstance(kind, str) or kind not in self.kinds:
             raise ValueError(f"kind {kind!r} is none of {', '.join(self.kinds)}")
         return self.kinds[kind].model_validate(value)

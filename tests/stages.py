@@ -19,6 +19,7 @@ from data_contracts.artifacts import (
 from data_contracts.contract.contract import DataContract
 from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.sections import ExecutionConfig
+from data_contracts.recipe.tokenizer import WindowConfig
 from data_contracts.results import PromotionDecision
 from tasks.artifacts.store import ArtifactStore, Outcome
 from tasks.evaluate import evaluate
@@ -70,15 +71,16 @@ def validate_corpus(
 
 
 def tokenize_corpus(
-    corpus: ValidatedCorpus, config: Any, store: ArtifactStore
+    corpus: ValidatedCorpus, config: Any, store: ArtifactStore, window: WindowConfig | None = None
 ) -> Outcome[TokenDataset]:
-    return tokenize.make(run_of(store, tokenizer=config), corpus)
+    run = run_of(store, tokenizer=config, window=window or WindowConfig())
+    return tokenize.make(run, corpus)
 
 
 def teach_corpus(
     corpus: ValidatedCorpus, config: Any, teacher: FetchedModel, store: ArtifactStore
 ) -> Outcome[Lessons]:
-    return teach.make(run_of(store, teacher=config), corpus, teacher)
+    return teach.make(run_of(store, distillation=config), corpus, teacher)
 
 
 def train_model(
@@ -96,8 +98,10 @@ def evaluate_model(
     corpus: ValidatedCorpus,
     config: Any,
     store: ArtifactStore,
+    **sections: Any,
 ) -> Outcome[EvaluationReport]:
-    return evaluate.make(run_of(store, evaluation=config), model, tokens, corpus)
+    """`sections`: `statistics`, `task`."""
+    return evaluate.make(run_of(store, evaluation=config, **sections), model, tokens, corpus)
 
 
 def measure_model(

@@ -18,7 +18,11 @@ from lightning_modules.reparameterizations import METHODS
 REPOSITORY = Path(__file__).resolve().parent.parent
 METHOD = (REPOSITORY / "docs" / "method.md").read_text(encoding="utf-8")
 RELIABILITY = (REPOSITORY / "docs" / "reliability.md").read_text(encoding="utf-8")
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+PAGES = [
+    REPOSITORY / "README.md",
+    *(REPOSITORY / "docs" / f"{n}.md" for n in ("data", "models", "nights")),
+]
+EXAMPLES = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 
 def test_the_method_works_without_the_pipeline() -> None:
@@ -52,7 +56,7 @@ def test_every_test_that_vouches_for_a_promise_is_there() -> None:
     assert seen > 10 and missing == []
 
 
-@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", README, re.S))
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", EXAMPLES, re.S))
 def test_the_examples_of_the_readme_are_valid(block: str) -> None:
     content = yaml.safe_load(block)
     if "variants" in content:

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from data_contracts.kinds.classify import Classify
-from data_contracts.recipe.methods import GaussianPosterior, MultiplicativeNoise, NoReparameterization, SigmaReparam, Sparse, WeightNorm
+from data_contracts.recipe.methods import (
+    GaussianPosterior,
+    MultiplicativeNoise,
+    NoReparameterization,
+    SigmaReparam,
+    Sparse,
+    WeightNorm,
+)
 from data_contracts.recipe.model import ModelConfig
 from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.bundle import Bundle

@@ -13,8 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_contracts.kinds.classify import Classify
-from data_contracts.recipe.methods import MultiplicativeNoise, NoReparameterization, Reparameterization
-from data_contracts.recipe.model import ModelConfig
+from data_contracts.recipe.methods import (
+    MultiplicativeNoise,
+    NoReparameterization,
+    Reparameterization,
+)
 from data_contracts.recipe.model import ModelConfig
 from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.bundle import Bundle

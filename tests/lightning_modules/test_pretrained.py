@@ -15,6 +15,7 @@ from transformers import AutoModel
 
 from data_contracts.errors import RecipeError
 from data_contracts.kinds.classify import Classify
+from data_contracts.recipe.files import digest
 from data_contracts.recipe.model import ModelConfig, PretrainedEncoder
 from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.bundle import Bundle
@@ -24,7 +25,6 @@ from lightning_modules.network.network import TextNetwork, build_network
 from lightning_modules.reparameterizations import fold, redraw, reparameterize, set_mode
 from lightning_modules.reparameterizations.layers import Reparameterized
 from lightning_modules.starting.backbone import describe, load_weights
-from data_contracts.recipe.files import digest
 from lightning_modules.training import recorder
 from lightning_modules.training.warm_start import warm_start
 from tests.lightning_modules.jobs import fit

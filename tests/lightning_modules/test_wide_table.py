@@ -9,7 +9,6 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from data_contracts.kinds.classify import Classify, WideFeatures
 from data_contracts.recipe.methods import LowRank, NoReparameterization, Reparameterization
 from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.network.network import TextNetwork, build_network

@@ -17,7 +17,7 @@ import pytest
 from data_contracts.artifacts import Windowing as Windows
 from data_contracts.errors import TrainingError
 from data_contracts.recipe.model import ModelConfig
-from data_contracts.recipe.sections import TrainingConfig
+from data_contracts.recipe.sections import ExecutionConfig, TrainingConfig
 from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.kinds.base import import_room, objective_of
 from lightning_modules.kinds.heads import head_class
@@ -27,7 +27,7 @@ from lightning_modules.shipping import ship, shipped_files
 from lightning_modules.training.fit import fit
 from lightning_modules.training.job import TrainingJob
 from tasks.engines.local import run_child
-from tests.lightning_modules.amount.config import Amount
+from tests.kinds.amount.config import Amount
 
 TASK = Amount(scale=2.0)
 WINDOWING = Windowing(max_length=12, overlap=3)
@@ -76,9 +76,10 @@ def job(tokens: Path, folder: Path, method: dict[str, Any], **changes: Any) -> T
         "windowing": Windows.model_validate(WINDOWING),
         "task": TASK,
         "model": ModelConfig.model_validate(
-            {"embedding_dim": 8, "encoder": {"kind": "tanh"}, "reparameterization": method}
+            {"embedding": {"size": 8}, "encoder": {"kind": "tanh"}, "reparameterization": method}
         ),
-        "training": TrainingConfig(max_epochs=6, batch_size=16, accelerator="cpu"),
+        "training": TrainingConfig(max_epochs=6, batch_size=16),
+        "execution": ExecutionConfig(accelerator="cpu"),
         "work": folder / "work",
         "out": folder / "out",
     }

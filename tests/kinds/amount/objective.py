@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_modules.kinds.base import Loss, Objective, token_rows
 from lightning_modules.network.network import TextNetwork
 from lightning_modules.network.windows import Windowing
-from tests.lightning_modules.amount.config import Amount
+from tests.kinds.amount.config import Amount
 
 if TYPE_CHECKING:
     from lightning_modules.training.data import TokenTable
@@ -29,7 +29,7 @@ class AmountObjective(Objective):
 
     def encode(self, rows: pa.Table, tokenizer: Tokenizer, windowing: Windowing) -> pa.Table:
         table, document = token_rows(rows["id"], rows["said"].to_pylist(), tokenizer, windowing)
-        amounts = rows["amount"].to_numpy()[document] / self.task.scale
+        amounts = rows["amount"].cast(pa.float64()).to_numpy()[document] / self.task.scale
         column = pa.array(amounts, pa.float32())
         return table.append_column(self.token_schema.field("amount"), column)
 

@@ -12,7 +12,7 @@ class Amount(TaskConfig):
 
     metrics: ClassVar[tuple[Metric, ...]] = (Metric("squared_error", "squared error", "lower"),)
     inputs: ClassVar[tuple[Column, ...]] = (Column("said", "string"),)
-    room: ClassVar[str | None] = "tests.lightning_modules.amount"
+    room: ClassVar[str | None] = "tests.kinds.amount"
 
     kind: Literal["amount"] = "amount"
     scale: float = Field(1.0, gt=0, description="Of the numbers.")

@@ -1,0 +1,70 @@
+"""How amounts are judged: by the square of what they are off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+
+from data_contracts.kinds.base import Metric
+from data_contracts.results import Block, Interval, Table
+from lightning_modules.bundle import Bundle
+from lightning_modules.evidence import Evidence
+from lightning_modules.kinds.judging import JUDGES
+from tests.kinds.amount.config import Amount
+
+
+class AmountJudge:
+    metrics: ClassVar[tuple[Metric, ...]] = Amount.metrics
+    token_columns: ClassVar[tuple[str, ...]] = ("id", "window", "input_ids")
+    truth: ClassVar[tuple[str, ...]] = ("amount",)
+    exact: ClassVar[tuple[str, ...]] = ("id",)
+
+    def __init__(self, facts: Mapping[str, Any], task: Amount, *_: Any) -> None:
+        self.task = task
+
+    def score(self, bundle: Bundle, windows: pa.Table) -> pa.Table:
+        first = windows["window"].to_numpy() == 0
+        document = np.cumsum(first) - 1
+        total = np.zeros(int(first.sum()))
+        for rows, amounts in bundle.run(windows["input_ids"].to_pylist()):
+            np.add.at(total, document[rows], amounts.cpu().numpy())
+        ids = windows["id"].filter(pa.array(first))
+        return pa.table({"id": ids, "said_amount": total * bundle.facts["scale"]})
+
+    def fitted(self, rows: pa.Table, scored: pa.Table) -> Self:
+        return self
+
+    @property
+    def decided(self) -> Any:
+        return None
+
+    def facts(self) -> dict[str, Any]:
+        return {}
+
+    def without_rows(self, tokens: Path) -> dict[str, tuple[str, ...]]:
+        return {}
+
+    def warnings(self, without: Mapping[str, tuple[str, ...]]) -> list[str]:
+        return []
+
+    def evidence(self, rows: pa.Table, scored: pa.Table) -> Evidence:
+        off = scored["said_amount"].to_numpy() - rows["amount"].cast(pa.float64()).to_numpy()
+        values = np.stack([np.ones(len(off)), off**2], axis=1)
+        return Evidence(values, lambda sums: {"squared_error": sums[:, 1] / sums[:, 0]})
+
+    def answers(self, rows: pa.Table, scored: pa.Table) -> pa.Table:
+        told = ["id", "said", "amount"]
+        return rows.select(told).append_column("said_amount", scored["said_amount"])
+
+    def report(
+        self, rows: pa.Table, scored: pa.Table, found: Mapping[str, Interval]
+    ) -> list[Block]:
+        figure = found["squared_error"]
+        return [Table(("figure", "value"), (("squared error", figure.value),), "figures")]
+
+
+JUDGES["amount"] = AmountJudge
