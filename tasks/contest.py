@@ -57,10 +57,10 @@ def first_champion(
         trained: hashes of what it was trained on.
     """
     config = recipe.promotion
-    floors = f"floors: {bounds_in_words(config) or 'none set'}"
+    bounds = f"bounds: {bounds_in_words(config) or 'none set'}"
     if not config.beat_constant:
         why = (
-            f"No version is champion, so the floors decide ({floors}; promotion.beat_constant is "
+            f"No version is champion, so the bounds decide ({bounds}; promotion.beat_constant is "
             "off)."
         )
         return Verdict(True, [why], {})
@@ -69,8 +69,8 @@ def first_champion(
     left_out = _left_out(int(seen.sum()))
     evidence: dict[str, Any] = {"rows_compared": len(rows), "rows_left_out": int(seen.sum())}
     why = (
-        "No version is champion, so it has to beat a constant answer, and the floors decide "
-        f"({floors})."
+        "No version is champion, so it has to beat a constant answer, and the bounds decide "
+        f"({bounds})."
     )
     if too_few := _too_few(len(rows), recipe):
         return Verdict(False, [why, *left_out, too_few], evidence)
@@ -78,14 +78,14 @@ def first_champion(
     if rivals is None:
         why = (
             f"No version is champion, and this kind of task has no constant answer to beat, so the "
-            f"floors decide ({floors})."
+            f"bounds decide ({bounds})."
         )
         return Verdict(True, [why], {})
     passed, difference, told = _told(rivals, judge.metrics[0], 0, len(rows), "rows", recipe)
     reasons = [why, *left_out, *told]
     if not passed:
         reasons.append(
-            "promotion.beat_constant: false lets the floors alone decide on a first champion."
+            "promotion.beat_constant: false lets the bounds alone decide on a first champion."
         )
     return Verdict(
         passed, reasons, {**evidence, "over_constant": difference, "notes": rivals.figures}

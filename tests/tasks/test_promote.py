@@ -27,7 +27,7 @@ from data_contracts.contract.text import text_hash
 from data_contracts.errors import RecipeError
 from data_contracts.kinds.base import Metric
 from data_contracts.recipe.sections import PromotionConfig, SlicesConfig
-from data_contracts.recipe.tokenizer import WordTokenizer
+from data_contracts.recipe.tokenizer import WindowConfig, WordTokenizer
 from data_contracts.results import Interval, PromotionDecision
 from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.evidence import Evidence
@@ -93,7 +93,7 @@ def lines(ledger: Path) -> list[dict[str, Any]]:
 def judging(world: World, labels: Sequence[str] | None = None) -> ClassifyJudge:
     """The judge of the challenger, which knows these labels."""
     recipe = world.recipe
-    facts = {"labels": labels or world.tokens.labels}
+    facts = {"labels": labels or world.tokens.facts["labels"]}
     judge = judge_of(recipe.task, facts, recipe.evaluation, recipe.statistics)
     assert isinstance(judge, ClassifyJudge)
     return judge
@@ -127,7 +127,7 @@ def test_first_champion_beats_the_commonest_label(world: World, ledger: Path) ->
     assert re.search(
         r"always answering \w+ \(the commonest label of the train split\), on \d+ rows", told
     ), told
-    assert "floors: none set" in decision.reasons[0]
+    assert "bounds: none set" in decision.reasons[0]
     assert aliases(world) == {"champion": "1"}
     (line,) = lines(ledger)
     assert (line["alias"], line["from"], line["to"], line["model"]) == (
@@ -150,7 +150,7 @@ def test_first_model_below_the_floors_names_every_one(world: World, ledger: Path
     assert decision.outcome == "not_promoted"
     assert "accuracy" in decision.reasons[0]
     assert "0.998" in decision.reasons[1]
-    assert "floors: accuracy at least 0.999, macro_f1 at least 0.998" in decision.reasons[2]
+    assert "bounds: accuracy at least 0.999, macro_f1 at least 0.998" in decision.reasons[2]
     assert aliases(strict) == {"challenger": "1"}
 
 
@@ -163,7 +163,7 @@ def test_constant_answer_becomes_no_champion_unless_the_recipe_says_so(
     assert decision.outcome == "not_promoted"
     assert decision.over_constant is not None and decision.over_constant.low <= 0
     told = " ".join(decision.reasons)
-    assert "the lower bound is not above 0" in told and "floors: none set" in told
+    assert "the lower bound is not above 0" in told and "bounds: none set" in told
     assert "promotion.beat_constant: false" in told
     assert aliases(world) == {"challenger": "1"}
     lenient = world.with_recipe(
@@ -171,7 +171,7 @@ def test_constant_answer_becomes_no_champion_unless_the_recipe_says_so(
     )
     decision = run(lenient, constant, ledger)
     assert decision.promoted
-    assert "floors: accuracy at least 0.1" in decision.reasons[0]
+    assert "bounds: accuracy at least 0.1" in decision.reasons[0]
 
 
 def test_commonest_label_is_counted_in_documents(world: World, store) -> None:
@@ -234,7 +234,7 @@ def test_three_rows_prove_nothing(world: World) -> None:
     """All right, and still: a third of the resamples hold one class only, where the constant answer is right too."""
     contract = {
         "name": "toy",
-        "labels": {"values": list(world.tokens.labels)},
+        "labels": {"values": list(world.tokens.facts["labels"])},
         "splits": {"min_rows": 1},
     }
     table = pa.table(
@@ -360,14 +360,14 @@ def test_every_bound_that_does_not_hold_is_told_at_once(
     }
     contract = {
         "name": "toy",
-        "labels": {"values": list(world.tokens.labels)},
+        "labels": {"values": list(world.tokens.facts["labels"])},
         "columns": {"slices": ["language"]},
     }
     strict = world.with_recipe(promotion=bounds, contract=contract)
     decision = run(strict, world.model(), ledger)
     assert decision.outcome == "not_promoted"
     told = "\n".join(decision.reasons)
-    for label in world.tokens.labels:
+    for label in world.tokens.facts["labels"]:
         assert f"F1 of label {label} " in told and f"where label is {label} (" in told
     for what in (
         "Test accuracy",
@@ -448,7 +448,7 @@ def test_slices_too_small_to_decide_are_told(world: World, ledger: Path) -> None
     assert decision.promoted and not decision.checks
     told = next(reason for reason in decision.reasons if "decide nothing" in reason)
     assert "fewer than 10,000 rows" in told
-    assert all(f"label is {label} (" in told for label in world.tokens.labels)
+    assert all(f"label is {label} (" in told for label in world.tokens.facts["labels"])
 
 
 def test_class_without_a_test_row_meets_no_floor(world: World) -> None:
@@ -612,7 +612,7 @@ def test_nothing_left_to_compare_is_a_reason(world: World, tmp_path: Path) -> No
 
 
 def test_changed_label_set_compares_the_shared_labels(world: World, tmp_path: Path) -> None:
-    ours = world.tokens.labels
+    ours = world.tokens.facts["labels"]
     theirs = ("something else", ours[1], ours[2])
     table = predictions(world)
     verdict = compare(
@@ -714,26 +714,28 @@ def test_champion_is_asked_as_serving_asks_it(world: World, tmp_path: Path) -> N
     """The label of the pyfunc model, ties included: equal probabilities are the first label of its own order."""
     from mlflow.pyfunc.model import PythonModelContext
 
-    from tasks.serving.pyfunc import TextClassifier
+    from tasks.serving.pyfunc import TextModel
 
-    bundle = champion_of(world, tmp_path, (world.tokens.labels[2], *world.tokens.labels[:2])).bundle
+    bundle = champion_of(
+        world, tmp_path, (world.tokens.facts["labels"][2], *world.tokens.facts["labels"][:2])
+    ).bundle
     texts = predictions(world)["text"].to_pylist()
     rows = predictions(world).select(["text"])
     for weights in (1.0, 0.0):
         with torch.no_grad():
             bundle.network.head.decoder.weight.mul_(weights)
             bundle.network.head.decoder.bias.mul_(weights)
-        serving = TextClassifier()
+        serving = TextModel()
         serving.bundle = bundle
         answers = serving.predict(PythonModelContext({}, {}), pd.DataFrame({"text": texts}))
         asked = ask(judging(world), bundle, rows)["predicted"].to_pylist()
         assert asked == answers["label"].tolist()
-    assert set(asked) == {world.tokens.labels[2]}
+    assert set(asked) == {world.tokens.facts["labels"][2]}
 
 
 def test_label_order_does_not_matter(world: World, tmp_path: Path) -> None:
     """A champion that lists its classes in another order is compared by name."""
-    ours = world.tokens.labels
+    ours = world.tokens.facts["labels"]
     champion = champion_of(world, tmp_path, (ours[1], ours[0], ours[2]))
     verdict = compare(
         judging(world, ours), predictions(world), champion, np.zeros(0, np.uint64), world.recipe
