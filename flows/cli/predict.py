@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from data_contracts.contract.usual_headers import USUAL_HEADERS
 from data_contracts.errors import NoisefoldError, SourceError, printable_json
 from data_contracts.urls import redacted
 from flows.cli.document import document
@@ -38,37 +39,6 @@ _OPTIONS = {
     "separator": "--separator",
 }
 _LOOKED_AT = 20  # lines of standard input
-# What the columns of a table of texts are usually called.
-_HEADERS = {
-    *(
-        "text",
-        "texts",
-        "label",
-        "labels",
-        "id",
-        "content",
-        "sentence",
-        "review",
-        "comment",
-        "message",
-        "body",
-        "title",
-    ),
-    *(
-        "class",
-        "category",
-        "sentiment",
-        "target",
-        "split",
-        "language",
-        "文本",
-        "内容",
-        "标签",
-        "评论",
-        "标题",
-        "类别",
-    ),
-}
 
 
 def lines_in_terminal(
@@ -156,7 +126,7 @@ def _kind_of_table(head: list[str]) -> str:
             }
         except (csv.Error, ValueError):
             continue
-        known = {cell.strip().casefold() for cell in header} & _HEADERS
+        known = {cell.strip().casefold() for cell in header} & USUAL_HEADERS
         if len(header) > 1 and known and (fields == {len(header)} or len(known) == len(header)):
             return f"{name}: {', '.join(cell.strip() for cell in header[:5])}"
     return ""

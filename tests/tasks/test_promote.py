@@ -271,7 +271,7 @@ def test_without_the_alias_a_version_is_judged_as_a_first_champion(
     constant = run(world, world.model(quality=0.0), ledger)
     assert constant.outcome == "not_promoted" and constant.champion_before is None
     good = run(world, world.model(nudge=0.5), ledger)
-    assert good.promoted and good.over_majority is not None
+    assert good.promoted and good.over_constant is not None
 
 
 def test_worse_model_stays_challenger_until_a_better_one_comes(world: World, ledger: Path) -> None:
