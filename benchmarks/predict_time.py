@@ -25,7 +25,7 @@ from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.head import log_proba_of_windows, predict_proba
 from lightning_modules.network.pruning import compact
 from tasks.comparing.board import Board
-from tasks.measure import cpu_seconds, one_thread, some_texts
+from tasks.measure import cpu_seconds, one_thread, some_rows
 from tasks.settings import Settings
 
 HERE = Path(__file__).resolve().parent
@@ -47,7 +47,8 @@ def measure(study: Path, seed: int, rounds: int) -> list[str] | None:
         if cell is None:
             return None
         models[name] = cell[0]
-    texts = some_texts(board.store.open(board.corpus) / "corpus", TEXTS)
+    rows = some_rows(board.store.open(board.corpus) / "corpus", ("text",), TEXTS)
+    texts = rows["text"].to_pylist()
     bundles = {
         name: Bundle.load(board.store.open(model) / "bundle") for name, model in models.items()
     }

@@ -55,18 +55,15 @@ class PromotionDecision(BaseModel):
     rows_compared: int = 0
     rows_left_out: int = 0
     difference: Interval | None = Field(
-        None, description="Challenger's macro-F1 minus the champion's."
+        None, description="The challenger's first metric minus the champion's."
     )
-    over_majority: Interval | None = Field(
-        None,
-        description="A first champion's macro-F1 minus that of always answering the commonest "
-        "train label.",
+    over_constant: Interval | None = Field(
+        None, description="A first champion's first metric minus that of a constant answer."
     )
-    accuracy_difference: float | None = Field(
-        None, description="Challenger's accuracy minus the champion's."
-    )
-    mcnemar_p: float | None = Field(
-        None, description="McNemar's exact test of equal accuracy (1947), two-sided."
+    notes: dict[str, float] = Field(
+        default_factory=dict,
+        description="For information, from the kind of task: a classifier's difference in accuracy "
+        "and the two-sided p of McNemar's exact test (1947).",
     )
     checks: tuple[Check, ...] = ()
 

@@ -129,6 +129,11 @@ class Bundle:
         bundle._check_ids(folder)
         return bundle
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The columns of texts that `predict` is given."""
+        return self.network.head.asked
+
     def predict(
         self, columns: Mapping[str, Sequence[str]], params: Mapping[str, Any] | None = None
     ) -> dict[str, list[Any]]:

@@ -9,6 +9,7 @@ row.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from data_contracts.kinds.base import Metric, TaskConfig
 from data_contracts.recipe.recipe import COSTS
 from data_contracts.recipe.sections import Bound, PromotionConfig, SlicesConfig
 from data_contracts.results import Check
+from lightning_modules.kinds.judging import RowFigure
 from tasks.reports.model_card import script
 from tasks.serving.check import Served
 
@@ -27,9 +29,22 @@ _COSTS = {metric.name: metric for metric in COSTS}
 _LENGTHS = (0, 20, 50, 100, 200, 500, 1000, 2000)
 
 
+@dataclass(frozen=True)
+class Sliced:
+    """Test rows, and how good each answer is."""
+
+    predictions: pa.Table  # see `Judge.answers`
+    figure: RowFigure
+    identified_by: tuple[str, ...]  # columns of it; the first one's text tells script and length
+
+    @property
+    def texts(self) -> pa.ChunkedArray:
+        return self.predictions[self.identified_by[0]]
+
+
 def check_bounds(
     evaluation: EvaluationReport,
-    predictions: pa.Table,
+    sliced: Sliced,
     served: Served | None,
     config: PromotionConfig,
     task: TaskConfig,
@@ -37,7 +52,7 @@ def check_bounds(
     """Every bound that the recipe sets.
 
     Args:
-        predictions: of the test split, see `Judge.answers`.
+        sliced: the rows of the test split.
         served: what serving it showed; None where it could not be served, which is a reason of
             its own.
     """
@@ -49,7 +64,7 @@ def check_bounds(
             checks += _of_each(task.metric(name), evaluation, bound)
         else:
             checks.append(_of_test(name, task.metric(name), evaluation, bound))
-    return checks if config.slices is None else [*checks, *slice_checks(predictions, config.slices)]
+    return checks if config.slices is None else [*checks, *slice_checks(sliced, config.slices)]
 
 
 def _of_test(name: str, metric: Metric, evaluation: EvaluationReport, bound: Bound) -> Check:
@@ -78,59 +93,54 @@ def _cost(metric: Metric, served: Served | None, bound: Bound) -> Iterator[Check
         yield _check(metric.words, getattr(served, metric.name), bound)
 
 
-def slice_checks(predictions: pa.Table, config: SlicesConfig) -> Iterator[Check]:
-    """The share of right rows of each slice that has rows enough for the figure to mean
-    something."""
-    for what, right, rows in _slices(predictions, config):
+def slice_checks(sliced: Sliced, config: SlicesConfig) -> Iterator[Check]:
+    """The mean figure of each slice that has rows enough for it to mean something."""
+    for what, mean, rows in _slices(sliced, config):
         if rows >= config.min_rows:
-            yield _check(f"Accuracy where {what} ({rows:,} rows):", right, Bound(min=config.min))
+            words = f"{sliced.figure.words} where {what} ({rows:,} rows):"
+            yield _check(words, mean, Bound(min=config.min))
 
 
-def small_slices(predictions: pa.Table, config: SlicesConfig | None) -> list[str]:
+def small_slices(sliced: Sliced, config: SlicesConfig | None) -> list[str]:
     """The slices that decide nothing, as "language is fr (12 rows)"; none where no floor looks
     at slices."""
     if config is None:
         return []
     return [
         f"{what} ({rows:,} rows)"
-        for what, _, rows in _slices(predictions, config)
+        for what, _, rows in _slices(sliced, config)
         if rows < config.min_rows
     ]
 
 
-def right_rows(predictions: pa.Table) -> pa.ChunkedArray:
-    """(N,) how right each test row is, from 0 to 1: what a slice has the mean of."""
-    return predictions["correct"]
-
-
-def _slices(predictions: pa.Table, config: SlicesConfig) -> Iterator[tuple[str, float, int]]:
+def _slices(sliced: Sliced, config: SlicesConfig) -> Iterator[tuple[str, float, int]]:
     """Each slice in words, the mean of its rows and their number."""
     for column in config.by:
         rows = pa.table(
-            {"value": slice_values(predictions, column), "right": right_rows(predictions)}
+            {"value": slice_values(sliced, column), "figure": pa.array(sliced.figure.values)}
         )
         groups = (
             rows.group_by("value")
-            .aggregate([("right", "mean"), ("right", "count")])
+            .aggregate([("figure", "mean"), ("figure", "count")])
             .sort_by("value")
         )
         for group in groups.to_pylist():
             value = "missing" if group["value"] is None else group["value"]
-            yield f"{column} is {value}", group["right_mean"], group["right_count"]
+            yield f"{column} is {value}", group["figure_mean"], group["figure_count"]
 
 
-def slice_values(predictions: pa.Table, column: str) -> pa.ChunkedArray:
+def slice_values(sliced: Sliced, column: str) -> pa.ChunkedArray:
     """The slice of each row: a column's value, the band of its text's length, or the script that
     it is written in."""
+    predictions = sliced.predictions
     if column == "language" and column not in predictions.column_names:
-        return pa.chunked_array(
-            [pa.array(map(script, predictions["text"].to_pylist()), pa.string())]
-        )
+        scripts = map(script, sliced.texts.to_pylist())
+        return pa.chunked_array([pa.array(scripts, pa.string())])
     if column != "length":
         # A slice column that bears a name of the table's own stands under another one.
         name = f"slice_{column}" if f"slice_{column}" in predictions.column_names else column
         return pc.cast(predictions[name], pa.string())
-    lengths = pc.utf8_length(predictions["text"])
+    lengths = pc.utf8_length(sliced.texts)
     bands = [
         f"over {low:,}" if high is None else f"{low + 1:,} to {high:,}" for low, high in _bands()
     ]

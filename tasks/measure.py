@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_contracts.artifacts import Measurement, TrainedModel, ValidatedCorpus
+from data_contracts.tables.take import take_rows
 from lightning_modules.bundle import Bundle
 from tasks.artifacts.store import digest_of
 from tasks.engines.threads import threads
@@ -38,46 +40,53 @@ def _tell(cost: Measurement, run: RunContext) -> None:
 
 @stage(Measurement, version=1, tell=_tell)
 def measure(here: Here, model: TrainedModel, corpus: ValidatedCorpus) -> dict[str, Any]:
-    """CPU time of a prediction on up to 1,000 test texts, from text to probabilities, on one thread.
+    """CPU time of a prediction on up to 1,000 test rows, from text to answer, on one thread.
 
-    The lower quartile of 5 passes or more (a second's worth), since other work on the machine lengthens a pass and
-    nothing shortens it. A slow model gets fewer texts, as many as it predicts in about 4 s.
+    The lower quartile of 5 passes or more (a second's worth), since other work on the machine
+    lengthens a pass and nothing shortens it. A slow model gets fewer rows, as many as it predicts
+    in about 4 s.
     """
     bundle = Bundle.load(here.open(model) / "bundle", model.digest)
     predict = partial(answer, bundle)
-    texts = some_texts(here.open(corpus) / "corpus", TEXTS)
+    rows = some_rows(here.open(corpus) / "corpus", bundle.asked, TEXTS)
     with one_thread():
-        few = texts[:: -(-len(texts) // 32)]
+        few = every(rows, -(-len(rows) // 32))
         cpu_seconds(predict, few)
         each = max(cpu_seconds(predict, few), 1e-6) / len(few)
-        texts = texts[:: max(1, math.ceil(len(texts) * each / PASS_SECONDS))]
-        passes = max(PASSES, min(100, int(PASSES_SECONDS / (len(texts) * each))))
-        seconds = np.quantile([cpu_seconds(predict, texts) for _ in range(passes)], 0.25)
-    speed = round(len(texts) / float(seconds), 2)
+        rows = every(rows, max(1, math.ceil(len(rows) * each / PASS_SECONDS)))
+        passes = max(PASSES, min(100, int(PASSES_SECONDS / (len(rows) * each))))
+        seconds = np.quantile([cpu_seconds(predict, rows) for _ in range(passes)], 0.25)
+    speed = round(len(rows) / float(seconds), 2)
     size = sum(file.size for name, file in model.files.items() if name.startswith("bundle/"))
     return {
         "digest": digest_of(model.digest, size, speed),
-        "rows_in": len(texts),
-        "rows_out": len(texts),
+        "rows_in": len(rows),
+        "rows_out": len(rows),
         "bytes": size,
         "texts_per_second": speed,
     }
 
 
-def some_texts(corpus: Path, most: int) -> list[str]:
-    """Test texts at even distances, `most` of them where there are more."""
-    texts = pq.read_table(corpus, columns=["text"], filters=[("split", "==", "test")])["text"]
-    return texts.take(np.linspace(0, len(texts) - 1, min(most, len(texts))).astype(int)).to_pylist()
+def some_rows(corpus: Path, asked: Sequence[str], most: int) -> pa.Table:
+    """The columns that are asked, of test rows at even distances, `most` of them where there are
+    more.
+    """
+    rows = pq.read_table(corpus, columns=list(asked), filters=[("split", "==", "test")])
+    return take_rows(rows, np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))
 
 
-def answer(bundle: Bundle, texts: list[str]) -> None:
-    bundle.predict({"text": texts})
+def every(rows: pa.Table, step: int) -> pa.Table:
+    return take_rows(rows, np.arange(0, len(rows), step))
 
 
-def cpu_seconds(predict: Callable[[list[str]], Any], texts: list[str]) -> float:
+def answer(bundle: Bundle, rows: pa.Table) -> None:
+    bundle.predict(rows.to_pydict())
+
+
+def cpu_seconds(predict: Callable[[Any], Any], asked: Any) -> float:
     """CPU time of this thread: the flow's other threads are no part of it."""
     started = time.thread_time()
-    predict(texts)
+    predict(asked)
     return time.thread_time() - started
 
 

@@ -7,7 +7,7 @@ logged model and on the version, so an attempt that died anywhere is taken up wh
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +24,12 @@ from data_contracts.artifacts import (
     TrainedModel,
     ValidatedCorpus,
 )
+from data_contracts.kinds.base import TaskConfig
 from data_contracts.recipe.recipe import Recipe
 from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.shipping import ship
 from tasks.artifacts.store import ArtifactStore, digest_of
-from tasks.reports.model_card import example_texts, model_card
+from tasks.reports.model_card import example_rows, model_card
 from tasks.serving.check import pickles
 from tasks.stage import RunContext, step
 from tasks.tokenize import SEEN_TEXTS
@@ -68,24 +69,28 @@ def register_model(run: RunContext, evaluation: EvaluationReport) -> RegisteredM
     name, client = recipe.model_name, tracker.client
     with tempfile.TemporaryDirectory(prefix="noisefold-") as scratch, quiet_mlflow():
         staged = Path(scratch)
-        digest = stage_bundle(model, evaluation, store, staged / "bundle")
+        facts = recipe.task.served_facts(evaluation.facts)
+        digest = stage_bundle(model, facts, store, staged / "bundle")
         # Between the search and the creation no other process on this machine may create the same version.
         with store.lock(f"register-{digest_of(name, digest)}"):
             found = find_version(tracker, name, digest)
             created = found is None
             if found is None:
-                facts = lineage_tags(model, tokens, corpus, recipe, lineage) | {DIGEST: digest}
-                facts |= {TEACHER: str(tracker.tag(TEACHER))} if model.taught_by else {}
-                texts = example_texts(store.open(corpus) / "corpus")
-                card = model_card(model, tokens, corpus, evaluation, recipe, facts, texts)
+                tags = lineage_tags(model, tokens, corpus, recipe, lineage) | {DIGEST: digest}
+                tags |= {TEACHER: str(tracker.tag(TEACHER))} if model.taught_by else {}
+                asked = [column.name for column in recipe.task.inputs]
+                examples = example_rows(store.open(corpus) / "corpus", asked)
+                card = model_card(model, tokens, corpus, evaluation, recipe, tags, examples)
                 seen = np.load(store.open(model) / SEEN_TEXTS, allow_pickle=False)
-                logged = log_model(tracker, staged, seen, digest, name, facts, card, texts)
+                shown = Shown(card, examples, signature(recipe.task, tokens.facts))
+                kind = recipe.task.model_type
+                logged = log_model(tracker, staged, seen, digest, name, tags, shown, kind)
                 _ensure_registered_model(tracker, name, recipe)
                 found = client.create_model_version(
                     name,
                     source=f"models:/{logged.model_id}",
                     run_id=tracker.run_id,
-                    tags=facts,
+                    tags=tags,
                     description=card,
                     model_id=logged.model_id,
                 )
@@ -117,19 +122,26 @@ def find_version(tracker: Tracker, name: str, digest: str) -> Any | None:
     return min(ready, key=lambda v: int(v.version), default=None)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What a version tells of itself."""
+
+    card: str  # Markdown
+    examples: list[dict[str, str]]  # rows that it may be asked
+    signature: ModelSignature
+
+
 def stage_bundle(
-    model: TrainedModel, evaluation: EvaluationReport, store: ArtifactStore, folder: Path
+    model: TrainedModel, facts: dict[str, Any], store: ArtifactStore, folder: Path
 ) -> str:
-    """The bundle as it will be served, its temperature included; returns its digest."""
+    """The bundle as it will be served, what the evaluation decided included; returns its digest."""
     trained = Bundle.load(store.open(model) / "bundle", model.digest)
-    told = evaluation.facts
-    temperature = told["temperature"] if told["temperature_applied"] else 1.0
     return save_bundle(
         folder,
         trained.network,
         tokenizer_json=trained.tokenizer_json,
         windowing=trained.windowing,
-        facts={**trained.facts, "temperature": temperature},
+        facts={**trained.facts, **facts},
         meta=trained.meta,
     )
 
@@ -140,11 +152,13 @@ def log_model(
     seen: np.ndarray,
     digest: str,
     name: str,
-    facts: dict[str, str],
-    card: str,
-    texts: list[str],
+    tags: dict[str, str],
+    shown: Shown,
+    model_type: str,
 ) -> LoggedModel:
-    """Log the model under the run, or complete what an earlier attempt left (found by its digest)."""
+    """Log the model under the run, or complete what an earlier attempt left (found by its
+    digest).
+    """
     from mlflow.entities import LoggedModelOutput
 
     client = tracker.client
@@ -161,12 +175,12 @@ def log_model(
             tracker.experiment_id,
             name=_logged_name(name),
             source_run_id=tracker.run_id,
-            tags=facts,
-            model_type="classifier",
+            tags=tags,
+            model_type=model_type,
         )
     )
     folder = staged / "model"
-    build_model_folder(folder, staged / "bundle", seen, card, texts, tracker.run_id, logged)
+    build_model_folder(folder, staged / "bundle", seen, shown, tracker.run_id, logged)
     outputs = client.get_run(tracker.run_id).outputs
     if logged.model_id not in {
         output.model_id for output in (outputs.model_outputs if outputs else [])
@@ -180,8 +194,7 @@ def build_model_folder(
     folder: Path,
     bundle: Path,
     seen: np.ndarray,
-    card: str,
-    texts: list[str],
+    shown: Shown,
     run_id: str,
     logged: LoggedModel,
 ) -> None:
@@ -197,7 +210,7 @@ def build_model_folder(
     loaded = Bundle.load(bundle)
     code = ship(loaded.kind, folder.parent / "code")
     card_file, hashes_file = folder.parent / "MODEL_CARD.md", folder.parent / "train_texts.npy"
-    card_file.write_text(card, encoding="utf-8")
+    card_file.write_text(shown.card, encoding="utf-8")
     np.save(hashes_file, seen, allow_pickle=False)
     mlflow.pyfunc.save_model(
         str(folder),
@@ -215,8 +228,8 @@ def build_model_folder(
             "train_texts": str(hashes_file),
             "model_card": str(card_file),
         },
-        signature=signature(loaded.facts["labels"]),
-        input_example=DataFrame({"text": texts}),
+        signature=shown.signature,
+        input_example=DataFrame(shown.examples),
         pip_requirements=serving_requirements(loaded),
     )
     _forget_local_paths(folder)
@@ -231,14 +244,14 @@ def check_model_folder(folder: Path) -> None:
     np.load(folder / "artifacts" / "train_texts.npy", allow_pickle=False)
 
 
-def signature(labels: Sequence[str]) -> ModelSignature:
-    """`text` in; `label` and a probability per class out, null where there is no text to answer."""
+def signature(task: TaskConfig, facts: dict[str, Any]) -> ModelSignature:
+    """What the kind asks and answers."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
-    outputs = [ColSpec("string", "label", required=False)]
-    outputs += [ColSpec("double", f"probability_{label}", required=False) for label in labels]
-    return ModelSignature(inputs=Schema([ColSpec("string", "text")]), outputs=Schema(outputs))
+    asked = [ColSpec(one.type, one.name, required=one.required) for one in task.inputs]
+    told = [ColSpec(one.type, one.name, required=one.required) for one in task.outputs(facts)]
+    return ModelSignature(inputs=Schema(asked), outputs=Schema(told))
 
 
 def serving_requirements(bundle: Bundle) -> list[str]:
@@ -293,8 +306,8 @@ def _ensure_registered_model(tracker: Tracker, name: str, recipe: Recipe) -> Non
     from mlflow.exceptions import MlflowException
 
     text = (
-        f"Text classifier of the noisefold recipe {recipe.name}. Its runs move the aliases champion, challenger and "
-        "previous."
+        f"{recipe.task.words} of the noisefold recipe {recipe.name}. Its runs move the aliases "
+        "champion, challenger and previous."
     )
     try:
         tracker.client.create_registered_model(name, description=text)

@@ -8,7 +8,7 @@ package.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -55,6 +55,18 @@ class Column:
     required: bool = True
 
 
+@dataclass(frozen=True)
+class Card:
+    """A kind's part of a model card, as plain text: it is escaped when it is written."""
+
+    does: str  # "Sorts a text into one of 3 classes"
+    parts: tuple[str, ...] = ()  # by name, after it
+    how: str = ""  # a sentence on how its answers are made
+    answers: str = ""  # what is answered, in the example of use
+    windows: str = "their windows are answered together"  # of a document of several
+    limits: tuple[str, ...] = ()  # sentences
+
+
 class TaskConfig(Section):
     """Recipe side of a kind: its options, under `task:`."""
 
@@ -63,6 +75,8 @@ class TaskConfig(Section):
     inputs: ClassVar[tuple[Column, ...]]  # what a served model is asked
     # Dotted package of its head.py and objective.py; None: the house's own, `kinds.<kind>`.
     room: ClassVar[str | None] = None
+    model_type: ClassVar[str] = "text"  # MLflow's word for such a model
+    words: ClassVar[str] = "Text model"  # what one is called, at the beginning of a sentence
     # Fields that shape no weight, only how a model is judged or served.
     judged: ClassVar[tuple[str, ...]] = ()
     # Metrics known after each epoch; empty: all that have no `per`.
@@ -92,6 +106,34 @@ class TaskConfig(Section):
     def outputs(self, facts: dict[str, Any]) -> tuple[Column, ...]:
         """What a served model answers. `facts`: what the data said, from the manifest."""
         raise NotImplementedError
+
+    def served_facts(self, measured: Mapping[str, Any]) -> dict[str, Any]:
+        """Facts of the bundle that the evaluation decides; `measured`: its `Judge.facts`."""
+        return {}
+
+    def card(self, facts: Mapping[str, Any], measured: Mapping[str, Any]) -> Card:
+        """What a reader of the registry should know of a model of this kind.
+
+        Args:
+            facts: what the data said.
+            measured: `Judge.facts` of the evaluation.
+        """
+        asked = ", ".join(one.name for one in self.inputs)
+        told = ", ".join(one.name for one in self.outputs(dict(facts)))
+        return Card(does=f"Answers {told} to {asked}", answers=told)
+
+    @classmethod
+    def told(cls, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """A row of `outputs` as JSON for a person; all are None where the row was refused."""
+        return dict(answer)
+
+    @classmethod
+    def brief(cls, answer: Mapping[str, Any]) -> dict[str, str]:
+        """The same as cells of a terminal's table, the most telling first."""
+        return {
+            name: f"{value:.6g}" if isinstance(value, float) else str(value)
+            for name, value in answer.items()
+        }
 
     @classmethod
     def metric(cls, name: str) -> Metric:

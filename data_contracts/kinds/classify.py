@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from data_contracts.kinds.base import Column, Metric, TaskConfig
+from data_contracts.kinds.base import Card, Column, Metric, TaskConfig
 from data_contracts.section import Section
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class WideFeatures(Section):
     )
 
 
+_PROBABILITY = "probability_"
 _points = partial(Metric, scale=100, digits=1, unit="points")
 
 
@@ -82,6 +84,8 @@ class Classify(TaskConfig):
     )
     judged: ClassVar[tuple[str, ...]] = ("calibrate",)
     inputs: ClassVar[tuple[Column, ...]] = (Column("text", "string"),)
+    model_type: ClassVar[str] = "classifier"
+    words: ClassVar[str] = "Text classifier"
     validated: ClassVar[tuple[str, ...]] = ("macro_f1", "accuracy", "nll")
 
     kind: Literal["classify"] = "classify"  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -111,6 +115,57 @@ class Classify(TaskConfig):
     def outputs(self, facts: dict[str, Any]) -> tuple[Column, ...]:
         """`label`, and a probability for each; null where there is no text to answer."""
         answers = [
-            Column(f"probability_{one}", "double", required=False) for one in facts["labels"]
+            Column(f"{_PROBABILITY}{one}", "double", required=False) for one in facts["labels"]
         ]
         return (Column("label", "string", required=False), *answers)
+
+    def served_facts(self, measured: Mapping[str, Any]) -> dict[str, Any]:
+        """The fitted temperature where it is applied, otherwise 1."""
+        return {"temperature": measured["temperature"] if measured["temperature_applied"] else 1.0}
+
+    def card(self, facts: Mapping[str, Any], measured: Mapping[str, Any]) -> Card:
+        labels = tuple(facts["labels"])
+        fitted = measured["temperature"]
+        if why_not := measured["temperature_why_not"]:
+            how = f"No temperature is applied; none could be fitted: {why_not}."
+        elif measured["temperature_applied"]:
+            how = (
+                f"Its logits are divided by {fitted:.3f}, a temperature fitted on the valid split."
+            )
+        else:
+            how = f"No temperature is applied; the one fitted on valid would be {fitted:.3f}."
+        return Card(
+            does=f"Sorts a text into one of {len(labels)} classes",
+            parts=labels,
+            how=how,
+            answers="label, probability_<label> per class",
+            windows="their windows' probabilities are averaged",
+            limits=(
+                "One label per text, from the classes above, also for a text that fits none of "
+                "them.",
+                "A probability is as good as the calibration error above.",
+                "An empty text gets no label.",
+            ),
+        )
+
+    @classmethod
+    def told(cls, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """`label`, and the probabilities by label."""
+        shares = {
+            name.removeprefix(_PROBABILITY): share
+            for name, share in answer.items()
+            if name.startswith(_PROBABILITY)
+        }
+        if answer["label"] is None:
+            return {"label": None, "probabilities": None}
+        rounded = {label: round(float(share), 6) for label, share in shares.items()}
+        return {"label": answer["label"], "probabilities": rounded}
+
+    @classmethod
+    def brief(cls, answer: Mapping[str, Any]) -> dict[str, str]:
+        """`label`, and its probability."""
+        if answer["label"] is None:
+            return {"label": "", "probability": ""}
+        shares = [share for name, share in answer.items() if name.startswith(_PROBABILITY)]
+        best = max(share for share in shares if not math.isnan(share))
+        return {"label": answer["label"], "probability": f"{best:.3f}"}

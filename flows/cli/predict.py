@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import re
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from data_contracts.contract.usual_headers import USUAL_HEADERS
 from data_contracts.errors import NoisefoldError, SourceError, printable_json
 from data_contracts.urls import redacted
 from flows.cli.document import document
@@ -39,37 +39,6 @@ _OPTIONS = {
     "separator": "--separator",
 }
 _LOOKED_AT = 20  # lines of standard input
-# What the columns of a table of texts are usually called.
-_HEADERS = {
-    *(
-        "text",
-        "texts",
-        "label",
-        "labels",
-        "id",
-        "content",
-        "sentence",
-        "review",
-        "comment",
-        "message",
-        "body",
-        "title",
-    ),
-    *(
-        "class",
-        "category",
-        "sentiment",
-        "target",
-        "split",
-        "language",
-        "文本",
-        "内容",
-        "标签",
-        "评论",
-        "标题",
-        "类别",
-    ),
-}
 
 
 def lines_in_terminal(
@@ -90,15 +59,16 @@ def lines_in_terminal(
     with ExitStack() as opened:
         out = opened.enter_context(document(as_json))
         predictor = _opened(opened, settings, model, alias)
+        name = predictor.only_input
         batch = first
         while batch:
-            answers = predictor.answer(batch)
+            answers = predictor.answer({name: batch})
             refused += [rows + row + 1 for row in answers.refused]
             rows += len(batch)
             if as_json:
                 for text, line in zip(batch, _json_answers(answers, predictor), strict=True):
                     print(
-                        printable_json(json.dumps({"text": text, **line}, ensure_ascii=False)),
+                        printable_json(json.dumps({name: text, **line}, ensure_ascii=False)),
                         file=out,
                     )
             else:
@@ -156,7 +126,7 @@ def _kind_of_table(head: list[str]) -> str:
             }
         except (csv.Error, ValueError):
             continue
-        known = {cell.strip().casefold() for cell in header} & _HEADERS
+        known = {cell.strip().casefold() for cell in header} & USUAL_HEADERS
         if len(header) > 1 and known and (fields == {len(header)} or len(known) == len(header)):
             return f"{name}: {', '.join(cell.strip() for cell in header[:5])}"
     return ""
@@ -257,27 +227,25 @@ def _spooled(opened: ExitStack, kind: str | None) -> Path:
 
 
 def _json_answers(answers: Answers, predictor: Predictor) -> Iterator[dict[str, Any]]:
-    for label, proba, reason in zip(answers.labels, answers.proba, answers.reasons, strict=True):
-        if reason is None:
-            shares = {
-                name: round(float(share), 6)
-                for name, share in zip(predictor.classes, proba, strict=True)
-            }
-            yield {"label": label, "probabilities": shares}
-        else:
-            yield {"label": None, "probabilities": None, "reason": reason}
+    for answer, reason in zip(answers.rows(), answers.reasons, strict=True):
+        told = predictor.task.told(answer)
+        yield told if reason is None else {**told, "reason": reason}
 
 
 def _print_table(texts: list[str], answers: Answers, predictor: Predictor, alias: str) -> None:
     title = f"{predictor.name} version {predictor.version} ({alias})"
     table = Table(title=safe(title), title_justify="left")
-    for name in ("text", "label", "probability"):
-        table.add_column(name, justify="right" if name == "probability" else "left")
-    for text, label, proba, reason in zip(
-        texts, answers.labels, answers.proba, answers.reasons, strict=True
-    ):
-        best = "–" if reason else f"{max(share for share in proba if not math.isnan(share)):.3f}"
-        table.add_row(safe(text), f"[dim]{safe(reason)}[/]" if reason else safe(label or ""), best)
+    briefs = [predictor.task.brief(answer) for answer in answers.rows()]
+    first, *more = briefs[0]
+    table.add_column(predictor.only_input)
+    table.add_column(first)
+    for name in more:
+        table.add_column(name, justify="right")
+    for text, brief, reason in zip(texts, briefs, answers.reasons, strict=True):
+        if reason is None:
+            table.add_row(safe(text), *map(safe, brief.values()))
+        else:
+            table.add_row(safe(text), f"[dim]{safe(reason)}[/]", *["–"] * len(more))
     Console(highlight=False).print(table)
 
 

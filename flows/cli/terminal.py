@@ -345,7 +345,7 @@ def print_summary(console: Console, result: Retrained, settings: Settings, secon
     )
     for column in ("metric", "value", "from", "to"):
         metrics.add_column(column, justify="left" if column == "metric" else "right")
-    for name, figure in headline(result.metrics).items():
+    for name, figure in headline(result).items():
         metrics.add_row(name, f"{figure.value:.4f}", f"{figure.low:.4f}", f"{figure.high:.4f}")
     console.print(metrics)
     for warning in result.warnings:

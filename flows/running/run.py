@@ -101,6 +101,7 @@ class Retrained(BaseModel):
     recipe: str
     stages: tuple[StageRecord, ...]
     metrics: dict[str, Interval]
+    headlines: tuple[str, ...] = ()  # of the metrics, the kind's own figures of a whole split
     warnings: tuple[str, ...] = ()
     confidence: float
     model_uri: str
@@ -296,6 +297,7 @@ class Run(RunContext):
             recipe=self.recipe.name,
             stages=tuple(self.stages),
             metrics=report.metrics,
+            headlines=tuple(one.name for one in self.recipe.task.metrics if one.per is None),
             confidence=self.recipe.statistics.confidence,
             model_uri=self.made[RegisteredModel].model_uri,
             parameters=self.made[TrainedModel].parameters,
@@ -383,7 +385,7 @@ def as_markdown(result: Retrained, run_url: str) -> str:
         "|---|--:|---|",
         *[
             f"| {name} | {m.value:.4f} | {m.low:.4f} – {m.high:.4f} |"
-            for name, m in headline(result.metrics).items()
+            for name, m in headline(result).items()
         ],
     ]
     return "\n".join(lines) + "\n"
@@ -394,19 +396,10 @@ def days_read(result: Retrained) -> tuple[str, ...]:
     return result.window.sentences() if result.window is not None else ()
 
 
-def headline(metrics: dict[str, Interval]) -> dict[str, Interval]:
-    """The figures of the whole test split, without those of single classes."""
-    names = (
-        "accuracy",
-        "macro_f1",
-        "macro_precision",
-        "macro_recall",
-        "weighted_f1",
-        "nll",
-        "brier",
-        "ece",
-    )
-    return {f"test/{name}": metrics[f"test/{name}"] for name in names if f"test/{name}" in metrics}
+def headline(result: Retrained) -> dict[str, Interval]:
+    """The figures of the whole test split, without those of single parts."""
+    names = (f"test/{name}" for name in result.headlines)
+    return {name: result.metrics[name] for name in names if name in result.metrics}
 
 
 def _rows(result: Artifact | PromotionDecision) -> tuple[int, int]:

@@ -33,6 +33,8 @@ class Head(nn.Module):
 
     KINDS: ClassVar[dict[str, type[Head]]] = {}
     kind: ClassVar[str]
+    asked: ClassVar[tuple[str, ...]] = ("text",)  # columns of texts that `predict` is given
+    optional: ClassVar[tuple[str, ...]] = ()  # of these, such as may be null in a row that counts
     new_with_the_task: ClassVar[bool] = True  # so a method that freezes weights trains it whole
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -75,8 +77,49 @@ class Head(nn.Module):
 
         Args:
             bundle: the loaded bundle whose network this is the head of.
+            columns: those of `asked`, each with as many rows.
         """
         raise NotImplementedError
+
+    compared: ClassVar[str] = "answers"  # what `differences` compares, in words
+
+    @classmethod
+    def differences(
+        cls,
+        facts: Mapping[str, Any],
+        measured: Mapping[str, Sequence[Any]],
+        answer: Mapping[str, Any],
+    ) -> list[float]:
+        """How far each row that was served lies from what its evaluation holds; 0: the same.
+
+        Here: of the columns that both have, numbers by their distance, all else alike or not
+        (infinity).
+        Args:
+            facts: of the bundle that was served.
+            measured: columns of the evaluation's predictions.
+            answer: columns that came from another process; not yet looked at.
+        Raises:
+            ValueError: what is missing in the answer, or no value of its kind.
+        """
+        rows = len(next(iter(measured.values())))
+        away = [0.0] * rows
+        shared = [name for name in answer if name in measured and name not in cls.asked]
+        if not shared:
+            raise ValueError("it answers without a column of its evaluation")
+        for name in shared:
+            values = answer[name]
+            if not isinstance(values, list) or len(values) != rows:
+                raise ValueError(f"it answers without {name}")
+            for row, (one, other) in enumerate(zip(measured[name], values, strict=True)):
+                away[row] = max(away[row], _apart(one, other))
+        return away
+
+
+def _apart(one: Any, other: Any) -> float:
+    numbers = (int, float)
+    if isinstance(one, numbers) and isinstance(other, numbers):
+        return abs(one - other)
+    return 0.0 if one == other else float("inf")
 
 
 def head_class(kind: str) -> type[Head]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from data_contracts.kinds.base import Metric, TaskConfig
 from data_contracts.recipe.sections import EvaluationConfig, StatisticsConfig
@@ -17,6 +20,35 @@ from lightning_modules.kinds.heads import ROOMS
 
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class RowFigure:
+    """How good each answer is by itself: what a slice of the rows has the mean of."""
+
+    words: str  # of the mean: "Accuracy"
+    values: NDArray[np.float64]  # (N,), from 0 (wrong) to 1 (right)
+
+
+@dataclass(frozen=True)
+class Comparable:
+    """The rows on which two models can be compared at all."""
+
+    rows: NDArray[np.bool_]  # (N,)
+    told: list[str] = field(default_factory=list)  # why not all of them, in sentences
+    fault: str | None = None  # why none of them
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Two answers to the same rows, judged side by side."""
+
+    ours: Evidence
+    theirs: Evidence
+    whose: str  # theirs, in words: "of version 7", "of always answering refund"
+    notes: list[str] = field(default_factory=list)  # sentences that a reader needs beside it
+    figures: dict[str, float] = field(default_factory=dict)  # for information, by name
+    fault: str | None = None  # why ours must not pass, whatever the difference
 
 
 class Judge(Protocol):
@@ -65,18 +97,62 @@ class Judge(Protocol):
         """Sentences for a person to read though all went well."""
         ...
 
+    def gaps(self, without: Mapping[str, tuple[str, ...]]) -> list[str]:
+        """What no figure tells, where a split lacks rows of a part; a sentence each."""
+        ...
+
     def evidence(self, rows: pa.Table, scored: pa.Table) -> Evidence:
         """What each row adds to the figures."""
         ...
 
     def answers(self, rows: pa.Table, scored: pa.Table) -> pa.Table:
-        """`predictions.parquet`: what the model answers to each row, beside the row itself."""
+        """`predictions.parquet`: what the model answers to each row, beside the row itself.
+
+        It has id, the columns that the contract tells rows apart by, those that a served model is
+        asked, the slices, and whatever the members below read of it.
+        """
         ...
 
     def report(
         self, rows: pa.Table, scored: pa.Table, found: Mapping[str, Interval]
     ) -> list[Block]:
         """What a person wants to see, in order; `found` holds the figures of `evidence`."""
+        ...
+
+    # --- the gate. `predictions` are rows of `answers`, as they stand in the file.
+
+    def row_figure(self, predictions: pa.Table) -> RowFigure:
+        """What the mean of each slice is bounded by."""
+        ...
+
+    def comparable(self, predictions: pa.Table, champion: Bundle) -> Comparable:
+        """Which rows can be asked of both models."""
+        ...
+
+    def ask(self, bundle: Bundle, predictions: pa.Table) -> pa.Table:
+        """What another model, as it is served, shows on these rows; a row each, in their order.
+
+        Each row by itself, so that they may be asked in parts.
+        """
+        ...
+
+    def against(
+        self, predictions: pa.Table, asked: pa.Table, champion: Bundle, name: str
+    ) -> Rivals:
+        """This model beside the champion, on comparable rows.
+
+        Args:
+            asked: what `ask` gave for these rows.
+            name: of the champion, in sentences: "version 7".
+        """
+        ...
+
+    def against_constant(self, predictions: pa.Table, tokens: Path) -> Rivals | None:
+        """This model beside one answer for every row; None: this kind has no such answer to beat.
+
+        Args:
+            tokens: the folder of token tables, whose train split may tell the answer.
+        """
         ...
 
 

@@ -9,19 +9,12 @@ import unicodedata
 from pathlib import Path
 
 from data_contracts.artifacts import EvaluationReport, TokenDataset, TrainedModel, ValidatedCorpus
+from data_contracts.kinds.base import Metric
 from data_contracts.recipe.recipe import Recipe
 from tasks.artifacts.parquet_parts import read_parts
 from tasks.reports.readable import markdown, markdown_table, shorten, with_interval
 
-_NAMES = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro-F1",
-    "weighted_f1": "weighted F1",
-    "nll": "NLL (nats)",
-    "brier": "Brier score",
-    "ece": "calibration error (ECE)",
-}
-_MOST_LABELS = 30
+_MOST_PARTS = 30
 
 
 def model_card(
@@ -30,91 +23,105 @@ def model_card(
     corpus: ValidatedCorpus,
     evaluation: EvaluationReport,
     recipe: Recipe,
-    facts: dict[str, str],
-    texts: list[str],
+    tags: dict[str, str],
+    examples: list[dict[str, str]],
 ) -> str:
-    """Markdown that reads like a README."""
+    """Markdown that reads like a README. What is the kind's own comes from `TaskConfig.card`."""
     splits = ", ".join(f"{count:,} {split}" for split, count in corpus.splits.items())
-    known = tokens.facts["labels"]
-    labels = ", ".join(f"**{markdown(label)}**" for label in known[:_MOST_LABELS])
-    more = (
-        f" and {len(tokens.facts['labels']) - _MOST_LABELS} more"
-        if len(known) > _MOST_LABELS
-        else ""
-    )
-    fitted = evaluation.facts
-    if fitted["temperature_why_not"]:
-        temperature = f"No temperature is applied; none could be fitted: {markdown(fitted['temperature_why_not'])}."
-    elif fitted["temperature_applied"]:
-        temperature = f"Its logits are divided by {fitted['temperature']:.3f}, a temperature fitted on the valid split."
-    else:
-        temperature = f"No temperature is applied; the one fitted on valid would be {fitted['temperature']:.3f}."
+    task = recipe.task
+    card = task.card(tokens.facts, evaluation.facts)
+    does = markdown(card.does)
+    if card.parts:
+        does += ": " + ", ".join(f"**{markdown(part)}**" for part in card.parts[:_MOST_PARTS])
+    if len(card.parts) > _MOST_PARTS:
+        does += f" and {len(card.parts) - _MOST_PARTS} more"
+    own = [one for one in task.metrics if one.shown == "everywhere"]
     figures = [
-        (shown, with_interval(evaluation.metrics[f"test/{name}"]))
-        for name, shown in _NAMES.items()
-        if f"test/{name}" in evaluation.metrics
+        (metric.words, with_interval(evaluation.metrics[f"test/{metric.name}"]))
+        for metric in own
+        if metric.per is None and f"test/{metric.name}" in evaluation.metrics
     ]
-    classes = sorted(
-        (
-            (name.removeprefix("test/f1/"), i)
-            for name, i in evaluation.metrics.items()
-            if name.startswith("test/f1/")
-        ),
-        key=lambda pair: pair[1].value,
-    )
+    question = ", ".join(f'"{column.name}": ["..."]' for column in task.inputs)
+    asked = list(examples[0])
+    header = ["example"] if len(asked) == 1 else asked
     percent = f"{recipe.statistics.confidence:.0%}"
     parts = [
         f"# {markdown(recipe.model_name)}",
-        f"Sorts a text into one of {len(tokens.facts['labels'])} classes: {labels}{more}. A plain network of "
-        f"{model.parameters:,} weights ({markdown(recipe.model.encoder.kind)} encoder), trained by noisefold with "
-        f"{markdown(recipe.model.reparameterization.kind)} on its weights and folded. {temperature}",
+        f"{does}. A plain network of {model.parameters:,} weights "
+        f"({markdown(recipe.model.encoder.kind)} encoder), trained by noisefold with "
+        f"{markdown(recipe.model.reparameterization.kind)} on its weights and folded. "
+        f"{markdown(card.how)}".rstrip(),
         "## Use",
         "```python\nimport mlflow, pandas\n"
         f'model = mlflow.pyfunc.load_model("models:/{recipe.model_name}@champion")\n'
-        'model.predict(pandas.DataFrame({"text": ["..."]}))  # label, probability_<label> per class\n```',
+        f"model.predict(pandas.DataFrame({{{question}}}))  # {card.answers}\n```",
         "## Data",
-        f"{markdown(recipe.contract.description)} Contract {markdown(facts['noisefold.contract'])}: "
+        f"{markdown(recipe.contract.description)} Contract {markdown(tags['noisefold.contract'])}: "
         f"{corpus.rows_out:,} rows ({splits}), {corpus.rows_in - corpus.rows_out:,} quarantined. "
-        f"{tokens.over_length_share:.1%} of the documents are longer than {tokens.windowing.max_length} tokens; their windows' "
-        "probabilities are averaged.",
-        markdown_table(["example"], [(shorten(text, 160),) for text in texts]),
+        f"{tokens.over_length_share:.1%} of the documents are longer than {tokens.windowing.max_length} tokens; "
+        f"{card.windows}.",
+        markdown_table(header, [[shorten(row[name], 160) for name in asked] for row in examples]),
         f"## Figures on {evaluation.rows_out:,} test rows",
         *(f"**Note.** {markdown(warning, 2000)}" for warning in evaluation.warnings),
         f"With {percent} bootstrap intervals over the test rows. They say nothing about another seed or other data.",
         markdown_table(["figure", f"value ({percent} interval)"], figures),
-        "Weakest classes by F1:",
-        markdown_table(
-            ["class", f"F1 ({percent} interval)"], [(n, with_interval(i)) for n, i in classes[:5]]
-        ),
+        *_weakest(own, evaluation, percent),
         "## Limits",
-        "One label per text, from the classes above, also for a text that fits none of them. Measured on rows "
-        "like those it was trained on; figures on other sources, times and languages may be far lower. A probability "
-        "is as good as the calibration error above. An empty text gets no label.",
+        " ".join(
+            [
+                *(markdown(one) for one in card.limits),
+                "Measured on rows like those it was trained on; figures on other sources, times "
+                "and languages may be far lower.",
+            ]
+        ),
         "## Lineage",
         markdown_table(
-            ["what", "which"], sorted((k.removeprefix("noisefold."), v) for k, v in facts.items())
+            ["what", "which"], sorted((k.removeprefix("noisefold."), v) for k, v in tags.items())
         ),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def example_texts(corpus: Path, most: int = 3, limit: int = 200) -> list[str]:
-    """A short test text for each script that the data is written in, commonest script first."""
-    found: dict[str, list[str]] = {}
-    for batch in read_parts(corpus, 2000, ["text", "split"]):
-        for text, split in zip(
-            *(batch.column(name).to_pylist() for name in ("text", "split")), strict=True
-        ):
-            if split == "test" and len(text) <= limit and text.strip():
-                found.setdefault(script(text), []).append(text)
+def _weakest(own: list[Metric], evaluation: EvaluationReport, percent: str) -> list[str]:
+    """A table of the worst parts for each figure that has one value per part."""
+    told: list[str] = []
+    for metric in own:
+        prefix = f"test/{metric.name}/"
+        parts = [
+            (name.removeprefix(prefix), interval)
+            for name, interval in evaluation.metrics.items()
+            if metric.per is not None and name.startswith(prefix)
+        ]
+        parts.sort(key=lambda pair: pair[1].value, reverse=metric.better == "lower")
+        if parts:
+            told.append(f"Weakest by {metric.words}:")
+            header = [metric.per or "", f"{metric.words} ({percent} interval)"]
+            told.append(
+                markdown_table(header, [(name, with_interval(one)) for name, one in parts[:5]])
+            )
+    return told
+
+
+def example_rows(
+    corpus: Path, asked: list[str], most: int = 3, limit: int = 200
+) -> list[dict[str, str]]:
+    """A short test row for each script that the data is written in, commonest script first.
+
+    Args:
+        asked: the columns of a row; the first one's script counts.
+    """
+    found: dict[str, list[dict[str, str]]] = {}
+    for batch in read_parts(corpus, 2000, [*asked, "split"]):
+        for row in batch.to_pylist():
+            texts = [row[name] or "" for name in asked]
+            short = all(len(text) <= limit for text in texts)
+            if row["split"] == "test" and short and texts[0].strip():
+                example = dict(zip(asked, texts, strict=True))
+                found.setdefault(script(texts[0]), []).append(example)
         if sum(map(len, found.values())) >= 500:
             break
-    return _commonest(found, most) or ["..."]
-
-
-def _commonest(found: dict[str, list[str]], most: int) -> list[str]:
     scripts = sorted(found, key=lambda name: (-len(found[name]), name))
-    return [found[name][0] for name in scripts[:most]]
+    return [found[name][0] for name in scripts[:most]] or [dict.fromkeys(asked, "...")]
 
 
 def script(text: str) -> str:

@@ -22,6 +22,8 @@ import pyarrow.parquet as pq
 from data_contracts.errors import RecipeError
 from data_contracts.tables.take import take_rows
 from data_contracts.yaml_text import read_yaml
+from lightning_modules.bundle_files import DESCRIPTION
+from lightning_modules.kinds.heads import DEFAULT_KIND, Head, head_class
 from tasks.tracking.runs import DIGEST, quiet_mlflow
 from tasks.tracking.versions import GONE
 
@@ -48,14 +50,15 @@ _FLAVOR_KEYS = {*_FLAVOR, "artifacts", "cloudpickle_version", "env", "python_ver
 # -I: nothing of this repository's folder, of the caller's folder or of PYTHONPATH stands in for what the model brings.
 _SERVE = """
 import json, os, sys, threading, time
-folder, texts, answer, parent = sys.argv[1:]
+folder, question, answer, parent = sys.argv[1:]
 def end_with_parent():
     while os.getppid() == int(parent):
         time.sleep(0.5)
     os._exit(1)
 threading.Thread(target=end_with_parent, daemon=True).start()
 import mlflow.pyfunc, pandas
-model, frame = mlflow.pyfunc.load_model(folder), pandas.DataFrame({"text": json.load(open(texts, encoding="utf-8"))})
+model = mlflow.pyfunc.load_model(folder)
+frame = pandas.DataFrame(json.load(open(question, encoding="utf-8")))
 model.predict(frame[:1])  # the first call pays for imports
 started = time.process_time()
 found = model.predict(frame)
@@ -74,6 +77,7 @@ class Served:
     rows: int
     megabytes: float
     milliseconds_per_text: float
+    compared: str = "answers"  # of each row, in words
 
 
 class Unservable(Exception):
@@ -92,46 +96,72 @@ def check_served(client: MlflowClient, name: str, version: str, predictions: Pat
     with tempfile.TemporaryDirectory(prefix="noisefold-") as scratch:
         folder = Path(scratch)
         model = fetch_version(client, name, version, folder / "model")
+        head, facts = served_head(model)
         try:
-            texts, labels, wanted = sample(pq.read_table(predictions), ROWS)
+            measured = sample(pq.read_table(predictions), ROWS)
+            question = {name: measured[name] for name in head.asked}
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise Unservable(
                 f"the predictions of its evaluation cannot be read ({type(error).__name__})"
             ) from error
-        seconds, answer = serve(model, texts, folder)
+        seconds, answer = serve(model, question, folder)
         size = sum(
             file.stat().st_size
             for file in (model / "artifacts" / "bundle").rglob("*")
             if file.is_file()
         )
-    found = _probabilities(answer, labels, len(texts))
-    away = np.abs(found - wanted).max(axis=1)
-    if not (away <= TOLERANCE).all():
-        row = int(np.argmax(~(away <= TOLERANCE)))
+    rows = len(measured["id"])
+    try:
+        away = np.array(head.differences(facts, measured, answer))
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unservable(str(error)) from error
+    wrong = ~(away <= TOLERANCE)  # NaN is wrong
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        shown = question[head.asked[0]][row]
         raise Unservable(
-            f"{int((~(away <= TOLERANCE)).sum())} of {len(texts)} rows have other probabilities than in its "
-            f"evaluation (by {away[row]:.2g} for {texts[row][:60]!r}; at most {TOLERANCE:g} is rounding)"
+            f"{int(wrong.sum())} of {rows} rows have other {head.compared} than in its "
+            f"evaluation (by {away[row]:.2g} for {shown[:60]!r}; at most {TOLERANCE:g} is rounding)"
         )
-    return Served(len(texts), size / 1e6, 1000 * seconds / len(texts))
+    return Served(rows, size / 1e6, 1000 * seconds / rows, head.compared)
 
 
-def sample(predictions: pa.Table, rows: int) -> tuple[list[str], list[str], np.ndarray]:
-    """Texts, labels and probabilities (n, C) of up to `rows` evaluated rows, spread evenly."""
-    labels = json.loads((predictions.schema.metadata or {})[b"noisefold.labels"])
+def sample(predictions: pa.Table, rows: int) -> dict[str, list[Any]]:
+    """Columns of up to `rows` evaluated rows, spread evenly."""
     chosen = np.linspace(0, predictions.num_rows - 1, min(rows, predictions.num_rows)).astype(int)
-    few = take_rows(predictions, chosen)
-    proba = few["probabilities"].combine_chunks().flatten().to_numpy().reshape(-1, len(labels))
-    return few["text"].to_pylist(), labels, proba
+    return take_rows(predictions, chosen).to_pydict()
 
 
-def serve(model: Path, texts: list[str], folder: Path) -> tuple[float, dict[str, list[Any]]]:
+def served_head(model: Path) -> tuple[type[Head], dict[str, Any]]:
+    """The head of a version's kind, and the facts of its bundle.
+
+    Raises:
+        Unservable: its description is missing or cannot be read, or nothing here knows its kind.
+    """
+    try:
+        stated = json.loads((model / "artifacts" / "bundle" / DESCRIPTION).read_text("utf-8"))
+        return head_class(stated["network"].get("kind", DEFAULT_KIND)), stated
+    except FileNotFoundError as error:
+        raise Unservable(f"{DESCRIPTION} is missing") from error
+    except LookupError as error:
+        raise Unservable(str(error)) from error
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
+        raise Unservable(f"its {DESCRIPTION} cannot be read ({type(error).__name__})") from error
+
+
+def serve(
+    model: Path, columns: dict[str, list[str]], folder: Path
+) -> tuple[float, dict[str, list[Any]]]:
     """CPU seconds and answer of a fresh process that knows nothing but the model's folder.
 
+    Args:
+        columns: what it is asked.
     Raises:
         Unservable: it failed, with the last line of what it said, or took too long.
     """
-    question, answer = folder / "texts.json", folder / "answer.json"
-    question.write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
+    question = folder / "question.json"
+    answer = folder / "answer.json"
+    question.write_text(json.dumps(columns, ensure_ascii=False), encoding="utf-8")
     command = [
         sys.executable,
         "-I",
@@ -152,7 +182,8 @@ def serve(model: Path, texts: list[str], folder: Path) -> tuple[float, dict[str,
             env={**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
         )
     except subprocess.TimeoutExpired:
-        raise Unservable(f"it did not answer {len(texts)} texts within {SECONDS} s") from None
+        rows = max(map(len, columns.values()))
+        raise Unservable(f"it did not answer {rows} rows within {SECONDS} s") from None
     if done.returncode or not answer.is_file():
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
         raise Unservable(
@@ -262,15 +293,3 @@ def _loaded_otherwise(model: Path) -> str | None:
         if (model / _FLAVOR["model_code_path"]).is_file()
         else f"no {_FLAVOR['model_code_path']}"
     )
-
-
-def _probabilities(answer: dict[str, list[Any]], labels: list[str], rows: int) -> np.ndarray:
-    columns = [f"probability_{label}" for label in labels]
-    lists = {name: values for name, values in answer.items() if isinstance(values, list)}
-    missing = [column for column in columns if len(lists.get(column, ())) != rows]
-    if missing:
-        raise Unservable(f"it answers without {', '.join(missing[:3])}")
-    try:
-        return np.array([answer[column] for column in columns], np.float64).T
-    except (TypeError, ValueError) as error:
-        raise Unservable(f"its probabilities are no numbers ({error})") from error

@@ -1,87 +1,110 @@
-"""predict: texts through a registered version, by the very file that serves it.
+"""predict: rows of texts through a registered version, by the very file that serves it.
 
-A text that is blank or missing refuses its own row, and no other.
+A text that is needed and blank or missing refuses its own row, and no other.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from data_contracts.errors import NoisefoldError
-from tasks.serving.check import Unservable, fetch_version
+from data_contracts.kinds.base import AnyTask, TaskConfig
+from lightning_modules.kinds.heads import Head
+from tasks.serving.check import Unservable, fetch_version, served_head
 from tasks.settings import Settings
 from tasks.tracking.runs import connect, quiet_mlflow
 from tasks.tracking.versions import find_version
 
-BLANK = "the text is missing or empty"
-_PROBABILITY = "probability_"
-
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model says to N texts. A refused one has a reason, no label, and NaN in its row of `proba` (N, C)."""
+    """What a model says to N rows, column by column; None in the rows that have a reason instead."""
 
-    labels: list[str | None]
-    proba: np.ndarray
+    columns: dict[str, list[Any]]
     reasons: list[str | None]
 
     @property
     def refused(self) -> list[int]:
         return [row for row, reason in enumerate(self.reasons) if reason is not None]
 
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The answers row by row."""
+        for values in zip(*self.columns.values(), strict=True):
+            yield dict(zip(self.columns, values, strict=True))
+
 
 class Predictor:
-    """A version of a registered model, loaded."""
+    """A version of a registered model, loaded.
 
-    def __init__(self, model: Any, name: str, version: str) -> None:
+    `inputs` and `outputs` are columns by name, as the version's signature has them; `optional` are
+    the inputs that a row may lack.
+    """
+
+    def __init__(self, model: Any, name: str, version: str, head: type[Head] = Head) -> None:
         self.name, self.version, self._model = name, version, model
-        columns = model.metadata.get_output_schema().input_names()
-        self.classes = [
-            column.removeprefix(_PROBABILITY)
-            for column in columns
-            if column.startswith(_PROBABILITY)
-        ]
+        self.inputs, self.optional = head.asked, head.optional
+        self.outputs = {
+            column.name: "string" if column.type.name == "string" else "number"
+            for column in model.metadata.get_output_schema().inputs
+        }
+        kind = getattr(head, "kind", None)
+        self.task: type[TaskConfig] = AnyTask.kinds.get(kind, TaskConfig)  # type: ignore[assignment]
 
     @property
     def uri(self) -> str:
         return f"models:/{self.name}/{self.version}"
 
-    def answer(self, texts: Sequence[str | None], reasons: Sequence[str | None] = ()) -> Answers:
-        """Label and probabilities of each text.
+    @property
+    def only_input(self) -> str:
+        """The one column that is asked.
+
+        Raises:
+            NoisefoldError: there are several.
+        """
+        if len(self.inputs) == 1:
+            return self.inputs[0]
+        raise NoisefoldError(
+            f"{self.name} is asked several columns: {', '.join(self.inputs)}.",
+            "Give a table that has them: --input.",
+        )
+
+    def answer(
+        self, columns: Mapping[str, Sequence[str | None]], reasons: Sequence[str | None] = ()
+    ) -> Answers:
+        """The answers to each row.
 
         Args:
-            reasons: (N,) why a text is refused for what its table says of it; null where it is not.
+            columns: texts (N,) by the names of `inputs`.
+            reasons: (N,) why a row is refused for what its table says of it; null where it is not.
         """
-        found = [
-            reason or (None if text and text.strip() else BLANK)
-            for text, reason in _paired(texts, reasons)
-        ]
+        count = len(columns[self.inputs[0]])
+        found = list(reasons) or [None] * count
+        for name in self.inputs:
+            if name in self.optional:
+                continue
+            for row, text in enumerate(columns[name]):
+                if found[row] is None and not (text and text.strip()):
+                    found[row] = f"the {name} is missing or empty"
         asked = [row for row, reason in enumerate(found) if reason is None]
-        labels: list[str | None] = [None] * len(texts)
-        proba = np.full((len(texts), len(self.classes)), np.nan)
+        answers: dict[str, list[Any]] = {name: [None] * count for name in self.outputs}
         if asked:
             import pandas as pd
 
-            frame = self._model.predict(pd.DataFrame({"text": [texts[row] for row in asked]}))
-            for row, label in zip(asked, frame["label"].to_list(), strict=True):
-                labels[row] = label
-            proba[asked] = frame[[f"{_PROBABILITY}{label}" for label in self.classes]].to_numpy(
-                np.float64
-            )
-        return Answers(labels, proba, found)
-
-
-def _paired(
-    texts: Sequence[str | None], reasons: Sequence[str | None]
-) -> Iterator[tuple[str | None, str | None]]:
-    return zip(texts, reasons or [None] * len(texts), strict=True)
+            question = {
+                name: [columns[name][row] for row in asked]
+                for name in self.inputs
+                if name in columns
+            }
+            frame = self._model.predict(pd.DataFrame(question))
+            for name, values in answers.items():
+                for row, value in zip(asked, frame[name].to_list(), strict=True):
+                    values[row] = value
+        return Answers(answers, found)
 
 
 @contextmanager
@@ -91,7 +114,8 @@ def load_predictor(settings: Settings, name: str, alias: str) -> Iterator[Predic
     Args:
         alias: an alias such as champion, or a version number.
     Raises:
-        NoisefoldError: the registry has no such model, alias or version; it cannot be loaded, or refuses a text.
+        NoisefoldError: the registry has no such model, alias or version; it cannot be loaded, or
+            refuses a text.
     """
     client, _ = connect(settings)
     found = find_version(client, name, alias)
@@ -101,7 +125,9 @@ def load_predictor(settings: Settings, name: str, alias: str) -> Iterator[Predic
     with tempfile.TemporaryDirectory(prefix="noisefold-") as scratch, quiet_mlflow():
         try:
             folder = fetch_version(client, name, str(found.version), Path(scratch))
-            predictor = Predictor(mlflow.pyfunc.load_model(str(folder)), name, str(found.version))
+            head, _ = served_head(folder)
+            model = mlflow.pyfunc.load_model(str(folder))
+            predictor = Predictor(model, name, str(found.version), head)
         except (Unservable, ValueError, AttributeError) as error:  # BundleError is a ValueError
             raise NoisefoldError(
                 f"{name} version {found.version} cannot be loaded: {error}.",

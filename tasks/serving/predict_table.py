@@ -1,8 +1,9 @@
 """A table in, the same table with a model's answers out: CSV, JSON Lines or Parquet, streamed, whole or not at all.
 
-Every column of the input is carried along as it is; what a Parquet file or a JSON record holds beside the text keeps
-its type, as far as the format that is written knows it. A text that cannot be answered (blank, missing, no string)
-refuses its own row: no label, no probabilities, and why in the column `reason`. Memory is bounded by a batch.
+Every column of the input is carried along as it is; what a Parquet file or a JSON record holds
+beside the texts keeps its type, as far as the format that is written knows it. A text that cannot be
+answered (blank, missing, no string) refuses its own row: no answer, and why in the column `reason`.
+Memory is bounded by a batch.
 """
 
 from __future__ import annotations
@@ -45,10 +46,12 @@ _JSON = ("jsonl", "json")
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of a file: their texts, why a text is none, and everything they hold (a record each, or a table)."""
+    """Some rows of a file: what the model is asked, why a row cannot be, and everything they hold
+    (a record each, or a table).
+    """
 
     numbers: list[int]
-    texts: list[str | None]
+    asked: dict[str, list[str | None]]  # by the model's inputs
     reasons: list[str | None]
     carried: pa.Table | list[dict[str, Any]]
 
@@ -101,14 +104,14 @@ def predict_table(
     done = Done(predictor.uri)
     with tempfile.TemporaryDirectory(prefix="noisefold-") as folder, ExitStack() as opened:
         scratch, files = Path(folder), list_files(source)
-        columns, column = _columns(files, source, column, scratch)
-        names, done.renamed = _names(columns, predictor.classes)
+        columns, asked = _columns(files, source, column, scratch, predictor)
+        names, done.renamed = _names(columns, list(predictor.outputs))
         target = opened.enter_context(_target(output, stdout, stdout_format, scratch, force))
         writer = opened.enter_context(closing(target(columns, names)))
         for file in files:
-            with closing(_rows(file, source, column, scratch)) as batches:
+            with closing(_rows(file, source, asked, scratch)) as batches:
                 for rows in batches:
-                    answers = predictor.answer(rows.texts, rows.reasons)
+                    answers = predictor.answer(rows.asked, rows.reasons)
                     done.note(file.name, rows.numbers, answers)
                     writer.write(rows.carried, _answer_columns(answers, predictor, names))
                     progress(done.rows)
@@ -132,9 +135,13 @@ def refused_rows(refused: int, rows: int, first: Sequence[str]) -> NoisefoldErro
 
 
 def _columns(
-    files: list[SourceFile], source: FileSource, column: str | None, scratch: Path
-) -> tuple[list[str], str]:
-    """The columns of all files, and the one of the texts."""
+    files: list[SourceFile],
+    source: FileSource,
+    column: str | None,
+    scratch: Path,
+    predictor: Predictor,
+) -> tuple[list[str], dict[str, str]]:
+    """The columns of all files, and for each of the model's inputs the one that holds it."""
     columns: list[str] = []
     for file in files:
         there = _columns_of(file, source, column, scratch)
@@ -145,15 +152,31 @@ def _columns(
                 "Predict them one by one.",
             )
         columns += [name for name in there if name not in columns]
-    return columns, _text_column(files[0].name, columns, column)
+    return columns, _asked_columns(files[0].name, columns, column, predictor)
 
 
-def _text_column(file: str, columns: list[str], wanted: str | None) -> str:
+def _asked_columns(
+    file: str, columns: list[str], wanted: str | None, predictor: Predictor
+) -> dict[str, str]:
+    """Where a model is asked one column, any may hold it; of several each has its own name."""
     if not columns:
         raise SourceError(f"{file}: no rows.", "Check the export that writes it.")
+    if wanted is not None or len(predictor.inputs) == 1:
+        only = predictor.only_input
+        return {only: _text_column(file, columns, wanted, only)}
+    needed = [name for name in predictor.inputs if name not in predictor.optional]
+    if missing := [name for name in needed if name not in columns]:
+        raise SourceError(
+            f"{file}: no column {missing[0]!r}, which the model is asked.",
+            f"Give the columns {', '.join(needed)} these names.",
+        )
+    return {name: name for name in predictor.inputs if name in columns}
+
+
+def _text_column(file: str, columns: list[str], wanted: str | None, usual: str) -> str:
     if wanted is None and len(columns) == 1:
         return columns[0]
-    name = "text" if wanted is None else wanted
+    name = usual if wanted is None else wanted
     if name in columns:
         return name
     shown = ", ".join(repr(one[:60]) for one in columns[:20]) + (" …" if len(columns) > 20 else "")
@@ -186,7 +209,7 @@ def _columns_of(
         if opened.format in _JSON:  # a record may have keys that the ones before it lack
             found = read_records(opened.stream, file.name, encoding=source.encoding)
             return list(dict.fromkeys(key for _, record in found for key in record))
-        with closing(_csv(file, opened, source, column)) as batches:
+        with closing(_csv(file, opened, source, () if column is None else (column,))) as batches:
             first = next(batches, None)
     if first is None:
         raise SourceError(
@@ -195,10 +218,12 @@ def _columns_of(
     return list(first.columns)
 
 
-def _names(columns: Sequence[str], classes: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """What the columns of the answers are called, in order, and those that a column of the input has made give way."""
+def _names(columns: Sequence[str], outputs: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """What the columns of the answers are called, in order, and those that a column of the input
+    has made give way.
+    """
     names, renamed, taken = [], {}, set(columns)
-    for plain in ["label", *(f"probability_{label}" for label in classes), "reason", "model"]:
+    for plain in [*outputs, "reason", "model"]:
         name = plain
         while name in taken:
             name = f"predicted_{name}"
@@ -212,12 +237,14 @@ def _names(columns: Sequence[str], classes: Sequence[str]) -> tuple[list[str], d
 def _answer_columns(
     answers: Answers, predictor: Predictor, names: list[str]
 ) -> dict[str, pa.Array]:
-    proba = [pa.array(column, pa.float64(), from_pandas=True) for column in answers.proba.T]
+    types = {"string": pa.string(), "number": pa.float64()}
     columns = [
-        pa.array(answers.labels, pa.string()),
-        *proba,
+        pa.array(values, types[predictor.outputs[name]], from_pandas=True)
+        for name, values in answers.columns.items()
+    ]
+    columns += [
         pa.array(answers.reasons, pa.string()),
-        pa.array([predictor.uri] * len(answers.labels), pa.string()),
+        pa.array([predictor.uri] * len(answers.reasons), pa.string()),
     ]
     return dict(zip(names, columns, strict=True))
 
@@ -225,29 +252,32 @@ def _answer_columns(
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _rows(file: SourceFile, source: FileSource, column: str, scratch: Path) -> Iterator[Rows]:
+def _rows(
+    file: SourceFile, source: FileSource, asked: dict[str, str], scratch: Path
+) -> Iterator[Rows]:
     """The rows of one file, at most `ROWS` at a time."""
     with file.open(scratch) as opened:
         if opened.format == "parquet":
-            yield from _parquet_rows(file, opened.stream, column)
+            yield from _parquet_rows(file, opened.stream, asked)
         elif opened.format in _JSON:
             yield from _json_rows(
-                read_records(opened.stream, file.name, encoding=source.encoding), column
+                read_records(opened.stream, file.name, encoding=source.encoding), asked
             )
         else:
-            for batch in _csv(file, opened, source, column):
-                texts = batch.columns[column].to_pylist()
-                yield Rows(
-                    batch.rows.to_pylist(), texts, [None] * len(texts), pa.table(batch.columns)
-                )
+            for batch in _csv(file, opened, source, tuple(asked.values())):
+                texts = {name: batch.columns[column].to_pylist() for name, column in asked.items()}
+                numbers = batch.rows.to_pylist()
+                yield Rows(numbers, texts, [None] * len(numbers), pa.table(batch.columns))
 
 
-def _csv(file: SourceFile, opened: Opened, source: FileSource, column: str | None) -> Iterator[Any]:
+def _csv(
+    file: SourceFile, opened: Opened, source: FileSource, columns: tuple[str, ...]
+) -> Iterator[Any]:
     return read_batches(
         opened.stream,
         file.name,
         format=opened.format,
-        texts=() if column is None else (column,),
+        texts=columns,
         encoding=source.encoding,
         separator=source.separator,
         usual=opened.separator,
@@ -255,29 +285,36 @@ def _csv(file: SourceFile, opened: Opened, source: FileSource, column: str | Non
     )
 
 
-def _json_rows(records: Iterator[tuple[int, dict[str, Any]]], column: str) -> Iterator[Rows]:
+def _json_rows(
+    records: Iterator[tuple[int, dict[str, Any]]], asked: dict[str, str]
+) -> Iterator[Rows]:
     numbers: list[int] = []
     held: list[dict[str, Any]] = []
     characters = 0
     for number, record in records:
         numbers.append(number)
         held.append(record)
-        characters += len(record.get(column) or "") if isinstance(record.get(column), str) else 0
+        cells = [record.get(column) for column in asked.values()]
+        characters += sum(len(cell) for cell in cells if isinstance(cell, str))
         if len(held) == ROWS or characters > 1 << 21:
-            yield _of_records(numbers, held, column)
+            yield _of_records(numbers, held, asked)
             numbers, held, characters = [], [], 0
     if held:
-        yield _of_records(numbers, held, column)
+        yield _of_records(numbers, held, asked)
 
 
-def _of_records(numbers: list[int], records: list[dict[str, Any]], column: str) -> Rows:
-    texts, reasons = [], []
-    for record in records:
-        value = record.get(column)
-        strange = value is not None and not isinstance(value, str)
-        reasons.append(f"the text is no string but {_json_type(value)}" if strange else None)
-        # "\\ud83d" alone is a legal JSON escape for no character at all: U+FFFD, as in what the model was trained on.
-        texts.append(_SURROGATES.sub("\ufffd", value) if isinstance(value, str) else None)
+def _of_records(numbers: list[int], records: list[dict[str, Any]], asked: dict[str, str]) -> Rows:
+    reasons: list[str | None] = [None] * len(records)
+    texts: dict[str, list[str | None]] = {name: [] for name in asked}
+    for row, record in enumerate(records):
+        for name, column in asked.items():
+            value = record.get(column)
+            if value is not None and not isinstance(value, str):
+                reasons[row] = reasons[row] or f"the {name} is no string but {_json_type(value)}"
+            # "\\ud83d" alone is a legal JSON escape for no character at all: U+FFFD, as in what
+            # the model was trained on.
+            text = _SURROGATES.sub("\ufffd", value) if isinstance(value, str) else None
+            texts[name].append(text)
     return Rows(numbers, texts, reasons, records)
 
 
@@ -286,21 +323,30 @@ def _json_type(value: Any) -> str:
     return names.get(type(value), "a JSON number")
 
 
-def _parquet_rows(file: SourceFile, stream: IO[bytes], column: str) -> Iterator[Rows]:
+def _parquet_rows(file: SourceFile, stream: IO[bytes], asked: dict[str, str]) -> Iterator[Rows]:
     with _parquet(file, stream) as table:
-        kind = table.schema_arrow.field(column).type
-        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        types = pa.types
-        if not (types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)):
-            what = f"column {column!r} is of type {kind}, expected text"
-            raise SourceError(f"{file.name}: {what}.", "Name another column: --column.")
+        for column in asked.values():
+            kind = table.schema_arrow.field(column).type
+            kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+            if not _is_text(kind):
+                what = f"column {column!r} is of type {kind}, expected text"
+                raise SourceError(f"{file.name}: {what}.", "Name another column: --column.")
         first = 1
         for batch in table.iter_batches(batch_size=ROWS):
-            texts = batch.column(column).cast(pa.string()).to_pylist()
-            numbers = list(range(first, first + len(texts)))
-            first += len(texts)
-            if texts:
-                yield Rows(numbers, texts, [None] * len(texts), pa.Table.from_batches([batch]))
+            rows = batch.num_rows
+            texts = {
+                name: batch.column(column).cast(pa.string()).to_pylist()
+                for name, column in asked.items()
+            }
+            if rows:
+                numbers = list(range(first, first + rows))
+                yield Rows(numbers, texts, [None] * rows, pa.Table.from_batches([batch]))
+            first += rows
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    types = pa.types
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""The registered model as MLflow runs it: text in, label and a probability per class out.
+"""The registered model as MLflow runs it: columns of texts in, columns of answers out.
 
-Models-from-code: MLflow copies this file, and beside it the files of `lightning_modules` that a bundle needs, into
-the model's folder. It is run there, outside this repository, so it imports nothing else of it.
+Models-from-code: MLflow copies this file, and beside it the files of `lightning_modules` that a
+bundle needs, into the model's folder. It is run there, outside this repository, so it imports
+nothing else of it. Which columns are asked and answered, the head of the bundle's kind says.
 """
 
 # No `from __future__ import annotations`: MLflow reads the hints of `predict` as they are.
@@ -15,7 +16,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
 
-class TextClassifier(PythonModel):
+class TextModel(PythonModel):
     """A `lightning_modules.bundle.Bundle` behind MLflow's pyfunc interface."""
 
     def load_context(self, context: Any) -> None:
@@ -26,49 +27,73 @@ class TextClassifier(PythonModel):
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride] - MLflow's abstract method has no return type
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """One row per text: `label`, and `probability_<label>` for every class.
+        """One row of answers per row that is asked.
 
-        A text that is missing or empty has none: its row is null (null in JSON, too), and the others are answered.
+        A row in which a text that is needed is missing or empty has none: it is null (null in JSON,
+        too), and the others are answered.
         Args:
-            model_input: a frame with a column `text`, or a list of strings.
+            model_input: a frame with the columns that the kind asks (`text`, say), or, where that is
+                one, a list of strings.
         Raises:
-            MlflowException: (a 400 when served) naming the first row that is something else than a text.
+            MlflowException: (a 400 when served) naming the first row that is something else than a
+                text.
         """
-        texts = read_texts(model_input)
-        asked = [row for row, text in enumerate(texts) if text is not None]
-        questions = {"text": [text for text in texts if text is not None]}
+        head = self.bundle.network.head
+        columns = read_columns(model_input, head.asked, head.optional)
+        needed = [columns[name] for name in head.asked if name not in head.optional]
+        rows = len(columns[head.asked[0]])
+        asked = [row for row in range(rows) if all(texts[row] is not None for texts in needed)]
+        questions = {name: [texts[row] for row in asked] for name, texts in columns.items()}
         found = pd.DataFrame(self.bundle.predict(questions, params))
-        if len(asked) == len(texts):
+        if len(asked) == rows:
             return found
-        # As objects: a column of numbers or strings would have NaN where no answer is, which JSON does not know.
-        rows: list[Any] = [[None] * found.shape[1]] * len(texts)
+        # As objects: a column of numbers or strings would have NaN where no answer is, which JSON
+        # does not know.
+        answers: list[Any] = [[None] * found.shape[1]] * rows
         for row, answer in zip(asked, found.itertuples(index=False, name=None), strict=True):
-            rows[row] = answer
-        return pd.DataFrame(rows, columns=found.columns, dtype=object)
+            answers[row] = answer
+        return pd.DataFrame(answers, columns=found.columns, dtype=object)
 
 
-def read_texts(model_input: Any) -> list[str | None]:
-    """The texts; null where one is missing or has nothing in it."""
-    if isinstance(model_input, pd.DataFrame):
-        if "text" not in model_input.columns:
-            found = (
-                ", ".join(map(str, model_input.columns))[:500]
-                .encode("utf-8", "backslashreplace")
-                .decode()
-                or "none"
-            )
+def read_columns(
+    model_input: Any, asked: Sequence[str], optional: Sequence[str] = ()
+) -> dict[str, list[str | None]]:
+    """The texts of each column that is asked; null where one is missing or has nothing in it."""
+    first = asked[0]
+    if not isinstance(model_input, pd.DataFrame):
+        if len(asked) > 1:
+            kind = type(model_input).__name__
             raise MlflowException.invalid_parameter_value(
-                f"A column named text is needed; found: {found}."
+                f"A frame with the columns {', '.join(asked)} is needed: {kind}."
             )
-        model_input = model_input["text"]
-    if isinstance(model_input, str | bytes | range) or not isinstance(
-        model_input, Sequence | pd.Series
-    ):
-        kind = type(model_input).__name__
-        raise MlflowException.invalid_parameter_value(
-            f"A frame with a column text or a list of strings is needed: {kind}."
+        return {first: read_texts(model_input, first)}
+    missing = [name for name in asked if name not in model_input.columns and name not in optional]
+    if missing:
+        found = (
+            ", ".join(map(str, model_input.columns))[:500]
+            .encode("utf-8", "backslashreplace")
+            .decode()
+            or "none"
         )
-    return [_read_text(text, row) for row, text in enumerate(model_input)]
+        raise MlflowException.invalid_parameter_value(
+            f"A column named {missing[0]} is needed; found: {found}."
+        )
+    return {
+        name: read_texts(model_input[name], name)
+        if name in model_input.columns
+        else [None] * len(model_input)
+        for name in asked
+    }
+
+
+def read_texts(column: Any, name: str) -> list[str | None]:
+    """The texts of one column."""
+    if isinstance(column, str | bytes | range) or not isinstance(column, Sequence | pd.Series):
+        kind = type(column).__name__
+        raise MlflowException.invalid_parameter_value(
+            f"A frame with a column {name} or a list of strings is needed: {kind}."
+        )
+    return [_read_text(text, row) for row, text in enumerate(column)]
 
 
 def _read_text(text: Any, row: int) -> str | None:
@@ -79,9 +104,10 @@ def _read_text(text: Any, row: int) -> str | None:
             f"Row {row} (from 0): a {type(text).__name__}, not a text."
         )
     if not text.isascii():
-        # Half of a surrogate pair, which JSON can hold and no text: as the rows that the model was trained on are read.
+        # Half of a surrogate pair, which JSON can hold and no text: as the rows that the model was
+        # trained on are read.
         text = re.sub("[\ud800-\udfff]", "\ufffd", text)
     return str(text) if text.strip() else None
 
 
-set_model(TextClassifier())
+set_model(TextModel())

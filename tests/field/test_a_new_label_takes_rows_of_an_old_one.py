@@ -84,7 +84,7 @@ def test_the_champion_that_knows_the_old_label_stays(world: World, tmp_path: Pat
     assert (second.difference.value, second.difference.high) == (-0.5, -0.5), (
         "F1 of the old label falls from 1 to 0"
     )
-    assert second.accuracy_difference == pytest.approx(-0.5)
+    assert second.notes["accuracy_difference"] == pytest.approx(-0.5)
     assert second.rows_compared == 60
     told = " ".join(second.reasons)
     assert "Accuracy 0.5000 less 1.0000" in told

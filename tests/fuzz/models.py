@@ -48,7 +48,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*type hint", category=UserWarning)
     from mlflow.exceptions import MlflowException
 
-    from tasks.serving.pyfunc import TextClassifier
+    from tasks.serving.pyfunc import TextModel
 
 
 def tokenizers() -> list[bytes]:
@@ -322,11 +322,11 @@ def quick_input(random: Random) -> Any:
 
 
 class Serving:
-    """`TextClassifier.predict`, as MLflow calls it."""
+    """`TextModel.predict`, as MLflow calls it."""
 
     def __init__(self, folder: Path) -> None:
         write_bundle(folder / "served")
-        self.model = TextClassifier()
+        self.model = TextModel()
         self.model.bundle = Bundle.load(folder / "served")
 
     def given(self, case: tuple[str, Any]) -> Any:

@@ -38,10 +38,12 @@ def test_an_error_s_text_can_always_be_written() -> None:
         parse_set("½d = \ud800")
     str(fault.value).encode()
     assert r"\ud800" in fault.value.cause
-    from tasks.serving.pyfunc import read_texts
+    from tasks.serving.pyfunc import read_columns
 
     with pytest.raises(MlflowException) as refused:
-        read_texts(pd.DataFrame([["good"]], columns=pd.Index(["\ud800"], dtype=object)))
+        read_columns(
+            pd.DataFrame([["good"]], columns=pd.Index(["\ud800"], dtype=object)), ("text",)
+        )
     str(refused.value).encode()
 
 

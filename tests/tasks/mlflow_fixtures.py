@@ -222,7 +222,7 @@ def make_model(
             workspace.out / "bundle",
             network,
             tokenizer_json=(folder / "tokenizer.json").read_bytes(),
-            facts={"labels": list(tokens.labels), "temperature": 1.0},
+            facts={"labels": list(tokens.facts["labels"]), "temperature": 1.0},
             windowing=Windowing.of(tokens.windowing),
         )
         seen = np.load(folder / TRAIN_TEXTS, allow_pickle=False)
@@ -265,7 +265,7 @@ def teach(folder: Path, tokens: TokenDataset, steps: int = 60) -> TextNetwork:
     sizes = {
         "vocab_size": tokens.vocab_size,
         "embedding_dim": 16,
-        "num_classes": len(tokens.labels),
+        "num_classes": len(tokens.facts["labels"]),
     }
     network = build_network({**sizes, "encoder": {"kind": "tanh", "hidden_size": 16}})
     optimizer = torch.optim.Adam(network.parameters(), lr=0.02)

@@ -112,7 +112,7 @@ def test_files_open_and_the_surest_errors_lead(world: World) -> None:
     assert sure == sorted(sure, reverse=True)
     assert all(error["label"] != error["predicted"] and error["text"] for error in errors)
     with (folder / "per_class.csv").open(encoding="utf-8-sig", newline="") as stream:
-        assert {row["label"] for row in csv.DictReader(stream)} == set(world.tokens.labels)
+        assert {row["label"] for row in csv.DictReader(stream)} == set(world.tokens.facts["labels"])
     page = (folder / "report.md").read_text()
     assert "没有意见" in page
     assert "Most confident errors" in page

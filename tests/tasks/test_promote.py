@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from math import comb
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import mlflow.artifacts
 import numpy as np
@@ -20,21 +21,23 @@ import torch
 from mlflow.exceptions import MlflowException
 
 from data_contracts.artifacts import EvaluationReport, TrainedModel
+from data_contracts.contract.contract import DataContract
+from data_contracts.contract.rules import Role
 from data_contracts.contract.text import text_hash
 from data_contracts.errors import RecipeError
+from data_contracts.kinds.base import Metric
 from data_contracts.recipe.sections import PromotionConfig, SlicesConfig
 from data_contracts.recipe.tokenizer import WindowConfig, WordTokenizer
 from data_contracts.results import Interval, PromotionDecision
 from lightning_modules.bundle import Bundle, save_bundle
-from tasks import promote
-from tasks.gate import check_bounds, slice_checks
-from tasks.promote import (
-    commonest_label,
-    compare,
-    decision_page,
-    first_champion,
-    mcnemar,
-)
+from lightning_modules.evidence import Evidence
+from lightning_modules.kinds.classify.judge import ClassifyJudge
+from lightning_modules.kinds.classify.rivals import mcnemar
+from lightning_modules.kinds.judging import Comparable, Judge, Rivals, RowFigure, judge_of
+from tasks import contest, promote
+from tasks.contest import Verdict, ask, compare, first_champion
+from tasks.gate import Sliced, check_bounds, slice_checks
+from tasks.reports.decision import decision_page
 from tasks.reports.readable import markdown
 from tasks.serving.check import Served
 from tasks.serving.fetched import Champion
@@ -87,6 +90,28 @@ def lines(ledger: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ledger.read_text().splitlines()]
 
 
+def judging(world: World, labels: Sequence[str] | None = None) -> ClassifyJudge:
+    """The judge of the challenger, which knows these labels."""
+    recipe = world.recipe
+    facts = {"labels": labels or world.tokens.facts["labels"]}
+    judge = judge_of(recipe.task, facts, recipe.evaluation, recipe.statistics)
+    assert isinstance(judge, ClassifyJudge)
+    return judge
+
+
+def first(world: World, table: pa.Table, commonest: str, *seen: np.ndarray) -> Verdict:
+    """The rule for a first champion, where this is the commonest label of the train split."""
+    judge = judging(world)
+    judge.commonest = lambda tokens: commonest
+    trained = seen[0] if seen else np.zeros(0, np.uint64)
+    return first_champion(judge, table, Path(), trained, world.recipe)
+
+
+def sliced(table: pa.Table) -> Sliced:
+    right = table["correct"].to_numpy().astype(np.float64)
+    return Sliced(table, RowFigure("Accuracy", right), ("text",))
+
+
 def test_first_champion_beats_the_commonest_label(world: World, ledger: Path) -> None:
     decision = run(world, world.model(), ledger)
     assert (decision.promoted, decision.outcome, decision.champion_before) == (
@@ -95,8 +120,8 @@ def test_first_champion_beats_the_commonest_label(world: World, ledger: Path) ->
         None,
     )
     assert decision.difference is None
-    assert decision.over_majority is not None
-    assert decision.over_majority.low > 0.4
+    assert decision.over_constant is not None
+    assert decision.over_constant.low > 0.4
     assert decision.rows_compared == world.tokens.splits["test"]
     told = decision.reasons[1]
     assert re.search(
@@ -136,7 +161,7 @@ def test_constant_answer_becomes_no_champion_unless_the_recipe_says_so(
     constant = world.model(quality=0.0)
     decision = run(world, constant, ledger)
     assert decision.outcome == "not_promoted"
-    assert decision.over_majority is not None and decision.over_majority.low <= 0
+    assert decision.over_constant is not None and decision.over_constant.low <= 0
     told = " ".join(decision.reasons)
     assert "the lower bound is not above 0" in told and "bounds: none set" in told
     assert "promotion.beat_constant: false" in told
@@ -168,20 +193,21 @@ def test_commonest_label_is_counted_in_documents(world: World, store) -> None:
         make_corpus(store, pa.table(columns), "long"), config, store, window
     ).manifest
     assert tokens.windows["train"] > 20
-    assert commonest_label(store, tokens) == "negative"
+    judge = judging(world, tokens.facts["labels"])
+    assert judge.commonest(store.open(tokens)) == "negative"
 
 
 def test_first_champion_is_not_judged_on_what_it_was_trained_on(world: World) -> None:
     table = predictions(world)
     seen = np.array(sorted(map(text_hash, table["text"].to_pylist()[:3])), dtype=np.uint64)
-    verdict = first_champion(table, "positive", seen, world.recipe)
+    verdict = first(world, table, "positive", seen)
     assert verdict.passed
     assert (verdict.evidence["rows_left_out"], verdict.evidence["rows_compared"]) == (
         3,
         table.num_rows - 3,
     )
     assert "3 test rows that a model was trained on are left out" in verdict.reasons[1]
-    few = first_champion(table.slice(0, 10), "positive", np.zeros(0, np.uint64), world.recipe)
+    few = first(world, table.slice(0, 10), "positive")
     assert not few.passed
     assert "10 rows are left to compare; the contract asks for 20" in few.reasons[-1]
 
@@ -195,31 +221,29 @@ def test_constant_answer_is_none_though_it_beats_another(world: World) -> None:
             "predicted": ["y"] * 50,
         }
     )
-    verdict = first_champion(table, "x", np.zeros(0, np.uint64), world.recipe)
-    assert verdict.evidence["over_majority"].low > 0
+    verdict = first(world, table, "x")
+    assert verdict.evidence["over_constant"].low > 0
     assert not verdict.passed
     assert "It answers all of them with y, so it is a constant answer itself." in verdict.reasons
-    absent = first_champion(table, "z", np.zeros(0, np.uint64), world.recipe)
+    absent = first(world, table, "z")
     assert "always answering y (the commonest label among them)" in absent.reasons[1]
-    assert absent.evidence["over_majority"] == Interval(value=0, low=0, high=0)
+    assert absent.evidence["over_constant"] == Interval(value=0, low=0, high=0)
 
 
 def test_three_rows_prove_nothing(world: World) -> None:
     """All right, and still: a third of the resamples hold one class only, where the constant answer is right too."""
     contract = {
         "name": "toy",
-        "labels": {"values": list(world.tokens.labels)},
+        "labels": {"values": list(world.tokens.facts["labels"])},
         "splits": {"min_rows": 1},
     }
     table = pa.table(
         {"text": ["a", "b", "c"], "label": ["x", "x", "y"], "predicted": ["x", "x", "y"]}
     )
-    verdict = first_champion(
-        table, "x", np.zeros(0, np.uint64), world.with_recipe(contract=contract).recipe
-    )
+    verdict = first(world.with_recipe(contract=contract), table, "x")
     assert not verdict.passed
-    assert verdict.evidence["over_majority"].value > 0.5
-    assert verdict.evidence["over_majority"].low == 0
+    assert verdict.evidence["over_constant"].value > 0.5
+    assert verdict.evidence["over_constant"].low == 0
 
 
 def test_equal_model_is_promoted_and_the_old_champion_kept_as_previous(
@@ -247,7 +271,7 @@ def test_without_the_alias_a_version_is_judged_as_a_first_champion(
     constant = run(world, world.model(quality=0.0), ledger)
     assert constant.outcome == "not_promoted" and constant.champion_before is None
     good = run(world, world.model(nudge=0.5), ledger)
-    assert good.promoted and good.over_majority is not None
+    assert good.promoted and good.over_constant is not None
 
 
 def test_worse_model_stays_challenger_until_a_better_one_comes(world: World, ledger: Path) -> None:
@@ -336,14 +360,14 @@ def test_every_bound_that_does_not_hold_is_told_at_once(
     }
     contract = {
         "name": "toy",
-        "labels": {"values": list(world.tokens.labels)},
+        "labels": {"values": list(world.tokens.facts["labels"])},
         "columns": {"slices": ["language"]},
     }
     strict = world.with_recipe(promotion=bounds, contract=contract)
     decision = run(strict, world.model(), ledger)
     assert decision.outcome == "not_promoted"
     told = "\n".join(decision.reasons)
-    for label in world.tokens.labels:
+    for label in world.tokens.facts["labels"]:
         assert f"F1 of label {label} " in told and f"where label is {label} (" in told
     for what in (
         "Test accuracy",
@@ -409,7 +433,7 @@ def test_slices_are_counted_as_pandas_counts_them_and_small_ones_decide_nothing(
     }
     found = {
         re.findall(r"where (.+) is (.+) \(", c.what)[0]: c.value
-        for c in slice_checks(table, config)
+        for c in slice_checks(sliced(table), config)
     }
     assert found == pytest.approx(wanted)
     assert len(found) < sum(rows[name].nunique() for name in names.values()), "one slice is small"
@@ -424,7 +448,7 @@ def test_slices_too_small_to_decide_are_told(world: World, ledger: Path) -> None
     assert decision.promoted and not decision.checks
     told = next(reason for reason in decision.reasons if "decide nothing" in reason)
     assert "fewer than 10,000 rows" in told
-    assert all(f"label is {label} (" in told for label in world.tokens.labels)
+    assert all(f"label is {label} (" in told for label in world.tokens.facts["labels"])
 
 
 def test_class_without_a_test_row_meets_no_floor(world: World) -> None:
@@ -433,7 +457,7 @@ def test_class_without_a_test_row_meets_no_floor(world: World) -> None:
     )
     checks = check_bounds(
         report,
-        predictions(world),
+        sliced(predictions(world)),
         None,
         PromotionConfig(bounds={"f1/*": {"min": 0.1}}),
         world.recipe.task,
@@ -461,7 +485,7 @@ def test_without_a_column_of_languages_the_script_tells_them_apart(world: World)
     config = SlicesConfig(min=0.9, by=("language",), min_rows=10)
     found = {
         re.findall(r"language is (\w+) \(([\d,]+) rows", check.what)[0]
-        for check in slice_checks(table, config)
+        for check in slice_checks(sliced(table), config)
     }
     spoken = Counter(predictions(world)["language"].to_pylist())
     assert found == {("CJK", f"{spoken['zh']}"), ("LATIN", f"{spoken['en']}")}
@@ -573,7 +597,7 @@ def test_rows_that_either_model_was_trained_on_are_left_out(world: World, tmp_pa
     # The champion saw two of them, in other writing; the challenger one more and one that the champion saw too.
     champion = champion_of(world, tmp_path, seen=(texts[0].upper() + "  ", texts[1]))
     trained = np.array(sorted({text_hash(texts[1]), text_hash(texts[2])}), dtype=np.uint64)
-    verdict = compare(table, champion, world.tokens.labels, trained, world.recipe)
+    verdict = compare(judging(world), table, champion, trained, world.recipe)
     assert verdict.evidence["rows_left_out"] == 3
     assert verdict.evidence["rows_compared"] == len(texts) - 3
     assert "3 test rows that a model was trained on are left out" in verdict.reasons[0]
@@ -582,17 +606,21 @@ def test_rows_that_either_model_was_trained_on_are_left_out(world: World, tmp_pa
 def test_nothing_left_to_compare_is_a_reason(world: World, tmp_path: Path) -> None:
     table = predictions(world)
     champion = champion_of(world, tmp_path, seen=tuple(table["text"].to_pylist()))
-    verdict = compare(table, champion, world.tokens.labels, np.zeros(0, np.uint64), world.recipe)
+    verdict = compare(judging(world), table, champion, np.zeros(0, np.uint64), world.recipe)
     assert not verdict.passed
     assert "0 rows are left" in verdict.reasons[-1]
 
 
 def test_changed_label_set_compares_the_shared_labels(world: World, tmp_path: Path) -> None:
-    ours = world.tokens.labels
+    ours = world.tokens.facts["labels"]
     theirs = ("something else", ours[1], ours[2])
     table = predictions(world)
     verdict = compare(
-        table, champion_of(world, tmp_path, theirs), ours, np.zeros(0, np.uint64), world.recipe
+        judging(world, ours),
+        table,
+        champion_of(world, tmp_path, theirs),
+        np.zeros(0, np.uint64),
+        world.recipe,
     )
     names = table["label"].to_pylist()
     compared = [row for row in table.to_pylist() if row["label"] in ours[1:]]
@@ -615,9 +643,12 @@ def answered(labels: list[str], predicted: list[str]) -> pa.Table:
 
 def says(monkeypatch: pytest.MonkeyPatch, answers: list[str]) -> None:
     """What the champion answers where it is served."""
-    monkeypatch.setattr(
-        promote, "served_labels", lambda bundle, texts: [answers[int(t.split()[1])] for t in texts]
-    )
+
+    def served(self: ClassifyJudge, bundle: Bundle, rows: pa.Table) -> pa.Table:
+        numbers = [int(text.split()[1]) for text in rows["text"].to_pylist()]
+        return pa.table({"predicted": [answers[number] for number in numbers]})
+
+    monkeypatch.setattr(ClassifyJudge, "ask", served)
 
 
 def test_answer_outside_the_shared_labels_is_wrong(
@@ -629,12 +660,16 @@ def test_answer_outside_the_shared_labels_is_wrong(
     says(monkeypatch, ["账单", "配送"] * 20 + ["账单"] * 10)
     champion = champion_of(world, tmp_path, ("账单", "配送", "其他"))
     verdict = compare(
-        table, champion, ("理财", "账单", "配送"), np.zeros(0, np.uint64), world.recipe
+        judging(world, ("理财", "账单", "配送")),
+        table,
+        champion,
+        np.zeros(0, np.uint64),
+        world.recipe,
     )
     assert not verdict.passed
     assert verdict.evidence["rows_compared"] == 40
     assert verdict.evidence["difference"] == Interval(value=-0.5, low=-0.5, high=-0.5)
-    assert verdict.evidence["accuracy_difference"] == -0.5
+    assert verdict.evidence["notes"]["accuracy_difference"] == -0.5
     told = " ".join(verdict.reasons)
     assert "0 rows only the challenger has right, 20 only the champion" in told
     assert "of the challenger to 20 of them, of version 7 to 0" in told
@@ -648,7 +683,9 @@ def test_label_that_is_gone_counts_against_the_champion(
     table = answered(labels, labels)
     says(monkeypatch, ["old", "b"] * 20)
     champion = champion_of(world, tmp_path, ("a", "old", "b"))
-    verdict = compare(table, champion, ("b", "a"), np.zeros(0, np.uint64), world.recipe)
+    verdict = compare(
+        judging(world, ("b", "a")), table, champion, np.zeros(0, np.uint64), world.recipe
+    )
     assert verdict.passed
     assert verdict.evidence["difference"].value == 0.5
     assert "gone: old" in verdict.reasons[0]
@@ -661,7 +698,11 @@ def test_shared_label_without_a_compared_row_is_named(
     says(monkeypatch, labels)
     champion = champion_of(world, tmp_path, ("a", "b", "rare"))
     verdict = compare(
-        answered(labels, labels), champion, ("a", "b", "rare"), np.zeros(0, np.uint64), world.recipe
+        judging(world, ("a", "b", "rare")),
+        answered(labels, labels),
+        champion,
+        np.zeros(0, np.uint64),
+        world.recipe,
     )
     assert (
         "No compared row has the label rare, so the comparison says nothing of it."
@@ -673,29 +714,32 @@ def test_champion_is_asked_as_serving_asks_it(world: World, tmp_path: Path) -> N
     """The label of the pyfunc model, ties included: equal probabilities are the first label of its own order."""
     from mlflow.pyfunc.model import PythonModelContext
 
-    from tasks.serving.pyfunc import TextClassifier
+    from tasks.serving.pyfunc import TextModel
 
-    bundle = champion_of(world, tmp_path, (world.tokens.labels[2], *world.tokens.labels[:2])).bundle
+    bundle = champion_of(
+        world, tmp_path, (world.tokens.facts["labels"][2], *world.tokens.facts["labels"][:2])
+    ).bundle
     texts = predictions(world)["text"].to_pylist()
+    rows = predictions(world).select(["text"])
     for weights in (1.0, 0.0):
         with torch.no_grad():
             bundle.network.head.decoder.weight.mul_(weights)
             bundle.network.head.decoder.bias.mul_(weights)
-        serving = TextClassifier()
+        serving = TextModel()
         serving.bundle = bundle
-        context = PythonModelContext({}, {})
-        assert (
-            promote.served_labels(bundle, texts)
-            == serving.predict(context, pd.DataFrame({"text": texts}))["label"].tolist()
-        )
-    assert set(promote.served_labels(bundle, texts)) == {world.tokens.labels[2]}
+        answers = serving.predict(PythonModelContext({}, {}), pd.DataFrame({"text": texts}))
+        asked = ask(judging(world), bundle, rows)["predicted"].to_pylist()
+        assert asked == answers["label"].tolist()
+    assert set(asked) == {world.tokens.facts["labels"][2]}
 
 
 def test_label_order_does_not_matter(world: World, tmp_path: Path) -> None:
     """A champion that lists its classes in another order is compared by name."""
-    ours = world.tokens.labels
+    ours = world.tokens.facts["labels"]
     champion = champion_of(world, tmp_path, (ours[1], ours[0], ours[2]))
-    verdict = compare(predictions(world), champion, ours, np.zeros(0, np.uint64), world.recipe)
+    verdict = compare(
+        judging(world, ours), predictions(world), champion, np.zeros(0, np.uint64), world.recipe
+    )
     assert verdict.evidence["difference"].value > 0.3, (
         "by name the swapped champion is wrong on two classes"
     )
@@ -704,7 +748,7 @@ def test_label_order_does_not_matter(world: World, tmp_path: Path) -> None:
 def test_without_shared_labels_nothing_can_be_compared(world: World, tmp_path: Path) -> None:
     champion = champion_of(world, tmp_path, ("a", "b", "c"))
     verdict = compare(
-        predictions(world), champion, world.tokens.labels, np.zeros(0, np.uint64), world.recipe
+        judging(world), predictions(world), champion, np.zeros(0, np.uint64), world.recipe
     )
     assert not verdict.passed
     assert "Fewer than two labels" in verdict.reasons[-1]
@@ -718,15 +762,133 @@ def test_lower_bound_must_lie_above_minus_margin(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, low: float, passed: bool
 ) -> None:
     difference = Interval(value=0.3, low=low, high=0.4)
-    monkeypatch.setattr(promote, "paired", lambda *_, **__: difference)
+    monkeypatch.setattr(contest, "paired", lambda *_, **__: difference)
     verdict = compare(
+        judging(world),
         predictions(world),
         champion_of(world, tmp_path),
-        world.tokens.labels,
         np.zeros(0, np.uint64),
         world.recipe,
     )
     assert verdict.passed is passed
+
+
+class LengthJudge:
+    """A judge of another kind: a number is answered to each text, and judged by its squared error."""
+
+    metrics = (Metric("squared_error", "squared error", "lower"),)
+
+    def __init__(self, constant: bool = True) -> None:
+        self.constant = constant
+
+    def row_figure(self, predictions: pa.Table) -> RowFigure:
+        return RowFigure("Closeness", np.exp(-self._errors(predictions, "said")))
+
+    def comparable(self, predictions: pa.Table, champion: Any) -> Comparable:
+        return Comparable(np.ones(len(predictions), bool))
+
+    def ask(self, bundle: Any, predictions: pa.Table) -> pa.Table:
+        asked = bundle.predict({"question": predictions["question"].to_pylist()})
+        return pa.table({"said": asked["number"]})
+
+    def against(self, predictions: pa.Table, asked: pa.Table, champion: Any, name: str) -> Rivals:
+        theirs = predictions.drop_columns(["said"]).append_column("said", asked["said"])
+        return Rivals(self._evidence(predictions), self._evidence(theirs), f"of {name}")
+
+    def against_constant(self, predictions: pa.Table, tokens: Path) -> Rivals | None:
+        if not self.constant:
+            return None
+        mean = np.full(len(predictions), predictions["number"].to_numpy().mean())
+        always = predictions.drop_columns(["said"]).append_column("said", pa.array(mean))
+        whose = "of always answering the mean"
+        return Rivals(self._evidence(predictions), self._evidence(always), whose)
+
+    def _errors(self, rows: pa.Table, column: str) -> np.ndarray:
+        return (rows[column].to_numpy() - rows["number"].to_numpy()) ** 2
+
+    def _evidence(self, rows: pa.Table) -> Evidence:
+        errors = self._errors(rows, "said")
+        values = np.stack([errors, np.ones(len(errors))], axis=1)
+        return Evidence(values, lambda sums: {"squared_error": sums[:, 0] / sums[:, 1]})
+
+
+class Counting:
+    """A bundle that answers the length of a text, and is wrong by so much."""
+
+    def __init__(self, wrong: float) -> None:
+        self.wrong = wrong
+
+    def predict(self, columns: dict[str, list[str]]) -> dict[str, list[float]]:
+        return {"number": [len(text) + self.wrong for text in columns["question"]]}
+
+
+class Questions(DataContract):
+    """What tells rows of the other kind apart is the question."""
+
+    kind: Literal["promote_questions"] = "promote_questions"  # type: ignore[assignment]
+    roles = (Role("question"),)
+    identified_by = ("question",)
+
+
+def numbers(wrong: float) -> pa.Table:
+    texts = ["a" * (1 + row % 7) + str(row) for row in range(60)]
+    lengths = np.array([len(text) for text in texts], float)
+    return pa.table({"question": texts, "number": lengths, "said": lengths + wrong})
+
+
+def asking(world: World) -> Any:
+    """The recipe, about questions."""
+    contract = Questions.model_construct(splits=world.recipe.contract.splits)
+    return world.recipe.model_copy(update={"contract": contract})
+
+
+@pytest.mark.parametrize(("theirs", "passed"), [(1.0, True), (0.1, True), (0.0, False)])
+def test_a_kind_whose_first_figure_is_better_lower_is_compared_by_its_upper_bound(
+    world: World, theirs: float, passed: bool
+) -> None:
+    table = numbers(0.2)
+    seen = np.array([text_hash(table["question"][0].as_py())], np.uint64)
+    champion = Champion("7", cast(Bundle, Counting(theirs)), seen)
+    judge = cast(Judge, LengthJudge())
+    recipe = asking(world)
+    margin = PromotionConfig(margin=0.035)
+    recipe = recipe.model_copy(update={"promotion": margin})
+    verdict = compare(judge, table, champion, np.zeros(0, np.uint64), recipe)
+    assert verdict.passed is passed
+    assert verdict.evidence["rows_compared"] == 59, "told apart by the question"
+    assert verdict.evidence["difference"].value == pytest.approx(0.04 - theirs**2)
+    word = "below" if passed else "not below"
+    assert verdict.reasons[-1].startswith(
+        f"Squared error 0.0400 less {theirs**2:.4f}, that of version 7, on 59 shared rows: "
+    )
+    assert verdict.reasons[-1].endswith(f"the upper bound is {word} 0.035.")
+
+
+def test_a_first_champion_of_another_kind_beats_its_constant_answer_if_there_is_one(
+    world: World,
+) -> None:
+    none, recipe = np.zeros(0, np.uint64), asking(world)
+    for wrong, passed in ((0.2, True), (30.0, False)):
+        judge = cast(Judge, LengthJudge())
+        verdict = first_champion(judge, numbers(wrong), Path(), none, recipe)
+        assert verdict.passed is passed
+        assert "that of always answering the mean, on 60 rows" in verdict.reasons[1]
+        assert ("is below 0." in verdict.reasons[1]) is passed
+    judge = cast(Judge, LengthJudge(constant=False))
+    verdict = first_champion(judge, numbers(30.0), Path(), none, recipe)
+    assert verdict.passed and "has no constant answer to beat" in verdict.reasons[0]
+
+
+def test_slices_of_another_kind_have_its_own_figure_and_texts() -> None:
+    table = numbers(0.0)
+    figure = LengthJudge().row_figure(table)
+    config = SlicesConfig(min=0.9, by=("length", "language"), min_rows=1)
+    checks = list(slice_checks(Sliced(table, figure, ("question",)), config))
+    assert [check.what for check in checks] == [
+        "Closeness where length is 1 to 20 (60 rows):",
+        "Closeness where language is LATIN (60 rows):",
+    ]
+    assert all(check.passed for check in checks)
 
 
 def test_line_that_a_crash_cut_short_spoils_no_later_one(ledger: Path) -> None:

@@ -19,8 +19,8 @@ import lightning_modules
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.head import predict_proba
 from lightning_modules.shipping import shipped_files
-from tasks.register import build_model_folder, check_model_folder, quiet_mlflow
-from tasks.reports.model_card import example_texts, model_card, script
+from tasks.register import Shown, build_model_folder, check_model_folder, quiet_mlflow, signature
+from tasks.reports.model_card import example_rows, model_card, script
 from tasks.serving.check import inspect
 from tasks.tokenize import TRAIN_TEXTS
 
@@ -74,7 +74,7 @@ def test_version_carries_lineage_card_signature_and_example(
     assert info.signature.inputs.input_names() == ["text"]
     assert info.signature.outputs.input_names() == [
         "label",
-        *(f"probability_{label}" for label in world.tokens.labels),
+        *(f"probability_{label}" for label in world.tokens.facts["labels"]),
     ]
     example = info.saved_input_example_info
     assert example is not None
@@ -120,9 +120,11 @@ def test_loaded_model_predicts_what_the_bundle_predicts(world: World) -> None:
     bundle = Bundle.load(world.store.open(model) / "bundle")
     bundle.facts["temperature"] = report.facts["temperature"]
     proba = predict_proba(bundle, texts)
-    columns = [f"probability_{label}" for label in world.tokens.labels]
+    columns = [f"probability_{label}" for label in world.tokens.facts["labels"]]
     assert np.abs(answer[columns].to_numpy() - proba).max() < 1e-12
-    assert answer["label"].tolist() == [world.tokens.labels[i] for i in proba.argmax(axis=1)]
+    assert answer["label"].tolist() == [
+        world.tokens.facts["labels"][i] for i in proba.argmax(axis=1)
+    ]
     assert answer["label"].tolist() == ["positive", "negative", "没有意见", "positive"]
 
 
@@ -187,8 +189,7 @@ def test_folder_with_a_possible_pickle_is_refused(world: World, tmp_path: Path) 
             folder,
             bundle,
             np.load(world.store.open(world.tokens) / TRAIN_TEXTS, allow_pickle=False),
-            "card",
-            ["a"],
+            Shown("card", [{"text": "a"}], signature(world.recipe.task, world.tokens.facts)),
             world.tracker.run_id,
             logged,
         )
@@ -215,7 +216,7 @@ def test_card_shows_hostile_text_as_text(world: World) -> None:
         world.evaluate(model),
         world.recipe,
         facts,
-        [hostile, "\x1b[31mred"],
+        [{"text": hostile}, {"text": "\x1b[31mred"}],
     )
     assert "<img" not in card.replace("\\<img", "")
     assert "\n# Heading" not in card
@@ -224,8 +225,9 @@ def test_card_shows_hostile_text_as_text(world: World) -> None:
     assert card.count("```") == 2, "the usage block alone"
 
 
-def test_example_texts_show_each_script_of_the_data(world: World) -> None:
-    texts = example_texts(world.store.open(world.corpus) / "corpus")
+def test_example_rows_show_each_script_of_the_data(world: World) -> None:
+    rows = example_rows(world.store.open(world.corpus) / "corpus", ["text"])
+    texts = [row["text"] for row in rows]
     assert {script(text) for text in texts} == {"LATIN", "CJK"}
     assert script("123 !?") == "OTHER"
 
@@ -239,10 +241,10 @@ def test_example_texts_show_each_script_of_the_data(world: World) -> None:
     ],
 )
 def test_bad_input_is_refused_with_its_row(given: object, message: str) -> None:
-    from tasks.serving.pyfunc import read_texts
+    from tasks.serving.pyfunc import read_columns
 
     with pytest.raises(MlflowException, match=message) as caught:
-        read_texts(given)
+        read_columns(given, ("text",))
     assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
 
 
@@ -257,9 +259,9 @@ def test_bad_input_is_refused_with_its_row(given: object, message: str) -> None:
     ],
 )
 def test_a_text_that_is_missing_or_empty_refuses_its_own_row(world: World, given: Any) -> None:
-    from tasks.serving.pyfunc import TextClassifier
+    from tasks.serving.pyfunc import TextModel
 
-    served = TextClassifier()
+    served = TextModel()
     served.bundle = Bundle.load(world.store.open(world.model()) / "bundle")
     plain, found = served.predict(None, ["great", "太差"]), served.predict(None, given)
     assert found.iloc[1].to_list() == [None] * 4, "null, and no NaN, which JSON does not know"
@@ -273,13 +275,13 @@ def test_a_text_that_is_missing_or_empty_refuses_its_own_row(world: World, given
 def test_half_a_surrogate_pair_is_read_as_in_training(world: World) -> None:
     from tasks.serving.pyfunc import read_texts
 
-    assert read_texts(["good \ud83d"]) == ["good \ufffd"]
+    assert read_texts(["good \ud83d"], "text") == ["good \ufffd"]
 
 
 def test_list_of_strings_is_as_good_as_a_frame(world: World) -> None:
-    from tasks.serving.pyfunc import TextClassifier
+    from tasks.serving.pyfunc import TextModel
 
-    served = TextClassifier()
+    served = TextModel()
     served.bundle = Bundle.load(world.store.open(world.model()) / "bundle")
     texts = ["great", "太差"]
     frame = pd.DataFrame({"text": texts})

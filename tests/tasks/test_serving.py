@@ -82,7 +82,9 @@ def bare_environment(**more: str) -> dict[str, str]:
 
 
 def probabilities(world: World, answer: dict[str, Any]) -> np.ndarray:
-    return np.column_stack([answer[f"probability_{label}"] for label in world.tokens.labels])
+    return np.column_stack(
+        [answer[f"probability_{label}"] for label in world.tokens.facts["labels"]]
+    )
 
 
 def test_champion_predicts_the_same_in_an_environment_of_its_own_requirements(
@@ -120,7 +122,9 @@ def test_champion_predicts_the_same_in_an_environment_of_its_own_requirements(
     assert told["homes"]["lightning_modules.bundle"].startswith(str(folder))
     assert told["homes"]["mlflow"].startswith(str(home))
     assert np.abs(probabilities(world, told["answer"]) - expected).max() < 1e-6
-    assert told["answer"]["label"] == [world.tokens.labels[i] for i in expected.argmax(axis=1)]
+    assert told["answer"]["label"] == [
+        world.tokens.facts["labels"][i] for i in expected.argmax(axis=1)
+    ]
 
 
 @pytest.fixture

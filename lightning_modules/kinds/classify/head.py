@@ -30,6 +30,7 @@ class ClassifyHead(Head):
     """
 
     kind: ClassVar[str] = "classify"
+    compared: ClassVar[str] = "probabilities"
 
     def __init__(self, features: int, description: Mapping[str, Any]) -> None:
         super().__init__(features, description)
@@ -90,6 +91,26 @@ class ClassifyHead(Head):
         for index, label in enumerate(labels):
             answers[f"probability_{label}"] = proba[:, index].tolist()
         return answers
+
+    @classmethod
+    def differences(
+        cls,
+        facts: Mapping[str, Any],
+        measured: Mapping[str, Sequence[Any]],
+        answer: Mapping[str, Any],
+    ) -> list[float]:
+        """The largest difference of a probability, per row."""
+        wanted = np.asarray(measured["probabilities"], np.float64)  # (N, C)
+        columns = [f"probability_{label}" for label in facts["labels"]]
+        lists = {name: values for name, values in answer.items() if isinstance(values, list)}
+        missing = [name for name in columns if len(lists.get(name, ())) != len(wanted)]
+        if missing:
+            raise ValueError(f"it answers without {', '.join(missing[:3])}")
+        try:
+            found = np.array([answer[name] for name in columns], np.float64).T
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"its probabilities are no numbers ({error})") from error
+        return np.abs(found - wanted).max(axis=1).tolist()
 
 
 def log_proba_of_windows(

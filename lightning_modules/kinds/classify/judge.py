@@ -22,9 +22,18 @@ from data_contracts.results import Block, Interval
 from lightning_modules.evidence import Evidence, Floats
 from lightning_modules.kinds.classify import figures as m
 from lightning_modules.kinds.classify.head import log_proba_of_windows
-from lightning_modules.kinds.classify.label_rows import labels_without_rows, missing_labels
+from lightning_modules.kinds.classify.label_rows import (
+    label_counts,
+    labels_without_rows,
+    missing_labels,
+)
 from lightning_modules.kinds.classify.report import Told, report_of
-from lightning_modules.kinds.judging import JUDGES
+from lightning_modules.kinds.classify.rivals import (
+    against_champion,
+    against_commonest,
+    of_shared_labels,
+)
+from lightning_modules.kinds.judging import JUDGES, Comparable, Rivals, RowFigure
 
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
@@ -95,8 +104,11 @@ class ClassifyJudge:
     def without_rows(self, tokens: Path) -> dict[str, tuple[str, ...]]:
         return labels_without_rows(tokens, self.labels)
 
+    def gaps(self, without: Mapping[str, Sequence[str]]) -> list[str]:
+        return missing_labels(without, len(self.labels))
+
     def warnings(self, without: Mapping[str, Sequence[str]]) -> list[str]:
-        told = missing_labels(without, len(self.labels))
+        told = self.gaps(without)
         if self.task.calibrate and self.temperature.why_not:
             told.append(
                 "No temperature is applied, though the recipe asks for one: "
@@ -159,6 +171,32 @@ class ClassifyJudge:
             most_errors=self.config.worst_errors,
         )
         return report_of(told, rows, self._numbers(rows), log_proba, found)
+
+    # --- the gate
+
+    def row_figure(self, predictions: pa.Table) -> RowFigure:
+        return RowFigure("Accuracy", predictions["correct"].to_numpy().astype(np.float64))
+
+    def comparable(self, predictions: pa.Table, champion: Bundle) -> Comparable:
+        return of_shared_labels(predictions, self.labels, champion)
+
+    def ask(self, bundle: Bundle, predictions: pa.Table) -> pa.Table:
+        answers = bundle.predict({"text": predictions["text"].to_pylist()})
+        return pa.table({"predicted": pa.array(answers["label"], pa.string())})
+
+    def against(
+        self, predictions: pa.Table, asked: pa.Table, champion: Bundle, name: str
+    ) -> Rivals:
+        says = asked["predicted"].to_pylist()
+        return against_champion(predictions, says, self.labels, champion, name)
+
+    def against_constant(self, predictions: pa.Table, tokens: Path) -> Rivals:
+        return against_commonest(predictions, self.commonest(tokens))
+
+    def commonest(self, tokens: Path) -> str:
+        """The label of most documents of the train split; of several the first in their order."""
+        counts = label_counts(tokens, "train", len(self.labels))
+        return self.labels[int(counts.argmax())]
 
     @property
     def _other_name(self) -> str:

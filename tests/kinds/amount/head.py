@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 class AmountHead(Head):
     kind: ClassVar[str] = "amount"
+    asked: ClassVar[tuple[str, ...]] = ("said",)
 
     def __init__(self, features: int, description: Mapping[str, Any]) -> None:
         super().__init__(features, description)
@@ -39,3 +40,14 @@ class AmountHead(Head):
         for rows, amounts in bundle.run(windows):
             np.add.at(total, document[rows], amounts.cpu().numpy())
         return {"amount": (total * bundle.facts["scale"]).tolist()}
+
+    @classmethod
+    def differences(
+        cls,
+        facts: Mapping[str, Any],
+        measured: Mapping[str, Sequence[Any]],
+        answer: Mapping[str, Any],
+    ) -> list[float]:
+        if not isinstance(answer.get("amount"), list):
+            raise ValueError("it answers without amount")
+        return np.abs(np.subtract(answer["amount"], measured["said_amount"])).tolist()

@@ -8,12 +8,13 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from data_contracts.kinds.base import Metric
 from data_contracts.results import Block, Interval, Table
 from lightning_modules.bundle import Bundle
 from lightning_modules.evidence import Evidence
-from lightning_modules.kinds.judging import JUDGES
+from lightning_modules.kinds.judging import JUDGES, Comparable, Rivals, RowFigure
 from tests.kinds.amount.config import Amount
 
 
@@ -51,8 +52,36 @@ class AmountJudge:
     def warnings(self, without: Mapping[str, tuple[str, ...]]) -> list[str]:
         return []
 
+    def gaps(self, without: Mapping[str, tuple[str, ...]]) -> list[str]:
+        return []
+
+    def row_figure(self, predictions: pa.Table) -> RowFigure:
+        return RowFigure("Closeness", np.exp(-np.abs(_off(predictions, predictions))))
+
+    def comparable(self, predictions: pa.Table, champion: Bundle) -> Comparable:
+        return Comparable(np.ones(len(predictions), dtype=bool))
+
+    def ask(self, bundle: Bundle, predictions: pa.Table) -> pa.Table:
+        answers = bundle.predict({"said": predictions["said"].to_pylist()})
+        return pa.table({"said_amount": answers["amount"]})
+
+    def against(
+        self, predictions: pa.Table, asked: pa.Table, champion: Bundle, name: str
+    ) -> Rivals:
+        ours = self.evidence(predictions, predictions)
+        return Rivals(ours, self.evidence(predictions, asked), f"of {name}")
+
+    def against_constant(self, predictions: pa.Table, tokens: Path) -> Rivals:
+        train = pq.read_table(tokens / "train.parquet", columns=["amount", "window"])
+        first = train["window"].to_numpy() == 0
+        mean = float(train["amount"].to_numpy()[first].mean()) * self.task.scale
+        always = pa.table({"said_amount": np.full(len(predictions), mean)})
+        ours = self.evidence(predictions, predictions)
+        whose = f"of always answering {mean:.3g} (the mean of the train split)"
+        return Rivals(ours, self.evidence(predictions, always), whose)
+
     def evidence(self, rows: pa.Table, scored: pa.Table) -> Evidence:
-        off = scored["said_amount"].to_numpy() - rows["amount"].cast(pa.float64()).to_numpy()
+        off = _off(rows, scored)
         values = np.stack([np.ones(len(off)), off**2], axis=1)
         return Evidence(values, lambda sums: {"squared_error": sums[:, 1] / sums[:, 0]})
 
@@ -65,6 +94,10 @@ class AmountJudge:
     ) -> list[Block]:
         figure = found["squared_error"]
         return [Table(("figure", "value"), (("squared error", figure.value),), "figures")]
+
+
+def _off(rows: pa.Table, scored: pa.Table) -> np.ndarray:
+    return scored["said_amount"].to_numpy() - rows["amount"].cast(pa.float64()).to_numpy()
 
 
 JUDGES["amount"] = AmountJudge
