@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor, nn
 
 from benchmarks.peers.data import HOME
@@ -22,7 +23,9 @@ from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.figures import figures
 from lightning_modules.kinds.classify.head import log_proba_of_windows
 from lightning_modules.network.network import TextNetwork
-from tasks.comparing.board import Board, NotRun, TestRows, one_thread, read_test
+from tasks.comparing.board import Board
+from tasks.comparing.predictions import read_test
+from tasks.measure import one_thread
 from tasks.settings import Settings
 
 HERE = Path(__file__).resolve().parent
@@ -50,27 +53,27 @@ def measure(study: Path) -> list[str]:
     if not shares:
         return []
     board = Board(comparison, Settings(home=HOME), "")
-    try:
-        board.corpus = board.find_corpus()
-    except NotRun:
+    board.corpus = board.find_corpus()
+    if board.corpus is None:
         print(f"{study.stem}: nothing has run", flush=True)
         return []
-    test = TestRows.of(board.corpus, board.store)
-    texts = read_test(board.corpus, board.store, ["text"])["text"].to_pylist()
+    test = read_test(board.corpus, board.store, ["text", "label"])
+    texts = test["text"].to_pylist()
+    known = board.corpus.facts["labels"]
+    numbers = np.array([known.index(label) for label in test["label"].to_pylist()])
     rows = []
     for variant, share in shares.items():
         found: list[dict[tuple[bool, str], float]] = []
         for seed in comparison.seeds:
-            try:
-                model = board.find(comparison.recipe_of(Cell(variant, seed)))[0]
-            except NotRun:
+            cell = board.find(comparison.recipe_of(Cell(variant, seed)))
+            if cell is None:
                 print(f"{study.stem}: {variant}, seed {seed} has not run", flush=True)
                 continue
-            bundle = Bundle.load(board.store.open(model) / "bundle")
+            bundle = Bundle.load(board.store.open(cell[0]) / "bundle")
             network, encoded, of_parts = bundle.network, bundle.encode(texts), {}
             for wide in (False, True):
                 bundle.network = Part(network, share, wide=wide)
-                judged = figures(test.labels, log_proba_of_windows(bundle, *encoded))
+                judged = figures(numbers, log_proba_of_windows(bundle, *encoded))
                 of_parts |= {(wide, name): judged[name] for name in ("accuracy", "nll")}
             found.append(of_parts)
         if found:
