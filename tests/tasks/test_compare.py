@@ -15,6 +15,7 @@ from data_contracts.errors import SourceError
 from data_contracts.kinds.classify import Classify
 from data_contracts.recipe.compared import Compared, Facts
 from data_contracts.recipe.comparison import Cell, Comparison
+from data_contracts.recipe.reading import parse_recipe
 from data_contracts.recipe.recipe import Recipe
 from lightning_modules.evidence import difference, drawn
 from lightning_modules.kinds.classify import figures as m
@@ -291,8 +292,8 @@ def test_a_label_without_a_test_row_and_the_ece_floor_are_the_kinds_to_tell(spli
 def test_the_figure_to_choose_by_is_what_the_shared_recipe_monitors(tmp_path) -> None:
     changes = {"training": {"monitor": "val/nll"}}
     for recipe, name, column in (
-        (Recipe(), "macro_f1", "valid macro-F1"),
-        (Recipe.model_validate(changes), "nll", "valid NLL"),
+        (RECIPE, "macro_f1", "valid macro-F1"),
+        (parse_recipe({"source": {"kind": "sample"}, **changes}, origin="t"), "nll", "valid NLL"),
     ):
         grid = Comparison(name="g", recipe=recipe, seeds=(0,), variants={"a": {}}, baseline="a")
         table = Board(grid, Settings(home=tmp_path), "").table()
