@@ -84,9 +84,9 @@ def draft_by(asked: Mapping[str, Any], contract_file: str) -> tuple[Rows, Seen, 
 
     seen, contract = _look(asked), load_contract(contract_file)
     check_columns(seen.rows, contract)
-    columns = {role: getattr(contract.columns, role.name) for role in contract.roles}
-    texts = [name for role, name in columns.items() if role.type == "text"]
-    categories = {role.name: name for role, name in columns.items() if role.type == "category"}
+    columns = {role.name: getattr(contract.columns, role.name) for role in contract.roles}
+    texts = [columns[role.name] for role in contract.texts]
+    categories = {role.name: columns[role.name] for role in contract.categories}
     there = [name for name in columns.values() if name in seen.rows.columns]
     rows = look_closer(seen.source, there, texts, list(categories.values()))
     counts = {
