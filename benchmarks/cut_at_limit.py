@@ -23,11 +23,12 @@ from data_contracts.contract.contract import SPLITS
 from data_contracts.recipe.reading import load_recipe
 from data_contracts.recipe.recipe import Recipe
 from lightning_modules.bundle import Bundle
-from lightning_modules.kinds.judging import judge_of, log_proba_of
+from lightning_modules.kinds.classify.judge import log_proba_of
+from lightning_modules.kinds.classify.predictions import write_predictions
+from lightning_modules.kinds.judging import judge_of
 from lightning_modules.training.fit import fit
 from lightning_modules.training.job import TrainingJob
 from tasks.artifacts.store import ArtifactStore
-from tasks.comparing.board import write_predictions
 from tasks.evaluate import read_rows, score_split
 from tasks.ingest import ingest, survey
 from tasks.settings import Settings

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor, nn
 
 from benchmarks.peers.data import HOME
@@ -22,7 +23,8 @@ from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.figures import figures
 from lightning_modules.kinds.classify.head import log_proba_of_windows
 from lightning_modules.network.network import TextNetwork
-from tasks.comparing.board import Board, TestRows, read_test
+from tasks.comparing.board import Board
+from tasks.comparing.predictions import read_test
 from tasks.measure import one_thread
 from tasks.settings import Settings
 
@@ -55,8 +57,10 @@ def measure(study: Path) -> list[str]:
     if board.corpus is None:
         print(f"{study.stem}: nothing has run", flush=True)
         return []
-    test = TestRows.of(board.corpus, board.store)
-    texts = read_test(board.corpus, board.store, ["text"])["text"].to_pylist()
+    test = read_test(board.corpus, board.store, ["text", "label"])
+    texts = test["text"].to_pylist()
+    known = board.corpus.facts["labels"]
+    numbers = np.array([known.index(label) for label in test["label"].to_pylist()])
     rows = []
     for variant, share in shares.items():
         found: list[dict[tuple[bool, str], float]] = []
@@ -69,7 +73,7 @@ def measure(study: Path) -> list[str]:
             network, encoded, of_parts = bundle.network, bundle.encode(texts), {}
             for wide in (False, True):
                 bundle.network = Part(network, share, wide=wide)
-                judged = figures(test.labels, log_proba_of_windows(bundle, *encoded))
+                judged = figures(numbers, log_proba_of_windows(bundle, *encoded))
                 of_parts |= {(wide, name): judged[name] for name in ("accuracy", "nll")}
             found.append(of_parts)
         if found:

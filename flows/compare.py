@@ -36,12 +36,13 @@ from data_contracts.urls import redacted, shown_url  # noqa: E402
 from flows.running.due import Due, due  # noqa: E402
 from flows.running.run import VERSIONS, Run  # noqa: E402
 from tasks.artifacts.store import digest_of  # noqa: E402
-from tasks.comparing.board import Board, measure  # noqa: E402
+from tasks.comparing.board import Board  # noqa: E402
 from tasks.comparing.table import as_json, as_markdown, read_table, write_table  # noqa: E402
 from tasks.engines.threads import threads  # noqa: E402
 from tasks.evaluate import evaluate  # noqa: E402
 from tasks.ingest import ingest  # noqa: E402
 from tasks.liveness.lease import Held  # noqa: E402
+from tasks.measure import measure  # noqa: E402
 from tasks.progress import State, report  # noqa: E402
 from tasks.retries import STAGE, Interrupted  # noqa: E402
 from tasks.settings import Settings  # noqa: E402

@@ -12,11 +12,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from data_contracts.errors import RecipeError
 from data_contracts.open_kinds import AnyKind
 from data_contracts.section import Section
 
 if TYPE_CHECKING:
+    from data_contracts.contract.contract import DataContract
+    from data_contracts.contract.rows import Rows
     from data_contracts.recipe.recipe import Recipe
+    from data_contracts.recipe.suggest import Choice
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,23 @@ class TaskConfig(Section):
     def refusals(self, recipe: Recipe) -> Iterator[str]:
         """Why these options cannot be had beside the rest of the recipe, each with its remedy."""
         return iter(())
+
+    @classmethod
+    def suggest(
+        cls, rows: Rows, contract: DataContract, backbone: str | None, folder: str | None
+    ) -> tuple[str, list[Choice]]:
+        """What rows a recipe is suggested for, in a sentence, and the sections that suit them.
+
+        Args:
+            backbone: a pretrained model as the recipe will name it, where one is at hand.
+            folder: where it lies, with its tokenizer.json.
+        Raises:
+            RecipeError: where the kind suggests none, or these rows are none to learn from.
+        """
+        raise RecipeError(
+            f"Contract {contract.name} is of kind {contract.kind}, which suggests no recipe.",
+            f"Write one by hand, with task: {{kind: {contract.kind}}}.",
+        )
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:

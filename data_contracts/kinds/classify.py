@@ -13,7 +13,10 @@ from data_contracts.kinds.base import Card, Column, Metric, TaskConfig
 from data_contracts.section import Section
 
 if TYPE_CHECKING:
+    from data_contracts.contract.contract import DataContract
+    from data_contracts.contract.rows import Rows
     from data_contracts.recipe.recipe import Recipe
+    from data_contracts.recipe.suggest import Choice
 
 
 class WideFeatures(Section):
@@ -111,6 +114,20 @@ class Classify(TaskConfig):
                 "task.class_weights weigh labels; beside a teacher's probabilities they must "
                 "be none"
             )
+
+    @classmethod
+    def suggest(
+        cls, rows: Rows, contract: DataContract, backbone: str | None, folder: str | None
+    ) -> tuple[str, list[Choice]]:
+        from data_contracts.recipe.profile import profile
+        from data_contracts.recipe.suggest import suggest
+
+        seen = profile(rows, contract)
+        head = (
+            f"Suggested for {seen.rows:,} texts in {seen.classes} classes (the rarest has "
+            f"{seen.rarest:,}), half of them up to {seen.median_tokens} tokens long."
+        )
+        return head, suggest(seen, backbone, folder)
 
     def outputs(self, facts: dict[str, Any]) -> tuple[Column, ...]:
         """`label`, and a probability for each; null where there is no text to answer."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal
 
 from pydantic import Field
 
 from data_contracts.artifacts import Interval
+from data_contracts.errors import SourceError
+from data_contracts.open_kinds import DEFAULT_KIND
 from data_contracts.section import Section
+
+FACTS = b"noisefold.facts"  # where a predictions file has them, in its schema's metadata
 
 
 class Facts(Section):
@@ -39,8 +44,9 @@ class CellResult(Section):
     )
     figures: dict[str, float] = Field(
         default_factory=dict,
-        description="Of the test rows: accuracy, macro_f1, nll, brier, ece, ece_floor. Of the "
-        "valid rows, a variant's alone: valid_macro_f1 of the epoch kept.",
+        description="Of the test rows, by the kind's names (classify: accuracy, macro_f1, nll, "
+        "brier, ece, ece_floor). Of the valid rows, a variant's alone: valid_<chosen_by> of the "
+        "epoch kept.",
     )
     facts: Facts = Facts()
 
@@ -60,9 +66,7 @@ class Row(Section):
     failed: int
     planned: int
     figures: dict[str, Spread]
-    differences: dict[str, Interval] = Field(
-        description="From the baseline: accuracy, macro_f1, nll, brier, ece."
-    )
+    differences: dict[str, Interval] = Field(description="From the baseline, by figure.")
     facts: Facts = Field(description="Means over the finished seeds.")
 
 
@@ -70,13 +74,19 @@ class Compared(Section):
     """A comparison as far as it has come."""
 
     name: str
+    kind: str = Field(DEFAULT_KIND, description="Kind of task, whose figures these are.")
+    chosen_by: str | None = Field(
+        None, description="The valid rows' figure to choose by; null: the kind's first."
+    )
     command: str
     corpus: str | None = Field(
         None, description="Content digest of the validated rows; null before they are read."
     )
     test_rows: int
     unmeasured: tuple[str, ...] | None = Field(
-        None, description="Labels without a test row, of which no figure says anything; null: none."
+        None,
+        description="Parts (labels) without a test row, of which no figure says anything; "
+        "null: none.",
     )
     baseline: str
     confidence: float
@@ -161,3 +171,23 @@ class Compared(Section):
                 ),
             }
         )
+
+
+def same_names(what: str, found: Collection[str], wanted: Collection[str]) -> None:
+    """Refuse labels or ids that are not exactly those of the test split.
+
+    Raises:
+        SourceError: with some of those that are missing and of those that do not belong there.
+    """
+    missing, foreign = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+    if not missing and not foreign:
+        return
+    told = [
+        f"{count} {kind} ({', '.join(some[:3])}{', …' if count > 3 else ''})"
+        for kind, some in (("missing", missing), ("not in the test split", foreign))
+        if (count := len(some))
+    ]
+    raise SourceError(
+        f"its {what} are not those of the {len(wanted)} of the test split: {' and '.join(told)}.",
+        "Predict the test rows of this comparison's validated corpus, with the same contract.",
+    )

@@ -16,7 +16,7 @@ recipe as `--set` does it: a section given as a mapping replaces the recipe's ow
     baseline: dropout                 # a variant, or a name under `predictions`
 
 Relative paths, in overrides too, start at the file's folder.
-`tasks.comparing.board.write_predictions` writes the Parquet files.
+`lightning_modules.kinds.classify.predictions.write_predictions` writes the Parquet files.
 """
 
 from __future__ import annotations

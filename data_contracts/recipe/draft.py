@@ -9,26 +9,20 @@ import yaml
 
 from data_contracts.contract.infer import Draft
 from data_contracts.contract.written import comment, comments, contract_yaml
-from data_contracts.recipe.profile import Profile
 from data_contracts.recipe.reading import parse_recipe
 from data_contracts.recipe.suggest import Choice
 from data_contracts.yaml_text import parse_yaml
 
 
-def recipe_yaml(
-    source: dict[str, Any], draft: Draft, seen: Profile, choices: Sequence[Choice]
-) -> str:
+def recipe_yaml(source: dict[str, Any], draft: Draft, head: str, choices: Sequence[Choice]) -> str:
     """The recipe as a person would write it, each choice under its reason; it is checked before it
     is returned.
 
     Args:
         source: the fields of the recipe's source.
         draft: of the contract.
+        head: a sentence of what rows it is suggested for.
     """
-    head = (
-        f"Suggested for {seen.rows:,} texts in {seen.classes} classes (the rarest has "
-        f"{seen.rarest:,}), half of them up to {seen.median_tokens} tokens long."
-    )
     name = draft.contract.name
     parts = [
         f"{comments(draft, [head])}\nname: {name}\n",

@@ -98,7 +98,8 @@ def profile(rows: Rows, contract: DataContract) -> Profile:
 
 def check_columns(rows: Rows, contract: DataContract) -> None:
     """Refuse rows that lack the columns of a contract."""
-    for role, name in (("text", contract.columns.text), ("label", contract.columns.label)):
+    for role in (one.name for one in contract.roles if one.required):
+        name = getattr(contract.columns, role)
         if name not in rows.columns:
             raise RecipeError(
                 f"The rows have no column {name!r}, which contract {contract.name} names as its "

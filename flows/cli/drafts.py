@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from data_contracts.errors import NoisefoldError, RecipeError, SourceError, printable
+from data_contracts.errors import NoisefoldError, SourceError, printable
+from data_contracts.kinds.base import AnyTask, TaskConfig
 from data_contracts.recipe.draft import recipe_yaml
-from data_contracts.recipe.profile import check_columns, profile
-from data_contracts.recipe.suggest import suggest
+from data_contracts.recipe.profile import check_columns
 from data_contracts.urls import redacted
 
 if TYPE_CHECKING:
+    from data_contracts.contract.contract import DataContract
     from data_contracts.contract.infer import Draft
     from data_contracts.contract.rows import Rows
     from data_contracts.recipe.recipe import Recipe
@@ -49,35 +50,20 @@ def infer_in_terminal(asked: Mapping[str, Any], output: str | None) -> None:
 def suggest_in_terminal(
     asked: Mapping[str, Any], contract_file: str | None, backbone: str | None, output: str | None
 ) -> None:
-    from data_contracts.contract.contract import load_contract
-    from data_contracts.contract.infer import Draft
-    from data_contracts.kinds.classify_contract import ClassifyContract
-    from tasks.sources.look import look_closer
-
-    if contract_file:
-        seen, contract = _look(asked), load_contract(contract_file)
-        if not isinstance(contract, ClassifyContract):
-            raise RecipeError(
-                f"Contract {contract.name} is of kind {contract.kind}.",
-                "A recipe can be suggested for kind classify.",
-            )
-        check_columns(seen.rows, contract)
-        columns = contract.columns
-        rows = look_closer(
-            seen.source, [columns.text, columns.label], [columns.text], [columns.label]
-        )
-        counts = Counter(label for label in rows.columns[columns.label] if label is not None)
-        found = seen.found
-        draft = Draft(contract, len(rows), {"label": counts}, found, found.told)
-    else:
-        rows, seen, draft = draft_from(asked)
-    assert isinstance(draft.contract, ClassifyContract)
-    looks = profile(rows, draft.contract)
+    rows, seen, draft = (
+        draft_by(asked, contract_file) if contract_file is not None else draft_from(asked)
+    )
     folder = Path(output).resolve().parent if output else Path.cwd()
-    choices = suggest(looks, backbone and _from_folder(backbone, folder), backbone)
-    text = recipe_yaml(_source_fields(seen, folder), draft, looks, choices)
+    placed = backbone and _from_folder(backbone, folder)
+    head, choices = task_of(draft.contract).suggest(rows, draft.contract, placed, backbone)
+    text = recipe_yaml(_source_fields(seen, folder), draft, head, choices)
     write_new(text, output, "Read it through, then: noisefold retrain {output}")
     _tell(draft)
+
+
+def task_of(contract: DataContract) -> type[TaskConfig]:
+    """The kind of task that a contract's rows are for."""
+    return AnyTask.kinds[contract.kind]  # pyright: ignore[reportReturnType]
 
 
 def check_in_terminal(recipe: Recipe) -> None:
@@ -88,6 +74,26 @@ def check_in_terminal(recipe: Recipe) -> None:
         click.echo(printable(redacted(line)))
     for line in checked.doubts:
         click.echo(f"warning: {printable(redacted(line))}", err=True)
+
+
+def draft_by(asked: Mapping[str, Any], contract_file: str) -> tuple[Rows, Seen, Draft]:
+    """The rows as a contract that is given reads them, and what `draft_from` would give of it."""
+    from data_contracts.contract.contract import load_contract
+    from data_contracts.contract.infer import Draft
+    from tasks.sources.look import look_closer
+
+    seen, contract = _look(asked), load_contract(contract_file)
+    check_columns(seen.rows, contract)
+    columns = {role.name: getattr(contract.columns, role.name) for role in contract.roles}
+    texts = [columns[role.name] for role in contract.texts]
+    categories = {role.name: columns[role.name] for role in contract.categories}
+    there = [name for name in columns.values() if name in seen.rows.columns]
+    rows = look_closer(seen.source, there, texts, list(categories.values()))
+    counts = {
+        role: Counter(value for value in rows.columns[name] if value is not None)
+        for role, name in categories.items()
+    }
+    return rows, seen, Draft(contract, len(rows), counts, seen.found, seen.found.told)
 
 
 def draft_from(asked: Mapping[str, Any]) -> tuple[Rows, Seen, Draft]:
@@ -101,14 +107,21 @@ def draft_from(asked: Mapping[str, Any]) -> tuple[Rows, Seen, Draft]:
     from tasks.sources.look import look_closer
 
     seen = _look(asked)
-    roles = ("text", "label", "id", "split")
-    given = {role: asked[role] for role in roles if asked.get(role) is not None}
+    given = {role: asked[role] for role in roles() if asked.get(role) is not None}
     url = seen.source.url
     name = asked.get("name") or dataset_name(
         _whole(url) if isinstance(url, str) else {k: _whole(v) for k, v in url.items()}
     )
     draft = infer(Profile(seen.rows, name, partial(look_closer, seen.source), given, seen.found))
     return draft.seen, seen, draft
+
+
+def roles() -> tuple[str, ...]:
+    """The columns that some kind of contract has a role for, as options name them."""
+    from data_contracts.contract.contract import AnyContract
+
+    own = [role.name for kind in AnyContract.kinds.values() for role in kind.roles]  # pyright: ignore[reportAttributeAccessIssue]
+    return tuple(dict.fromkeys([*own, "id", "split"]))
 
 
 def _look(asked: Mapping[str, Any]) -> Seen:

@@ -449,6 +449,26 @@ def check(recipe: str, overrides: tuple[str, ...], no_data: bool) -> None:
         check_in_terminal(parsed)
 
 
+class OfRows(click.Command):
+    """Has an option for each column that some kind of contract gives a role, known once it runs."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        if not self.roles_are_there:
+            from flows.cli.drafts import roles
+
+            known = {name for one in self.params for name in (one.name, *one.opts)}
+            here = next(at for at, one in enumerate(self.params) if one.name == "id")
+            self.params[here:here] = [
+                click.Option([f"--{role}"], metavar="COLUMN", help=f"Column of the {role}.")
+                for role in roles()
+                if role not in known
+            ]
+            self.roles_are_there = True
+        return super().get_params(ctx)
+
+    roles_are_there = False
+
+
 def _rows(command: Callable[..., None]) -> Callable[..., None]:
     """The rows that a command looks at, and how they are read."""
     for option in reversed(
@@ -467,8 +487,6 @@ def _rows(command: Callable[..., None]) -> Callable[..., None]:
                 metavar="FILE",
                 help="Rows of the test split; left out, it is drawn from train.",
             ),
-            click.option("--text", metavar="COLUMN", help="Column of the text."),
-            click.option("--label", metavar="COLUMN", help="Column of the label."),
             click.option("--id", metavar="COLUMN", help="Column of unique row names."),
             click.option("--split", metavar="COLUMN", help="Column of train, valid and test."),
             click.option(
@@ -491,7 +509,7 @@ def _rows(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@recipe_group.command()
+@recipe_group.command(cls=OfRows)
 @_rows
 @click.option(
     "--contract", "contract_file", help="Contract of these rows; otherwise one is drafted."
@@ -522,7 +540,7 @@ def contract_group() -> None:
     """Draft data contracts."""
 
 
-@contract_group.command()
+@contract_group.command(cls=OfRows)
 @_rows
 @click.option(
     "--output", "-o", type=click.Path(dir_okay=False), help="Write here instead of to the terminal."

@@ -113,6 +113,29 @@ class Judge(Protocol):
         """
         ...
 
+    def predictions(self, table: pa.Table) -> pa.Table:
+        """`scored` from a file of predictions: another program's, or an evaluation's own `answers`.
+
+        These are what is served, so a judge that was fitted to nothing takes them as they are.
+
+        Args:
+            table: `id`, the kind's own columns, and what the schema's metadata say of them.
+        Raises:
+            SourceError: what is wrong with them, without the file's name.
+            KeyError, TypeError, ValueError, pyarrow.ArrowException: it holds no predictions.
+        """
+        ...
+
+    def unmeasured(self, rows: pa.Table) -> tuple[str, ...]:
+        """The parts (labels) that none of these rows has, so that no figure says anything of
+        them."""
+        ...
+
+    def beside(self, scored: pa.Table) -> dict[str, float]:
+        """Figures for a comparison's table that take no truth and have no interval (what ECE a
+        calibrated model would show), by metric."""
+        ...
+
     def report(
         self, rows: pa.Table, scored: pa.Table, found: Mapping[str, Interval]
     ) -> list[Block]:

@@ -18,31 +18,42 @@ FIRST = ("variant", "seeds")
 COSTS = ("parameters", "MB", "CPU s to train", "texts/s")
 
 
-def metrics_of(table: Compared) -> tuple[Metric, ...]:
-    """The figures of the table's kind that have a column; the first is the one to choose by."""
-    return tuple(one for one in TaskConfig.KINDS[table.kind].metrics if one.column)
+def columns_of(metrics: Sequence[Metric]) -> tuple[Metric, ...]:
+    """The figures that have a column: those that say so, and the first of the kind in any case."""
+    return tuple(one for one in metrics if one.column or one is metrics[0])
 
 
-def header_of(metrics: Sequence[Metric]) -> tuple[str, ...]:
+def metrics_of(table: Compared) -> tuple[Metric, tuple[Metric, ...]]:
+    """The figure to choose by, and those of the table's kind that have a column."""
+    task = TaskConfig.KINDS[table.kind]
+    columns = columns_of(task.metrics)
+    return (task.metric(table.chosen_by) if table.chosen_by else columns[0]), columns
+
+
+def heading(metric: Metric) -> str:
+    return metric.column or metric.words
+
+
+def header_of(chosen: Metric, metrics: Sequence[Metric]) -> tuple[str, ...]:
     return (
         *FIRST,
-        f"valid {metrics[0].column}",
-        *(str(one.column) for one in metrics),
-        *(f"Δ {one.column}" for one in metrics if one.compared),
+        f"valid {heading(chosen)}",
+        *(heading(one) for one in metrics),
+        *(f"Δ {heading(one)}" for one in metrics if one.compared),
         *COSTS,
     )
 
 
-def cells_of(row: Row, baseline: str, metrics: Sequence[Metric]) -> list[str]:
+def cells_of(row: Row, baseline: str, chosen: Metric, metrics: Sequence[Metric]) -> list[str]:
     """One line of the table as plain text, in the order of `header_of`."""
     seeds = f"{row.finished}/{row.planned}"
     if not row.finished:
-        rest = len(header_of(metrics)) - len(FIRST)
+        rest = len(header_of(chosen, metrics)) - len(FIRST)
         return [row.variant, seeds, *["failed" if row.failed else "not run"] * rest]
-    names = [f"valid_{metrics[0].name}", *(one.name for one in metrics)]
+    names = [f"valid_{chosen.name}", *(one.name for one in metrics)]
     figures = [
         _with_spread(row.figures[name], one) if name in row.figures else "–"
-        for name, one in zip(names, (metrics[0], *metrics), strict=True)
+        for name, one in zip(names, (chosen, *metrics), strict=True)
     ]
     other = "baseline" if row.variant == baseline else "–"
     differences = [
@@ -65,16 +76,17 @@ def cells_of(row: Row, baseline: str, metrics: Sequence[Metric]) -> list[str]:
 
 def for_terminal(table: Compared) -> list[tuple[list[str], list[list[str]]]]:
     """How good, how different from the baseline, at what cost: headings and lines of each."""
-    metrics = metrics_of(table)
-    header = header_of(metrics)
+    chosen, metrics = metrics_of(table)
+    header = header_of(chosen, metrics)
     lines = [
-        dict(zip(header, cells_of(r, table.baseline, metrics), strict=True)) for r in table.rows
+        dict(zip(header, cells_of(r, table.baseline, chosen, metrics), strict=True))
+        for r in table.rows
     ]
-    own = [str(one.column) for one in metrics if one.shown == "everywhere"]
-    differences = [f"Δ {one.column}" for one in metrics if one.compared]
+    own = [heading(one) for one in metrics if one.shown == "everywhere"]
+    differences = [f"Δ {heading(one)}" for one in metrics if one.compared]
     groups = (
         [*FIRST, *own],
-        ["variant", f"valid {metrics[0].column}", *differences],
+        ["variant", f"valid {heading(chosen)}", *differences],
         ["variant", *COSTS],
     )
     return [(columns, [[line[name] for name in columns] for line in lines]) for columns in groups]
@@ -82,9 +94,9 @@ def for_terminal(table: Compared) -> list[tuple[list[str], list[list[str]]]]:
 
 def as_markdown(table: Compared) -> str:
     """The table with what a reader needs to judge and to repeat it."""
-    metrics = metrics_of(table)
-    header = header_of(metrics)
-    lines = [cells_of(row, table.baseline, metrics) for row in table.rows]
+    chosen, metrics = metrics_of(table)
+    header = header_of(chosen, metrics)
+    lines = [cells_of(row, table.baseline, chosen, metrics) for row in table.rows]
     return "\n".join(
         [
             f"# {table.name}\n",
@@ -93,25 +105,25 @@ def as_markdown(table: Compared) -> str:
             "|---|" + "--:|" * (len(header) - 1),
             *(f"| {' | '.join([markdown(name), *rest])} |" for name, *rest in lines),
             "",
-            "\n\n".join([_how_to_read(table, metrics), *remarks(table)]),
+            "\n\n".join([_how_to_read(table, chosen, metrics), *remarks(table)]),
             "",
         ]
     )
 
 
-def _how_to_read(table: Compared, metrics: Sequence[Metric]) -> str:
+def _how_to_read(table: Compared, chosen: Metric, metrics: Sequence[Metric]) -> str:
     rows = (
         f"{table.test_rows:,} test rows" if table.test_rows else "The rows have not been read yet"
     )
     units: dict[str, list[str]] = {}
     for one in metrics:
         if one.unit:
-            units.setdefault(one.unit, []).append(str(one.column))
+            units.setdefault(one.unit, []).append(heading(one))
     in_units = ", ".join(f"{listed(names)} in {unit}" for unit, names in units.items())
     sentences = [
         f"{rows}.",
         f"Mean ± standard deviation over seeds{'; ' if in_units else ''}{in_units}.",
-        f"Valid {metrics[0].column}, of the epoch that was kept, is the figure to choose by; the "
+        f"Valid {heading(chosen)}, of the epoch that was kept, is the figure to choose by; the "
         "others are of the test rows.",
         f"Δ: from {markdown(table.baseline)}, with {table.confidence:.0%} intervals: paired "
         f"bootstrap over the test rows ({table.bootstrap_samples:,} resamples), averaged over the "

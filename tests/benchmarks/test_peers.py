@@ -13,8 +13,11 @@ from benchmarks.peers import tfidf
 from benchmarks.peers.corpus import write
 from benchmarks.peers.data import Corpus, Facts, Search, merit, read_corpus, write_predictions
 from benchmarks.peers.table import is_peers, measure, merge
-from tasks.comparing import board as compare
-from tasks.comparing.board import read_predictions
+from data_contracts.kinds.classify import Classify
+from data_contracts.recipe.recipe import Recipe
+from lightning_modules.kinds.classify import predictions as compare
+from lightning_modules.kinds.classify.judge import ClassifyJudge, log_proba_of
+from tasks.comparing.predictions import read_predictions
 
 LABELS = ("zebra", "ant")  # not in the order of the alphabet
 WORDS = {"zebra": ["stripes", "horse", "savanna"], "ant": ["hill", "worker", "queen"]}
@@ -63,10 +66,12 @@ def test_predictions_are_those_that_compare_reads_and_the_table_measures(
     log_proba = np.log(np.tile([0.8, 0.2], (8, 1)))
     path = tmp_path / "tfidf-0.parquet"
     write_predictions(path, corpus.test.ids, log_proba, corpus.labels, FACTS, SEARCH)
-    found = read_predictions(path)
-    assert (found.ids, found.labels) == (corpus.test.ids, LABELS)
+    recipe = Recipe()
+    judge = ClassifyJudge({"labels": LABELS}, Classify(), recipe.evaluation, recipe.statistics)
+    found = read_predictions(path, judge)
+    assert found.scored["id"].to_pylist() == corpus.test.ids
     assert (found.facts.parameters, found.facts.chosen) == (10, "C = 1")
-    np.testing.assert_array_equal(found.log_proba, log_proba)
+    np.testing.assert_array_equal(log_proba_of(found.scored), log_proba)
 
     numbers = dict(zip(corpus.test.ids, corpus.test.y.tolist(), strict=True))
     cell = measure(path, numbers, corpus.labels)
@@ -76,7 +81,7 @@ def test_predictions_are_those_that_compare_reads_and_the_table_measures(
     assert json.dumps(cell)  # the table keeps it as JSON
 
     compare.write_predictions(
-        own := tmp_path / "cut_at_256-0.parquet", found.ids, log_proba, LABELS
+        own := tmp_path / "cut_at_256-0.parquet", corpus.test.ids, log_proba, LABELS
     )
     assert is_peers(path) and not is_peers(own), (
         "predictions of our own model lie in the same folder"

@@ -282,13 +282,20 @@ def files(folder: Path) -> list[Target]:
         return True
 
     def compare(data: bytes) -> bool:
-        from tasks.comparing.board import read_predictions
+        from data_contracts.kinds.classify import Classify
+        from data_contracts.recipe.recipe import Recipe
+        from lightning_modules.kinds.classify.judge import ClassifyJudge, log_proba_of
+        from tasks.comparing.predictions import read_predictions
 
+        recipe = Recipe()
+        judge = ClassifyJudge(
+            {"labels": ("a", "b")}, Classify(), recipe.evaluation, recipe.statistics
+        )
         try:
-            found = read_predictions(predictions)
+            scored = read_predictions(predictions, judge).scored
         except SourceError as error:
             return refused(error)
-        assert found.log_proba.shape == (len(found.ids), len(found.labels))
+        assert log_proba_of(scored).shape == (scored.num_rows, 2)
         return True
 
     return [

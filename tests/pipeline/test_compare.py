@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from tasks.comparing.board import write_predictions
+from lightning_modules.kinds.classify.predictions import write_predictions
 from tests.pipeline.conftest import REPOSITORY, TINY, environment, mlflow_client
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save
 from data_contracts.artifacts import RawCorpus
 from data_contracts.errors import NoisefoldError, RecipeError, SourceError
 from data_contracts.recipe.reading import load_recipe
+from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.source import FileSource
 from data_contracts.tables import batch as table_batch
 from data_contracts.tables import csv as table_csv
@@ -34,10 +35,11 @@ from data_contracts.tables.packed import decompressed
 from data_contracts.tables.read import read_batches
 from lightning_modules.bundle import Bundle, BundleError, save_bundle
 from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.kinds.judging import judge_of
 from lightning_modules.network.network import build_network
 from lightning_modules.network.windows import Windowing
 from lightning_modules.starting.vectors import load_vectors
-from tasks.comparing.board import read_predictions
+from tasks.comparing.predictions import read_predictions
 from tasks.sources.files import list_files, read_rows
 from tests.lightning_modules.conftest import WORDS, make_tokenizer
 from tests.memory import peak_memory
@@ -607,11 +609,13 @@ def test_predictions_of_another_program_that_cannot_be_are_refused(
     tmp_path: Path, table: pa.Table
 ) -> None:
     pq.write_table(table, tmp_path / "p.parquet")
+    recipe = Recipe()
+    judge = judge_of(recipe.task, {"labels": ["a", "b"]}, recipe.evaluation, recipe.statistics)
     with pytest.raises(SourceError, match=r"p\.parquet"):
-        read_predictions(tmp_path / "p.parquet")
+        read_predictions(tmp_path / "p.parquet", judge)
     (tmp_path / "p.parquet").write_bytes(os.urandom(64))
     with pytest.raises(SourceError, match=r"p\.parquet"):
-        read_predictions(tmp_path / "p.parquet")
+        read_predictions(tmp_path / "p.parquet", judge)
 
 
 # --- paths and links --------------------------------------------------------------------------------------------------

@@ -12,24 +12,30 @@ from scipy.special import log_softmax
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from data_contracts.errors import SourceError
+from data_contracts.kinds.classify import Classify
 from data_contracts.recipe.compared import Compared, Facts
 from data_contracts.recipe.comparison import Cell, Comparison
+from data_contracts.recipe.reading import parse_recipe
 from data_contracts.recipe.recipe import Recipe
 from lightning_modules.evidence import difference, drawn
 from lightning_modules.kinds.classify import figures as m
-from tasks.comparing.board import (
-    Board,
-    Judged,
-    TestRows,
-    read_predictions,
-    write_predictions,
-)
-from tasks.comparing.table import read_table, write_table
+from lightning_modules.kinds.classify.judge import ClassifyJudge, log_proba_of
+from lightning_modules.kinds.classify.predictions import write_predictions
+from tasks.comparing import predictions
+from tasks.comparing.board import Board, Judged
+from tasks.comparing.predictions import TestRows
+from tasks.comparing.table import as_markdown, read_table, write_table
 from tasks.measure import cpu_seconds, one_thread
 from tasks.settings import Settings
 
 LABELS = ("bad", "good", "没有意见")
 IDS = [f"row-{i}" for i in range(40)]
+RECIPE = Recipe()
+JUDGE = ClassifyJudge({"labels": LABELS}, Classify(), RECIPE.evaluation, RECIPE.statistics)
+
+
+def read_predictions(path, judge=JUDGE):
+    return predictions.read_predictions(path, judge)
 
 
 def simulated(rows: int, classes: int, seed: int, sharpness: float, of: np.ndarray | None = None):
@@ -102,7 +108,8 @@ def test_ece_floor_is_what_a_calibrated_model_shows_on_average() -> None:
 
 @pytest.fixture
 def split() -> TestRows:
-    return TestRows(pa.array(IDS), np.arange(40) % 3, LABELS, "digest")
+    rows = pa.table({"id": IDS, "label": [LABELS[row % 3] for row in range(40)]})
+    return TestRows(rows, JUDGE, "digest")
 
 
 def write(path, ids=IDS, labels=LABELS, log_proba=None, **facts):
@@ -119,8 +126,7 @@ def test_predictions_read_back_and_are_put_in_the_order_of_rows_and_classes(
     log_proba = write(path, IDS[::-1], turned, parameters=7, chosen="C = 10")
     found = read_predictions(path)
     assert found.facts.model_dump(exclude_none=True) == {"parameters": 7, "chosen": "C = 10"}
-    assert found.labels == turned
-    assert np.array_equal(split.align(found, "x"), log_proba[::-1, ::-1])
+    assert np.array_equal(log_proba_of(split.align(found.scored, "x")), log_proba[::-1, ::-1])
 
 
 def test_impossible_class_is_allowed_and_its_loss_is_finite(tmp_path, split) -> None:
@@ -130,8 +136,8 @@ def test_impossible_class_is_allowed_and_its_loss_is_finite(tmp_path, split) -> 
         out=np.full((40, 3), -np.inf),
     )
     write(tmp_path / "p.parquet", log_proba=sure)
-    aligned = split.align(read_predictions(tmp_path / "p.parquet"), "p")
-    assert np.isfinite(m.figures(split.labels, aligned)["nll"])
+    aligned = split.align(read_predictions(tmp_path / "p.parquet").scored, "p")
+    assert np.isfinite(JUDGE.evidence(split.rows, aligned).point()["nll"])
 
 
 def test_rows_and_labels_that_do_not_fit_are_named(tmp_path, split) -> None:
@@ -150,7 +156,7 @@ def test_rows_and_labels_that_do_not_fit_are_named(tmp_path, split) -> None:
     ):
         write(path, **options)
         with pytest.raises(SourceError, match=f"ft-1.parquet: {message}"):
-            split.align(read_predictions(path), path.name)
+            split.align(read_predictions(path).scored, path.name)
 
 
 def test_files_that_hold_no_predictions_are_refused_by_name(tmp_path) -> None:
@@ -268,3 +274,28 @@ def test_a_table_keeps_the_rows_whose_cells_another_state_folder_holds(tmp_path)
     changed = finish({}, b={"training.max_epochs": 3})
     assert [row.finished for row in changed.rows] == [2, 0]
     assert [cell.state for cell in changed.cells if cell.variant == "b"] == ["not run"] * 2
+
+
+def test_a_label_without_a_test_row_and_the_ece_floor_are_the_kinds_to_tell(split) -> None:
+    assert JUDGE.unmeasured(split.rows) == ()
+    assert JUDGE.unmeasured(split.rows.slice(0, 2)) == (LABELS[2],)
+    log_proba = simulated(40, 3, 0, 1.0)[1]
+    scored = JUDGE.predictions(
+        pa.table({"id": IDS, "probabilities": np.exp(log_proba).tolist()}).replace_schema_metadata(
+            {"noisefold.labels": json.dumps(LABELS)}
+        )
+    )
+    assert np.allclose(log_proba_of(scored), log_proba)
+    assert JUDGE.beside(scored) == {"ece_floor": pytest.approx(m.ece_floor(log_proba))}
+
+
+def test_the_figure_to_choose_by_is_what_the_shared_recipe_monitors(tmp_path) -> None:
+    changes = {"training": {"monitor": "val/nll"}}
+    for recipe, name, column in (
+        (RECIPE, "macro_f1", "valid macro-F1"),
+        (parse_recipe({"source": {"kind": "sample"}, **changes}, origin="t"), "nll", "valid NLL"),
+    ):
+        grid = Comparison(name="g", recipe=recipe, seeds=(0,), variants={"a": {}}, baseline="a")
+        table = Board(grid, Settings(home=tmp_path), "").table()
+        assert table.chosen_by == name
+        assert f"| {column} |" in as_markdown(table)

@@ -27,6 +27,7 @@ from lightning_modules.kinds.classify.label_rows import (
     labels_without_rows,
     missing_labels,
 )
+from lightning_modules.kinds.classify.predictions import LABELS, log_proba_of_file
 from lightning_modules.kinds.classify.report import Told, report_of
 from lightning_modules.kinds.classify.rivals import (
     against_champion,
@@ -154,8 +155,19 @@ class ClassifyJudge:
             if name not in ROLES:
                 # A slice column may bear one of our names; ours stand.
                 columns[f"slice_{name}" if name in columns else name] = rows[name]
-        described = {"noisefold.labels": json.dumps(list(self.labels), ensure_ascii=False)}
+        described = {LABELS: json.dumps(list(self.labels), ensure_ascii=False)}
         return pa.table(columns).replace_schema_metadata(described)
+
+    def predictions(self, table: pa.Table) -> pa.Table:
+        log_proba = log_proba_of_file(table, self.labels)
+        return pa.table({"id": table["id"], "log_proba": _lists(log_proba)})
+
+    def unmeasured(self, rows: pa.Table) -> tuple[str, ...]:
+        counts = np.bincount(self._numbers(rows), minlength=len(self.labels))
+        return tuple(name for name, many in zip(self.labels, counts, strict=True) if not many)
+
+    def beside(self, scored: pa.Table) -> dict[str, float]:
+        return {"ece_floor": m.ece_floor(self._served(scored), bins=self.config.ece_bins)}
 
     def report(
         self, rows: pa.Table, scored: pa.Table, found: Mapping[str, Interval]

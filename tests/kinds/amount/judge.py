@@ -89,6 +89,15 @@ class AmountJudge:
         told = ["id", "said", "amount"]
         return rows.select(told).append_column("said_amount", scored["said_amount"])
 
+    def predictions(self, table: pa.Table) -> pa.Table:
+        return table.select(["id", "said_amount"])
+
+    def unmeasured(self, rows: pa.Table) -> tuple[str, ...]:
+        return ()
+
+    def beside(self, scored: pa.Table) -> dict[str, float]:
+        return {}
+
     def report(
         self, rows: pa.Table, scored: pa.Table, found: Mapping[str, Interval]
     ) -> list[Block]:
