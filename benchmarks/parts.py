@@ -1,10 +1,11 @@
-"""What each part of a model with `wide.share` says by itself: the network without n-grams, and n-grams alone.
+"""What each part of a model with `wide.share` says by itself: the network without n-grams, and
+n-grams alone.
 
     python -m benchmarks.parts [--only sst2_minilm,trec_minilm] [--results FOLDER]
 
-Of every comparison in `studies/` that has variants with a share, the finished models are taken from the state folder
-and judged on the test rows: f and g of the logits (1 - s) f + s g, which each had a loss of its own. The figures of the
-sum are in the comparison's own table.
+Of every comparison in `studies/` that has variants with a share, the finished models are taken from
+the state folder and judged on the test rows: f and g of the logits (1 - s) f + s g, which each had
+a loss of its own. The figures of the sum are in the comparison's own table.
 """
 
 from __future__ import annotations
@@ -100,7 +101,8 @@ def main() -> None:
             "",
             "`python -m benchmarks.parts`",
             "",
-            "| comparison | variant | seeds | without n-grams: accuracy | NLL | n-grams alone: accuracy | NLL |",
+            "| comparison | variant | seeds | without n-grams: accuracy | NLL | n-grams alone: "
+            "accuracy | NLL |",
             "|---|---|--:|--:|--:|--:|--:|",
             *rows,
         ]

@@ -1,11 +1,13 @@
-"""CPU time from text to label of a pruned model beside its twin's, interleaved: how much faster pruning makes it.
+"""CPU time from text to label of a pruned model beside its twin's, interleaved: how much faster
+pruning makes it.
 
     python -m benchmarks.predict_time [--only trec,sst2] [--seed 0] [--rounds 20] [--results FOLDER]
 
-Of every comparison in `studies/` that has the variants `dropout` and `sparse`, the two finished models of one seed are
-taken from the state folder; one whose cells have not run is left out, and said. One thread, up to 500 test texts. Both
-models predict them in turn, from text to label and, `network`, from token windows on; a time is the lower
-quartile of its rounds. `again` is the dropout model beside itself: how far equal things lie apart.
+Of every comparison in `studies/` that has the variants `dropout` and `sparse`, the two finished
+models of one seed are taken from the state folder; one whose cells have not run is left out, and
+said. One thread, up to 500 test texts. Both models predict them in turn, from text to label and,
+`network`, from token windows on; a time is the lower quartile of its rounds. `again` is the dropout
+model beside itself: how far equal things lie apart.
 """
 
 from __future__ import annotations
@@ -88,7 +90,8 @@ def of_windows(bundle: Bundle, encoded: Any) -> Any:
 def as_markdown(rows: list[list[str]], seed: int) -> str:
     head = "How many times as fast the pruned model predicts (CPU time, one thread, interleaved)"
     lines = [
-        "| comparison | texts | parameters: dropout | sparse | text to label: dropout ÷ sparse | again | network |",
+        "| comparison | texts | parameters: dropout | sparse | text to label: dropout ÷ sparse | "
+        "again | network |",
         "|---|--:|--:|--:|--:|--:|--:|",
         *(f"| {' | '.join(row)} |" for row in rows),
     ]

@@ -1,10 +1,11 @@
-"""20 Newsgroups without the headers, which name the group: what a classifier should not be paid for.
+"""20 Newsgroups without the headers, which name the group: what a classifier should not be paid
+for.
 
     python -m benchmarks.prepare_newsgroups [--source FOLDER] [--target FOLDER]
 
-Everything up to a message's first blank line goes, as `remove=("headers",)` of scikit-learn's loader does it; quotes
-and signatures stay. Rows, order and labels stay too: a message of headers alone is left as an empty text, which the
-contract then quarantines.
+Everything up to a message's first blank line goes, as `remove=("headers",)` of scikit-learn's
+loader does it; quotes and signatures stay. Rows, order and labels stay too: a message of headers
+alone is left as an empty text, which the contract then quarantines.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ def without_headers(message: str) -> str:
 
 
 def prepare(source: Path, target: Path) -> None:
-    """`<split>.csv.gz` of the source, as `<split>.csv` in the target folder; a finished file is written again alike."""
+    """`<split>.csv.gz` of the source, as `<split>.csv` in the target folder; a finished file is
+    written again alike.
+    """
     csv.field_size_limit(1 << 24)
     target.mkdir(parents=True, exist_ok=True)
     for split in ("train", "test"):

@@ -1,14 +1,18 @@
-"""CPU time of whole optimizer steps beside the deterministic twin: what each reparameterization costs in training.
+"""CPU time of whole optimizer steps beside the deterministic twin: what each reparameterization
+costs in training.
 
-    python -m benchmarks.step_time [--rounds 60] [--repeats 5] [--only bilstm,transformer] [--results FOLDER]
+    python -m benchmarks.step_time [--rounds 60] [--repeats 5] [--only bilstm,transformer]
+    [--results FOLDER]
 
-A step is seeding, redraw, forward, backward (KL included), clipping and fused AdamW, with the settings that training
-uses (one thread, deterministic kernels). Steps of all methods are interleaved, so that what else the machine does falls
-on all alike; a method's time is the lower quartile of its rounds, in CPU time of this process. Each repeat builds
-everything anew; the table has the median ratio over repeats and its range. `none again` is the twin beside itself.
+A step is seeding, redraw, forward, backward (KL included), clipping and fused AdamW, with the
+settings that training uses (one thread, deterministic kernels). Steps of all methods are
+interleaved, so that what else the machine does falls on all alike; a method's time is the lower
+quartile of its rounds, in CPU time of this process. Each repeat builds everything anew; the table
+has the median ratio over repeats and its range. `none again` is the twin beside itself.
 
-Sizes: vocabulary 8,000, batch 64, 24 tokens (ids by Zipf's law, so that rows repeat as in text); BiLSTM embedding 64,
-hidden 128 per direction; Transformer 2 blocks of 128, 4 heads, feed-forward 256; tanh embedding 64, hidden 128.
+Sizes: vocabulary 8,000, batch 64, 24 tokens (ids by Zipf's law, so that rows repeat as in text);
+BiLSTM embedding 64, hidden 128 per direction; Transformer 2 blocks of 128, 4 heads, feed-forward
+256; tanh embedding 64, hidden 128.
 """
 
 from __future__ import annotations
@@ -162,7 +166,8 @@ def main() -> None:
     machine = f"1 thread; {os.cpu_count()} cores with a load average of {os.getloadavg()[0]:.0f}"
     text = (
         f"# CPU time of a training step\n\n`{command}` (torch {torch.__version__}, {machine}). "
-        f"Median over {given.repeats} repeats of the lower quartile of {given.rounds} interleaved steps; "
+        f"Median over {given.repeats} repeats of the lower quartile of {given.rounds} interleaved "
+        f"steps; "
         f"range over repeats.\n\n{rows}\n"
     )
     (given.results / "step_time.md").write_text(text, encoding="utf-8")

@@ -1,7 +1,8 @@
-"""Manifests: what one stage hands to the next. Small, frozen, JSON; never a tensor, a frame or an open handle.
+"""Manifests: what one stage hands to the next. Small, frozen, JSON; never a tensor, a frame or an
+open handle.
 
-A manifest is the only commit of a stage (`tasks.artifacts.store`): `files` vouches for the bytes, `digest` for the
-meaning.
+A manifest is the only commit of a stage (`tasks.artifacts.store`): `files` vouches for the bytes,
+`digest` for the meaning.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class Artifact(BaseModel):
 
     @property
     def identity(self) -> Any:
-        """What the key of a stage that reads it has of it: the digest, and more where more of it is told."""
+        """What the key of a stage that reads it has of it: the digest, and more where more of it is
+        told.
+        """
         return self.digest
 
     @field_validator("files")
@@ -112,8 +115,8 @@ class Spelling(BaseModel):
 class RawCorpus(Artifact):
     """Parquet parts in source order: id, the contract's roles, split, slices..., fault, file, row.
 
-    `row` counts from 1, the header not counted. `fault` is the reason for which a cell of the row is
-    none; null for nearly every row.
+    `row` counts from 1, the header not counted. `fault` is the reason for which a cell of the row
+    is none; null for nearly every row.
     """
 
     stage: ClassVar[str] = "ingest"
@@ -158,12 +161,16 @@ class ValidatedCorpus(Artifact):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Of a corpus of kind classify: sorted, or in the contract's order; the index is the class id."""
+        """Of a corpus of kind classify: sorted, or in the contract's order; the index is the class
+        id.
+        """
         return tuple(self.facts["labels"])
 
 
 class Windowing(BaseModel):
-    """How documents are cut into windows [prefix ids suffix] of token ids; neighbours share ids, so none is lost."""
+    """How documents are cut into windows [prefix ids suffix] of token ids; neighbours share ids, so
+    none is lost.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
     max_length: int = Field(description="Most ids of a window, special tokens included.")
@@ -174,7 +181,9 @@ class Windowing(BaseModel):
 
 
 class TokenDataset(Artifact):
-    """`train|valid|test.parquet` (id, window, input_ids, length, what the kind adds), `tokenizer.json`, `train_texts.npy`."""
+    """`train|valid|test.parquet` (id, window, input_ids, length, what the kind adds),
+    `tokenizer.json`, `train_texts.npy`.
+    """
 
     stage: ClassVar[str] = "tokenize"
     counted: ClassVar[tuple[str, str]] = ("rows", "windows")

@@ -7,7 +7,9 @@ from pathlib import Path
 
 
 class NoisefoldError(Exception):
-    """Something the user can mend. Shown as `cause` and `remedy`, without a traceback; no stage retries it."""
+    """Something the user can mend. Shown as `cause` and `remedy`, without a traceback; no stage
+    retries it.
+    """
 
     def __init__(self, cause: str, remedy: str = "") -> None:
         cause, remedy = writable(cause), writable(remedy)
@@ -27,13 +29,17 @@ class SourceError(NoisefoldError):
 
 
 class ContractViolation(NoisefoldError):
-    """The data break their contract; names expectation, share and sample cells. `report` holds the whole story."""
+    """The data break their contract; names expectation, share and sample cells. `report` holds the
+    whole story.
+    """
 
     report: Path | None = None
 
 
 class TrainingError(NoisefoldError):
-    """Training cannot give a usable model (a NaN loss, one class only); a retry would end the same way."""
+    """Training cannot give a usable model (a NaN loss, one class only); a retry would end the same
+    way.
+    """
 
 
 class ServiceUnavailable(NoisefoldError):
@@ -43,8 +49,9 @@ class ServiceUnavailable(NoisefoldError):
 def stop_signal(error: BaseException | None) -> BaseException | None:
     """The SIGTERM or Ctrl-C that an error goes back to, if one does.
 
-    A signal may reach a library where its own tidying up then fails (Prefect, between two states: "Task run is not
-    set"): what comes out is that failure, and the signal stands in its context alone.
+    A signal may reach a library where its own tidying up then fails (Prefect, between two states:
+    "Task run is not set"): what comes out is that failure, and the signal stands in its context
+    alone.
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
@@ -59,7 +66,9 @@ def stop_signal(error: BaseException | None) -> BaseException | None:
 
 
 def told_of(error: BaseException) -> str:
-    """An error as a sentence, also where it carries no words of its own: which signal stopped the work, or who."""
+    """An error as a sentence, also where it carries no words of its own: which signal stopped the
+    work, or who.
+    """
     stop = stop_signal(error)
     if isinstance(stop, KeyboardInterrupt):
         return "Stopped by Ctrl-C (SIGINT)."

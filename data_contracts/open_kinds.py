@@ -1,4 +1,5 @@
-"""A field that takes whichever kind its `kind` names, of an open set: a kind enters by being defined.
+"""A field that takes whichever kind its `kind` names, of an open set: a kind enters by being
+defined.
 
 pydantic's own discriminated unions are closed when the model that holds them is defined; here the
 set grows with every subclass, in a user's own package too, and the JSON schema lists what is there.

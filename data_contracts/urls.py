@@ -1,8 +1,9 @@
-"""URLs and what in them is secret: what may be shown, what a recipe may hold, and `${VARIABLE}` in a URL's place.
+"""URLs and what in them is secret: what may be shown, what a recipe may hold, and `${VARIABLE}` in
+a URL's place.
 
-A recipe is stored as it is, by Prefect as parameters and by MLflow as params, so a credential in it would stand in both
-databases. A URL in a recipe names an environment variable instead; the value is put in when the file is opened, and
-nothing that is written or said has it.
+A recipe is stored as it is, by Prefect as parameters and by MLflow as params, so a credential in it
+would stand in both databases. A URL in a recipe names an environment variable instead; the value is
+put in when the file is opened, and nothing that is written or said has it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from data_contracts.errors import SourceError
 
 HOW = (
-    "Name an environment variable in its place, as in https://${USER_NAME}:${PASSWORD}@host/… or ?token=${TOKEN}, or "
-    "leave it to fsspec's configuration (FSSPEC_HTTPS_HEADERS, AWS_ACCESS_KEY_ID, ~/.config/fsspec, ~/.netrc)."
+    "Name an environment variable in its place, as in https://${USER_NAME}:${PASSWORD}@host/… or "
+    "?token=${TOKEN}, or "
+    "leave it to fsspec's configuration (FSSPEC_HTTPS_HEADERS, AWS_ACCESS_KEY_ID, "
+    "~/.config/fsspec, ~/.netrc)."
 )
 _VARIABLE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"<>]*")
@@ -35,7 +38,9 @@ def shown_url(url: str) -> str:
 
 
 def redacted(text: str) -> str:
-    """A text with every URL in it as `shown_url` has it, and without any value that a URL was given."""
+    """A text with every URL in it as `shown_url` has it, and without any value that a URL was
+    given.
+    """
     return redact_values(_URL.sub(lambda found: _trimmed(found[0]), text))
 
 
@@ -48,7 +53,9 @@ def redact_values(text: str) -> str:
 
 
 def credential_in(url: str) -> str | None:
-    """What in a URL (or a text with URLs in it) looks like a credential: "a password", "a secret in its query"."""
+    """What in a URL (or a text with URLs in it) looks like a credential: "a password", "a secret in
+    its query".
+    """
     for found in [found for part in _CHAIN.split(url) for found in _URL.findall(part)]:
         _, _, rest = found.partition("://")
         bare = _VARIABLE.sub("", rest)  # a variable's name is no secret
@@ -79,7 +86,8 @@ def misplaced_variable(url: str) -> bool:
 
 
 def resolve(url: str) -> str:
-    """The URL with the values of its variables, percent-encoded; for the call that opens it, and nothing else.
+    """The URL with the values of its variables, percent-encoded; for the call that opens it, and
+    nothing else.
 
     Raises:
         SourceError: a variable is not set.
@@ -89,7 +97,8 @@ def resolve(url: str) -> str:
         given = os.environ.get(found[1])
         if not given:
             raise SourceError(
-                f"{shown_url(url)}: the environment variable {found[1]} that its URL names is not set.",
+                f"{shown_url(url)}: the environment variable {found[1]} that its URL names is not "
+                f"set.",
                 "Set it where the run is started (for a worker: in the worker's environment).",
             )
         _values[found[1]] = given
@@ -105,14 +114,17 @@ def _without_login(url: str) -> str:
         return url
     place = re.split(r"[?#]", rest)[0]
     netloc, slash, path = place.partition("/")
-    # A password may hold an unescaped slash, so the last @ counts where a colon that is no port's stands before it.
+    # A password may hold an unescaped slash, so the last @ counts where a colon that is no port's
+    # stands before it.
     if _password_before_slash(netloc) and "@" in rest:
         netloc, slash, path = re.split(r"[?#]", rest.rpartition("@")[2])[0].partition("/")
     return f"{scheme}://{netloc.rpartition('@')[2]}{slash}{path}"
 
 
 def _trimmed(url: str) -> str:
-    """`shown_url` inside a text, where a route behind # (as MLflow's addresses have one) is no secret."""
+    """`shown_url` inside a text, where a route behind # (as MLflow's addresses have one) is no
+    secret.
+    """
     before, hash_, route = url.partition("#")
     if not route.startswith("/") or "@" in route:
         return shown_url(url)

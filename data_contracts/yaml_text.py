@@ -1,9 +1,11 @@
-"""YAML from outside, read as plain data: no tags that build objects, no aliases that multiply, no key said twice.
+"""YAML from outside, read as plain data: no tags that build objects, no aliases that multiply, no
+key said twice.
 
-What a person wrote stays what it is. PyYAML reads by YAML 1.1, where `yes` is true, `010` is 8, `1_0` is 10, `12:30` is
-750 and `2026-01-31` a date; here only what YAML 1.2 and everybody calls one is a boolean (`true`, `false`) or a number
-(decimal, without leading zeros), and both remember how they were written (`Written`), for where a text is meant: the
-label `1.10` is no 1.1. Keys are texts. Everything else is a text, which a field of numbers or booleans still reads.
+What a person wrote stays what it is. PyYAML reads by YAML 1.1, where `yes` is true, `010` is 8,
+`1_0` is 10, `12:30` is 750 and `2026-01-31` a date; here only what YAML 1.2 and everybody calls one
+is a boolean (`true`, `false`) or a number (decimal, without leading zeros), and both remember how
+they were written (`Written`), for where a text is meant: the label `1.10` is no 1.1. Keys are
+texts. Everything else is a text, which a field of numbers or booleans still reads.
 """
 
 from __future__ import annotations
@@ -58,7 +60,8 @@ def read_yaml(path: str | Path, what: str = "") -> Any:
 
 
 def parse_yaml(text: str, origin: str) -> Any:
-    """The value of a YAML text; what it says twice, nests without end or builds objects from is refused.
+    """The value of a YAML text; what it says twice, nests without end or builds objects from is
+    refused.
 
     Raises:
         RecipeError: naming line and column where there are any.
@@ -94,7 +97,9 @@ class WrittenBool(int, Written):
 
 
 def as_written(value: Any) -> Any:
-    """Numbers and booleans of a YAML text as the texts that they were written as, in lists too; all else as it is."""
+    """Numbers and booleans of a YAML text as the texts that they were written as, in lists too; all
+    else as it is.
+    """
     if isinstance(value, Written):
         return value.written
     return [as_written(one) for one in value] if isinstance(value, list | tuple) else value
@@ -117,7 +122,9 @@ def plain(value: Any) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with bounds, and with every fault of a value as a YAML error that has its place."""
+    """PyYAML's safe loader with bounds, and with every fault of a value as a YAML error that has
+    its place.
+    """
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # pyright: ignore  (PyYAML's own are those of YAML 1.1)
 
@@ -156,7 +163,8 @@ class _Loader(yaml.SafeLoader):
             value = super().construct_object(node, deep)  # pyright: ignore[reportArgumentType]
         except yaml.YAMLError:
             raise
-        # What PyYAML's converters raise at "!!timestamp x", 2026-13-45, 0x_ or an integer of 5,000 digits.
+        # What PyYAML's converters raise at "!!timestamp x", 2026-13-45, 0x_ or an integer of 5,000
+        # digits.
         except (ValueError, TypeError, AttributeError, OverflowError, LookupError) as error:
             raise _fault(f"not a value of its kind ({str(error)[:100]})", node.start_mark) from None
         if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
@@ -170,7 +178,9 @@ class _Loader(yaml.SafeLoader):
         return value
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As PyYAML's, with the keys as they are written: `{1: …}` and `{yes: …}` name "1" and "yes"."""
+        """As PyYAML's, with the keys as they are written: `{1: …}` and `{yes: …}` name "1" and
+        "yes".
+        """
         if isinstance(node, MappingNode):
             self.flatten_mapping(node)  # what is merged into it has keys, too
             for key, _ in node.value:
@@ -192,7 +202,8 @@ def _remembering(value: bool | int | float, written: str) -> Any:
     return kept
 
 
-# YAML 1.2's core schema, without its octal and hexadecimal numbers; and a number with leading zeros is a code.
+# YAML 1.2's core schema, without its octal and hexadecimal numbers; and a number with leading zeros
+# is a code.
 _KINDS = {
     "bool": (r"true|false", "tf"),
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -211,7 +222,9 @@ for _kind, (_pattern, _first) in _KINDS.items():
 
 
 def _expanded_size(root: Node) -> None:
-    """Count the nodes with every alias (and merge) written out, which is what all later code would walk through."""
+    """Count the nodes with every alias (and merge) written out, which is what all later code would
+    walk through.
+    """
     sizes: dict[int, int] = {}
     open_nodes: set[int] = set()
 

@@ -1,11 +1,12 @@
 """compare: the same rows, a grid of variants and seeds, one table.
 
     source ─ingest→ RawCorpus ─validate→ ValidatedCorpus
-    for each (variant, seed):  ─tokenize→ (teach→) train→ TrainedModel ─evaluate→ EvaluationReport ─measure→ Measurement
-    predictions of other programs ──────────────────────────────────────────────────────→ comparison.md
+    for each (variant, seed): ─tokenize→ (teach→) train→ TrainedModel ─evaluate→ EvaluationReport
+    ─measure→ Measurement predictions of other programs
+    ──────────────────────────────────────────────────────→ comparison.md
 
-Nothing is registered or promoted. A rerun finds finished cells in the store, so it goes on where the last one stopped;
-after each cell the table is written anew.
+Nothing is registered or promoted. A rerun finds finished cells in the store, so it goes on where
+the last one stopped; after each cell the table is written anew.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ def compare(
     out: Path | None = None,
     command: str = "",
 ) -> ComparisonRun:
-    """Run the cells of a grid (or those of `only` and `seeds`) that have not run, and write the table to `out`."""
+    """Run the cells of a grid (or those of `only` and `seeds`) that have not run, and write the
+    table to `out`.
+    """
     when = due()
     comparison = comparison.on(when.day)
     cells = comparison.cells(only, seeds)
@@ -113,7 +116,9 @@ class Grid(Run):
         self._cell = ""
 
     def _take_lease(self) -> Held:
-        """It keeps nobody out (several processes may share a grid, each with cells of its own); it shows who works."""
+        """It keeps nobody out (several processes may share a grid, each with cells of its own); it
+        shows who works.
+        """
         return self._lease(f"compare {self.comparison.name}", [])
 
     def _close(self, kind: type[BaseException] | None, error: BaseException | None) -> None:
@@ -124,7 +129,9 @@ class Grid(Run):
         super()._close(kind, error)
 
     def fetch_teachers(self, cells: list[Cell]) -> None:
-        """The models that some cell learns from. One that cannot be had is told when the cell has its turn."""
+        """The models that some cell learns from. One that cannot be had is told when the cell has
+        its turn.
+        """
         teachers = {
             str(one): one
             for cell in cells
@@ -136,7 +143,8 @@ class Grid(Run):
 
     @contextmanager
     def cell(self, cell: Cell) -> Iterator[Run | None]:
-        """This run with a cell's recipe and MLflow run, while it is worked on; None where both are finished already.
+        """This run with a cell's recipe and MLflow run, while it is worked on; None where both are
+        finished already.
 
         A fault of the cell's own ends here: it is written down, and the next cell has its turn.
         """

@@ -1,10 +1,14 @@
 """retrain: raw text in, a champion in the MLflow registry out.
 
-    source ─ingest→ RawCorpus ─validate→ ValidatedCorpus ─tokenize→ TokenDataset ─train→ TrainedModel
-                                   └→ quarantine  (└teach→ Lessons ┘)   └──── evaluate ────┘→ EvaluationReport
-                                                                    register → RegisteredModel → promote → decision
+    source ─ingest→ RawCorpus ─validate→ ValidatedCorpus ─tokenize→ TokenDataset ─train→
+    TrainedModel
+                                   └→ quarantine (└teach→ Lessons ┘) └──── evaluate ────┘→
+                                   EvaluationReport
+                                                                    register → RegisteredModel →
+                                                                    promote → decision
 
-Each line of the flow's body is one Prefect task, retryable on its own. A rerun finds finished stages in the store.
+Each line of the flow's body is one Prefect task, retryable on its own. A rerun finds finished
+stages in the store.
 """
 
 from __future__ import annotations

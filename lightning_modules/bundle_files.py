@@ -134,7 +134,8 @@ def _build(
                 if expected.get(name) != found.get(name)
             )
             raise ValueError(
-                f"{name} is {found.get(name, 'missing')}, described as {expected.get(name, 'absent')}"
+                f"{name} is {found.get(name, 'missing')}, described as "
+                f"{expected.get(name, 'absent')}"
             )
         return build_network(description)
     except ModuleNotFoundError as error:

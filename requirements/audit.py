@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """`make audit`: are known faults listed for what the lock files pin?
 
-Uses pip-audit where it is at hand: in the virtual environment or on PATH. Every pinned release is looked up in its
-database, by name and version; nothing is installed or resolved. Ends with 1 where a fault is found, and with 0 where
-none is, or where there is no tool or no database, which is said: a release that could not be looked up is not clean.
+Uses pip-audit where it is at hand: in the virtual environment or on PATH. Every pinned release is
+looked up in its database, by name and version; nothing is installed or resolved. Ends with 1 where
+a fault is found, and with 0 where none is, or where there is no tool or no database, which is said:
+a release that could not be looked up is not clean.
 
     python requirements/audit.py [options of pip-audit, such as --vulnerability-service osv]
 """
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
-# One file for everything, one for each of torch's builds; the CPU build's version says so, and databases do not.
+# One file for everything, one for each of torch's builds; the CPU build's version says so, and
+# databases do not.
 LOCKS = ("base.lock", "torch-cpu.lock", "torch-cuda.lock")
 _PIN = re.compile(r"^([A-Za-z0-9][\w.\-]*)==([^\s;\\+]+)", re.M)
 NO_TOOL = """pip-audit is not at hand, so nothing was looked up.
@@ -88,11 +90,13 @@ def report(found: list[dict[str, Any]], wanted: int, said: str) -> tuple[str, in
         skipped = sorted(one["name"] for one in found if "skip_reason" in one)
         shown = ", ".join(skipped[:10]) + (", …" if len(skipped) > 10 else "")
         lines.append(
-            f"{left} could not be looked up, so nothing is known of them: {shown or 'not answered'}."
+            f"{left} could not be looked up, so nothing is known of them: "
+            f"{shown or 'not answered'}."
         )
     if faults:
         lines.append(
-            "Raise the pin in pyproject.toml where there is one, then make lock; CONTRIBUTING.md says how."
+            "Raise the pin in pyproject.toml where there is one, then make lock; CONTRIBUTING.md "
+            "says how."
         )
     return "\n".join(lines), 1 if faults else 0
 

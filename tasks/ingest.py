@@ -1,16 +1,17 @@
 """ingest: the rows of a source, as they are, under the pipeline's own column names.
 
-Comes in: a source (the sample, files at any fsspec URL) and the contract's column map. Goes out: `RawCorpus`, Parquet
-parts with id, the roles of the contract (text, label), split, slices, fault,
-file, row. Nothing is judged here beyond what makes a row unreadable
-(`fault`); the contract's limits are `validate`'s. Rows stream in Arrow batches, so memory does not grow with the data
-but for 12 bytes per row where ids come from several files.
+Comes in: a source (the sample, files at any fsspec URL) and the contract's column map. Goes out:
+`RawCorpus`, Parquet parts with id, the roles of the contract (text, label), split, slices, fault,
+file, row. Nothing is judged here beyond what makes a row unreadable (`fault`); the contract's
+limits are `validate`'s. Rows stream in Arrow batches, so memory does not grow with the data but for
+12 bytes per row where ids come from several files.
 
-Categories get one spelling (`data_contracts.tables.categories`), rows that the contract does not select are left out, and an
-id that stands in several files gets its file's name. All three are counted and told.
+Categories get one spelling (`data_contracts.tables.categories`), rows that the contract does not
+select are left out, and an id that stands in several files gets its file's name. All three are
+counted and told.
 
-Safe to repeat: the artifact's key is the fingerprint of the source and what shapes the rows, and a source that changes
-while it is read ends in an error, so a key never vouches for a mixture.
+Safe to repeat: the artifact's key is the fingerprint of the source and what shapes the rows, and a
+source that changes while it is read ends in an error, so a key never vouches for a mixture.
 """
 
 from __future__ import annotations
@@ -44,10 +45,11 @@ from tasks.stage import Here, RunContext, stage
 
 
 def survey(source: Source) -> Snapshot:
-    """What the source holds now, without reading its rows, and which days of its window (None without a window).
+    """What the source holds now, without reading its rows, and which days of its window (None
+    without a window).
 
-    SHA-256 of each local file, ETag (or Last-Modified) and size of a remote one, the generator's own code with rows,
-    seed and classes for the sample.
+    SHA-256 of each local file, ETag (or Last-Modified) and size of a remote one, the generator's
+    own code with rows, seed and classes for the sample.
     """
     if isinstance(source, SampleSource):
         facts = (sample.made_by(), source.rows, source.seed, source.classes)
@@ -57,7 +59,9 @@ def survey(source: Source) -> Snapshot:
 
 
 def _fingerprint(files: list[SourceFile]) -> str:
-    """A file named for another day is another file, whatever is in it; which window asked for it is no part of it."""
+    """A file named for another day is another file, whatever is in it; which window asked for it is
+    no part of it.
+    """
     return digest_of(
         "files", [[f.name, f.split, f.version(), *([str(f.days)] if f.days else [])] for f in files]
     )
@@ -103,7 +107,8 @@ def ingest(here: Here, snapshot: Snapshot) -> dict[str, Any]:
     if not isinstance(source, SampleSource) and _fingerprint(there) != snapshot.fingerprint:
         raise SourceError(
             f"The source ({_names(files)}) changed while it was read.",
-            "Run again when the export has finished; better, write a new file and rename it into place.",
+            "Run again when the export has finished; better, write a new file and rename it into "
+            "place.",
         )
     if ids is not None and (several := ids.in_several_files()) is not None:
         digest = put_file_before(several, here.out, contract, batch_rows)
@@ -181,6 +186,8 @@ def _refuse_rejected(batch: Batch, file: SourceFile, contract: DataContract) -> 
         answer = next(one for one in answers if one != "accept")
         row = batch.rows[batch.columns[ANSWER].to_pylist().index(answer)]
         raise SourceError(
-            f"{file.name}, row {row}: the answer is {answer!r}, as Prodigy writes it where a label was not accepted.",
-            "Set select: {answer: [accept]} in the contract, or name all the answers that count there.",
+            f"{file.name}, row {row}: the answer is {answer!r}, as Prodigy writes it where a label "
+            f"was not accepted.",
+            "Set select: {answer: [accept]} in the contract, or name all the answers that count "
+            "there.",
         )

@@ -1,4 +1,6 @@
-"""How far a stage is. Stages report; whoever runs the flow in a terminal listens; under a worker nobody does."""
+"""How far a stage is. Stages report; whoever runs the flow in a terminal listens; under a worker
+nobody does.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ def report(
 
 def tell(stage: str, message: str) -> None:
     """A sentence for people: into the log of the Prefect run, and to the terminal."""
-    # Here: whoever shows a flow in a terminal imports this module before Prefect's settings are made.
+    # Here: whoever shows a flow in a terminal imports this module before Prefect's settings are
+    # made.
     from prefect import get_run_logger
     from prefect.exceptions import MissingContextError
 

@@ -1,7 +1,9 @@
-"""register: the folded model as a version in the MLflow registry that needs nothing of this repository.
+"""register: the folded model as a version in the MLflow registry that needs nothing of this
+repository.
 
-The version's digest is that of the served bundle (weights, tokenizer, labels, temperature). It stands as a tag on the
-logged model and on the version, so an attempt that died anywhere is taken up where it stopped.
+The version's digest is that of the served bundle (weights, tokenizer, labels, temperature). It
+stands as a tag on the logged model and on the version, so an attempt that died anywhere is taken up
+where it stopped.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ _TAG_LIMIT = 5000
 
 @step
 def register(run: RunContext, report: EvaluationReport) -> RegisteredModel | State[RegisteredModel]:
-    """Find or create the registry's version of this run's model. Safe to repeat: it holds one per digest."""
+    """Find or create the registry's version of this run's model. Safe to repeat: it holds one per
+    digest.
+    """
     version = register_model(run, report)
     if version.created:
         return version
@@ -58,7 +62,8 @@ def register(run: RunContext, report: EvaluationReport) -> RegisteredModel | Sta
 def register_model(run: RunContext, evaluation: EvaluationReport) -> RegisteredModel:
     """Find the version with this model's digest, or create it; `created` says which.
 
-    Effects: a logged model and a version in MLflow, tagged with what they were made from. Safe to repeat.
+    Effects: a logged model and a version in MLflow, tagged with what they were made from. Safe to
+        repeat.
     """
     recipe, store, tracker, lineage = run.recipe, run.store, run.tracker, run.lineage
     model, tokens, corpus = (
@@ -71,7 +76,8 @@ def register_model(run: RunContext, evaluation: EvaluationReport) -> RegisteredM
         staged = Path(scratch)
         facts = recipe.task.served_facts(evaluation.facts)
         digest = stage_bundle(model, facts, store, staged / "bundle")
-        # Between the search and the creation no other process on this machine may create the same version.
+        # Between the search and the creation no other process on this machine may create the same
+        # version.
         with store.lock(f"register-{digest_of(name, digest)}"):
             found = find_version(tracker, name, digest)
             created = found is None
@@ -255,7 +261,9 @@ def signature(task: TaskConfig, facts: dict[str, Any]) -> ModelSignature:
 
 
 def serving_requirements(bundle: Bundle) -> list[str]:
-    """What a server installs, at the versions this model was tested with; torch's build (+cpu) is its choice."""
+    """What a server installs, at the versions this model was tested with; torch's build (+cpu) is
+    its choice.
+    """
     pretrained = bundle.network.describe()["encoder"]["kind"] == "pretrained"
     backbone = ("transformers",) if pretrained else ()
     return [f"{package}=={installed(package).split('+')[0]}" for package in (*_SERVING, *backbone)]
@@ -287,7 +295,9 @@ def lineage_tags(
 
 
 def _forget_local_paths(folder: Path) -> None:
-    """MLmodel names the folders it was staged in; loading uses the names relative to the model, so keep just those."""
+    """MLmodel names the folders it was staged in; loading uses the names relative to the model, so
+    keep just those.
+    """
     path = folder / "MLmodel"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     flavor = content["flavors"]["python_function"]

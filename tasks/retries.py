@@ -12,7 +12,8 @@ from prefect.client.schemas import State, TaskRun
 
 from data_contracts.errors import NoisefoldError
 
-# Prefect's result cache never looks at the artifact behind a result; the store does, so it is the only cache.
+# Prefect's result cache never looks at the artifact behind a result; the store does, so it is the
+# only cache.
 STAGE: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
 
 
@@ -21,16 +22,21 @@ _HEALING = {"MlflowException", "OperationalError", "ClientError", "TransportErro
 
 
 class Interrupted(RuntimeError):
-    """A worker process was killed or ran out of time; another attempt goes on from what it had saved."""
+    """A worker process was killed or ran out of time; another attempt goes on from what it had
+    saved.
+    """
 
 
 def can_heal(error: BaseException) -> bool:
-    """Whether another attempt may end otherwise: networks, disks, servers and lost processes heal; data does not."""
+    """Whether another attempt may end otherwise: networks, disks, servers and lost processes heal;
+    data does not.
+    """
     if isinstance(error, NoisefoldError):
         return False
     if isinstance(error, OSError | TimeoutError | Interrupted):
         return True
-    # By name: importing MLflow or SQLAlchemy to ask would cost seconds in stages that never use them.
+    # By name: importing MLflow or SQLAlchemy to ask would cost seconds in stages that never use
+    # them.
     return any(kind.__name__ in _HEALING for kind in type(error).__mro__)
 
 
@@ -38,9 +44,11 @@ RetryCondition = Callable[[Task[..., Any], TaskRun, State], bool]
 
 
 def healing(failed_attempts: Counter[str]) -> RetryCondition:
-    """`retry_condition_fn` of one flow run; counts, by task name, the failed attempts that another one follows.
+    """`retry_condition_fn` of one flow run; counts, by task name, the failed attempts that another
+    one follows.
 
-    A plain function on purpose: Prefect takes any other callable, a bound method too, as "never retry".
+    A plain function on purpose: Prefect takes any other callable, a bound method too, as "never
+    retry".
     """
 
     def condition(task: Task[..., Any], _: TaskRun, state: State) -> bool:

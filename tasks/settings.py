@@ -1,4 +1,6 @@
-"""Where state lives: addresses and credentials, from the environment alone (never part of a recipe or a cache key)."""
+"""Where state lives: addresses and credentials, from the environment alone (never part of a recipe
+or a cache key).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from data_contracts.urls import netloc_login, shown_url
 
 
 class Settings(BaseSettings):
-    """`NOISEFOLD_HOME` and `NOISEFOLD_ARTIFACTS`; `MLFLOW_TRACKING_URI` and `PREFECT_API_URL` keep their own names."""
+    """`NOISEFOLD_HOME` and `NOISEFOLD_ARTIFACTS`; `MLFLOW_TRACKING_URI` and `PREFECT_API_URL` keep
+    their own names.
+    """
 
     model_config = SettingsConfigDict(env_prefix="NOISEFOLD_", frozen=True)
     home: Path = Field(Path(".noisefold"), description="Folder of all local state.")

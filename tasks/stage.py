@@ -1,4 +1,5 @@
-"""One step of the pipeline: what it makes, what shapes it, how it is found again, and what it tells.
+"""One step of the pipeline: what it makes, what shapes it, how it is found again, and what it
+tells.
 
     @stage(TokenDataset, version=2, shaped_by=("tokenizer",))
     def tokenize(here: Here, corpus: ValidatedCorpus) -> dict[str, Any]: ...
@@ -57,8 +58,9 @@ class Made:
 
 @dataclass
 class RunContext:
-    """What a step may pull from the run that it is part of. Flows carry a step out as a Prefect task; this one, for
-    tests and notebooks, just does it."""
+    """What a step may pull from the run that it is part of. Flows carry a step out as a Prefect
+    task; this one, for tests and notebooks, just does it.
+    """
 
     recipe: Recipe
     settings: Settings
@@ -81,7 +83,9 @@ def looking(recipe: Recipe, settings: Settings, store: ArtifactStore) -> RunCont
 
 
 class Step(Generic[P, R]):
-    """A step that ends in a registry or a decision: Prefect retries, times and shows it, and the store holds nothing."""
+    """A step that ends in a registry or a decision: Prefect retries, times and shows it, and the
+    store holds nothing.
+    """
 
     def __init__(self, work: Callable[Concatenate[RunContext, P], R | State[R]]) -> None:
         self.name: str = work.__name__
@@ -142,7 +146,9 @@ class Stage(Step[P, A]):
         return stage_key(self.makes, _identities(inputs), self._shape(recipe), self.version)
 
     def find(self, run: RunContext, *inputs: P.args, **named: P.kwargs) -> A | None:
-        """The finished artifact of this run's recipe and these inputs; None where there is none. Nothing is built."""
+        """The finished artifact of this run's recipe and these inputs; None where there is none.
+        Nothing is built.
+        """
         given = self.bind(*inputs, **named)
         return run.store.find(self.makes, self.key(run.recipe, *given))
 
@@ -190,10 +196,13 @@ def stage(
 
     Args:
         makes: the manifest; its `stage` is the stage's name.
-        version: of the code; raised when the output changes meaning, since no cache sees a helper's code.
-        shaped_by: dotted parts of the recipe that shape what comes out (`tokenizer`, `contract.reading`).
-        tell: shows the manifest in the run (MLflow, Prefect, sentences). Called in every run, also where the artifact
-            was there already, and again by another attempt: it has to be safe to repeat.
+        version: of the code; raised when the output changes meaning, since no cache sees a helper's
+            code.
+        shaped_by: dotted parts of the recipe that shape what comes out (`tokenizer`,
+            `contract.reading`).
+        tell: shows the manifest in the run (MLflow, Prefect, sentences). Called in every run, also
+            where the artifact was there already, and again by another attempt: it has to be safe to
+            repeat.
         tell_fault: shows in the run why there is no manifest, before the fault goes on.
     """
 
@@ -204,7 +213,9 @@ def stage(
 
 
 def as_task(step: Step[..., Any], run: RunContext) -> Task[..., Any]:
-    """The step as a Prefect task of this run. Its parameters are the manifests, so that Prefect shows what went in."""
+    """The step as a Prefect task of this run. Its parameters are the manifests, so that Prefect
+    shows what went in.
+    """
 
     def attempt(*inputs: Any, **named: Any) -> Any:
         return step.attempt(run, *step.bind(*inputs, **named))
@@ -216,7 +227,9 @@ def as_task(step: Step[..., Any], run: RunContext) -> Task[..., Any]:
 
 
 def settle(outcome: Outcome[A]) -> A | State[A]:
-    """The manifest, or a state named `Cached` around it, which both Prefect's UI and the summary show as such."""
+    """The manifest, or a state named `Cached` around it, which both Prefect's UI and the summary
+    show as such.
+    """
     if not outcome.cached:
         return outcome.manifest
     text = f"Found in the store as {outcome.manifest.key}"
@@ -224,7 +237,9 @@ def settle(outcome: Outcome[A]) -> A | State[A]:
 
 
 def part_of(recipe: Recipe, part: str) -> Any:
-    """A dotted part of the recipe as JSON for a key: files count by what is in them, wherever they lie."""
+    """A dotted part of the recipe as JSON for a key: files count by what is in them, wherever they
+    lie.
+    """
     value: Any = recipe
     for name in part.split("."):
         value = None if value is None else getattr(value, name)

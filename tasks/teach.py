@@ -1,10 +1,10 @@
 """teach, distill: what a registered model says of the train texts, and of texts made up from them,
 as token rows for `train` to learn.
 
-A large model distils into a small one (Hinton 2015, https://arxiv.org/abs/1503.02531): the small one learns the large
-one's probabilities, on more texts than there are labels for. Asking the large one is the dear part, so its answers are
-an artifact of their own, which every seed and every student of the same rows shares; and what an attempt has asked, no
-later attempt asks again.
+A large model distils into a small one (Hinton 2015, https://arxiv.org/abs/1503.02531): the small
+one learns the large one's probabilities, on more texts than there are labels for. Asking the large
+one is the dear part, so its answers are an artifact of their own, which every seed and every
+student of the same rows shares; and what an attempt has asked, no later attempt asks again.
 """
 
 from __future__ import annotations
@@ -213,7 +213,8 @@ def find_teacher(config: DistillationConfig, tracker: Tracker, fetched: Path) ->
     """The version to learn from; pinned in the run, so that a rerun learns from the same one.
 
     Raises:
-        RecipeError: the registry has no such model, or no champion of it, or its files are gone or damaged.
+        RecipeError: the registry has no such model, or no champion of it, or its files are gone or
+            damaged.
     """
     pinned = tracker.tag(TEACHER)
     pinned = (

@@ -205,7 +205,9 @@ def windowing_of(tokenizer: HFTokenizer, recipe: Recipe) -> Windowing:
 def unknown_warning(
     shares: dict[str, float], config: Tokenizer, vocab_size: int
 ) -> tuple[str, ...]:
-    """A sentence where the vocabulary does not know the texts, so that they all look the same to the model."""
+    """A sentence where the vocabulary does not know the texts, so that they all look the same to
+    the model.
+    """
     high = [
         f"{share:.0%} of the tokens of {split}"
         for split, share in shares.items()
@@ -222,7 +224,8 @@ def unknown_warning(
         if vocab_size >= config.vocab_size:
             remedy += f" The vocabulary is full: tokenizer.vocab_size {config.vocab_size:,} may be raised."
     return (
-        f"The vocabulary does not know {' and '.join(high)}: to the model they are all the same. {remedy}",
+        f"The vocabulary does not know {' and '.join(high)}: to the model they are all the same. "
+        f"{remedy}",
     )
 
 

@@ -66,7 +66,8 @@ def train(
     with forwarder:
         result = run_child(job, recipe.execution.limits.train)
     shutil.copyfile(here.open(tokens) / TRAIN_TEXTS, here.out / SEEN_TEXTS)
-    forwarder.deliver()  # what is left; a server that is still away fails this attempt, and nothing is lost
+    # What is left; a server that is still away fails this attempt, and nothing is lost.
+    forwarder.deliver()
     return {
         "digest": result["bundle_digest"],
         "rows_in": result["windows"],

@@ -1,8 +1,10 @@
-"""validate: judge a raw corpus by its contract; keep the good rows, quarantine the others with their reasons.
+"""validate: judge a raw corpus by its contract; keep the good rows, quarantine the others with
+their reasons.
 
-Comes in: `RawCorpus`. Goes out: `ValidatedCorpus` with `corpus/part-*.parquet`, `quarantine.parquet`, `report.json` and
-`report.html`. Past the contract's limits it raises `ContractViolation` and leaves report and quarantine in the work
-folder, for the person who has to look.
+Comes in: `RawCorpus`. Goes out: `ValidatedCorpus` with `corpus/part-*.parquet`,
+`quarantine.parquet`, `report.json` and `report.html`. Past the contract's limits it raises
+`ContractViolation` and leaves report and quarantine in the work folder, for the person who has to
+look.
 
 Two passes over the Parquet parts. The first runs the row suite on each batch and gathers the
 verdicts (`data_contracts.contract.verdicts`, 27 bytes a row, which alone grow with the data); the
@@ -98,11 +100,13 @@ def _tell_fault(fault: BaseException, run: RunContext) -> None:
 
 @stage(ValidatedCorpus, version=2, shaped_by=("contract",), tell=_tell, tell_fault=_tell_fault)
 def validate(here: Here, raw: RawCorpus) -> dict[str, Any]:
-    """Judge every row, write the good ones and the quarantine, and hold the whole to the contract's limits.
+    """Judge every row, write the good ones and the quarantine, and hold the whole to the contract's
+    limits.
 
     The report goes to the MLflow run and to Prefect, passed or failed. Safe to repeat.
     Raises:
-        ContractViolation: naming every failed expectation with its share, limit and sample cells. Never retried.
+        ContractViolation: naming every failed expectation with its share, limit and sample cells.
+            Never retried.
     """
     contract, batch_rows = here.recipe.contract, here.recipe.execution.batch_rows
     failed = here.keep / "failed"
@@ -144,7 +148,7 @@ def validate(here: Here, raw: RawCorpus) -> dict[str, Any]:
     }
 
 
-# --- first pass: judge ------------------------------------------------------------------------------------------------
+# --- first pass: judge ----------------------------------------------------------------------------
 
 
 def _judge_rows(folder: Path, raw: RawCorpus, contract: DataContract, batch_rows: int) -> Verdicts:
@@ -166,12 +170,13 @@ def _check_schema(schema: pa.Schema, contract: DataContract) -> None:
         there = schema.field(column.name).type if column.name in schema.names else "missing"
         if there != column.type:
             raise ContractViolation(
-                f"Column {column.name!r} of the raw corpus is {there}, the contract {contract.name} has {column.type}.",
+                f"Column {column.name!r} of the raw corpus is {there}, the contract "
+                f"{contract.name} has {column.type}.",
                 "Ingest the source again with this contract.",
             )
 
 
-# --- second pass: write -----------------------------------------------------------------------------------------------
+# --- second pass: write ---------------------------------------------------------------------------
 
 
 def _write_rows(
@@ -225,7 +230,7 @@ def _count(kept: pa.Table, findings: Findings, contract: DataContract) -> None:
             counts += np.bincount(lengths[present == split], minlength=len(counts))
 
 
-# --- the corpus as a whole --------------------------------------------------------------------------------------------
+# --- the corpus as a whole ------------------------------------------------------------------------
 
 
 def _judge_corpus(findings: Findings, contract: DataContract) -> list[Result]:

@@ -40,7 +40,8 @@ def train_tokenizer(config: TrainedTokenizer, texts: Texts) -> HFTokenizer:
         tokenizer.train_from_iterator(texts(), trainer)
     if tokenizer.get_vocab_size() <= len(SPECIAL_TOKENS):
         raise NoisefoldError(
-            f"The {config.kind} tokenizer found no token that occurs {config.min_frequency} times in the train split.",
+            f"The {config.kind} tokenizer found no token that occurs {config.min_frequency} times "
+            f"in the train split.",
             "Lower tokenizer.min_frequency or give more rows.",
         )
     return tokenizer
@@ -49,8 +50,9 @@ def train_tokenizer(config: TrainedTokenizer, texts: Texts) -> HFTokenizer:
 def _train_wordpiece(tokenizer: HFTokenizer, config: WordPieceTokenizer, texts: Texts) -> None:
     """The same vocabulary from the same texts, which its trainer by itself does not give.
 
-    It numbers characters within a word (##a) as a hash map with a random seed yields its words, and breaks ties by
-    those numbers. Special tokens it numbers first and in order, so these are such to it, and to the tokenizer no more.
+    It numbers characters within a word (##a) as a hash map with a random seed yields its words, and
+    breaks ties by those numbers. Special tokens it numbers first and in order, so these are such to
+    it, and to the tokenizer no more.
     """
     inner: set[str] = set()
     for some in texts():

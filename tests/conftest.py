@@ -1,4 +1,6 @@
-"""Fixtures of the whole suite: no telemetry, debug-sized data, a store and an MLflow store in a temporary folder."""
+"""Fixtures of the whole suite: no telemetry, debug-sized data, a store and an MLflow store in a
+temporary folder.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from flows.running.environment import switches
 
 switches()
 os.environ.setdefault("OMP_NUM_THREADS", "2")
-# A shell starts what it puts into the background with SIGINT ignored, and every process would inherit that: tests that
-# send a Ctrl-C would wait for nothing.
+# A shell starts what it puts into the background with SIGINT ignored, and every process would
+# inherit that: tests that send a Ctrl-C would wait for nothing.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -18,7 +18,9 @@ class Peak:
 
 @contextmanager
 def peak_memory() -> Iterator[Peak]:
-    """The most memory (10^6 bytes, resident) that this process had inside the block, beyond what it had before it."""
+    """The most memory (10^6 bytes, resident) that this process had inside the block, beyond what it
+    had before it.
+    """
     gc.collect()
     _RESET.write_text("5")  # the kernel's high-water mark starts anew from what is resident now
     before, peak = _high_water(), Peak()

@@ -1,4 +1,6 @@
-"""Real servers for tests: MLflow and Prefect as child processes on free ports of the loopback interface."""
+"""Real servers for tests: MLflow and Prefect as child processes on free ports of the loopback
+interface.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ def free_port() -> int:
 
 
 class Server:
-    """A child process that answers at `health`; may be killed and started again on the same port and state."""
+    """A child process that answers at `health`; may be killed and started again on the same port
+    and state.
+    """
 
     def __init__(
         self, arguments: list[str], url: str, health: str, log: Path, environment: dict[str, str]

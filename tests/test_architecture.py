@@ -64,8 +64,10 @@ def test_the_mathematics_knows_no_orchestrator_and_no_tracking_server():
 def test_light_commands_import_nothing_heavy(command):
     code = (
         "import sys\nfrom flows.cli.main import main\n"
-        f"try:\n    main({command!r})\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
-        "heavy = {'torch', 'prefect', 'mlflow', 'great_expectations', 'pandas', 'pyarrow'} & set(sys.modules)\n"
+        f"try:\n    main({command!r})\nexcept SystemExit as end:\n    assert not end.code, "
+        f"end.code\n"
+        "heavy = {'torch', 'prefect', 'mlflow', 'great_expectations', 'pandas', 'pyarrow'} & "
+        "set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     done = subprocess.run(
@@ -102,7 +104,9 @@ def test_history_loads_no_more_than_it_is_asked_for(tmp_path):
 
 
 def test_prefect_reads_its_settings_after_they_are_made():
-    """Prefect reads the environment when it is imported: before `embed` it would take no notice of what that sets."""
+    """Prefect reads the environment when it is imported: before `embed` it would take no notice of
+    what that sets.
+    """
     code = "import sys, flows.cli.terminal\nassert not {'prefect', 'mlflow', 'torch'} & set(sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY

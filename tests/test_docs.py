@@ -26,7 +26,9 @@ EXAMPLES = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 
 def test_the_method_works_without_the_pipeline() -> None:
-    """The example of docs/method.md on a small network, which it leaves as plain layers of the mean's outputs."""
+    """The example of docs/method.md on a small network, which it leaves as plain layers of the
+    mean's outputs.
+    """
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)), torch.randn(16, 4)
     batches = [(x, (x[:, 0] > 0).long())] * 5

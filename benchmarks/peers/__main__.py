@@ -2,8 +2,9 @@
 
     .venv-peers/bin/python -m benchmarks.peers NAME --dataset trec --seeds 0,1,2
 
-One CPU thread. `cpu_seconds_train` is the chosen configuration's own training, start to end; what the search took
-stands beside it. `texts_per_second` is measured on the test texts, tokenization included, in CPU time.
+One CPU thread. `cpu_seconds_train` is the chosen configuration's own training, start to end; what
+the search took stands beside it. `texts_per_second` is measured on the test texts, tokenization
+included, in CPU time.
 """
 
 from __future__ import annotations

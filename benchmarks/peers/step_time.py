@@ -1,10 +1,12 @@
 """CPU time of the Bayesian libraries' optimizer step beside their own deterministic twin.
 
-    .venv-peers/bin/python -m benchmarks.peers.step_time [--rounds 40] [--repeats 5] [--results FOLDER]
+    .venv-peers/bin/python -m benchmarks.peers.step_time [--rounds 40] [--repeats 5] [--results
+    FOLDER]
 
-The harness and the sizes are those of `benchmarks.step_time`: vocabulary 8,000, batch 64, 24 tokens, embedding 64,
-hidden 128, one direction. The network is that of `benchmarks.peers.bayesian`, its twin the same with torch's LSTM and
-Linear. A step is forward (once), KL, backward, clipping and fused AdamW.
+The harness and the sizes are those of `benchmarks.step_time`: vocabulary 8,000, batch 64, 24
+tokens, embedding 64, hidden 128, one direction. The network is that of `benchmarks.peers.bayesian`,
+its twin the same with torch's LSTM and Linear. A step is forward (once), KL, backward, clipping and
+fused AdamW.
 """
 
 from __future__ import annotations
@@ -150,7 +152,8 @@ def main() -> None:
     )
     text = (
         "# CPU time of a training step: Bayesian libraries ÷ their deterministic twin\n\n"
-        f"`{command}` ({versions}; 1 thread). Median over {given.repeats} repeats of the lower quartile of "
+        f"`{command}` ({versions}; 1 thread). Median over {given.repeats} repeats of the lower "
+        f"quartile of "
         f"{given.rounds} interleaved steps; range over repeats.\n\n{rows}\n"
     )
     (given.results / "peers_step_time.md").write_text(text, encoding="utf-8")

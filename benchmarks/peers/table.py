@@ -2,10 +2,10 @@
 
     .venv/bin/python -m benchmarks.peers.table [--results FOLDER]
 
-Reads `.noisefold/benchmarks/peers/<data set>/<peer>-<seed>.parquet` and writes `peers.json` and `peers.md`. A run that
-`peers.json` has and whose file is not here (another machine, a state folder that is gone) stays. The figures are those
-that noisefold reports of its own models; the ECE floor is what a perfectly calibrated model with the same confidences
-would show.
+Reads `.noisefold/benchmarks/peers/<data set>/<peer>-<seed>.parquet` and writes `peers.json` and
+`peers.md`. A run that `peers.json` has and whose file is not here (another machine, a state folder
+that is gone) stays. The figures are those that noisefold reports of its own models; the ECE floor
+is what a perfectly calibrated model with the same confidences would show.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def measure(path: Path, numbers: dict[str, int], labels: list[str]) -> dict[str,
     ids = table["id"].to_pylist()
     if told[LABELS] != labels or sorted(ids) != sorted(numbers):
         raise SystemExit(
-            f"{path}: other rows or labels than the corpus has. Write the corpus and this file again."
+            f"{path}: other rows or labels than the corpus has. Write the corpus and this file "
+            f"again."
         )
     log_proba = np.array(table["log_proba"].to_pylist())
     found = figures(np.array([numbers[one] for one in ids]), log_proba)
@@ -42,7 +43,9 @@ def measure(path: Path, numbers: dict[str, int], labels: list[str]) -> dict[str,
 
 
 def is_peers(path: Path) -> bool:
-    """A peer says what its search took; what else lies there (`benchmarks.cut_at_limit`) is a model of our own."""
+    """A peer says what its search took; what else lies there (`benchmarks.cut_at_limit`) is a model
+    of our own.
+    """
     return SEARCH.encode() in (pq.read_schema(path).metadata or {})
 
 

@@ -1,7 +1,9 @@
-"""TF-IDF + logistic regression. C from 0.3 to 100 and the features are chosen on validation. Nothing here is random.
+"""TF-IDF + logistic regression. C from 0.3 to 100 and the features are chosen on validation.
+Nothing here is random.
 
 - `fit`: word 1- to 2-grams, for Chinese character 1- to 3-grams: what people mean by the name;
-- `fit_both`: word 1- to 2-grams beside character 2- to 5-grams inside words, which is stronger on short English texts.
+- `fit_both`: word 1- to 2-grams beside character 2- to 5-grams inside words, which is stronger on
+    short English texts.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from typing import Literal
 
 Role = Literal["text", "label", "id", "split"]
 
-LOOKED_AT = 2_000  # different cells of a column whose kind is looked at, and rows that a label is held against
+# Different cells of a column whose kind is looked at, and rows that a label is held against.
+LOOKED_AT = 2_000
 MOST = 0.9  # share of the cells that make a column one of addresses, dates, …
 
 # What a whole cell is when it is no text that a person wrote.
@@ -135,7 +136,9 @@ class Column:
 
     @cached_property
     def of_words(self) -> bool:
-        """Whether half of the cells at least hold several words, or letters of scripts that part none."""
+        """Whether half of the cells at least hold several words, or letters of scripts that part
+        none.
+        """
         values = list(self.counts)
         sample = values[:: max(1, len(values) // LOOKED_AT)]
         several = sum(" " in cell.strip() or len(_UNPARTED.findall(cell)) > 3 for cell in sample)
@@ -148,7 +151,9 @@ class Column:
         return [word.casefold() for word in re.findall(r"[^\W\d_]+|\d+", spaced)]
 
     def named(self, role: Role) -> int:
-        """How plainly the name says the role: 3 it is the word for it, 2 it ends in it, 1 it has it, 0 it does not."""
+        """How plainly the name says the role: 3 it is the word for it, 2 it ends in it, 1 it has
+        it, 0 it does not.
+        """
         folded, words = self.name.strip().casefold(), _WORDS[role]
         if folded in words or folded in _CHINESE[role]:
             return 3

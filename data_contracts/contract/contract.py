@@ -1,7 +1,8 @@
 """DataContract: what a data set promises, in one readable YAML per data set.
 
-The fields of every contract stand in `data_contracts.contract.data_set`; what a row is, the contract's
-kind says (`data_contracts.kinds`). A kind enters by being defined: a subclass with a `kind` of its own is found by that name.
+The fields of every contract stand in `data_contracts.contract.data_set`; what a row is, the
+contract's kind says (`data_contracts.kinds`). A kind enters by being defined: a subclass with a
+`kind` of its own is found by that name.
 
 Pydantic only: what the rules look at is measured in `data_contracts.contract.frames`, and judged in
 `data_contracts.contract.verdicts` (numpy, Arrow) or `.expectations` (Great Expectations).
@@ -173,7 +174,8 @@ class DataContract(DataSet):
             "kind": self.kind,
             **self.model_dump(mode="json", include={"columns", "select"}),
             "splits": {"valid": self.splits.valid, "test": self.splits.test},
-            # By these alone it is told whether class numbers or their names in a file's metadata count.
+            # By these alone it is told whether class numbers or their names in a file's metadata
+            # count.
             "class_numbers": {
                 role: values
                 for role, values in known.items()

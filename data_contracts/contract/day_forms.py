@@ -49,7 +49,8 @@ FULL = {
     "d_name_y": r"(?<!\d)(?:(?P<before>\d{1,2})[-–~])?(?<!\d)(?P<d>\d{1,2})(?:st|nd|rd|th)?"
     rf"{_GAP}{_NAME}{_GAP}(?P<y>\d{{4}})(?!\d)",
     "y_name_d": rf"(?<!\d)(?P<y>\d{{4}}){_GAP}{_NAME}{_GAP}(?P<d>\d{{1,2}})(?!\d)",
-    "name_d_y": rf"(?<![a-z]){_NAME}{_GAP}(?P<d>\d{{1,2}})(?:st|nd|rd|th)?[-_. ,]{{1,2}}(?P<y>\d{{4}})(?!\d)",
+    "name_d_y": rf"(?<![a-z]){_NAME}{_GAP}(?P<d>\d{{1,2}})(?:st|nd|rd|th)?[-_. "
+    rf",]{{1,2}}(?P<y>\d{{4}})(?!\d)",
 }
 _COARSE = {
     "week": r"(?<!\d)(?P<y>\d{4})[-_]?w(?P<w>\d{2})(?:-(?P<day>[1-7]))?(?!\d)",

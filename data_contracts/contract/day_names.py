@@ -19,7 +19,8 @@ _TIME = re.compile(
 _RANGE = re.compile(
     r"\s*(?:[-_–—~]{1,2}|\.{2,3}|至|到|[-_. ](?:to|until|through|bis)[-_. ])\s*", re.IGNORECASE
 )
-# Words between two days that never stand before a time: what follows is meant as the end of a range.
+# Words between two days that never stand before a time: what follows is meant as the end of a
+# range.
 _RANGE_TO_A_PART = re.compile(r"\s*(?:~|\.\.|至|到)\s*\d", re.ASCII)
 # Random identifiers, in which eight digits may stand side by side.
 _RANDOM = re.compile(
@@ -32,7 +33,8 @@ def days_in_name(name: str) -> Days | None:
     """The days that one file or folder name tells; None where it holds no date.
 
     Raises:
-        DayUnclear: it holds a number like a date that is none, one that has two readings, or several that are no range.
+        DayUnclear: it holds a number like a date that is none, one that has two readings, or
+            several that are no range.
     """
     text = plain(name)
     tokens = _tokens(text)
@@ -85,7 +87,9 @@ def _first(text: str, position: int) -> tuple[str, re.Match[str]] | None:
 
 
 def _after_time(text: str, token: Token) -> int:
-    """Where the time of day after a date ends, if there is one; what may be the end of a range is refused."""
+    """Where the time of day after a date ends, if there is one; what may be the end of a range is
+    refused.
+    """
     if _RANGE_TO_A_PART.match(text, token.end) and not _dated(text, token.end):
         raise DayUnclear(f"the range from {token.days} on does not name its last day in full")
     time = _TIME.match(text, token.end)

@@ -29,7 +29,8 @@ def days_of(parts: Sequence[str], above: Sequence[str] = ()) -> Days | None:
 
     Args:
         parts: folders and file name as far as they differ from file to file.
-        above: the folders before them, which may give the year and the month of 2026/11/26, and nothing else.
+        above: the folders before them, which may give the year and the month of 2026/11/26, and
+            nothing else.
     Raises:
         DayUnclear: two of them contradict each other, or one is unclear by itself.
     """
@@ -52,7 +53,9 @@ def days_of(parts: Sequence[str], above: Sequence[str] = ()) -> Days | None:
 
 
 def leads_to_days(folder: str) -> bool:
-    """Whether a folder is one of those by which dated files are sorted: 2026, 11, date=2026-11-26, lang=zh."""
+    """Whether a folder is one of those by which dated files are sorted: 2026, 11, date=2026-11-26,
+    lang=zh.
+    """
     name = plain(folder)
     if "=" in name or _pure(name):
         return True
@@ -68,14 +71,18 @@ def _pure(name: str) -> bool:
 
 @dataclass(frozen=True)
 class _Folders:
-    """What year, month and day say that stand in steps of their own; `days` is None where there is but a year."""
+    """What year, month and day say that stand in steps of their own; `days` is None where there is
+    but a year.
+    """
 
     year: Days
     days: Days | None
 
 
 def _of_folders(steps: list[str], varying: int, shown: str) -> tuple[_Folders | None, set[int]]:
-    """year=2026/month=11/day=26, 2026/11/26 and 2026-11/26, and the places of the steps that are spoken for."""
+    """year=2026/month=11/day=26, 2026/11/26 and 2026-11/26, and the places of the steps that are
+    spoken for.
+    """
     keyed = {}
     for place, step in enumerate(steps):
         match = _KEYED.fullmatch(step)

@@ -1,8 +1,8 @@
 """Days and spans of days, and which days of a window are there.
 
-Which days a file holds is read from its name and its folders (`day_paths`, `day_names`): exact, never
-clever. A name that can mean two things, or looks like a date and is none, is refused with the reason
-(`DayUnclear`), and a name without a date gives None. Nothing here opens a file.
+Which days a file holds is read from its name and its folders (`day_paths`, `day_names`): exact,
+never clever. A name that can mean two things, or looks like a date and is none, is refused with the
+reason (`DayUnclear`), and a name without a date gives None. Nothing here opens a file.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from pydantic import BaseModel, ConfigDict
 
 # What `days_of` understands, for the messages that ask for another name.
 FORMS = (
-    "2026-11-26, 20261126, 2026_11_26, 2026.11.26, 26-11-2026, 26-Nov-2026, 2026年11月26日, each also with a time "
-    "after it; a range 2026-11-01_2026-11-07; a month 2026-11; a week 2026-W48; folders date=2026-11-26, "
+    "2026-11-26, 20261126, 2026_11_26, 2026.11.26, 26-11-2026, 26-Nov-2026, 2026年11月26日, each also "
+    "with a time "
+    "after it; a range 2026-11-01_2026-11-07; a month 2026-11; a week 2026-W48; folders "
+    "date=2026-11-26, "
     "year=2026/month=11/day=26 or 2026/11/26"
 )
 YEARS = range(1970, 2100)
@@ -24,7 +26,9 @@ _SHOWN = 4  # spans of missing days that a sentence names
 
 
 class DayUnclear(ValueError):
-    """A name that holds something like a date and does not tell one day, or one span of days, beyond doubt."""
+    """A name that holds something like a date and does not tell one day, or one span of days,
+    beyond doubt.
+    """
 
 
 class Days(BaseModel):
@@ -107,7 +111,9 @@ def coverage(window: Days, spans: Iterable[Days], split: str | None = None) -> C
 
 
 class WindowRead(BaseModel):
-    """What of its window a source holds, as far as names tell; `coverage` is empty where the URLs hold the dates."""
+    """What of its window a source holds, as far as names tell; `coverage` is empty where the URLs
+    hold the dates.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     window: Days
@@ -149,7 +155,9 @@ def _without(span: Days, taken: Sequence[Days]) -> Iterator[Days]:
 
 
 def shown_spans(spans: Sequence[Days]) -> str:
-    """The newest few, and how many days there are in all: "2026-11-03, 2026-11-07 to 2026-11-09 (4 days)"."""
+    """The newest few, and how many days there are in all: "2026-11-03, 2026-11-07 to 2026-11-09 (4
+    days)".
+    """
     shown = ", ".join(map(str, spans[-_SHOWN:]))
     days = sum(map(len, spans))
     more = "… " if len(spans) > _SHOWN else ""

@@ -2,7 +2,8 @@
 
 Two suites: the row suite judges every row and runs once per Arrow batch; the corpus suite judges
 shares and counts and runs once, on a one-row frame of aggregates. So memory stays bounded whatever
-the size of the data. The frames are numbers derived from the cells (`data_contracts.contract.frames`).
+the size of the data. The frames are numbers derived from the cells
+(`data_contracts.contract.frames`).
 
 Note [what a pass is worth]
 Great Expectations passes an empty batch, passes a column whose values are all null under every map
@@ -53,7 +54,8 @@ class Suite:
                 ProgressBarsConfig,
             )
 
-            # The default ephemeral context makes a temporary folder for its docs and leaves it behind.
+            # The default ephemeral context makes a temporary folder for its docs and leaves it
+            # behind.
             config = DataContextConfig(
                 store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False)
             )
@@ -70,7 +72,8 @@ class Suite:
         if frame.empty:
             raise ValueError(f"suite {self.name}: an empty frame would pass whatever is expected")
         with _quiet():
-            # Not ValidationDefinition.run: it keeps every result in its store, so memory would grow with the batches.
+            # Not ValidationDefinition.run: it keeps every result in its store, so memory would grow
+            # with the batches.
             outcome = self._batches.get_batch(batch_parameters={"dataframe": frame}).validate(
                 self._suite,
                 result_format={
@@ -155,7 +158,9 @@ def corpus_frame(aggregates: Mapping[str, float]) -> pd.DataFrame:
 
 
 def _exception(info: Any) -> str | None:
-    """The message of an expectation that could not be evaluated; GX nests it one level deeper for metrics."""
+    """The message of an expectation that could not be evaluated; GX nests it one level deeper for
+    metrics.
+    """
     if not isinstance(info, dict):
         return None
     if "raised_exception" in info:

@@ -92,5 +92,6 @@ def joined(names: Sequence[str], columns: Mapping[str, Any] | pa.Table) -> list[
     if not names:
         return [""] * len(next(iter(columns.values())) if isinstance(columns, Mapping) else columns)
     cells = [[cell or "" for cell in columns[name].to_pylist()] for name in names]
-    # NUL is no white space, so that normalising leaves it, and no cell of a text holds one in earnest.
+    # NUL is no white space, so that normalising leaves it, and no cell of a text holds one in
+    # earnest.
     return cells[0] if len(names) == 1 else ["\0".join(row) for row in zip(*cells, strict=True)]

@@ -1,4 +1,5 @@
-"""The verdicts of `validate` on rows in memory, without Great Expectations, which imports for seconds.
+"""The verdicts of `validate` on rows in memory, without Great Expectations, which imports for
+seconds.
 
 For `contract infer`, which must draft what its own rows pass, and for `recipe check`. The rules and
 the judge are those of `validate`; the rules are evaluated by Arrow in place of Great Expectations.

@@ -47,7 +47,9 @@ def listed(columns: Sequence[Column]) -> str:
 
 
 def split_column(columns: list[Column], warned: list[str]) -> Column | None:
-    """A column of train, valid and test. With one of them missing, that split would stay empty in every run."""
+    """A column of train, valid and test. With one of them missing, that split would stay empty in
+    every run.
+    """
     for column in sorted(columns, key=lambda c: -c.named("split")):
         values = {value.strip().casefold() for value in column.counts}
         if not values or not values <= SPLIT_NAMES.keys():
@@ -58,8 +60,10 @@ def split_column(columns: list[Column], warned: list[str]) -> Column | None:
         if column.named("split") or len(splits) == 2:
             missing = " and ".join(sorted({"train", "valid", "test"} - splits))
             warned.append(
-                f"Column {column.name} gives splits, but no {missing} rows, so it is not used and the splits are drawn "
-                "by hash. To keep its test rows, write them to a file of their own and give --train and --test."
+                f"Column {column.name} gives splits, but no {missing} rows, so it is not used and "
+                f"the splits are drawn "
+                "by hash. To keep its test rows, write them to a file of their own and give "
+                "--train and --test."
             )
             columns.remove(column)
             return None

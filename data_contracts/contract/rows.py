@@ -60,7 +60,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class Found:
-    """What had to be found out to read the files, as fields of a recipe's source (encoding, separator)."""
+    """What had to be found out to read the files, as fields of a recipe's source (encoding,
+    separator).
+    """
 
     fields: Mapping[str, str] = field(default_factory=dict)
     told: tuple[str, ...] = ()  # a sentence for each

@@ -111,8 +111,10 @@ class ConflictPolicy(Section):
 
     keep: Literal["latest", "earliest", "none", "all"] = Field(
         "latest",
-        description="Whose label counts, in reading order (by split, then by file name): the latest "
-        "row's, so that a later file corrects an earlier one; the earliest's; none: all of them are "
+        description="Whose label counts, in reading order (by split, then by file name): the "
+        "latest "
+        "row's, so that a later file corrects an earlier one; the earliest's; none: all of them "
+        "are "
         "quarantined; all: counted only.",
     )
     max_share: float = Field(

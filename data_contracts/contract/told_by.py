@@ -13,7 +13,9 @@ _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|\w+")
 
 
 def told_by(texts: Sequence[str | None], cells: Sequence[str | None]) -> float:
-    """How much of a column the texts tell: (right - commonest) / (1 - commonest) of Naive Bayes on rows set aside."""
+    """How much of a column the texts tell: (right - commonest) / (1 - commonest) of Naive Bayes on
+    rows set aside.
+    """
     both = [(t, c) for t, c in zip(texts, cells, strict=True) if t and c is not None]
     both = both[:: max(1, len(both) // LOOKED_AT)]
     rows = [

@@ -15,19 +15,27 @@ from data_contracts.contract.infer import Draft
 from data_contracts.errors import printable
 
 _COMMENTS = {
-    "columns": "Which column plays which role; id null: <file>#<row>, split null: drawn by hash of the text.",
-    "splits": "Shares of the splits that the source does not give; fewest rows that each split must keep.",
-    "select": "Columns and the values that count, as {answer: [accept]}; other rows are left out and counted.",
-    "conflicts": "A text with several labels in one split: whose counts (latest, earliest, none, all).",
-    "duplicates": "A text that stood before in the same split with the same label. keep: count only.",
+    "columns": "Which column plays which role; id null: <file>#<row>, split null: drawn by hash of "
+    "the text.",
+    "splits": "Shares of the splits that the source does not give; fewest rows that each split "
+    "must keep.",
+    "select": "Columns and the values that count, as {answer: [accept]}; other rows are left out "
+    "and counted.",
+    "conflicts": "A text with several labels in one split: whose counts (latest, earliest, none, "
+    "all).",
+    "duplicates": "A text that stood before in the same split with the same label. keep: count "
+    "only.",
     "leakage": "A train or valid text that also stands in a later split; the earlier row goes.",
-    "window": "For dated files and a window in the recipe: days without a file, days since the newest; null: no limit.",
+    "window": "For dated files and a window in the recipe: days without a file, days since the "
+    "newest; null: no limit.",
     "max_quarantine_share": "Above this share of refused rows the run stops.",
 }
 
 
 def to_yaml(draft: Draft) -> str:
-    """The contract as a person would write it: what to know first, a comment per section, nothing left to guess."""
+    """The contract as a person would write it: what to know first, a comment per section, nothing
+    left to guess.
+    """
     head = [f"Drafted from {draft.rows:,} rows; read it through before use."]
     if draft.found.fields:
         fields = ", ".join(

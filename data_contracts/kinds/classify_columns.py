@@ -1,7 +1,7 @@
 """Which column of some rows is the text, and which the label: by what the cells are, then by names.
 
-Nothing hangs on the order of a set: where two columns fit as well, the order of the columns decides,
-and it is told.
+Nothing hangs on the order of a set: where two columns fit as well, the order of the columns
+decides, and it is told.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def choose(rows: Rows, given: Mapping[str, str] | None = None) -> Chosen:
 def _tell(role: str, choice: _Choice, told: list[str], warned: list[str]) -> None:
     if choice.doubt:
         warned.append(
-            f"{choice.column.name} is taken as the {role}, and {choice.doubt}. Choose with --{role}."
+            f"{choice.column.name} is taken as the {role}, and {choice.doubt}. Choose with "
+            f"--{role}."
         )
     if not choice.others:
         return
@@ -90,11 +91,13 @@ def _tell(role: str, choice: _Choice, told: list[str], warned: list[str]) -> Non
     how = f"Choose with --{role}, for example --{role} {quoted(choice.others[0].name)}."
     if choice.unsure:
         warned.append(
-            f"No name decides which column is the {role}. {choice.column.name} is taken; as well fit {others}. {how}"
+            f"No name decides which column is the {role}. {choice.column.name} is taken; as well "
+            f"fit {others}. {how}"
         )
     else:
         told.append(
-            f"{choice.column.name} is taken as the {role}; other columns that could be it: {others}. {how}"
+            f"{choice.column.name} is taken as the {role}; other columns that could be it: "
+            f"{others}. {how}"
         )
 
 
@@ -111,25 +114,29 @@ def described(column: Column, role: str) -> str:
     )
 
 
-# --- text ------------------------------------------------------------------------------------------
+# --- text -----------------------------------------------------------------------------------------
 
 
 def _text(columns: list[Column], rows: Rows, form: Form | None) -> _Choice:
-    """The column of the longest cells that people wrote; a usual name decides among those of similar length."""
+    """The column of the longest cells that people wrote; a usual name decides among those of
+    similar length.
+    """
     prose = [
         c for c in columns if c.filled and c.kind not in NOT_TEXT and not INDEX.fullmatch(c.name)
     ]
     if not prose:
         seen = "; ".join(f"{c.name} holds {c.kind or 'nothing'}" for c in columns[:8])
         raise SourceError(
-            f"No column of {len(rows):,} rows looks like text{f' ({seen})' if seen else ''}.{_hidden(rows, form)}",
+            f"No column of {len(rows):,} rows looks like "
+            f"text{f' ({seen})' if seen else ''}.{_hidden(rows, form)}",
             "Name the column with --text.",
         )
     prose = [
         c for c in prose if c.of_words
     ] or prose  # keys and codes of any form are one word each
     longest = max(c.mean_length for c in prose)
-    # A name that is the word for a text counts for a shorter one too, if its cells differ as texts do.
+    # A name that is the word for a text counts for a shorter one too, if its cells differ as texts
+    # do.
     near = [
         c
         for c in prose
@@ -156,7 +163,7 @@ def _hidden(rows: Rows, form: Form | None) -> str:
     return f" Objects, lists or numbers in rows, which are neither: {', '.join(rows.hidden[:8])}.{by_form}"
 
 
-# --- label -----------------------------------------------------------------------------------------
+# --- label ----------------------------------------------------------------------------------------
 
 
 def few_values(column: Column, rows: int) -> bool:
@@ -167,18 +174,22 @@ def _usable_label(column: Column) -> Column:
     if len(column.counts) < 2:
         raise SourceError(
             f"--label {column.name}: all rows have the label {next(iter(column.counts), '')!r}.",
-            "A classifier needs two labels or more: name another column, or add rows of another label.",
+            "A classifier needs two labels or more: name another column, or add rows of another "
+            "label.",
         )
     if 2 * len(column.counts) > column.filled and column.filled > 40:
         raise SourceError(
-            f"--label {column.name}: {len(column.counts):,} different values in {column.filled:,} rows are no labels.",
+            f"--label {column.name}: {len(column.counts):,} different values in {column.filled:,} "
+            f"rows are no labels.",
             "A label stands in many rows: name another column.",
         )
     return column
 
 
 def _label(columns: list[Column], text: Column, rows: Rows, form: Form | None) -> _Choice:
-    """A column with few values: by its name, then by how much the texts tell of it, then by its place."""
+    """A column with few values: by its name, then by how much the texts tell of it, then by its
+    place.
+    """
     few = [
         c
         for c in columns
@@ -206,7 +217,8 @@ def _label(columns: list[Column], text: Column, rows: Rows, form: Form | None) -
         if worded is not None:
             others = [first, *(c for c in others if c is not worded)]
             first = worded
-    # Columns that say the same are no other choice in substance, but the reader should know of them.
+    # Columns that say the same are no other choice in substance, but the reader should know of
+    # them.
     unsure = any(_as_well_named(first, c, "label") for c in others if not _one_to_one(first, c))
     if (
         unsure
@@ -228,7 +240,8 @@ def _no_label(
     if constant and not few:
         value = next(iter(constant[0].counts))
         return SourceError(
-            f"Column {constant[0].name} looks like a label, and all {constant[0].filled:,} rows have {value!r}: one "
+            f"Column {constant[0].name} looks like a label, and all {constant[0].filled:,} rows "
+            f"have {value!r}: one "
             "label is no classification.",
             "Add rows of another label, or name another column with --label.",
         )

@@ -1,8 +1,9 @@
-"""Draft a contract of texts and labels: roles of the columns, limits with headroom over what is there.
+"""Draft a contract of texts and labels: roles of the columns, limits with headroom over what is
+there.
 
-Pure over rows that are read already. The draft is held against the rules that `validate` will apply to
-the same rows (`data_contracts.contract.judge`), so that a contract comes out which they pass, or a
-refusal.
+Pure over rows that are read already. The draft is held against the rules that `validate` will apply
+to the same rows (`data_contracts.contract.judge`), so that a contract comes out which they pass, or
+a refusal.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ def find_roles(rows: Rows, given: Mapping[str, str] | None = None) -> Roles:
     warned = [*chosen.warned]
     if any(fault.name in roles for fault in faults):
         warned.append(
-            f"{_looks_like_a_row(faults)}. If it is one, put a line with the columns' names before it."
+            f"{_looks_like_a_row(faults)}. If it is one, put a line with the columns' names before "
+            f"it."
         )
     select, told = {}, [*chosen.told]
     if chosen.form is not None and chosen.form.name == "Prodigy" and "answer" in rows.columns:
@@ -103,7 +105,8 @@ def find_roles(rows: Rows, given: Mapping[str, str] | None = None) -> Roles:
         told.append(f"Of its answers ({shown}) the draft selects those that are accept.")
     if rows.hidden:
         told.append(
-            f"Columns that hold objects, lists or numbers in rows are left out: {', '.join(rows.hidden)}."
+            f"Columns that hold objects, lists or numbers in rows are left out: "
+            f"{', '.join(rows.hidden)}."
         )
     return Roles(columns, select, tuple(told), tuple(warned))
 
@@ -142,7 +145,8 @@ def draft_contract(rows: Rows, roles: Roles, name: str, found: Found = Found()) 
     )
     if not rows.complete:
         told.append(
-            f"The first {len(rows):,} rows were looked at, and there are more: a label that stands further on alone is "
+            f"The first {len(rows):,} rows were looked at, and there are more: a label that stands "
+            f"further on alone is "
             "not in the draft."
         )
     if repeated:
@@ -151,7 +155,8 @@ def draft_contract(rows: Rows, roles: Roles, name: str, found: Found = Found()) 
             for at in sorted(repeated)[:3]
         )
         warned.append(
-            f"The header stands among the rows as well ({where}), as where files were joined: it goes to quarantine."
+            f"The header stands among the rows as well ({where}), as where files were joined: it "
+            f"goes to quarantine."
         )
     warned += [
         *spelled_alike(counts, LABEL),
@@ -178,7 +183,7 @@ def _one_label(counts: Counter[str], column: str, rows: int) -> SourceError:
     )
 
 
-# --- the first line ---------------------------------------------------------------------------------------------------
+# --- the first line -------------------------------------------------------------------------------
 
 
 def _headerless(file: str, header: list[str], rows: Rows) -> list[HeaderFault]:
@@ -198,7 +203,8 @@ def _looks_like_a_row(faults: Sequence[HeaderFault]) -> str:
 def _no_header(faults: Sequence[HeaderFault]) -> SourceError:
     return SourceError(
         f"{_looks_like_a_row(faults)}.",
-        "Put a line with the columns' names first, such as label,text. If these are the names, say so with --text and "
+        "Put a line with the columns' names first, such as label,text. If these are the names, say "
+        "so with --text and "
         "--label.",
     )
 

@@ -43,7 +43,8 @@ def fitted(
         if not broken:
             return ClassifyContract.model_validate(fitting.model_dump()), verdicts
         refusal = SourceError(
-            f"No contract can be drafted that these {len(rows):,} rows would pass: {'; '.join(broken)}.",
+            f"No contract can be drafted that these {len(rows):,} rows would pass: "
+            f"{'; '.join(broken)}.",
             _way_out(contract.columns, rows, verdicts),
         )
     assert refusal is not None
@@ -60,7 +61,8 @@ def loosened(contract: ClassifyContract, corpus: Corpus, counts: Counter[str]) -
             "text": TextLimits(
                 min_characters=1,  # a short text is no fault: only blank ones are refused
                 max_characters=min(_round_up(HEADROOM * longest), MAX_CELL_CHARACTERS),
-                # A tenth of the rows with U+FFFD is how these data are; a few are accidents, and go to quarantine.
+                # A tenth of the rows with U+FFFD is how these data are; a few are accidents, and go
+                # to quarantine.
                 allow_replacement_character=replaced > 0.1 * len(corpus),
             ),
             "labels": Labels(
@@ -101,7 +103,9 @@ def _row_faults(verdicts: Foretold) -> Iterable[int]:
 
 
 def _above(share: float) -> float:
-    """Half of the way from a share to all rows: 0.9 → 0.95, 0.9975 → 0.999; never all rows, unless they come close."""
+    """Half of the way from a share to all rows: 0.9 → 0.95, 0.9975 → 0.999; never all rows, unless
+    they come close.
+    """
     digits = 2
     while digits < 6 and math.ceil((share + 1) / 2 * 10**digits) >= 10**digits:
         digits += 1
@@ -130,14 +134,17 @@ def striking(contract: ClassifyContract, verdicts: Foretold) -> list[str]:
         share = verdicts.found[reason] / rows
         if share > NOTICEABLE:
             said.append(
-                f"{share:.1%} of the rows {words} and go to quarantine; the draft allows {policy.max_share:.1%}, where "
-                f"{NOTICEABLE:.0%} is usual. Is {contract.columns.text} the text, and are the rows what you meant?"
+                f"{share:.1%} of the rows {words} and go to quarantine; the draft allows "
+                f"{policy.max_share:.1%}, where "
+                f"{NOTICEABLE:.0%} is usual. Is {contract.columns.text} the text, and are the rows "
+                f"what you meant?"
             )
     others = Counter({r: n for r, n in verdicts.first.items() if r not in _BY_OTHERS})
     if others.total() / rows > NOTICEABLE:
         shown = ", ".join(f"{reason} {count:,}" for reason, count in others.most_common())
         said.append(
-            f"{others.total() / rows:.1%} of the rows go to quarantine for faults of their own ({shown}); the draft "
+            f"{others.total() / rows:.1%} of the rows go to quarantine for faults of their own "
+            f"({shown}); the draft "
             f"allows {contract.max_quarantine_share:.1%}, where {NOTICEABLE:.0%} is usual."
         )
     return said

@@ -1,23 +1,28 @@
-"""The bundled sample: synthetic product reviews in English and Chinese, where word order decides the label.
+"""The bundled sample: synthetic product reviews in English and Chinese, where word order decides
+the label.
 
-Every text is made up by the grammar below; none was written by a customer, and no figure measured on it says
-anything about real reviews. The labels have one rule. A review asserts opinions on aspects of the product:
+Every text is made up by the grammar below; none was written by a customer, and no figure measured
+on it says anything about real reviews. The labels have one rule. A review asserts opinions on
+aspects of the product:
 
-    only good ones -> positive;   only bad ones -> negative;   both -> mixed;   none at all -> no_opinion
+    only good ones -> positive; only bad ones -> negative; both -> mixed; none at all -> no_opinion
 
-and what is asked, supposed, expected, hearsay or said of an older model is no assertion. The same adjectives stand
-in all of these ("I expected the screen to be awful, but it is superb" and the reverse), so that a bag of words
-sees much the same words under different labels, while a model that reads in order can be right every time.
+and what is asked, supposed, expected, hearsay or said of an older model is no assertion. The same
+adjectives stand in all of these ("I expected the screen to be awful, but it is superb" and the
+reverse), so that a bag of words sees much the same words under different labels, while a model that
+reads in order can be right every time.
 
-`LABEL_NOISE` of the clean rows of each split, exactly, carry another label than the true one: nobody can be better
-than .95. The dirty rows are planted, `DIRTY_ROWS` of each kind, each with one fault only, on top of true labels;
-everything else is distinct even after NFKC, casefold and collapsing of white space. So a validator must
-quarantine exactly `dirty_rows(rows)`: of a duplicate the later row of the file, of a leak the row in train. (Empty
-texts resemble one another by nature, so a row is looked at for duplication only when it has no fault of its own.)
+`LABEL_NOISE` of the clean rows of each split, exactly, carry another label than the true one:
+nobody can be better than .95. The dirty rows are planted, `DIRTY_ROWS` of each kind, each with one
+fault only, on top of true labels; everything else is distinct even after NFKC, casefold and
+collapsing of white space. So a validator must quarantine exactly `dirty_rows(rows)`: of a duplicate
+the later row of the file, of a leak the row in train. (Empty texts resemble one another by nature,
+so a row is looked at for duplication only when it has no fault of its own.)
 
-Measured on the clean rows of the default sample (20,000 rows, seed 20260101), test accuracy of TF-IDF + logistic
-regression at C = 10: .761 from characters (1, 3), .654 from words (1, 2), .793 from a model per language (English
-words, Chinese characters). `pytest tests/data_contracts/test_sample.py -m slow` holds the first two below .85.
+Measured on the clean rows of the default sample (20,000 rows, seed 20260101), test accuracy of
+TF-IDF + logistic regression at C = 10: .761 from characters (1, 3), .654 from words (1, 2), .793
+from a model per language (English words, Chinese characters). `pytest
+tests/data_contracts/test_sample.py -m slow` holds the first two below .85.
 """
 
 import os
@@ -58,7 +63,9 @@ WHITE_SPACE = (" ", "\u3000", "\t", "\n")
 
 
 def dirty_rows(rows: int = DEFAULT_ROWS) -> dict[str, int]:
-    """How many rows of each fault a sample of this size holds: `DIRTY_ROWS` in proportion, at least one of each."""
+    """How many rows of each fault a sample of this size holds: `DIRTY_ROWS` in proportion, at least
+    one of each.
+    """
     if rows < MIN_ROWS:
         raise ValueError(
             f"a sample needs at least {MIN_ROWS} rows to hold one of each fault, not {rows}"
@@ -70,7 +77,9 @@ def dirty_rows(rows: int = DEFAULT_ROWS) -> dict[str, int]:
 
 @dataclass
 class _Plan:
-    """Where everything stands, fixed before the first text is written, so that rows can be streamed."""
+    """Where everything stands, fixed before the first text is written, so that rows can be
+    streamed.
+    """
 
     split: list[str]
     fault: dict[int, str]
@@ -134,9 +143,10 @@ def generate(
 ) -> Iterator[dict[str, str | None]]:
     """The synthetic reviews in their shuffled order, the same ones for a seed on any machine.
 
-    With two classes the true labels are `TWO_CLASSES`, and so are the noisy ones; the planted faults are the same.
-    A row has `COLUMNS`; with_truth adds `true_label` (before noise) and `fault` (None for a clean row), which the
-    written sample never shows. Memory grows by 16 bytes of digest per row, not by the texts.
+    With two classes the true labels are `TWO_CLASSES`, and so are the noisy ones; the planted
+    faults are the same. A row has `COLUMNS`; with_truth adds `true_label` (before noise) and
+    `fault` (None for a clean row), which the written sample never shows. Memory grows by 16 bytes
+    of digest per row, not by the texts.
     """
     rng = random.Random(seed)
     plan = _plan(rows, rng)

@@ -1,8 +1,8 @@
 """Further texts to ask a teacher about, made of the train texts: pure functions of (texts, seed).
 
-After Tang et al. 2019 (https://arxiv.org/abs/1903.12136), who distil BERT into a BiLSTM on such texts, with a splice of
-two texts in place of their rules by part of speech. A made-up text needs no sense: what is learnt from it is what the
-teacher says of its words.
+After Tang et al. 2019 (https://arxiv.org/abs/1903.12136), who distil BERT into a BiLSTM on such
+texts, with a splice of two texts in place of their rules by part of speech. A made-up text needs no
+sense: what is learnt from it is what the teacher says of its words.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import regex as re
 
 from data_contracts.contract.text import UNSPACED, UNSPACED_SCRIPTS
 
-# A word is what stands between spaces, or one unit of a script that writes without them; a tsheg stays at its syllable.
-# The sign for a long vowel, and the dot between names, belong to kana and to no script.
+# A word is what stands between spaces, or one unit of a script that writes without them; a tsheg
+# stays at its syllable. The sign for a long vowel, and the dot between names, belong to kana and to
+# no script.
 _OF_KANA = r"\u30fb\u30fc"
 _UNIT = re.compile(rf"{UNSPACED}|[{_OF_KANA}]")
 _WORD = re.compile(rf"[^\s{UNSPACED_SCRIPTS}{_OF_KANA}]+\s*|{UNSPACED}[\u0f0b\u0f0c]?\s*|\S\s*")
@@ -25,12 +26,15 @@ _MOST_WORDS = 200_000  # to draw from
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, each with the white space that follows it: joined they are the text again."""
+    """The words of a text, each with the white space that follows it: joined they are the text
+    again.
+    """
     return _WORD.findall(text)
 
 
 class Variants:
-    """Draws variants of a text: words replaced (a half), its head before another's tail, a span of it (a quarter each).
+    """Draws variants of a text: words replaced (a half), its head before another's tail, a span of
+    it (a quarter each).
 
     Args:
         texts: the train texts, which words and tails are taken from.
@@ -65,7 +69,9 @@ class Variants:
 
 
 def _joined(parts: Sequence[str]) -> str:
-    """The last word of a text has no space or tsheg behind it, and needs one where it comes to stand within another."""
+    """The last word of a text has no space or tsheg behind it, and needs one where it comes to
+    stand within another.
+    """
     whole = [part + "\u0f0b" if _SYLLABLE.fullmatch(part) else part for part in parts[:-1]] + list(
         parts[-1:]
     )

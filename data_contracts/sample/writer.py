@@ -23,9 +23,11 @@ Sign = Literal[1, -1]  # +1 praise, -1 blame
 
 @dataclass(frozen=True, kw_only=True)
 class Grammar:
-    """One language. In a frame, {a} and {b} are aspects, {p} an adjective of the sign that the frame asserts of {a}
-    and {n} one of the opposite sign; {gp} and {gn} are the same from the gradable ones, which bear a "not" ("not
-    bad" is praise, "not superb" is nothing yet). Any other slot names a list of `words`."""
+    """One language. In a frame, {a} and {b} are aspects, {p} an adjective of the sign that the
+    frame asserts of {a} and {n} one of the opposite sign; {gp} and {gn} are the same from the
+    gradable ones, which bear a "not" ("not bad" is praise, "not superb" is nothing yet). Any other
+    slot names a list of `words`.
+    """
 
     families: tuple[Mapping[str, str], ...]  # products that share aspects
     aspects: str  # that every product has
@@ -56,7 +58,9 @@ def grammar_file(language: str) -> Path:
 
 
 class Writer:
-    """Writes one review: one product, no aspect twice, and no word of a list or fact twice where it can."""
+    """Writes one review: one product, no aspect twice, and no word of a list or fact twice where it
+    can.
+    """
 
     def __init__(self, grammar: Grammar, rng: random.Random) -> None:
         self.grammar, self.rng = grammar, rng

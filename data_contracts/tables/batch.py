@@ -1,4 +1,6 @@
-"""What the readers of `data_contracts.tables` share: batches of rows, places in a file, columns and cells as text."""
+"""What the readers of `data_contracts.tables` share: batches of rows, places in a file, columns and
+cells as text.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +28,12 @@ from data_contracts.tables.encoding import likely_encodings
 BAD_BYTES = re.compile(
     "[\udc80-\udcff]"
 )  # what errors="surrogateescape" leaves of bytes that do not decode
-# A quote that is never closed swallows the rest of the file; stop long before it swallows the memory.
+# A quote that is never closed swallows the rest of the file; stop long before it swallows the
+# memory.
 MAX_CELL_CHARACTERS = 1 << 24
 MAX_LINE_CHARACTERS = 1 << 25
-# Text shrinks 3 to 10 times, rows that repeat one another up to some 50 times; gzip can 1,030 times.
+# Text shrinks 3 to 10 times, rows that repeat one another up to some 50 times; gzip can 1,030
+# times.
 MAX_EXPANSION = 200
 FREE_EXPANSION = 1 << 26  # bytes
 MAX_COLUMNS = 10_000
@@ -108,7 +112,8 @@ def bad_encoding(place: Place, row: int, undecoded: str = "") -> SourceError:
     """The error of bytes that are not in the encoding that was named.
 
     Args:
-        undecoded: text around the fault, with its bad bytes as surrogates, from which the likely encoding is told.
+        undecoded: text around the fault, with its bad bytes as surrogates, from which the likely
+            encoding is told.
     """
     likely = likely_encodings(undecoded, place.encoding)
     looks = f"; they look like {likely}" if likely else ""
@@ -156,7 +161,8 @@ def strings(
     except UnicodeEncodeError:
         pass
     if json:
-        # "\ud83d" alone is a legal JSON escape for no character at all: U+FFFD, and the contract judges the row.
+        # "\ud83d" alone is a legal JSON escape for no character at all: U+FFFD, and the contract
+        # judges the row.
         return pa.array(
             [None if v is None else _SURROGATES.sub("\ufffd", v) for v in values], pa.string()
         )

@@ -1,4 +1,5 @@
-"""How a category (a label, say) is spelled: one form, whatever the format it came in; and which look like slips.
+"""How a category (a label, say) is spelled: one form, whatever the format it came in; and which
+look like slips.
 
 What is merged is what no one can mean as two: white space, invisible characters, Unicode
 composition, `1.0` for `1`, `True` for `true`. What somebody may mean (case, width, punctuation) is
@@ -47,7 +48,9 @@ def category_text(written: str) -> str | None:
 
 
 def unlisted(text: str) -> Any:
-    """The value of a category's cell that holds a list or an object as JSON, or as Python writes a list; else the text."""
+    """The value of a category's cell that holds a list or an object as JSON, or as Python writes a
+    list; else the text.
+    """
     cut = text.strip()
     if cut[:1] + cut[-1:] not in ("[]", "{}"):
         return text
@@ -104,7 +107,8 @@ def nearest(value: str, known: Sequence[str]) -> str | None:
 
 
 def unselected_rejects(answers: set[str | None], selected: bool) -> list[str]:
-    """What a column `answer` says, as Prodigy writes it, where rejected rows would be learnt with their label.
+    """What a column `answer` says, as Prodigy writes it, where rejected rows would be learnt with
+    their label.
 
     Args:
         answers: every value of the column; a missing one says nothing.

@@ -1,4 +1,6 @@
-"""Names of classes that a Parquet file's own metadata gives to their numbers, as Hugging Face writes."""
+"""Names of classes that a Parquet file's own metadata gives to their numbers, as Hugging Face
+writes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ NO_VALUE = "the class -1, by which Hugging Face's data sets mean no label, is a 
 
 
 def class_names(schema: pa.Schema, column: str) -> list[str] | None:
-    """The names of a column's classes, as Hugging Face's datasets write them into a schema, or None."""
+    """The names of a column's classes, as Hugging Face's datasets write them into a schema, or
+    None.
+    """
     kind = schema.field(column).type
     numbers_in = kind.value_type if is_list(kind) else kind
     if not pa.types.is_integer(numbers_in):
@@ -49,7 +53,9 @@ def means_numbers(values: Sequence[str], names: list[str]) -> bool:
 
 
 def named(column: pa.Array, names: list[str]) -> tuple[pa.Array, pa.Array | None, int]:
-    """Class numbers as names, the faults of numbers without a name, and how many are -1, which means no label."""
+    """Class numbers as names, the faults of numbers without a name, and how many are -1, which
+    means no label.
+    """
     number = column.cast(pa.int64(), safe=False)
     unlabelled = pc.equal(number, -1)
     named = pc.and_(pc.greater_equal(number, 0), pc.less(number, len(names)))

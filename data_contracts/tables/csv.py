@@ -83,10 +83,11 @@ def lines(text: io.TextIOWrapper, place: Place) -> Iterator[str]:
 def _opened(
     source: Iterator[str], place: Place, ask: Ask
 ) -> tuple[Iterator[str], str, list[str], str]:
-    """The lines from the header on, what separates the cells, the header, and what is to be told of it.
+    """The lines from the header on, what separates the cells, the header, and what is to be told of
+    it.
 
-    Where the usual separator does not give the wanted columns, the one whose header has them all is exact: no other
-    reading of the file has them. Two readings that both fit, or none, are refused.
+    Where the usual separator does not give the wanted columns, the one whose header has them all is
+    exact: no other reading of the file has them. Two readings that both fit, or none, are refused.
     """
     first = next(source, "")
     stated = _EXCEL.fullmatch(first)
@@ -152,14 +153,17 @@ def _readings(header_by: Any, tried: str) -> dict[str, list[str]]:
 
 
 def _look_at_separators(header: list[str], others: dict[str, list[str]]) -> tuple[str, str]:
-    """A hint and a remedy for a header that lacks the wanted columns, where it may be a matter of the separator."""
+    """A hint and a remedy for a header that lacks the wanted columns, where it may be a matter of
+    the separator.
+    """
     likely = {one: found for one, found in others.items() if len(found) > len(header)}
     if not likely:
         return "", _NAME_IT if len(header) == 1 else ""
     separator, found = max(likely.items(), key=lambda item: len(item[1]))
     return (
         f" Its header has {SEPARATORS[separator]}, by which its columns are {shown_names(found)}.",
-        "Name the column in the contract, under columns; where a file mixes separators, set source.separator.",
+        "Name the column in the contract, under columns; where a file mixes separators, set "
+        "source.separator.",
     )
 
 

@@ -111,7 +111,9 @@ def _damaged_utf8(data: bytes) -> bool:
 
 
 def _without_mark(data: bytes) -> Encoding | None:
-    """UTF-16 whose byte order mark is missing: every other byte of its line ends and digits is null."""
+    """UTF-16 whose byte order mark is missing: every other byte of its line ends and digits is
+    null.
+    """
     head = data[:_SAMPLE]
     zeros = head.count(0)
     if zeros < 0.05 * len(head):

@@ -1,7 +1,7 @@
 """JSON Lines, and records in a JSON array or one after the other, see `data_contracts.tables.read`.
 
-The name does not decide: an array in a `.jsonl` and lines in a `.json` are read as what they are. Memory is bounded by
-one batch, however long the array.
+The name does not decide: an array in a `.jsonl` and lines in a `.json` are read as what they are.
+Memory is bounded by one batch, however long the array.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _showable(cells: list[Any]) -> tuple[list[Any], bool]:
     return [None if isinstance(cell, dict | list) else cell for cell in shown], any(hidden)
 
 
-# --- records ----------------------------------------------------------------------------------------------------------
+# --- records --------------------------------------------------------------------------------------
 
 
 def records(text: io.TextIOWrapper, place: Place) -> Iterator[Record]:
@@ -119,7 +119,8 @@ def records(text: io.TextIOWrapper, place: Place) -> Iterator[Record]:
         try:
             record = _record(line, place)
         except SourceError:
-            # An object that is written over several lines, or several of them: read by its braces and not by line ends.
+            # An object that is written over several lines, or several of them: read by its braces
+            # and not by line ends.
             broken = (
                 opened
                 or _decodes(line)
@@ -150,7 +151,9 @@ def _lines_after(head: str, text: io.TextIOWrapper, place: Place) -> Iterator[st
 
 
 def _complete(line: str, source: Iterator[str]) -> str | None:
-    """The first line and those after it that make an object of it, if any do within the bound of a line."""
+    """The first line and those after it that make an object of it, if any do within the bound of a
+    line.
+    """
     parts, size, tried = [line], len(line), 0
     for more in source:
         parts.append(more)
@@ -166,7 +169,9 @@ def _complete(line: str, source: Iterator[str]) -> str | None:
 
 
 def _reading(source: Iterator[str]) -> Callable[[int], str]:
-    """What is left of the lines, read by characters: at least as many as asked for, or all there are."""
+    """What is left of the lines, read by characters: at least as many as asked for, or all there
+    are.
+    """
 
     def read(characters: int) -> str:
         parts: list[str] = []

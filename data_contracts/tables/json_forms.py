@@ -1,4 +1,6 @@
-"""JSON of other programs whose records are no rows: what it is, and how to get rows from its program."""
+"""JSON of other programs whose records are no rows: what it is, and how to get rows from its
+program.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,8 @@ def _without_category(record: Mapping[str, Any], ask: Ask) -> Refusal | None:
     marks = [name for name in _MARKS if isinstance(record.get(name), list) and record[name]]
     if marks and isinstance(record[marks[0]][0], dict | list):
         return (
-            f"no column {missing[0]!r}; its {marks[0]!r} are marks of places in the text, or numbers "
+            f"no column {missing[0]!r}; its {marks[0]!r} are marks of places in the text, or "
+            f"numbers "
             "of labels, as doccano and similar programs write them",
             "Export a project of text classification as JSONL, with a column `label` or `labels`.",
         )

@@ -1,4 +1,6 @@
-"""Compressed files: their plain bytes, in a bounded memory, as long as they expand no further than text does."""
+"""Compressed files: their plain bytes, in a bounded memory, as long as they expand no further than
+text does.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +31,13 @@ _PIECE = 1 << 16
 
 
 def decompressed(stream: IO[bytes], compression: str | None, name: str) -> IO[bytes]:
-    """The plain bytes of a gzip, zstd, bzip2 or xz stream; one that ends early raises EOFError, also in zstd.
+    """The plain bytes of a gzip, zstd, bzip2 or xz stream; one that ends early raises EOFError,
+    also in zstd.
 
     Memory is bounded by a buffer, however far the data expand, and so is the expansion.
     Raises:
-        SourceError: while it is read, where it expands as no text does; `name` is what the message calls it.
+        SourceError: while it is read, where it expands as no text does; `name` is what the message
+            calls it.
     """
     if compression is None:
         return stream
@@ -79,7 +83,8 @@ class _Bounded(io.RawIOBase):
         self._bytes += count
         if self._bytes > MAX_EXPANSION * self._compressed.bytes + FREE_EXPANSION:
             raise SourceError(
-                f"{self._name}: its {self._compressed.bytes:,} bytes expand more than {MAX_EXPANSION} times.",
+                f"{self._name}: its {self._compressed.bytes:,} bytes expand more than "
+                f"{MAX_EXPANSION} times.",
                 "No text does. If these are your data, give them uncompressed.",
             )
         return count
@@ -107,7 +112,9 @@ class _Chunks(io.RawIOBase):
 
 
 def _chunks(stream: _Counted, decompressor_of: Callable[[], Any]) -> Iterator[bytes]:
-    """What bzip2's and xz's decompressors give, piece by piece, over streams that follow one another."""
+    """What bzip2's and xz's decompressors give, piece by piece, over streams that follow one
+    another.
+    """
     decompressor = None
     data = stream.read(_PIECE)
     while data:
@@ -139,7 +146,8 @@ def _zstd_chunks(stream: _Counted) -> Iterator[bytes]:
     import zstandard
 
     decompressor, frame = zstandard.ZstdDecompressor(), None
-    # A block of 4 bytes may hold 128 KiB, and what is fed at once comes out at once: small pieces bound the memory.
+    # A block of 4 bytes may hold 128 KiB, and what is fed at once comes out at once: small pieces
+    # bound the memory.
     while data := stream.read(1 << 8):
         while data:
             if frame is None:
@@ -164,9 +172,11 @@ def unzipped(
     Args:
         stream: seekable.
         name: what the messages call the zip.
-        knows: whether a file of such a name is a data file; where none is, the only file there is is taken.
+        knows: whether a file of such a name is a data file; where none is, the only file there is
+            is taken.
     Raises:
-        SourceError: where there are several, or none, or one that is encrypted or packed by a rare method.
+        SourceError: where there are several, or none, or one that is encrypted or packed by a rare
+            method.
     """
     size = stream.seek(0, io.SEEK_END)
     stream.seek(0)
@@ -227,7 +237,8 @@ def _only_member(
         )
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise SourceError(
-            f"{name}: {member.filename[:100]} is packed by a method that is not read (number {member.compress_type}).",
+            f"{name}: {member.filename[:100]} is packed by a method that is not read (number "
+            f"{member.compress_type}).",
             "Pack it in the usual way (deflate), or as .gz.",
         )
     return member

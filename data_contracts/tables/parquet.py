@@ -76,7 +76,8 @@ def read_parquet(stream: IO[bytes], place: Place, ask: Ask) -> Iterator[Batch]:
         if error.errno is not None:  # of the disk or the network, not of the data
             raise
         raise _damaged_parquet(place, error) from error
-    # What Arrow raises at a damaged footer depends on the byte: its own errors, and those of Python's conversions.
+    # What Arrow raises at a damaged footer depends on the byte: its own errors, and those of
+    # Python's conversions.
     except (
         pa.ArrowException,
         ValueError,
@@ -159,8 +160,9 @@ def _unpacked(column: pa.Array) -> tuple[pa.Array, pa.Array | None]:
 def _stated_bytes(metadata: pq.FileMetaData) -> int:
     """Bytes of all columns before compression, as the footer has them.
 
-    Of the row groups: pyarrow 25 looks at a column's metadata (`row_group(i).column(j)`, `to_dict()`) through C++ whose
-    exceptions it does not catch, and a footer with a size histogram of a wrong length ends the process there.
+    Of the row groups: pyarrow 25 looks at a column's metadata (`row_group(i).column(j)`,
+    `to_dict()`) through C++ whose exceptions it does not catch, and a footer with a size histogram
+    of a wrong length ends the process there.
     """
     return sum(
         max(0, metadata.row_group(group).total_byte_size)
@@ -185,7 +187,8 @@ def _batch_rows(
     most: int,
     place: Place,
 ) -> int:
-    """Rows of a batch that stay within its bounds: a text that is stored once may stand in every row of a group.
+    """Rows of a batch that stay within its bounds: a text that is stored once may stand in every
+    row of a group.
 
     The first row alone, with its dictionary left as it is, shows how long the longest such text is.
     """

@@ -1,9 +1,10 @@
 """CSV, JSON and Parquet as Arrow batches of text columns, each row with its number in the file.
 
-Works on an open binary stream and knows nothing of disks or networks. Memory is bounded by one batch. Every fault is a
-`SourceError` that names the file and the row or column; an error of the stream itself (a lost connection) passes
-through as it is. Lines, cells, columns and the expansion of compressed data are bounded (`table_batch`,
-`table_packed`). Rows count from 1: records without the header in CSV, lines in JSON Lines, records in a JSON array.
+Works on an open binary stream and knows nothing of disks or networks. Memory is bounded by one
+batch. Every fault is a `SourceError` that names the file and the row or column; an error of the
+stream itself (a lost connection) passes through as it is. Lines, cells, columns and the expansion
+of compressed data are bounded (`table_batch`, `table_packed`). Rows count from 1: records without
+the header in CSV, lines in JSON Lines, records in a JSON array.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ _OTHERS = {
     ),
     (".dta", ".sav", ".sas7bdat", ".rds", ".rdata"): (
         "a statistics program's own format",
-        "Export CSV (UTF-8) from it, or read it with pandas (read_stata, read_spss, read_sas) and write to_csv.",
+        "Export CSV (UTF-8) from it, or read it with pandas (read_stata, read_spss, read_sas) and "
+        "write to_csv.",
     ),
     (".db", ".sqlite", ".sqlite3"): (
         "a database",
@@ -86,7 +88,8 @@ _OTHERS = {
     ),
     (".txt", ".text", ".dat"): (
         "plain text, whose columns the name does not tell",
-        "Where it is a table, name it .csv or .tsv, or set source.format: csv (and source.separator).",
+        "Where it is a table, name it .csv or .tsv, or set source.format: csv (and "
+        "source.separator).",
     ),
     (".md", ".pdf", ".doc", ".docx", ".rtf"): (
         "a document",
@@ -118,7 +121,9 @@ def _stem(name: str) -> tuple[str, str | None]:
 
 
 def other_kind(name: str) -> tuple[str, str] | None:
-    """What a file of this name is and how to make a table of it, for kinds that are known and not read."""
+    """What a file of this name is and how to make a table of it, for kinds that are known and not
+    read.
+    """
     stem = _stem(name)[0]
     return next((told for ends, told in _OTHERS.items() if stem.endswith(ends)), None)
 
@@ -129,7 +134,8 @@ def unknown_format(shown: str, name: str) -> SourceError:
         return SourceError(f"{shown} is {told[0]}.", told[1])
     return SourceError(
         f"{shown}: the name does not tell the format.",
-        f"Known endings: {', '.join(EXTENSIONS)}, each also with {', '.join(COMPRESSIONS)}; or set source.format.",
+        f"Known endings: {', '.join(EXTENSIONS)}, each also with {', '.join(COMPRESSIONS)}; or set "
+        f"source.format.",
     )
 
 
@@ -151,14 +157,16 @@ def read_batches(
 
     Args:
         name: what to call the file in errors.
-        columns: the ones to read, all of which must be there; None reads every column that a text can show.
+        columns: the ones to read, all of which must be there; None reads every column that a text
+            can show.
         texts: those among them that must hold strings; others may hold numbers, which become
             decimal text.
-        categories: those that hold one of several values, given as `data_contracts.tables.categories`
-            spells them, each with the values that are known: where these are class numbers, Parquet's
-            names for these stay unused.
+        categories: those that hold one of several values, given as
+            `data_contracts.tables.categories` spells them, each with the values that are known:
+            where these are class numbers, Parquet's names for these stay unused.
         encoding: of CSV and JSON; a byte order mark, which is exact, comes before it.
-        separator: of CSV; None: `usual` (by the file's name, if that is None), or the one whose header fits.
+        separator: of CSV; None: `usual` (by the file's name, if that is None), or the one whose
+            header fits.
         optional: further columns, read where they are there.
     """
     place = Place(name, encoding=encoding)
@@ -185,7 +193,8 @@ def read_batches(
 def read_records(
     stream: IO[bytes], name: str, *, encoding: str = "utf-8"
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The records of JSON Lines or a JSON array with their rows, whole: what is nested in them stays.
+    """The records of JSON Lines or a JSON array with their rows, whole: what is nested in them
+    stays.
 
     Args and errors: as of `read_batches`.
     """
@@ -230,7 +239,8 @@ def _decoded(stream: IO[bytes], place: Place) -> io.TextIOWrapper:
             "Give it the ending of what it is, or export the rows as CSV.",
         )
     place.encoding = (mark := marked(head)) or place.encoding
-    # newline="\n" for JSON Lines and "" for csv would both keep U+0085 and U+2028 inside their line; "" suits csv.
+    # newline="\n" for JSON Lines and "" for csv would both keep U+0085 and U+2028 inside their
+    # line; "" suits csv.
     whole = io.BufferedReader(_Again(head, stream), 1 << 18)
     return io.TextIOWrapper(whole, encoding=mark or codec, errors="surrogateescape", newline="")
 
@@ -238,7 +248,8 @@ def _decoded(stream: IO[bytes], place: Place) -> io.TextIOWrapper:
 def _codec(place: Place) -> str:
     try:
         info = codecs.lookup(place.encoding)
-        # Python's codecs are more than text encodings: zlib, idna, or escapes that Python's own source uses.
+        # Python's codecs are more than text encodings: zlib, idna, or escapes that Python's own
+        # source uses.
         if not getattr(info, "_is_text_encoding", True) or info.name in _NO_ENCODINGS:
             raise LookupError
     except (LookupError, ValueError):  # ValueError: a NUL in it

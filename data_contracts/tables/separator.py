@@ -12,7 +12,8 @@ RECORDS = 200  # of a file's head, by which its separator is told
 
 
 def find_separator(head: str, usual: str = ",") -> str | None:
-    """The separator by which all records of a CSV file's head have as many fields, two at least; None: there is none.
+    """The separator by which all records of a CSV file's head have as many fields, two at least;
+    None: there is none.
 
     Args:
         head: the first lines of the file, the last one whole.

@@ -1,4 +1,6 @@
-"""What a script reads of a command: `--json` means that standard output holds our document and nothing else."""
+"""What a script reads of a command: `--json` means that standard output holds our document and
+nothing else.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ def document(only: bool) -> Iterator[TextIO]:
     """Standard output, for the command's own text.
 
     Args:
-        only: nothing else may reach it inside the block. What a library, C code or a child process prints there goes to
-            standard error, by the file descriptor that all of them share.
+        only: nothing else may reach it inside the block. What a library, C code or a child process
+            prints there goes to standard error, by the file descriptor that all of them share.
     """
     if not only:
         yield sys.stdout
@@ -50,7 +52,9 @@ def document(only: bool) -> Iterator[TextIO]:
 
 
 def _descriptor(stream: TextIO) -> int | None:
-    """The number of the file behind a stream; None where a test, say, has put text in memory in its place."""
+    """The number of the file behind a stream; None where a test, say, has put text in memory in its
+    place.
+    """
     try:
         return stream.fileno()
     except (io.UnsupportedOperation, AttributeError, ValueError):

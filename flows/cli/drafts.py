@@ -1,4 +1,6 @@
-"""`contract infer`, `recipe suggest` and `recipe check` in the terminal: rows in, a file that a person reads out."""
+"""`contract infer`, `recipe suggest` and `recipe check` in the terminal: rows in, a file that a
+person reads out.
+"""
 
 from __future__ import annotations
 
@@ -144,7 +146,8 @@ def _asked(asked: Mapping[str, Any]) -> Asked:
     if len(files) > 1:
         raise SourceError(
             f"{len(files)} files are given, the first two {files[0]} and {files[1]}.",
-            "Give their folder, or a glob in quotes ('news/*.parquet'), which the shell then leaves alone.",
+            "Give their folder, or a glob in quotes ('news/*.parquet'), which the shell then "
+            "leaves alone.",
         )
     if by_split and "train" not in by_split:
         raise SourceError("There are no rows to train on.", "Give them with --train.")
@@ -162,7 +165,9 @@ def _asked(asked: Mapping[str, Any]) -> Asked:
 
 
 def _source_fields(seen: Seen, folder: Path) -> dict[str, Any]:
-    """The source as a recipe in `folder` has it: what was given or found out, without what is the default."""
+    """The source as a recipe in `folder` has it: what was given or found out, without what is the
+    default.
+    """
     url = seen.source.url
     placed: Any = (
         _from_folder(url, folder)

@@ -1,4 +1,6 @@
-"""The `noisefold` command: a thin door to the flows. Heavy imports stand inside the commands that need them."""
+"""The `noisefold` command: a thin door to the flows. Heavy imports stand inside the commands that
+need them.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ class Terminated(BaseException):
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM unwinds the stack as Ctrl-C does, so that processes are ended and runs are closed on the way."""
+    """SIGTERM unwinds the stack as Ctrl-C does, so that processes are ended and runs are closed on
+    the way.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -74,9 +78,11 @@ def terminable() -> Iterator[None]:
 @click.group(cls=Friendly, context_settings=CONTEXT)
 @click.version_option(package_name="noisefold", prog_name="noisefold")
 def main() -> None:
-    """Retrain text classifiers on a schedule: train with noise on the weights, fold it away, ship a plain network.
+    """Retrain text classifiers on a schedule: train with noise on the weights, fold it away, ship a
+    plain network.
 
-    State lives in $NOISEFOLD_HOME (default .noisefold); MLFLOW_TRACKING_URI and PREFECT_API_URL point at real servers.
+    State lives in $NOISEFOLD_HOME (default .noisefold); MLFLOW_TRACKING_URI and PREFECT_API_URL
+    point at real servers.
     """
 
 
@@ -182,7 +188,8 @@ def compare(
         ) from None
     from flows.cli.terminal import compare_in_terminal
 
-    # The command that makes the whole table: cells may have come from several, each with a selection of its own.
+    # The command that makes the whole table: cells may have come from several, each with a
+    # selection of its own.
     options = [*(("--set", text) for text in overrides), *([("--out", shown(out))] if out else [])]
     command = shlex.join(
         ["noisefold", "compare", shown(file), *(part for option in options for part in option)]
@@ -269,9 +276,9 @@ def predict(
     noisefold predict "where is my parcel?"
     noisefold predict --input mails.csv --column body --output answers.parquet
 
-    Tables are CSV, JSON or Parquet, by their names, compressed ones included. All columns are carried along; label,
-    probability_<label>, reason and model are appended. A text that is missing or empty gets no answer, and the reason;
-    how many did is told on standard error.
+    Tables are CSV, JSON or Parquet, by their names, compressed ones included. All columns are
+    carried along; label, probability_<label>, reason and model are appended. A text that is missing
+    or empty gets no answer, and the reason; how many did is told on standard error.
     """
     from flows.cli.predict import lines_in_terminal, table_in_terminal
 
@@ -313,7 +320,9 @@ def history(model: str | None, limit: int, as_json: bool) -> None:
 @click.option("--why", required=True, help="For the ledger.")
 @_unchecked
 def promote(version: str, model: str | None, why: str, unchecked: bool) -> None:
-    """Make VERSION (a number, or an alias such as challenger) champion, once it serves as it was measured."""
+    """Make VERSION (a number, or an alias such as challenger) champion, once it serves as it was
+    measured.
+    """
     from flows.cli.terminal import release_in_terminal
 
     release_in_terminal("promote", model, said(why), unchecked=unchecked, version=version)
@@ -343,7 +352,9 @@ def said(why: str) -> str:
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as one JSON object.")
 def reconcile(dry_run: bool, as_json: bool) -> None:
-    """Close runs, leases and temporary folders whose process is gone; safe to repeat, and beside runs that live."""
+    """Close runs, leases and temporary folders whose process is gone; safe to repeat, and beside
+    runs that live.
+    """
     from flows.cli.operate import reconcile_in_terminal
 
     reconcile_in_terminal(dry_run=dry_run, as_json=as_json)
@@ -360,7 +371,8 @@ def reconcile(dry_run: bool, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON object.")
 @click.pass_context
 def doctor(context: click.Context, free: float, as_json: bool) -> None:
-    """Look whether all is well, and say what to do: servers, versions, disks, dead runs, champions, schedules.
+    """Look whether all is well, and say what to do: servers, versions, disks, dead runs, champions,
+    schedules.
 
     Changes nothing. The exit code is 1 where something fails.
     """
@@ -377,7 +389,8 @@ def doctor(context: click.Context, free: float, as_json: bool) -> None:
     show_default=True,
     metavar="N",
     type=click.IntRange(min=1),
-    help="Newest retrains of each recipe, versions of each model and moves of the ledger that keep all they need.",
+    help="Newest retrains of each recipe, versions of each model and moves of the ledger that keep "
+    "all they need.",
 )
 @click.option(
     "--older-than",
@@ -390,10 +403,12 @@ def doctor(context: click.Context, free: float, as_json: bool) -> None:
 @click.option("--apply", is_flag=True, help="Remove it; without this, only say what would go.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything found as one JSON object.")
 def gc(keep: int, older_than: float, apply: bool, as_json: bool) -> None:
-    """Remove old artifacts and model versions that nothing needs; a dry run unless --apply is given.
+    """Remove old artifacts and model versions that nothing needs; a dry run unless --apply is
+    given.
 
-    What an alias, a run under way, the newest runs of a recipe or the last moves of the ledger need stays, and so does
-    a version that was rolled back. With --apply no run starts meanwhile; one that is under way is not disturbed.
+    What an alias, a run under way, the newest runs of a recipe or the last moves of the ledger need
+    stays, and so does a version that was rolled back. With --apply no run starts meanwhile; one
+    that is under way is not disturbed.
     """
     from flows.cli.operate import gc_in_terminal
 
@@ -435,13 +450,15 @@ def show(recipe: str, overrides: tuple[str, ...]) -> None:
 @_set
 @click.option("--no-data", is_flag=True, help="Look at the recipe alone, and not at its source.")
 def check(recipe: str, overrides: tuple[str, ...], no_data: bool) -> None:
-    """Say whether a retrain would start well: every field of the recipe, and the first rows of its source.
+    """Say whether a retrain would start well: every field of the recipe, and the first rows of its
+    source.
 
     The source is opened, and its first 10,000 rows are judged by the contract.
     """
     parsed = find_recipe(recipe, overrides)
     click.echo(
-        f"{printable(recipe)}: valid. Recipe {parsed.name}, model {parsed.model_name}, experiment {parsed.experiment}."
+        f"{printable(recipe)}: valid. Recipe {parsed.name}, model {parsed.model_name}, experiment "
+        f"{parsed.experiment}."
     )
     if parsed.source.kind == "files" and not no_data:
         from flows.cli.drafts import check_in_terminal
@@ -521,7 +538,9 @@ def _rows(command: Callable[..., None]) -> Callable[..., None]:
 def suggest(
     contract_file: str | None, backbone: str | None, output: str | None, **asked: Any
 ) -> None:
-    """Write a recipe for the rows of a file, a folder or a glob, with a sentence of why for each choice."""
+    """Write a recipe for the rows of a file, a folder or a glob, with a sentence of why for each
+    choice.
+    """
     from flows.cli.drafts import suggest_in_terminal
 
     suggest_in_terminal(asked, contract_file, backbone, output)
@@ -546,14 +565,18 @@ def contract_group() -> None:
     "--output", "-o", type=click.Path(dir_okay=False), help="Write here instead of to the terminal."
 )
 def infer(output: str | None, **asked: Any) -> None:
-    """Draft a contract from the rows of a file, a folder or a glob: CSV, JSON Lines or Parquet, a path or a URL."""
+    """Draft a contract from the rows of a file, a folder or a glob: CSV, JSON Lines or Parquet, a
+    path or a URL.
+    """
     from flows.cli.drafts import infer_in_terminal
 
     infer_in_terminal(asked, output)
 
 
 def find_recipe(name_or_file: str, overrides: tuple[str, ...], base: Path = Path()) -> Recipe:
-    """A recipe file by its path (from `base`), or a deployment's recipe by its name; overrides are laid over either."""
+    """A recipe file by its path (from `base`), or a deployment's recipe by its name; overrides are
+    laid over either.
+    """
     from data_contracts.recipe.reading import load_recipe, merge, parse_recipe, parse_set
     from data_contracts.yaml_text import read_yaml
 
@@ -562,11 +585,13 @@ def find_recipe(name_or_file: str, overrides: tuple[str, ...], base: Path = Path
     if not is_file and (base / name_or_file).suffix and (base / name_or_file).exists():
         raise RecipeError(
             f"{name_or_file} is no recipe: a recipe is a file that ends in .yaml.",
-            f"For rows, `noisefold recipe suggest {shlex.quote(name_or_file)} -o FILE.yaml` writes one.",
+            f"For rows, `noisefold recipe suggest {shlex.quote(name_or_file)} -o FILE.yaml` writes "
+            f"one.",
         )
     if is_file or "/" in name_or_file:
         return load_recipe(base / name_or_file, changes)
-    # Beside the command first: a team keeps its own prefect.yaml; the bundled one serves everywhere else.
+    # Beside the command first: a team keeps its own prefect.yaml; the bundled one serves everywhere
+    # else.
     file = next((p for p in (Path("prefect.yaml"), BUNDLED_DEPLOYMENTS) if p.is_file()), None)
     content = read_yaml(file) if file else {}
     deployments = content.get("deployments") if isinstance(content, dict) else None
@@ -579,7 +604,8 @@ def find_recipe(name_or_file: str, overrides: tuple[str, ...], base: Path = Path
     }
     if name_or_file not in named:
         raise RecipeError(
-            f"There is no deployment named {name_or_file} in {file or 'prefect.yaml'} (it has {', '.join(named)}).",
+            f"There is no deployment named {name_or_file} in {file or 'prefect.yaml'} (it has "
+            f"{', '.join(named)}).",
             "Name one of them, or give the path of a recipe file ending in .yaml.",
         )
     assert file is not None

@@ -1,4 +1,6 @@
-"""What an operator does between the nights, in a terminal: put in order what died, and see whether all is well."""
+"""What an operator does between the nights, in a terminal: put in order what died, and see whether
+all is well.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ _STYLE = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 @contextmanager
 def prefect_at_hand(settings: Settings) -> Iterator[bool]:
-    """Prefect's server of this state: the given one, the UI's, or a temporary one; False where none has ever run.
+    """Prefect's server of this state: the given one, the UI's, or a temporary one; False where none
+    has ever run.
 
     Raises:
         ServiceUnavailable: PREFECT_API_URL is set and does not answer.

@@ -1,4 +1,6 @@
-"""`noisefold predict` in a terminal: texts, lines and tables, and what is said of rows without an answer."""
+"""`noisefold predict` in a terminal: texts, lines and tables, and what is said of rows without an
+answer.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,8 @@ def _plain_lines(stream: Iterable[str], wanted: bool) -> Iterator[str]:
     """The lines of standard input without their ends, those of Windows included.
 
     Raises:
-        NoisefoldError: they are plainly those of a table, and nobody said that they are `wanted` as texts.
+        NoisefoldError: they are plainly those of a table, and nobody said that they are `wanted` as
+            texts.
     """
     try:
         source = iter(stream)
@@ -91,7 +94,8 @@ def _plain_lines(stream: Iterable[str], wanted: bool) -> Iterator[str]:
         if not wanted and (kind := _kind_of_table(head)):
             raise NoisefoldError(
                 f"Standard input looks like a table ({kind}), and not like a text per line.",
-                f"Give it as one: --input - --format {'jsonl' if kind == 'JSON Lines' else 'csv'} --column NAME; "
+                f"Give it as one: --input - --format {'jsonl' if kind == 'JSON Lines' else 'csv'} "
+                f"--column NAME; "
                 "or --lines, where each line is a text all the same.",
             )
         for line in chain(head, source):

@@ -1,4 +1,6 @@
-"""Flows run from a terminal: progress while they work, a summary a person can read, no library chatter."""
+"""Flows run from a terminal: progress while they work, a summary a person can read, no library
+chatter.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def safe(text: str) -> str:
 
 
 def run_in_terminal(recipe: Recipe, *, verbose: bool = False, as_json: bool = False) -> None:
-    """Run the flow, show how far it is, print the summary (or the result as JSON, with progress on stderr)."""
+    """Run the flow, show how far it is, print the summary (or the result as JSON, with progress on
+    stderr).
+    """
     console, settings, started = (
         Console(highlight=False, stderr=as_json),
         Settings(),
@@ -149,7 +153,8 @@ def run_flow(
                     raise
                 raise NoisefoldError(
                     redacted(f"{type(error).__name__}: {error}"),
-                    "Finished stages are kept: the same command goes on from there. The traceback is in "
+                    "Finished stages are kept: the same command goes on from there. The traceback "
+                    "is in "
                     f"{settings.root / 'logs' / 'noisefold.log'}; --verbose shows it here.",
                 ) from error
 
@@ -281,7 +286,9 @@ class StageBars:
 
 
 class CellBars(StageBars):
-    """A bar for all cells and one per stage of the current cell; a line per cell where the output goes to a file."""
+    """A bar for all cells and one per stage of the current cell; a line per cell where the output
+    goes to a file.
+    """
 
     def __call__(self, report: Report) -> None:
         if report.stage == "cell":
@@ -308,11 +315,14 @@ class CellBars(StageBars):
 
 
 def print_table(console: Console, compared: Compared) -> None:
-    """How good, how different from the baseline, at what cost: three tables narrow enough for a terminal."""
+    """How good, how different from the baseline, at what cost: three tables narrow enough for a
+    terminal.
+    """
     from tasks.comparing.table import for_terminal, remarks
 
     console.print(
-        f"[bold]{compared.name}[/], {compared.test_rows:,} test rows; Δ from {safe(compared.baseline)}"
+        f"[bold]{compared.name}[/], {compared.test_rows:,} test rows; Δ from "
+        f"{safe(compared.baseline)}"
     )
     for columns, lines in for_terminal(compared):
         table = Table(box=SIMPLE)
@@ -357,7 +367,8 @@ def print_summary(console: Console, result: Retrained, settings: Settings, secon
         "already_champion": "[bold cyan]champion already[/]",
     }
     console.print(
-        f"\n{safe(result.model_uri)} is {verdict.get(decision.outcome, '[bold yellow]not promoted[/]')}"
+        f"\n{safe(result.model_uri)} is "
+        f"{verdict.get(decision.outcome, '[bold yellow]not promoted[/]')}"
     )
     for reason in decision.reasons:
         console.print(f"  · {safe(reason)}", soft_wrap=True)
@@ -398,7 +409,9 @@ def how_to_look(result: Retrained | ComparisonRun, settings: Settings) -> list[s
 
 @contextlib.contextmanager
 def quiet(verbose: bool) -> Iterator[None]:
-    """Keep warnings and log lines that a user can do nothing about off the terminal; `--verbose` shows them all."""
+    """Keep warnings and log lines that a user can do nothing about off the terminal; `--verbose`
+    shows them all.
+    """
     if verbose:
         yield
         return
@@ -444,7 +457,9 @@ def check_prefect(mode: str) -> None:
 
 
 def start_temporary_server() -> threading.Thread:
-    """Boot Prefect's temporary server while the flow's imports run: both take seconds, and neither needs the other."""
+    """Boot Prefect's temporary server while the flow's imports run: both take seconds, and neither
+    needs the other.
+    """
     from flows.running import temporary_server
 
     thread = threading.Thread(target=temporary_server.start, daemon=True)
@@ -453,7 +468,9 @@ def start_temporary_server() -> threading.Thread:
 
 
 def named_process() -> contextlib.AbstractContextManager[object]:
-    """The flow run bears its process from its first moment on, so that it can be closed if the process dies then."""
+    """The flow run bears its process from its first moment on, so that it can be closed if the
+    process dies then.
+    """
     from prefect import tags
 
     from tasks.liveness.lease import this_process
@@ -463,7 +480,9 @@ def named_process() -> contextlib.AbstractContextManager[object]:
 
 @contextlib.contextmanager
 def heartbeat_off(mode: str) -> Iterator[None]:
-    """A flow's end waits one second for its heartbeat thread; nobody watches the heartbeat of a temporary server."""
+    """A flow's end waits one second for its heartbeat thread; nobody watches the heartbeat of a
+    temporary server.
+    """
     if mode != "temporary":
         yield
         return

@@ -43,18 +43,21 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
         "prefect": f"http://127.0.0.1:{prefect_port}",
         "mlflow": f"http://127.0.0.1:{mlflow_port}",
     }
-    # The store in the environment: a database's password in the arguments would be everybody's to read.
+    # The store in the environment: a database's password in the arguments would be everybody's to
+    # read.
     environment = {
         **os.environ,
         "PREFECT_API_URL": addresses["prefect"] + "/api",
         "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri,
     }
     python = [sys.executable, "-P", "-m"]
-    # Own processes rather than `prefect server start --background`: that one's output pipes die with its parent.
+    # Own processes rather than `prefect server start --background`: that one's output pipes die
+    # with its parent.
     commands = {
         "prefect": [*python, "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(prefect_port)],
         "mlflow": [*python, "mlflow", "server", "--host", "127.0.0.1", "--port", str(mlflow_port), "--workers", "1",
-                   # What runs of other machines and workers send here; MLflow's own choice is the current folder.
+                   # What runs of other machines and workers send here; MLflow's own choice is the
+                   # current folder.
                    "--artifacts-destination", str(settings.root / "mlartifacts" / "served")],
     }  # fmt: skip
     health = {"prefect": "/api/health", "mlflow": "/health"}

@@ -1,8 +1,10 @@
-"""On which day a run was due: the day of its schedule, by the clock of the schedule's own time zone.
+"""On which day a run was due: the day of its schedule, by the clock of the schedule's own time
+zone.
 
-A rolling window ends on the day before. Prefect gives a run's due time in UTC, where another day may be written than
-on the clock by which the schedule was set: 03:00 in Shanghai is 19:00 UTC of the day before. The time stays the same
-when a run is late or retried, and is what `prefect deployment run --start-at` says for one that fills a gap.
+A rolling window ends on the day before. Prefect gives a run's due time in UTC, where another day
+may be written than on the clock by which the schedule was set: 03:00 in Shanghai is 19:00 UTC of
+the day before. The time stays the same when a run is late or retried, and is what `prefect
+deployment run --start-at` says for one that fills a gap.
 """
 
 from __future__ import annotations
@@ -67,8 +69,10 @@ def due() -> Due:
 
 
 def by_schedules(at: datetime, maker: UUID | None, schedules: Iterable[DeploymentSchedule]) -> Due:
-    """By the schedule that made the run; else by the zone in which all of the deployment's schedules are set, those
-    that are active before those that are not; else by this machine's clock."""
+    """By the schedule that made the run; else by the zone in which all of the deployment's
+    schedules are set, those that are active before those that are not; else by this machine's
+    clock.
+    """
     zones = [(one, zone) for one in schedules if (zone := _zone(one)) is not None]
     made = next((zone for one, zone in zones if maker is not None and one.id == maker), None)
     if made is not None:
@@ -87,7 +91,8 @@ def by_machine(at: datetime | None = None, why: str = "") -> Due:
     """By the clock of this machine, which the variable TZ may set.
 
     Raises:
-        NoisefoldError: TZ names a zone that is not known, which the system would take for UTC without a word.
+        NoisefoldError: TZ names a zone that is not known, which the system would take for UTC
+            without a word.
     """
     at = at or datetime.now(UTC)
     name = os.environ.get("TZ", "").removeprefix(":")
@@ -113,7 +118,8 @@ def _in_zone(at: datetime, zone: str, whose: str) -> Due:
     if not _known(zone):
         raise NoisefoldError(
             f"This machine does not know the time zone {zone}.",
-            "Correct its name where it is set (the schedule, or the variable TZ), or pip install tzdata.",
+            "Correct its name where it is set (the schedule, or the variable TZ), or pip install "
+            "tzdata.",
         )
     return Due(_plain(at).astimezone(ZoneInfo(zone)), f"{zone}, {whose}")
 

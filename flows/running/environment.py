@@ -1,4 +1,6 @@
-"""What must be set before Prefect, MLflow and Great Expectations are imported: telemetry off, state in one folder."""
+"""What must be set before Prefect, MLflow and Great Expectations are imported: telemetry off, state
+in one folder.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ _OFF = {
     "MPLBACKEND": "Agg",
     # Nobody can act on a progress bar of MLflow's uploads or on git advice inside a stage.
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # Our own lines and artifacts name the run's address; MLflow's two stand on stdout, in the middle of a document.
+    # Our own lines and artifacts name the run's address; MLflow's two stand on stdout, in the
+    # middle of a document.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
@@ -39,8 +42,9 @@ def switches() -> None:
 def embed(settings: Settings, *, verbose: bool = False) -> str:
     """Point Prefect at a running server, or else at its own temporary one on `<home>/prefect`.
 
-    Order: PREFECT_API_URL, then a server that `noisefold ui` runs on the same state, then the temporary one. Two
-    servers on one SQLite file lock each other out, so the running one is always looked for first.
+    Order: PREFECT_API_URL, then a server that `noisefold ui` runs on the same state, then the
+    temporary one. Two servers on one SQLite file lock each other out, so the running one is always
+    looked for first.
 
     Returns:
         "given", "ui" or "temporary".
@@ -59,7 +63,8 @@ def embed(settings: Settings, *, verbose: bool = False) -> str:
         mode = "ui" if running else "temporary"
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_ENABLED", "true")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
-    # As the deployments have it: prefect-automations.yaml takes a run that was silent for ten of them to be dead.
+    # As the deployments have it: prefect-automations.yaml takes a run that was silent for ten of
+    # them to be dead.
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
     os.environ.setdefault("PREFECT_RESULTS_LOCAL_STORAGE_PATH", str(root / "prefect" / "results"))
     if not verbose:

@@ -86,7 +86,9 @@ class StageRecord(BaseModel):
 
     @property
     def shown(self) -> tuple[str, str]:
-        """Both counts for a column of rows: where something else was counted, its name stands beside the number."""
+        """Both counts for a column of rows: where something else was counted, its name stands
+        beside the number.
+        """
         first, last = (
             f"{count:,}{'' if what == 'rows' else f' {what}'}" if count else "–"
             for count, what in zip((self.rows_in, self.rows_out), self.counted, strict=True)
@@ -118,7 +120,9 @@ class Retrained(BaseModel):
 
 
 class Run(RunContext):
-    """One flow run: it carries steps out as Prefect tasks; leaving it closes the MLflow run, however it ends."""
+    """One flow run: it carries steps out as Prefect tasks; leaving it closes the MLflow run,
+    however it ends.
+    """
 
     def __init__(self, recipe: Recipe, due: Due) -> None:
         self.recipe, self.due, self.settings = recipe, due, Settings()
@@ -166,7 +170,9 @@ class Run(RunContext):
         self.lease.update(left=())
 
     def _hold_window(self, window: WindowRead) -> dict[str, str]:
-        """Say what of the window is there, and hold it to the contract; returns it as tags of the MLflow run."""
+        """Say what of the window is there, and hold it to the contract; returns it as tags of the
+        MLflow run.
+        """
         days = "; ".join(window.sentences())
         tell("window", f"Due {self.due}. {days}.")
         hold(window, self.recipe.contract.window)
@@ -204,7 +210,8 @@ class Run(RunContext):
         if kind is None:
             self.tracker.end("FINISHED")
             return
-        # A signal is no fault of the run: MLflow calls it killed. Telling so must not hide the fault itself.
+        # A signal is no fault of the run: MLflow calls it killed. Telling so must not hide the
+        # fault itself.
         stop = stop_signal(error)
         status = "FAILED" if issubclass(kind, Exception) and stop is None else "KILLED"
         assert error is not None
@@ -259,7 +266,9 @@ class Run(RunContext):
         report_progress(name, 1, 1, state=how)
 
     def _tell_need(self, artifact: Artifact) -> None:
-        """What this run has of the store, for `noisefold gc`. A server that is away for now is told with the next."""
+        """What this run has of the store, for `noisefold gc`. A server that is away for now is told
+        with the next.
+        """
         self._untold.append((self.tracker, {f"{ARTIFACT}{artifact.stage}": artifact.key}))
         with suppress(Exception):
             self._tell_needs()
@@ -271,7 +280,9 @@ class Run(RunContext):
             del self._untold[0]
 
     def teacher(self) -> FetchedModel | None:
-        """The model that the recipe learns from, fetched with the recipe's retries; None where it has none."""
+        """The model that the recipe learns from, fetched with the recipe's retries; None where it
+        has none.
+        """
         config = self.recipe.distillation
         return None if config is None else self.fetch_teacher(config)
 
@@ -279,7 +290,8 @@ class Run(RunContext):
         return self._attempt(_find_teacher)(config, self.tracker, self.store.fetched)
 
     def start(self) -> FetchedModel | None:
-        """The champion where the recipe starts from it; pinned, so that a rerun starts from the same one.
+        """The champion where the recipe starts from it; pinned, so that a rerun starts from the
+        same one.
 
         None where there is none yet: the first one starts from scratch.
         """
@@ -334,7 +346,9 @@ class Run(RunContext):
         return self._in_time(stage)(attempt)
 
     def _limit(self, stage: Task[..., Any]) -> float:
-        """Seconds that one attempt may take. Training is ended by `train` itself, so that it can save a checkpoint."""
+        """Seconds that one attempt may take. Training is ended by `train` itself, so that it can
+        save a checkpoint.
+        """
         execution = self.recipe.execution
         own = execution.limits.train if stage.name == "train" else 0.0
         return own + execution.limits.stage
@@ -350,12 +364,15 @@ class Run(RunContext):
 
     @contextmanager
     def _in_time(self, stage: Task[..., Any]) -> Iterator[None]:
-        """Prefect's word for an attempt that was ended says neither which stage it was nor which field to change."""
+        """Prefect's word for an attempt that was ended says neither which stage it was nor which
+        field to change.
+        """
         try:
             yield
         except TaskRunTimeoutError as error:
             raise Interrupted(
-                f"{stage.name} was ended at its limit of {self._limit(stage):g} s (execution.limits.stage)."
+                f"{stage.name} was ended at its limit of {self._limit(stage):g} s "
+                f"(execution.limits.stage)."
             ) from error
 
 

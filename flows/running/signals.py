@@ -1,4 +1,6 @@
-"""Signals that Python drops: what a handler raises in a finalizer or in a weakref's callback goes no further."""
+"""Signals that Python drops: what a handler raises in a finalizer or in a weakref's callback goes
+no further.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ AGAIN_SECONDS = 0.05
 
 @contextmanager
 def dropped_are_sent_again() -> Iterator[None]:
-    """A SIGTERM or Ctrl-C whose exception was dropped (`sys.unraisablehook`) arrives once more, a moment later."""
+    """A SIGTERM or Ctrl-C whose exception was dropped (`sys.unraisablehook`) arrives once more, a
+    moment later.
+    """
 
     def send_again(dropped: Any) -> None:
         if (stop := stop_signal(dropped.exc_value)) is None:

@@ -1,7 +1,8 @@
 """Prefect's temporary server, as a process that ends with the run however that ends.
 
-Prefect's own outlives a parent that is killed: it keeps its port, and the SQLite database that the next run needs.
-`python -m flows.running.temporary_server …` is uvicorn with these arguments, for as long as its standard input is open.
+Prefect's own outlives a parent that is killed: it keeps its port, and the SQLite database that the
+next run needs. `python -m flows.running.temporary_server …` is uvicorn with these arguments, for as
+long as its standard input is open.
 """
 
 from __future__ import annotations

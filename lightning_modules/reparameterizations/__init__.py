@@ -2,10 +2,9 @@
 
 module = reparameterize(module, config, p)   explicit layers in place of Linear, Embedding, LSTM
 set_mode(module, "sample" | "mean")          noise on (training, S draws at inference), or off
-redraw(module, seed)                         the noise of the next optimizer step, a function of the seed
-for s in sampling(module, S, seed): ...      S draws at inference
-kl(module)                                   KL(q || p) summed over layers, nats, float32
-fold(module)                                 a copy with plain torch layers: same outputs as mean
+redraw(module, seed) the noise of the next optimizer step, a function of the seed for s in
+sampling(module, S, seed): ... S draws at inference kl(module) KL(q || p) summed over layers, nats,
+float32 fold(module) a copy with plain torch layers: same outputs as mean
 
 What a method's file has: `LAYERS` (plain type, or its name -> its layer); where it wants them,
 `PLAIN` (types with weights that it leaves as they are, by design), `chosen(path, layer, config,
@@ -211,7 +210,8 @@ def _chosen(
         if reason:
             raise RecipeError(
                 f"model.reparameterization.kind {config.kind}, layer `{path or '.'}`: it {reason}.",
-                "Choose another method, or a model of Linear, Embedding and LSTM layers with weights of their own.",
+                "Choose another method, or a model of Linear, Embedding and LSTM layers with "
+                "weights of their own.",
             )
     return found
 

@@ -1,12 +1,11 @@
 """What a method does in the course of a training, beside its layers; a method's file says so by a
 function of that name.
 
-beta(config, module, step, total) -> float       weight of KL / N at a step; rises over `kl_warmup`, then level
-settled(config, module, step, total) -> bool     whether the network has its final size; always
-settle(module)                                   called before each step from there on
-figures(module) -> {name: number}                what a validation tells of it
-finish(network) -> network                       what becomes of the folded network; it stays as it is
-needs(fresh, start) -> str | None                why it cannot start from these weights
+beta(config, module, step, total) -> float weight of KL / N at a step; rises over `kl_warmup`, then
+level settled(config, module, step, total) -> bool whether the network has its final size; always
+settle(module) called before each step from there on figures(module) -> {name: number} what a
+validation tells of it finish(network) -> network what becomes of the folded network; it stays as it
+is needs(fresh, start) -> str | None why it cannot start from these weights
 """
 
 from __future__ import annotations

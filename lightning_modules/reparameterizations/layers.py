@@ -43,9 +43,9 @@ class Reparameterized(nn.Module):
     """A layer with noise in `sample` mode and without in `mean` mode; train() and eval() have no
     part in it.
 
-    value(name)     a registered parameter, with its noise in sample mode     what a noise method overrides
-    used(name)      the plain layer's weight, a function of values            what a deterministic method overrides
-    incoming(x)     the layer's input, with dropout in sample mode
+    value(name) a registered parameter, with its noise in sample mode what a noise method overrides
+    used(name) the plain layer's weight, a function of values what a deterministic method overrides
+    incoming(x) the layer's input, with dropout in sample mode
 
     So methods compose: noise on a value is noise in every weight that is computed from it.
     `weights` names the plain layer's weights; `noisy` the registered parameters that a noise method

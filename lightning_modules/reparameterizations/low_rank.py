@@ -1,6 +1,7 @@
 """Low-rank factors beside frozen weights (Hu 2021, https://arxiv.org/abs/2106.09685): fine-tuning.
 
-    W = W0 + (alpha / r) B A,   W0 (O, I) frozen,   A (r, I) uniform on +-1/sqrt(I), B (O, r) zero at the start
+    W = W0 + (alpha / r) B A, W0 (O, I) frozen, A (r, I) uniform on +-1/sqrt(I), B (O, r) zero at
+    the start
 
 so the function is unchanged at step 0 (and A has no gradient before B's first step). A Linear adds
 (alpha / r) B (A x) to its frozen output, which spares the gradient of a whole W; an LSTM merges the
@@ -146,7 +147,8 @@ def prepare(module: nn.Module, config: Any, dropout: float) -> None:
             else "a Linear or LSTM beside its head"
         )
         raise RecipeError(
-            f"model.reparameterization.targets {config.targets}: {type(module).__name__} has no layer that is {what}.",
+            f"model.reparameterization.targets {config.targets}: {type(module).__name__} has no "
+            f"layer that is {what}.",
             "Set targets: all."
             if config.targets == "attention"
             else "Choose another method than low_rank.",

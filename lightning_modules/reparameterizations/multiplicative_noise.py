@@ -1,6 +1,7 @@
 """Multiplicative Gaussian noise on the weights.
 
-    W = theta * (1 + sqrt(alpha) * eps),   eps ~ N(0, 1) per weight, alpha per output row, learned as log_alpha, capped
+    W = theta * (1 + sqrt(alpha) * eps), eps ~ N(0, 1) per weight, alpha per output row, learned as
+    log_alpha, capped
 
 Kingma, Salimans & Welling 2015, https://arxiv.org/abs/1506.02557. With a Gaussian prior N(0, s^2)
 per weight at its empirical-Bayes optimum s^2 = theta^2 (1 + alpha) (Kharitonov, Molchanov & Vetrov
@@ -23,11 +24,12 @@ sampling: rank_one
     Noise on the features that a layer reads, one draw per document (first dimension of the batch),
     shared by positions:
         y = (x * z) theta^T + b,   z = 1 + sqrt(alpha) eps,   alpha per feature,
-    which is W = theta diag(z), as in the rank-1 posteriors of Dusenberry 2020 (https://arxiv.org/abs/2005.07186) with
-    one of the two vectors. Documents may draw apart, since the expected NLL is a sum over them. The prior is on z and
-    not on weights, which are point estimates (Louizos 2017, https://arxiv.org/abs/1705.08665, groups weights the same
-    way): KL = 1/2 log(1 + 1/alpha) per feature, as above, far fewer terms. An Embedding scales what it puts out; of an
-    LSTM the first layer's input, while its other matrices have one draw.
+    which is W = theta diag(z), as in the rank-1 posteriors of Dusenberry 2020
+    (https://arxiv.org/abs/2005.07186) with one of the two vectors. Documents may draw apart, since
+    the expected NLL is a sum over them. The prior is on z and not on weights, which are point
+    estimates (Louizos 2017, https://arxiv.org/abs/1705.08665, groups weights the same way): KL =
+    1/2 log(1 + 1/alpha) per feature, as above, far fewer terms. An Embedding scales what it puts
+    out; of an LSTM the first layer's input, while its other matrices have one draw.
 
 dtype: the variance of `local` and every KL run in float32 (or float64): x^2 theta^2 underflows in
     float16.

@@ -4,7 +4,8 @@
     y = W (x * m / (1 - p)) + b,   m ~ Bernoulli(1 - p), drawn per element and forward pass
 
 from torch's global generator. An Embedding's input is an id, so it stays plain: what it puts out is
-dropped by the layer that reads it. The mean of m / (1 - p) is 1, so the folded layer is the plain one.
+dropped by the layer that reads it. The mean of m / (1 - p) is 1, so the folded layer is the plain
+one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Multiplicative noise on groups of weights; a group that drowns in its noise is removed.
 
-    W_g = theta_g * z_g,   z_g ~ N(1, alpha_g),   z_g = 0 from log alpha_g > threshold on, in every mode
+    W_g = theta_g * z_g, z_g ~ N(1, alpha_g), z_g = 0 from log alpha_g > threshold on, in every mode
 
 A group is what leaves the network as a whole: a token's row and a dimension's column of an
 Embedding, a unit of an LSTM (its gates, and all that read it), an input feature of a Linear. One

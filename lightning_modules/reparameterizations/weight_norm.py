@@ -1,7 +1,7 @@
 """Weight normalization (Salimans & Kingma 2016, https://arxiv.org/abs/1602.07868): length and
 direction apart.
 
-    W_o = g_o v_o / |v_o|   per output row o,   g_o = sqrt(I) c_o,   c = |v| / sqrt(I) at the start: W = v
+    W_o = g_o v_o / |v_o| per output row o, g_o = sqrt(I) c_o, c = |v| / sqrt(I) at the start: W = v
 
 The paper learns g; here its parameter is c, the root mean square of the row's I entries. Adam moves
 each parameter by about the learning rate per step, so entries that move together change the length

@@ -12,15 +12,18 @@ from data_contracts.errors import RecipeError
 from data_contracts.recipe.files import FIELD, TOKENIZER, VECTORS, WEIGHTS, locate, model_folder
 from data_contracts.recipe.model import PretrainedEncoder as PretrainedConfig
 
-# What the tables of input embeddings are called: BERT and its kin, Llama and its kin, GPT-2, ModernBERT, T5.
+# What the tables of input embeddings are called: BERT and its kin, Llama and its kin, GPT-2,
+# ModernBERT, T5.
 _EMBEDDINGS = ("word_embeddings", "embed_tokens", "wte", "tok_embeddings", "shared")
 
 
 def describe(config: PretrainedConfig) -> dict[str, Any]:
-    """What `lightning_modules.network.encoders.pretrained.PretrainedEncoder` is built from; pooling auto is decided here.
+    """What `lightning_modules.network.encoders.pretrained.PretrainedEncoder` is built from; pooling
+    auto is decided here.
 
     Raises:
-        RecipeError: it cannot be used: no config.json, no safetensors, code of its own, no text model.
+        RecipeError: it cannot be used: no config.json, no safetensors, code of its own, no text
+            model.
     """
     folder = model_folder(config.path)
     if find_spec("transformers") is None:
@@ -40,7 +43,8 @@ def describe(config: PretrainedConfig) -> dict[str, Any]:
     causal = found.model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not masked
     if found.is_encoder_decoder or not (masked or causal):
         raise RecipeError(
-            f"{FIELD} {config.path} is a {found.model_type} model, neither a text encoder nor a causal decoder.",
+            f"{FIELD} {config.path} is a {found.model_type} model, neither a text encoder nor a "
+            f"causal decoder.",
             "Give a model such as BERT, RoBERTa, MPNet, GPT-2, Llama or Qwen.",
         )
     found.dtype, found.use_cache = torch.float32, False
@@ -76,7 +80,8 @@ def load_weights(
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise RecipeError(
-            f"{FIELD} {config.path}: the safetensors lack {len(missing)} of its weights ({', '.join(missing[:3])}, …).",
+            f"{FIELD} {config.path}: the safetensors lack {len(missing)} of its weights "
+            f"({', '.join(missing[:3])}, …).",
             "Save the whole model with save_pretrained; an adapter alone is not enough.",
         )
     # from_pretrained puts it into eval(); its dropout is for training.
@@ -84,12 +89,15 @@ def load_weights(
 
 
 def input_embeddings(path: str) -> tuple[Any, Any]:
-    """A backbone's tokenizer, which neither cuts nor pads, and its table of input embeddings, float32 (rows, size).
+    """A backbone's tokenizer, which neither cuts nor pads, and its table of input embeddings,
+    float32 (rows, size).
 
-    Only that table is read, so a large decoder takes no more than its vocabulary, and `transformers` is not needed.
+    Only that table is read, so a large decoder takes no more than its vocabulary, and
+    `transformers` is not needed.
 
     Raises:
-        RecipeError: no such model, no table under a known name, or a tokenizer with more tokens than it has rows.
+        RecipeError: no such model, no table under a known name, or a tokenizer with more tokens
+            than it has rows.
     """
     from safetensors import SafetensorError
 
@@ -104,12 +112,15 @@ def input_embeddings(path: str) -> tuple[Any, Any]:
         ) from error
     if table is None:
         raise RecipeError(
-            f"{VECTORS} {path}: none of its weights is a table of input embeddings ({', '.join(_EMBEDDINGS)}).",
-            "Give a text encoder or a decoder such as BERT, RoBERTa, ModernBERT, Llama, Qwen or GPT-2.",
+            f"{VECTORS} {path}: none of its weights is a table of input embeddings "
+            f"({', '.join(_EMBEDDINGS)}).",
+            "Give a text encoder or a decoder such as BERT, RoBERTa, ModernBERT, Llama, Qwen or "
+            "GPT-2.",
         )
     if tokenizer.get_vocab_size() > len(table):
         raise RecipeError(
-            f"{VECTORS} {path}: the tokenizer has {tokenizer.get_vocab_size()} tokens, the table {len(table)} rows.",
+            f"{VECTORS} {path}: the tokenizer has {tokenizer.get_vocab_size()} tokens, the table "
+            f"{len(table)} rows.",
             "Fetch the model again: tokenizer and weights do not belong together.",
         )
     return tokenizer, table.float()

@@ -1,4 +1,6 @@
-"""How the table of token vectors starts (from a text file or a pretrained model), and its bias while it trains."""
+"""How the table of token vectors starts (from a text file or a pretrained model), and its bias
+while it trains.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,11 @@ _LINE = 1 << 20  # bytes of a word and its vector
 
 
 class BiasedEmbedding(nn.Module):
-    """E = W x + b, x one-hot: one bias for all tokens, 0 at the start. A method noises W; b carries no noise.
+    """E = W x + b, x one-hot: one bias for all tokens, 0 at the start. A method noises W; b carries
+    no noise.
 
-    `reparameterizations.fold` folds W first and then calls `fold` here: W_i + b is the same addition before and after.
+    `reparameterizations.fold` folds W first and then calls `fold` here: W_i + b is the same
+    addition before and after.
     """
 
     def __init__(self, table: nn.Embedding) -> None:
@@ -46,13 +50,16 @@ class BiasedEmbedding(nn.Module):
 
 @torch.no_grad()
 def load_vectors(table: Tensor, vocabulary: dict[str, int], vectors: str) -> Tensor:
-    """Copy word vectors into the rows of `table` (V, D); returns which rows were found, bool (V). Others stay.
+    """Copy word vectors into the rows of `table` (V, D); returns which rows were found, bool (V).
+    Others stay.
 
-    The file is read line by line: GloVe (`word v_1 ... v_D`) or word2vec (the same below a line `rows D`), plain or
-    .gz. A token takes the first vector under its own spelling, or else under its lower-cased one.
+    The file is read line by line: GloVe (`word v_1 ... v_D`) or word2vec (the same below a line
+    `rows D`), plain or .gz. A token takes the first vector under its own spelling, or else under
+    its lower-cased one.
 
     Raises:
-        TrainingError: no such file, vectors of another size, or a line that is no vector, with its number.
+        TrainingError: no such file, vectors of another size, or a line that is no vector, with its
+            number.
     """
     exact, found = (torch.zeros(len(table), dtype=torch.bool) for _ in range(2))
     rows_of: dict[bytes, list[tuple[int, bool]]] = {}
@@ -82,13 +89,16 @@ def load_vectors(table: Tensor, vocabulary: dict[str, int], vectors: str) -> Ten
 
 @torch.no_grad()
 def project_vectors(table: Tensor, tokenizer: Tokenizer, path: str, std: float) -> Tensor:
-    """Start the rows of `table` (V, D) from a pretrained model's input embeddings; returns which were found, bool (V).
+    """Start the rows of `table` (V, D) from a pretrained model's input embeddings; returns which
+    were found, bool (V).
 
-        e_t = s (u_t - mean u) P,   u_t = mean of the model's embeddings over the pieces its tokenizer cuts token t into
+        e_t = s (u_t - mean u) P, u_t = mean of the model's embeddings over the pieces its tokenizer
+        cuts token t into
 
-    P holds the D leading principal components over the tokens found, and s brings their values to `std`. Taken before
-    any attention: with MiniLM's, a BiLSTM on SST-2 reached .835 validation macro-F1; with the model's outputs for each
-    token alone, the way of Model2Vec (https://github.com/MinishLab/model2vec), .804 (two seeds).
+    P holds the D leading principal components over the tokens found, and s brings their values to
+    `std`. Taken before any attention: with MiniLM's, a BiLSTM on SST-2 reached .835 validation
+    macro-F1; with the model's outputs for each token alone, the way of Model2Vec
+    (https://github.com/MinishLab/model2vec), .804 (two seeds).
 
     Raises:
         RecipeError: the model cannot be read, or has vectors smaller than D.
@@ -100,12 +110,14 @@ def project_vectors(table: Tensor, tokenizer: Tokenizer, path: str, std: float) 
     rows, size = table.shape
     if embeddings.shape[1] < size:
         raise RecipeError(
-            f"{VECTORS} {path}: its vectors have size {embeddings.shape[1]}, and model.embedding.size is {size}.",
+            f"{VECTORS} {path}: its vectors have size {embeddings.shape[1]}, and "
+            f"model.embedding.size is {size}.",
             f"Set model.embedding.size to {embeddings.shape[1]} or less.",
         )
     texts = tokenizer.decode_batch([[row] for row in range(rows)])  # special tokens become empty
     if "ByteLevel" in json.dumps(json.loads(model.to_str())["pre_tokenizer"]):
-        # Such a model's words in running text begin with their space; scripts without spaces start at U+2E80.
+        # Such a model's words in running text begin with their space; scripts without spaces start
+        # at U+2E80.
         texts = [f" {text}" if "!" <= text[:1] < "\u2e80" else text for text in texts]
     unknown = unknown_id(model)
     pieces = [
@@ -115,7 +127,8 @@ def project_vectors(table: Tensor, tokenizer: Tokenizer, path: str, std: float) 
     found = torch.tensor([bool(ids) for ids in pieces])
     if found.sum() < size:
         raise TrainingError(
-            f"{VECTORS} {path} knows {int(found.sum())} of the {rows} tokens: too few for {size} components.",
+            f"{VECTORS} {path} knows {int(found.sum())} of the {rows} tokens: too few for {size} "
+            f"components.",
             "Lower model.embedding.size, or give a model of the texts' language.",
         )
     vectors = torch.stack([embeddings[ids].mean(0) for ids in pieces if ids]).double()
@@ -134,7 +147,8 @@ def _vectors(vectors: str, size: int) -> Iterator[tuple[int, bytes, list[bytes]]
         for number, line in enumerate(iter(lambda: plain.readline(_LINE), b""), 1):
             if len(line) == _LINE:
                 raise _malformed(vectors, number, f"longer than {_LINE:,} bytes")
-            # From the right, since the words of some files hold spaces; bytes, since some hold broken UTF-8.
+            # From the right, since the words of some files hold spaces; bytes, since some hold
+            # broken UTF-8.
             word, *values = line.rstrip().rsplit(b" ", size)
             if number == 1:
                 fields = line.split()
@@ -146,7 +160,8 @@ def _vectors(vectors: str, size: int) -> Iterator[tuple[int, bytes, list[bytes]]
                     found = len(fields) - 1
                 if found != size:
                     raise TrainingError(
-                        f"{vectors} holds vectors of size {found}, and model.embedding.size is {size}.",
+                        f"{vectors} holds vectors of size {found}, and model.embedding.size is "
+                        f"{size}.",
                         f"Set model.embedding.size: {found}, or give a file of size {size}.",
                     )
                 if announced is not None:

@@ -14,7 +14,8 @@ from lightning_modules.training.recorder import stepped
 class Averaging(pl.Callback):
     """Exponential moving average of the trained parameters, in their place while validation runs.
 
-        a_t = d_t a_{t-1} + (1 - d_t) theta_t,   d_t = min(decay, (1 + t) / (10 + t)) after optimizer step t
+        a_t = d_t a_{t-1} + (1 - d_t) theta_t, d_t = min(decay, (1 + t) / (10 + t)) after optimizer
+        step t
 
     A parameter like any other, so it folds. Stands behind KeepBest, which thus keeps the average,
     and before Checkpoints. (Lightning's WeightAveraging copies the whole module and is back at

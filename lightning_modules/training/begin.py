@@ -122,5 +122,6 @@ def _check_start(job: TrainingJob, fresh: set[str]) -> None:
     if (why := course.needs(fresh, job.start is not None)) is not None:
         raise TrainingError(
             why,
-            "Train a champion of the same sizes with another method first, or give model.encoder a pretrained path.",
+            "Train a champion of the same sizes with another method first, or give model.encoder a "
+            "pretrained path.",
         )

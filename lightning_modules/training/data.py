@@ -19,7 +19,8 @@ import torch
 
 from lightning_modules.kinds.base import Batch, Objective
 
-POOL_BATCHES = 50  # batches sorted by length together: enough to pad little, few enough to keep the order random
+# Batches sorted by length together: enough to pad little, few enough to keep the order random.
+POOL_BATCHES = 50
 # Columns that any kind's table may have: what to learn of a row in place of its own answer, and
 # whether the source gave the row (variant 0) or it was made up from one.
 OPTIONAL = ("targets", "variant")

@@ -43,7 +43,8 @@ def make_trainer(
         )
     if accelerator == "cpu" and execution.precision != "32-true":
         raise TrainingError(
-            f"execution.precision: {execution.precision} is for a GPU; on a CPU it gains nothing, and an LSTM may crash.",
+            f"execution.precision: {execution.precision} is for a GPU; on a CPU it gains nothing, "
+            f"and an LSTM may crash.",
             "Set execution.precision: 32-true.",
         )
     return pl.Trainer(

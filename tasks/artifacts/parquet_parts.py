@@ -1,6 +1,7 @@
 """Parquet parts of a bounded size: what stages write rows into and read them back from.
 
-Bounded in bytes as well as in rows, so that memory hangs neither on how many rows there are nor on how long they are.
+Bounded in bytes as well as in rows, so that memory hangs neither on how many rows there are nor on
+how long they are.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ BATCH_BYTES = 1 << 23  # of the rows that a stage holds at a time
 
 
 class PartWriter:
-    """Writes tables of any size as `part-00000.parquet`, `part-00001.parquet` … of `part_rows` rows each.
+    """Writes tables of any size as `part-00000.parquet`, `part-00001.parquet` … of `part_rows` rows
+    each.
 
-    A part of long rows ends earlier: with the table by which it comes to `PART_BYTES`. Small tables are gathered first,
-    so that a thousand tiny source files do not become a thousand row groups.
+    A part of long rows ends earlier: with the table by which it comes to `PART_BYTES`. Small tables
+    are gathered first, so that a thousand tiny source files do not become a thousand row groups.
     """
 
     def __init__(self, folder: Path, schema: pa.Schema, part_rows: int) -> None:
@@ -64,7 +66,8 @@ class PartWriter:
 def read_parts(
     folder: Path, batch_rows: int, columns: list[str] | None = None, batch_bytes: int = BATCH_BYTES
 ) -> Iterator[pa.Table]:
-    """The rows of all parts in order, in tables of at most `batch_rows` rows and `batch_bytes` bytes of text.
+    """The rows of all parts in order, in tables of at most `batch_rows` rows and `batch_bytes`
+    bytes of text.
 
     Args:
         columns: the ones to read; all of them where none are named.

@@ -1,9 +1,10 @@
 """Content-addressed artifacts: the only cache of the pipeline.
 
-A stage's key is the digest of (digests of its inputs, its section of the recipe, the stage's version). The manifest,
-written last in one write, is the only commit: on a local disk a rename makes the finished folder appear; an object
-store has no rename and needs none, since nothing reads a folder without a manifest. Half-done work stays in
-`<home>/work/<stage>-<key>/` and is taken up by the next attempt.
+A stage's key is the digest of (digests of its inputs, its section of the recipe, the stage's
+version). The manifest, written last in one write, is the only commit: on a local disk a rename
+makes the finished folder appear; an object store has no rename and needs none, since nothing reads
+a folder without a manifest. Half-done work stays in `<home>/work/<stage>-<key>/` and is taken up by
+the next attempt.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,7 +45,9 @@ class Outcome(Generic[M]):
 
 @dataclass(frozen=True)
 class Workspace:
-    """Folders of one attempt: `out` starts empty and becomes the artifact; `keep` outlives a failed attempt."""
+    """Folders of one attempt: `out` starts empty and becomes the artifact; `keep` outlives a failed
+    attempt.
+    """
 
     out: Path
     keep: Path
@@ -51,13 +55,17 @@ class Workspace:
 
 
 class ArtifactStore:
-    """Finished artifacts below `url` (any fsspec scheme), work in progress below `work` (always a local disk)."""
+    """Finished artifacts below `url` (any fsspec scheme), work in progress below `work` (always a
+    local disk).
+    """
 
     def __init__(self, url: str, work: Path) -> None:
         if (what := credential_in(url)) is not None:
             raise NoisefoldError(
-                f"NOISEFOLD_ARTIFACTS holds {what}; the address of the store is written into every manifest.",
-                "Give the address alone, and the credential to fsspec (AWS_ACCESS_KEY_ID, FSSPEC_S3_KEY, "
+                f"NOISEFOLD_ARTIFACTS holds {what}; the address of the store is written into every "
+                f"manifest.",
+                "Give the address alone, and the credential to fsspec (AWS_ACCESS_KEY_ID, "
+                "FSSPEC_S3_KEY, "
                 "~/.config/fsspec, …).",
             )
         self.root, self.work = UPath(url), Path(work)
@@ -81,7 +89,8 @@ class ArtifactStore:
             inputs: content digests of everything the stage reads.
             config: the section of the recipe that shapes the result.
             version: of the stage's code; raised when its output changes meaning.
-            build: writes files into `workspace.out` and returns the manifest's own fields (`digest` among them).
+            build: writes files into `workspace.out` and returns the manifest's own fields (`digest`
+                among them).
         Raises:
             NoisefoldError: where the disk is full or the store cannot be written.
         """
@@ -91,7 +100,8 @@ class ArtifactStore:
         if manifest is not None and not keep.exists():
             return Outcome(manifest, cached=True)
         with _clear_disk_errors(self.work), self.lock(keep.name):
-            # Another process may have finished it while this one waited, or have died between commit and tidying.
+            # Another process may have finished it while this one waited, or have died between
+            # commit and tidying.
             manifest = self.find(kind, key)
             cached = manifest is not None
             if manifest is None:
@@ -136,7 +146,9 @@ class ArtifactStore:
             raise
 
     def open(self, manifest: Artifact) -> Path:
-        """Local folder with the artifact's files; those of an object store are fetched once and checked."""
+        """Local folder with the artifact's files; those of an object store are fetched once and
+        checked.
+        """
         if self.local:
             return Path(manifest.uri)
         folder = self.fetched / f"{manifest.stage}-{manifest.key}"
@@ -170,7 +182,9 @@ class ArtifactStore:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """One holder per name and machine. The kernel drops the lock with the process, so none is ever stale."""
+        """One holder per name and machine. The kernel drops the lock with the process, so none is
+        ever stale.
+        """
         locks = self.work / "locks"
         locks.mkdir(parents=True, exist_ok=True)
         with FileLock(locks / f"{name}.lock"):
@@ -208,10 +222,12 @@ def hash_file(path: UPath) -> File:
 
 
 class RowDigest:
-    """Digest of a multiset of rows: the same however they are cut into files and row groups, and in whatever order.
+    """Digest of a multiset of rows: the same however they are cut into files and row groups, and in
+    whatever order.
 
-    Each row's columns are joined with their lengths and hashed (BLAKE2b, 128 bits); the hashes are added modulo 2^128
-    (an incremental multiset hash, Clarke 2003), so that workers may each digest a part and add the parts.
+    Each row's columns are joined with their lengths and hashed (BLAKE2b, 128 bits); the hashes are
+    added modulo 2^128 (an incremental multiset hash, Clarke 2003), so that workers may each digest
+    a part and add the parts.
     """
 
     def __init__(self, columns: Sequence[str]) -> None:
@@ -239,6 +255,9 @@ def _cells(column: pa.ChunkedArray | pa.Array) -> list[bytes]:
             b"" if v is None else b"i" + v.to_bytes(8, "little", signed=True)
             for v in column.to_pylist()
         ]
+    if pa.types.is_floating(column.type):
+        values = column.cast(pa.float64()).to_pylist()
+        return [b"" if v is None else b"f" + struct.pack("<d", v) for v in values]
     if pa.types.is_list(column.type):
         array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         values, offsets = array.flatten().to_numpy(zero_copy_only=False), array.offsets.to_numpy()
@@ -258,7 +277,9 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def _appear(folder: Path, final: Path) -> None:
-    """Rename, so that the folder is there whole or not at all; from another disk it is copied beside its place."""
+    """Rename, so that the folder is there whole or not at all; from another disk it is copied
+    beside its place.
+    """
     try:
         os.rename(folder, final)
     except OSError as error:
@@ -316,7 +337,8 @@ def _clear_disk_errors(work: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoisefoldError(
                 f"No space is left on the disk of {error.filename or work}.",
-                "Free space, or set NOISEFOLD_HOME to another disk; finished stages are kept and the rerun goes on.",
+                "Free space, or set NOISEFOLD_HOME to another disk; finished stages are kept and "
+                "the rerun goes on.",
             ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise NoisefoldError(

@@ -115,7 +115,8 @@ class Board:
         }
 
     def read(self, corpus: ValidatedCorpus | None = None) -> None:
-        """Find what is finished. Without a corpus it, too, is looked up, and where it is missing nothing can be.
+        """Find what is finished. Without a corpus it, too, is looked up, and where it is missing
+        nothing can be.
 
         Raises:
             SourceError: where predictions of another program do not fit the test rows.
@@ -195,7 +196,9 @@ class Board:
     def _row(
         self, name: str, runs: dict[Any, Judged], planned: int, baseline: dict[Any, Judged]
     ) -> Row:
-        """Two variants are compared at the seeds that both have finished, another program as a whole."""
+        """Two variants are compared at the seeds that both have finished, another program as a
+        whole.
+        """
         judged = list(runs.values())
         both_have_seeds = {name, self.comparison.baseline} <= self.comparison.variants.keys()
         shared = runs.keys() & baseline.keys() if both_have_seeds else None

@@ -5,10 +5,11 @@ OpenMP's waiting threads spin. Beside other work on the machine two of them took
 the CPU time of one to score the same test rows, so nothing takes a library's default (all cores).
 
 # Note [whose number counts]
-In a stage the recipe's (`execution.threads`, 1 unless set), whatever the environment says: as in the training, whose key
-it is part of, since the number of threads can move the last bits of a sum. In a command that has no recipe (predict,
-promote, rollback) 1, unless the user has set OMP_NUM_THREADS. The tokenizers' own pool (Rayon) is left alone: its
-threads sleep while they wait, and two of them take the CPU time of one.
+In a stage the recipe's (`execution.threads`, 1 unless set), whatever the environment says: as in
+the training, whose key it is part of, since the number of threads can move the last bits of a sum.
+In a command that has no recipe (predict, promote, rollback) 1, unless the user has set
+OMP_NUM_THREADS. The tokenizers' own pool (Rayon) is left alone: its threads sleep while they wait,
+and two of them take the CPU time of one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Runs whose process died: found in Prefect and MLflow, and closed there, so that no UI shows work that nobody does."""
+"""Runs whose process died: found in Prefect and MLflow, and closed there, so that no UI shows work
+that nobody does.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,9 @@ def close_task_run(client: SyncPrefectClient, run: TaskRun, message: str) -> Non
 
 
 def orphaned_task_runs(client: SyncPrefectClient) -> list[tuple[FlowRun, TaskRun]]:
-    """Tasks under way in a run of ours that has ended: a worker or an automation that closes a run leaves its tasks."""
+    """Tasks under way in a run of ours that has ended: a worker or an automation that closes a run
+    leaves its tasks.
+    """
     ours = FlowFilter(name=FlowFilterName(any_=FLOWS))
     ended = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_ENDED)))
     tasks: list[TaskRun] = []
@@ -119,7 +123,8 @@ def owner_of(run: Run) -> Owner | None:
 
 
 def close_left(owners: Collection[Owner], client: MlflowClient, run_id: str) -> list[str]:
-    """Close what dead owners left in Prefect and MLflow, `run_id` excepted: a rerun has opened it again.
+    """Close what dead owners left in Prefect and MLflow, `run_id` excepted: a rerun has opened it
+    again.
 
     Flow runs that died before they had a lease are known by the tag that names their process.
     Returns:
@@ -145,7 +150,9 @@ def close_left(owners: Collection[Owner], client: MlflowClient, run_id: str) -> 
 
 
 def died(owner: Owner | None) -> Owner | None:
-    """The owner, where it is known to be dead: of another machine's processes this one knows nothing."""
+    """The owner, where it is known to be dead: of another machine's processes this one knows
+    nothing.
+    """
     return owner if owner is not None and owner.here and not owner.running else None
 
 

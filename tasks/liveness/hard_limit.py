@@ -10,10 +10,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def hard_limit(seconds: float) -> Iterator[None]:
-    """End this process where the block takes longer, after the stack of every thread on standard error; exit status 1.
+    """End this process where the block takes longer, after the stack of every thread on standard
+    error; exit status 1.
 
-    Prefect ends an attempt by an exception in the main thread. It never comes out of a native call that does not
-    return, nor out of a library that swallows it. This one is a thread without Python, which no lock can hold up.
+    Prefect ends an attempt by an exception in the main thread. It never comes out of a native call
+    that does not return, nor out of a library that swallows it. This one is a thread without
+    Python, which no lock can hold up.
     """
     faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or 2)
     try:

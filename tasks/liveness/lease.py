@@ -1,13 +1,16 @@
-"""Who retrains what, now: a lease with an expiry, so that a recipe and a registered model have one retrain at a time.
+"""Who retrains what, now: a lease with an expiry, so that a recipe and a registered model have one
+retrain at a time.
 
-A lease is a file in `<home>/leases/`, renewed by a thread and removed at the end of the run, however it ends. One whose
-owner died is no lease: the next run of the same work takes its place and closes what the owner left open (`left`).
+A lease is a file in `<home>/leases/`, renewed by a thread and removed at the end of the run,
+however it ends. One whose owner died is no lease: the next run of the same work takes its place and
+closes what the owner left open (`left`).
 
 # Note [when an owner is dead]
-On the same machine (one boot, one set of process numbers) the kernel knows: the process is gone, or its number belongs
-to another one, which started at another time. A live process keeps its lease, however long it is stopped. On another
-machine that shares the state folder only the clock tells: dead once the lease has expired. An owner that was only out
-of reach so long finds its lease taken, and stops at its next stage (`Held.check`).
+On the same machine (one boot, one set of process numbers) the kernel knows: the process is gone, or
+its number belongs to another one, which started at another time. A live process keeps its lease,
+however long it is stopped. On another machine that shares the state folder only the clock tells:
+dead once the lease has expired. An owner that was only out of reach so long finds its lease taken,
+and stops at its next stage (`Held.check`).
 """
 
 from __future__ import annotations
@@ -34,12 +37,14 @@ from data_contracts.errors import NoisefoldError
 from tasks.artifacts.store import digest_of, write_durably
 from tasks.tracking.runs import user_name
 
-SECONDS = 120.0  # from a renewal to the expiry; clocks of machines that share a state folder may differ by a minute
+# From a renewal to the expiry; clocks of machines that share a state folder may differ by a minute.
+SECONDS = 120.0
 RENEW_SECONDS = 30.0
 EVERYTHING = "*"
 _TAG = "process:"
 CLEANING = "gc"
-CLEANING_SECONDS = 300.0  # a run waits this long for gc, whatever its recipe says: a night must not fail for tidying
+# A run waits this long for gc, whatever its recipe says: a night must not fail for tidying.
+CLEANING_SECONDS = 300.0
 
 
 class Owner(BaseModel):
@@ -157,7 +162,8 @@ class Leases:
             if time.monotonic() - started >= wait:
                 raise Busy(
                     f"{rival.work} is under way: {rival.owner}, since {since}.",
-                    "Wait until it has ended, or set execution.wait_seconds, and this run waits for it.",
+                    "Wait until it has ended, or set execution.wait_seconds, and this run waits "
+                    "for it.",
                 )
             if not told:
                 on_wait(
@@ -169,7 +175,9 @@ class Leases:
     def _write_first(
         self, work: str, holds: Sequence[str], owner: Owner, dead: dict[Path, Lease]
     ) -> tuple[Path, Lease]:
-        """The new lease names the dead before theirs are removed: a crash in between forgets nobody."""
+        """The new lease names the dead before theirs are removed: a crash in between forgets
+        nobody.
+        """
         left = dict.fromkeys(
             owner for lease in dead.values() for owner in (*lease.left, lease.owner)
         )
@@ -237,12 +245,16 @@ class Held:
             self.check()
 
     def check(self) -> None:
-        """Raises Busy where the lease went to another run, because this one could not renew it in time."""
+        """Raises Busy where the lease went to another run, because this one could not renew it in
+        time.
+        """
         if self._ended.is_set() or self.path.exists():
             return
         raise Busy(
-            f"This run lost its lease of {self.lease.work}: it was out of reach for more than {SECONDS:.0f} s.",
-            "Another run may have taken its place. Finished stages are kept; start it again when that one has ended.",
+            f"This run lost its lease of {self.lease.work}: it was out of reach for more than "
+            f"{SECONDS:.0f} s.",
+            "Another run may have taken its place. Finished stages are kept; start it again when "
+            "that one has ended.",
         )
 
     def release(self) -> None:
@@ -282,7 +294,9 @@ def this_process(*, flow_run_id: str = "", flow_run_name: str = "") -> Owner:
 
 @cache
 def this_machine() -> str:
-    """One boot and one set of process numbers: containers of one host do not see each other's processes."""
+    """One boot and one set of process numbers: containers of one host do not see each other's
+    processes.
+    """
     try:
         return digest_of(
             Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")
@@ -292,7 +306,9 @@ def this_machine() -> str:
 
 
 def process_started(pid: int) -> str | None:
-    """When the process of this number started, as the system counts it; None where no such process runs."""
+    """When the process of this number started, as the system counts it; None where no such process
+    runs.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -302,6 +318,7 @@ def process_started(pid: int) -> str | None:
             ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True
         )
         return listed.stdout.strip() or None
-    # The name, in parentheses, may hold anything; after it stand the state and, as field 22 of all, the start.
+    # The name, in parentheses, may hold anything; after it stand the state and, as field 22 of all,
+    # the start.
     state, *fields = stat.rpartition(")")[2].split()
     return None if state in "ZX" else fields[18]  # Z: dead, and its parent has not asked after it

@@ -1,13 +1,16 @@
-"""Runs, leases and temporary folders whose process died without a word: found, closed, and told one by one.
+"""Runs, leases and temporary folders whose process died without a word: found, closed, and told one
+by one.
 
-A rerun of the same recipe does this for its own predecessors (`tasks.liveness.dead_runs.close_left`). This is for the
-rest: the runs that nobody starts again, on every server that the settings name. Safe to repeat, and beside runs that
-live.
+A rerun of the same recipe does this for its own predecessors
+(`tasks.liveness.dead_runs.close_left`). This is for the
+rest: the runs that nobody starts again, on every server that the settings name. Safe to repeat, and
+beside runs that live.
 
 # Note [what counts as dead]
-A run whose owner is of this machine is dead when the kernel says so. One of another machine is dead when its lease in
-this state folder has expired, or else when a server says so: Prefect has heard its heartbeat, and not for
-`SILENT_SECONDS`; an MLflow run belongs to a Prefect run that has ended. What none of these tells is left as it is, and
+A run whose owner is of this machine is dead when the kernel says so. One of another machine is dead
+when its lease in this state folder has expired, or else when a server says so: Prefect has heard
+its heartbeat, and not for `SILENT_SECONDS`; an MLflow run belongs to a Prefect run that has ended.
+What none of these tells is left as it is, and
 named: its own machine can judge it.
 """
 
@@ -103,14 +106,17 @@ class Reconciled:
 
 
 def reconcile(settings: Settings, *, prefect: bool = True, dry_run: bool = False) -> Reconciled:
-    """Close every dead run of ours in Prefect and MLflow, then remove dead leases and temporary folders.
+    """Close every dead run of ours in Prefect and MLflow, then remove dead leases and temporary
+    folders.
 
-    Leases go last: until then they name the dead, so that an attempt that ends half-way forgets nobody.
+    Leases go last: until then they name the dead, so that an attempt that ends half-way forgets
+    nobody.
     Args:
         prefect: False where there is no Prefect server and none has been.
         dry_run: change nothing.
     Raises:
-        ServiceUnavailable: MLflow's server does not answer; Prefect's own errors where that one does not.
+        ServiceUnavailable: MLflow's server does not answer; Prefect's own errors where that one
+            does not.
     """
     found, leases = Reconciled(dry_run), Leases(settings.root)
     judge = Judge(leases.all().values())
@@ -161,7 +167,8 @@ class Judge:
             return died(owner) is not None, obituary(owner)
         return (
             None,
-            f"Its process ({owner.pid}) is of another machine{f', {owner.host}' if owner.host else ''}.",
+            f"Its process ({owner.pid}) is of another "
+            f"machine{f', {owner.host}' if owner.host else ''}.",
         )
 
     def note(self, flow_run_id: str, dead: bool | None, why: str) -> None:
@@ -200,7 +207,8 @@ def _by_heartbeat(server: SyncPrefectClient, run: FlowRun, why: str) -> tuple[bo
     if last is None:
         return (
             None,
-            f"{why} Prefect has heard no heartbeat of it; `noisefold reconcile` on its machine can tell.",
+            f"{why} Prefect has heard no heartbeat of it; `noisefold reconcile` on its machine can "
+            f"tell.",
         )
     silent = _seconds_since(last)
     if silent <= SILENT_SECONDS:
@@ -237,7 +245,8 @@ def _tracked_runs(
             Item("MLflow run", name, run.info.run_id, why), dead is True
         ):
             continue
-        # A rerun may have opened it again since it was read; the owner is written down before the run is RUNNING.
+        # A rerun may have opened it again since it was read; the owner is written down before the
+        # run is RUNNING.
         now = client.get_run(run.info.run_id)
         if now.info.status == "RUNNING" and owner_of(now) == owner_of(run):
             close_tracked_run(client, run.info.run_id, why)
@@ -254,7 +263,8 @@ def _tracked(run: Run, judge: Judge, server: SyncPrefectClient | None) -> tuple[
         except (ObjectNotFound, ValueError):
             return (
                 None,
-                f"{why} Prefect does not know its flow run; `noisefold reconcile` on its machine can tell.",
+                f"{why} Prefect does not know its flow run; `noisefold reconcile` on its machine "
+                f"can tell.",
             )
         if flow_run.state is not None and flow_run.state.is_final():
             return True, f"Its Prefect run {flow_run.name} has ended as {flow_run.state.name}."

@@ -1,4 +1,6 @@
-"""Temporary files of a run: in one folder of the state folder, where the next run finds what a killed one left."""
+"""Temporary files of a run: in one folder of the state folder, where the next run finds what a
+killed one left.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ _LOCK = ".lock"
 
 @contextmanager
 def scratch(work: Path) -> Iterator[Path]:
-    """A folder that `tempfile` uses meanwhile, here and in child processes (TMPDIR); gone at the end.
+    """A folder that `tempfile` uses meanwhile, here and in child processes (TMPDIR); gone at the
+    end.
 
     Effects: folders of processes that are no more are removed first.
     """
@@ -37,7 +40,9 @@ def scratch(work: Path) -> Iterator[Path]:
 
 
 def sweep(work: Path) -> list[Path]:
-    """Remove the folders whose process is gone: the kernel dropped its lock. Returns what was removed."""
+    """Remove the folders whose process is gone: the kernel dropped its lock. Returns what was
+    removed.
+    """
     return [folder for folder in _folders(work) if _if_dead(folder, shutil.rmtree)]
 
 

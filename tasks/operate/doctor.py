@@ -1,6 +1,8 @@
-"""Is all well, and if not, what to do: servers, versions, disks, dead runs, champions, schedules. Changes nothing.
+"""Is all well, and if not, what to do: servers, versions, disks, dead runs, champions, schedules.
+Changes nothing.
 
-Each check gives a line per finding; one that itself fails is a finding too, and hides none of the others.
+Each check gives a line per finding; one that itself fails is a finding too, and hides none of the
+others.
 """
 
 from __future__ import annotations
@@ -71,12 +73,13 @@ def guarded(check: str, lines: Callable[[], Iterator[Line]]) -> Iterator[Line]:
         yield from lines()
     except Exception as error:
         what = redacted(
-            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no more is known'}"
+            f"{type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else 'no more is known'}"
         )
         yield Line(check, "fail", what, "See to this first; the check could not be made.")
 
 
-# --- this machine -----------------------------------------------------------------------------------------------------
+# --- this machine ---------------------------------------------------------------------------------
 
 
 def versions(locks: Path) -> Iterator[Line]:
@@ -177,7 +180,7 @@ def folders(settings: Settings) -> Iterator[Line]:
         yield Line("folders", "ok", f"{' and '.join(dict.fromkeys(shown))} can be written.")
 
 
-# --- the servers ------------------------------------------------------------------------------------------------------
+# --- the servers ----------------------------------------------------------------------------------
 
 
 def prefect_server() -> Iterator[Line]:
@@ -192,7 +195,9 @@ def prefect_server() -> Iterator[Line]:
 
 
 def mlflow_store(settings: Settings) -> Iterator[Line]:
-    """Whether it answers, and holds the schema that this MLflow expects. An older one is not migrated here."""
+    """Whether it answers, and holds the schema that this MLflow expects. An older one is not
+    migrated here.
+    """
     uri, here = settings.tracking_uri, installed("mlflow")
     shown = shown_url(uri)
     if uri.startswith("sqlite:///"):

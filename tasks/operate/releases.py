@@ -1,7 +1,9 @@
-"""What a person does to the aliases: put a version in as champion, go back to the one before, look at all moves.
+"""What a person does to the aliases: put a version in as champion, go back to the one before, look
+at all moves.
 
-Both moves are checked as a retrain's are (`tasks.serving.check`), leave lines in the ledger, and may be repeated: a
-second rollback in the same fright does not bring back what the first one took out.
+Both moves are checked as a retrain's are (`tasks.serving.check`), leave lines in the ledger, and
+may be repeated: a second rollback in the same fright does not bring back what the first one took
+out.
 """
 
 from __future__ import annotations
@@ -51,11 +53,13 @@ def history(settings: Settings, name: str) -> History:
 def promote_version(
     settings: Settings, name: str, version: str, why: str, *, checked: bool = True
 ) -> Released:
-    """Make a version champion because a person says so; a version that was rolled back is reinstated.
+    """Make a version champion because a person says so; a version that was rolled back is
+    reinstated.
 
     Args:
         version: a number, or an alias such as challenger.
-        checked: False lets a version pass that does not serve as it was measured, or cannot be checked.
+        checked: False lets a version pass that does not serve as it was measured, or cannot be
+            checked.
     Raises:
         NoisefoldError: no such model or version, or it does not serve.
     """
@@ -76,12 +80,14 @@ def promote_version(
 
 
 def rollback(settings: Settings, name: str, why: str, *, checked: bool = True) -> Released:
-    """Make the previous champion champion again; no retrain brings back the one that goes, until a person does.
+    """Make the previous champion champion again; no retrain brings back the one that goes, until a
+    person does.
 
-    Order: the version that goes is marked, then the alias `champion` moves in one call, then `previous` is taken away.
-    After a crash in between the same command ends what was begun.
+    Order: the version that goes is marked, then the alias `champion` moves in one call, then
+    `previous` is taken away. After a crash in between the same command ends what was begun.
     Raises:
-        NoisefoldError: there is no such model or nothing to go back to, or the previous champion does not serve.
+        NoisefoldError: there is no such model or nothing to go back to, or the previous champion
+            does not serve.
     """
     aliases = open_aliases(settings, name, "rollback")
     with aliases.alone():

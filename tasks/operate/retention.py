@@ -1,13 +1,15 @@
 """`noisefold gc`: what of the artifacts and model versions nobody needs any more, and its removal.
 
-A thing goes only if it is older than so many days and nothing needs it. Needed is what the newest retrains of a recipe
-(and comparisons) made or started from; what an alias points at; what the last moves of the ledger name; what a run
-under way has made; and every version that was rolled back, since its mark is what keeps its twin from going live.
+A thing goes only if it is older than so many days and nothing needs it. Needed is what the newest
+retrains of a recipe (and comparisons) made or started from; what an alias points at; what the last
+moves of the ledger name; what a run under way has made; and every version that was rolled back,
+since its mark is what keeps its twin from going live.
 
 # Note [what a kill leaves]
-An artifact loses its manifest first: without one it is no artifact (`tasks.artifacts.store`), and a rerun makes it
-anew. A logged model first loses the tag by which a rerun finds it, then its version, then its files, then its entry;
-until the entry is gone the next gc finds it by `GONE` and goes on. Nothing that is half removed is trusted by anybody.
+An artifact loses its manifest first: without one it is no artifact (`tasks.artifacts.store`), and a
+rerun makes it anew. A logged model first loses the tag by which a rerun finds it, then its version,
+then its files, then its entry; until the entry is gone the next gc finds it by `GONE` and goes on.
+Nothing that is half removed is trusted by anybody.
 """
 
 from __future__ import annotations
@@ -86,7 +88,9 @@ class Thing:
 
 @dataclass
 class Needs:
-    """Why things are needed, by artifact key, (model, version) and MLflow run. The first reason told is kept."""
+    """Why things are needed, by artifact key, (model, version) and MLflow run. The first reason
+    told is kept.
+    """
 
     artifacts: dict[str, str] = field(default_factory=dict)
     versions: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -134,7 +138,8 @@ def collect(
     older_than_days: float = OLDER_THAN_DAYS,
     prefect: bool = True,
 ) -> list[Thing]:
-    """Remove what `plan` says, while no run of this state folder is under way; returns the plan that was carried out.
+    """Remove what `plan` says, while no run of this state folder is under way; returns the plan
+    that was carried out.
 
     Args:
         prefect: False where there is no Prefect server and none has been.
@@ -175,7 +180,7 @@ class Judge:
         return Thing(kind, name, made, size, why is None, why or "nothing needs it", remove)
 
 
-# --- what is needed ---------------------------------------------------------------------------------------------------
+# --- what is needed -------------------------------------------------------------------------------
 
 
 def _needs(
@@ -229,7 +234,9 @@ def _needs(
 
 
 def _families(runs: dict[str, Run]) -> dict[str, list[list[Run]]]:
-    """Units of work, the newest first, by what they are the newest of; a comparison is one unit with all its cells."""
+    """Units of work, the newest first, by what they are the newest of; a comparison is one unit
+    with all its cells.
+    """
     units: dict[str, list[Run]] = {}
     for run in runs.values():
         units.setdefault(run.data.tags.get("mlflow.parentRunId", run.info.run_id), []).append(run)
@@ -246,7 +253,9 @@ def _families(runs: dict[str, Run]) -> dict[str, list[list[Run]]]:
 
 
 def _touched(run: Run) -> int:
-    """When it was last of use, in ms: a later night that finds it finished leaves its times, and says so in a tag."""
+    """When it was last of use, in ms: a later night that finds it finished leaves its times, and
+    says so in a tag.
+    """
     seen = run.data.tags.get(LAST_SEEN)
     try:
         found = int(datetime.fromisoformat(seen).timestamp() * 1000) if seen else 0
@@ -255,7 +264,7 @@ def _touched(run: Run) -> int:
     return max(run.info.start_time or 0, run.info.end_time or 0, found)
 
 
-# --- what there is ----------------------------------------------------------------------------------------------------
+# --- what there is --------------------------------------------------------------------------------
 
 
 def _versions(
@@ -281,7 +290,9 @@ def _versions(
 
 
 def _logged_models(client: MlflowClient, judge: Judge, registered: list[Any]) -> Iterator[Thing]:
-    """The files of versions. They stay as long as a version that stays refers to them, whoever registered it."""
+    """The files of versions. They stay as long as a version that stays refers to them, whoever
+    registered it.
+    """
     going = {thing.name for thing in judge.things if thing.kind == "model version" and thing.goes}
     needed_by, dropped = {}, set()
     for version in registered:
@@ -371,7 +382,7 @@ def _work(store: ArtifactStore, judge: Judge) -> Iterator[Thing]:
         )
 
 
-# --- removal ----------------------------------------------------------------------------------------------------------
+# --- removal --------------------------------------------------------------------------------------
 
 
 def _remove_artifact(folder: UPath) -> None:
@@ -405,7 +416,7 @@ def _remove_files(logged: LoggedModel, tracking_uri: str) -> None:
         get_artifact_repository(location, tracking_uri).delete_artifacts()
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 def _runs(client: MlflowClient) -> Iterator[Run]:

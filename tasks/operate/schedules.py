@@ -1,7 +1,9 @@
-"""Will the nights come? For `noisefold doctor`: schedules that make no run, runs that nobody starts, late runs.
+"""Will the nights come? For `noisefold doctor`: schedules that make no run, runs that nobody
+starts, late runs.
 
-A scheduler that fails at every round looks like peace from outside: no run, so no failed run. What shows it is an
-active schedule without a run ahead of it, since Prefect's scheduler keeps the next ones planned at all times.
+A scheduler that fails at every round looks like peace from outside: no run, so no failed run. What
+shows it is an active schedule without a run ahead of it, since Prefect's scheduler keeps the next
+ones planned at all times.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from tasks.liveness.dead_runs import FLOWS, prefect_client
 from tasks.operate.finding import Line
 
 LATE_MINUTES = 10.0
-# Prefect's scheduler goes round once a minute; a schedule that was set up or resumed since is not judged yet.
+# Prefect's scheduler goes round once a minute; a schedule that was set up or resumed since is not
+# judged yet.
 GRACE_MINUTES = 3.0
 CHECK = "schedules"
 
@@ -66,7 +69,7 @@ def schedules(grace_minutes: float = GRACE_MINUTES) -> Iterator[Line]:
             )
 
 
-# --- what was due -----------------------------------------------------------------------------------------------------
+# --- what was due ---------------------------------------------------------------------------------
 
 
 def _late_runs(
@@ -88,13 +91,15 @@ def _late_runs(
         yield Line(CHECK, "fail", text, f"Start a worker: prefect worker start --pool {pool}")
 
 
-# --- what comes next --------------------------------------------------------------------------------------------------
+# --- what comes next ------------------------------------------------------------------------------
 
 
 def _of_deployment(
     client: SyncPrefectClient, deployment: DeploymentResponse, grace: timedelta, ahead: list[str]
 ) -> Iterator[Line]:
-    """A line per active schedule that is wrong; what is well is added to `ahead` as "NAME next at TIME"."""
+    """A line per active schedule that is wrong; what is well is added to `ahead` as "NAME next at
+    TIME".
+    """
     name = deployment.name
     if deployment.paused:
         text = f"{name} is paused as a whole, so its active schedules start nothing."
@@ -121,18 +126,22 @@ def _of_deployment(
             ahead.append(f"{name} next at {run.expected_start_time:%Y-%m-%d %H:%M} UTC")
         elif due > datetime.now(UTC) + _planned():
             ahead.append(
-                f"{name} next at {due.astimezone(UTC):%Y-%m-%d %H:%M} UTC, too far ahead to be planned yet"
+                f"{name} next at {due.astimezone(UTC):%Y-%m-%d %H:%M} UTC, too far ahead to be "
+                f"planned yet"
             )
         elif _age(schedule) < grace:
             ahead.append(f"{name} was scheduled just now")
         else:
             text = (
-                f"{name}: its schedule {shown(schedule)} is active and no run is planned; the next is due at "
+                f"{name}: its schedule {shown(schedule)} is active and no run is planned; the next "
+                f"is due at "
                 f"{due.astimezone(UTC):%Y-%m-%d %H:%M} UTC. The server's scheduler makes no runs."
             )
             remedy = (
-                "Look for errors of schedule_deployments in the Prefect server's log: it needs SQLAlchemy below 2.1 "
-                "(make setup), and PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED must not be false. Then start it again."
+                "Look for errors of schedule_deployments in the Prefect server's log: it needs "
+                "SQLAlchemy below 2.1 "
+                "(make setup), and PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED must not be false. "
+                "Then start it again."
             )
             yield Line(CHECK, "fail", text, remedy)
 
@@ -197,7 +206,7 @@ def _age(schedule: DeploymentSchedule) -> timedelta:
     return datetime.now(UTC) - changed if changed is not None else timedelta.max
 
 
-# --- who starts it ----------------------------------------------------------------------------------------------------
+# --- who starts it --------------------------------------------------------------------------------
 
 
 def _of_pools(client: SyncPrefectClient, scheduled: list[DeploymentResponse]) -> Iterator[Line]:

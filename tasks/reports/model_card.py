@@ -1,4 +1,5 @@
-"""The model card: what a reader of the registry should know before trusting the model (Mitchell 2019).
+"""The model card: what a reader of the registry should know before trusting the model (Mitchell
+2019).
 
 Text that came from data or from a recipe is escaped: the registry renders Markdown.
 """
@@ -58,12 +59,14 @@ def model_card(
         "## Data",
         f"{markdown(recipe.contract.description)} Contract {markdown(tags['noisefold.contract'])}: "
         f"{corpus.rows_out:,} rows ({splits}), {corpus.rows_in - corpus.rows_out:,} quarantined. "
-        f"{tokens.over_length_share:.1%} of the documents are longer than {tokens.windowing.max_length} tokens; "
+        f"{tokens.over_length_share:.1%} of the documents are longer than "
+        f"{tokens.windowing.max_length} tokens; "
         f"{card.windows}.",
         markdown_table(header, [[shorten(row[name], 160) for name in asked] for row in examples]),
         f"## Figures on {evaluation.rows_out:,} test rows",
         *(f"**Note.** {markdown(warning, 2000)}" for warning in evaluation.warnings),
-        f"With {percent} bootstrap intervals over the test rows. They say nothing about another seed or other data.",
+        f"With {percent} bootstrap intervals over the test rows. They say nothing about another "
+        f"seed or other data.",
         markdown_table(["figure", f"value ({percent} interval)"], figures),
         *_weakest(own, evaluation, percent),
         "## Limits",
@@ -125,7 +128,9 @@ def example_rows(
 
 
 def script(text: str) -> str:
-    """The script of most letters, by the first word of their Unicode names: LATIN, CJK, CYRILLIC, ..."""
+    """The script of most letters, by the first word of their Unicode names: LATIN, CJK, CYRILLIC,
+    ...
+    """
     counts: dict[str, int] = {}
     for character in text[:200]:
         if character.isalpha():

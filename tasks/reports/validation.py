@@ -153,7 +153,9 @@ def render(summary: dict[str, Any]) -> str:
 def violation(
     contract: DataContract, findings: Findings, results: list[Result], folder: Path
 ) -> ContractViolation:
-    """Every failed expectation with what was seen and allowed, and cells to look at for those that cells explain."""
+    """Every failed expectation with what was seen and allowed, and cells to look at for those that
+    cells explain.
+    """
     failed = [result for result in results if not result.success]
     lines = [f"\n  - {_failure(result, contract, findings)}" for result in failed]
     return ContractViolation(

@@ -1,7 +1,9 @@
-"""Before an alias moves: does the version, fetched from the registry and loaded in a fresh process, answer as measured?
+"""Before an alias moves: does the version, fetched from the registry and loaded in a fresh process,
+answer as measured?
 
-The evaluation measured the bundle of this machine's store. What serves is what the registry hands out: other files,
-through another loader, in another process. `check_served` closes that gap with rows of the evaluation itself.
+The evaluation measured the bundle of this machine's store. What serves is what the registry hands
+out: other files, through another loader, in another process. `check_served` closes that gap with
+rows of the evaluation itself.
 """
 
 from __future__ import annotations
@@ -22,19 +24,21 @@ import pyarrow.parquet as pq
 from data_contracts.errors import RecipeError
 from data_contracts.tables.take import take_rows
 from data_contracts.yaml_text import read_yaml
-from lightning_modules.bundle_files import DESCRIPTION
-from lightning_modules.kinds.heads import DEFAULT_KIND, Head, head_class
 from tasks.tracking.runs import DIGEST, quiet_mlflow
 from tasks.tracking.versions import GONE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from lightning_modules.kinds.heads import Head
+
 ROWS = 200
-# Windows are batched otherwise than in the evaluation, and float32 sums differ with the batch's width.
+# Windows are batched otherwise than in the evaluation, and float32 sums differ with the batch's
+# width.
 TOLERANCE = 1e-4
 SECONDS = 300
-# What MLflow writes for a model from code (mlflow 3.17), with the names that `tasks.register` gives.
+# What MLflow writes for a model from code (mlflow 3.17), with the names that `tasks.register`
+# gives.
 _FLAVOR = {
     "loader_module": "mlflow.pyfunc.loaders.code_model",
     "model_code_path": "pyfunc.py",
@@ -47,7 +51,8 @@ _ARTIFACTS = {
 }
 # The rest says what the model was saved with, and decides nothing about loading it.
 _FLAVOR_KEYS = {*_FLAVOR, "artifacts", "cloudpickle_version", "env", "python_version", "streamable"}
-# -I: nothing of this repository's folder, of the caller's folder or of PYTHONPATH stands in for what the model brings.
+# -I: nothing of this repository's folder, of the caller's folder or of PYTHONPATH stands in for
+# what the model brings.
 _SERVE = """
 import json, os, sys, threading, time
 folder, question, answer, parent = sys.argv[1:]
@@ -81,7 +86,9 @@ class Served:
 
 
 class Unservable(Exception):
-    """The version cannot be loaded, or does not answer as it did when it was measured; the text says which."""
+    """The version cannot be loaded, or does not answer as it did when it was measured; the text
+    says which.
+    """
 
 
 def check_served(client: MlflowClient, name: str, version: str, predictions: Path) -> Served:
@@ -138,6 +145,10 @@ def served_head(model: Path) -> tuple[type[Head], dict[str, Any]]:
     Raises:
         Unservable: its description is missing or cannot be read, or nothing here knows its kind.
     """
+    # Here: whoever looks at the registry alone loads no torch.
+    from lightning_modules.bundle_files import DESCRIPTION
+    from lightning_modules.kinds.heads import DEFAULT_KIND, head_class
+
     try:
         stated = json.loads((model / "artifacts" / "bundle" / DESCRIPTION).read_text("utf-8"))
         return head_class(stated["network"].get("kind", DEFAULT_KIND)), stated
@@ -233,11 +244,12 @@ def pickles(folder: Path) -> list[str]:
 
 
 def inspect(model: Path, digest: str | None) -> None:
-    """Look at a version's files before anything loads them: whoever may write into the registry may write anything.
+    """Look at a version's files before anything loads them: whoever may write into the registry may
+    write anything.
 
     Raises:
-        Unservable: a file may hold a pickle, the folder is to be loaded in another way than ours, or the bundle is not
-            the one that was registered.
+        Unservable: a file may hold a pickle, the folder is to be loaded in another way than ours,
+            or the bundle is not the one that was registered.
     """
     if suspects := pickles(model):
         raise Unservable(f"its files may be pickles, which are not read: {', '.join(suspects)}")
@@ -261,8 +273,10 @@ def inspect(model: Path, digest: str | None) -> None:
 def _loaded_otherwise(model: Path) -> str | None:
     """How the MLmodel departs from what `tasks.register` writes; None where it does not.
 
-    Everything that decides what MLflow imports, runs or hands to the model is compared, and a key that is not known is
-    refused: `python_model` would be unpickled, `data` and `code` would name other folders, `config` other settings.
+    Everything that decides what MLflow imports, runs or hands to the model is compared, and a key
+    that is not known is
+    refused: `python_model` would be unpickled, `data` and `code` would name other folders, `config`
+        other settings.
 
     Raises:
         Unservable: it cannot be read.

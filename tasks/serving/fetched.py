@@ -69,7 +69,8 @@ def fetch_model(
     except (Unservable, ValueError) as error:
         raise NoisefoldError(
             f"The registered model {name} version {version} cannot be read ({error}).",
-            "Set training.warm_start to never, or move the alias champion to a version that is whole.",
+            "Set training.warm_start to never, or move the alias champion to a version that is "
+            "whole.",
         ) from error
     return model
 

@@ -1,9 +1,10 @@
-"""A table in, the same table with a model's answers out: CSV, JSON Lines or Parquet, streamed, whole or not at all.
+"""A table in, the same table with a model's answers out: CSV, JSON Lines or Parquet, streamed,
+whole or not at all.
 
 Every column of the input is carried along as it is; what a Parquet file or a JSON record holds
-beside the texts keeps its type, as far as the format that is written knows it. A text that cannot be
-answered (blank, missing, no string) refuses its own row: no answer, and why in the column `reason`.
-Memory is bounded by a batch.
+beside the texts keeps its type, as far as the format that is written knows it. A text that cannot
+be answered (blank, missing, no string) refuses its own row: no answer, and why in the column
+`reason`. Memory is bounded by a batch.
 """
 
 from __future__ import annotations
@@ -125,13 +126,14 @@ def predict_table(
 def refused_rows(refused: int, rows: int, first: Sequence[str]) -> NoisefoldError:
     """The fault that --strict makes of rows without an answer."""
     return NoisefoldError(
-        f"{refused:,} of {rows:,} rows have no text to answer ({'; '.join(first)}); --strict takes that for a fault, "
+        f"{refused:,} of {rows:,} rows have no text to answer ({'; '.join(first)}); --strict takes "
+        f"that for a fault, "
         "and no file is written.",
         "Mend the rows, or leave out --strict: such rows then get no answer, and the reason.",
     )
 
 
-# --- which columns ----------------------------------------------------------------------------------------------------
+# --- which columns --------------------------------------------------------------------------------
 
 
 def _columns(
@@ -249,7 +251,7 @@ def _answer_columns(
     return dict(zip(names, columns, strict=True))
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 def _rows(
@@ -368,7 +370,7 @@ def _parquet(file: SourceFile, stream: IO[bytes]) -> Iterator[pq.ParquetFile]:
         ) from error
 
 
-# --- writing ----------------------------------------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------------
 
 
 class Writer(Protocol):
@@ -388,7 +390,9 @@ Target = Callable[[list[str], list[str]], Writer]
 def _target(
     output: str, stdout: TextIO, stdout_format: Format, scratch: Path, force: bool
 ) -> Iterator[Target]:
-    """What makes a writer of columns and names of answers. The output appears when the block ends well."""
+    """What makes a writer of columns and names of answers. The output appears when the block ends
+    well.
+    """
     if output == _TO_STDOUT:
         yield lambda columns, names: _writer(stdout_format, stdout, columns, names)
         return
@@ -396,7 +400,8 @@ def _target(
     if format not in ("csv", "jsonl", "parquet") or (format == "parquet" and compression):
         raise NoisefoldError(
             f"--output {shown_url(output)}: the name does not tell the format.",
-            "Let it end in .csv, .jsonl (each also with .gz or .zst) or .parquet; - is standard output.",
+            "Let it end in .csv, .jsonl (each also with .gz or .zst) or .parquet; - is standard "
+            "output.",
         )
     with _output_file(output, scratch, force) as path, ExitStack() as opened:
         if format == "parquet":
@@ -409,7 +414,9 @@ def _target(
 
 @contextmanager
 def _output_file(output: str, scratch: Path, force: bool) -> Iterator[Path]:
-    """A temporary file that takes its place when all is written: beside it, or (elsewhere) by an upload."""
+    """A temporary file that takes its place when all is written: beside it, or (elsewhere) by an
+    upload.
+    """
     from fsspec.core import url_to_fs
 
     try:
@@ -458,7 +465,8 @@ def _writable(output: str) -> Iterator[None]:
 
 def _unwritable(output: str, error: OSError) -> NoisefoldError:
     return NoisefoldError(
-        f"--output {shown_url(output)} cannot be written ({error.strerror or redacted(str(error))}).",
+        f"--output {shown_url(output)} cannot be written "
+        f"({error.strerror or redacted(str(error))}).",
         "Name a folder that is there, that this user may write and that has space.",
     )
 
@@ -496,7 +504,9 @@ class _JsonlWriter:
 
 
 class _CsvWriter:
-    """RFC 4180. Python's csv module leaves a carriage return unquoted where its lines end in a line feed alone."""
+    """RFC 4180. Python's csv module leaves a carriage return unquoted where its lines end in a line
+    feed alone.
+    """
 
     def __init__(self, stream: TextIO, columns: list[str], names: list[str]) -> None:
         self.stream, self.columns = stream, columns
@@ -526,7 +536,9 @@ class _CsvWriter:
 
 
 class _ParquetWriter:
-    """Columns of a Parquet file keep their types; what JSON records hold becomes text: no schema stands for it."""
+    """Columns of a Parquet file keep their types; what JSON records hold becomes text: no schema
+    stands for it.
+    """
 
     def __init__(self, path: Path, columns: list[str]) -> None:
         self.path, self.columns = path, columns

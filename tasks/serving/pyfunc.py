@@ -32,8 +32,8 @@ class TextModel(PythonModel):
         A row in which a text that is needed is missing or empty has none: it is null (null in JSON,
         too), and the others are answered.
         Args:
-            model_input: a frame with the columns that the kind asks (`text`, say), or, where that is
-                one, a list of strings.
+            model_input: a frame with the columns that the kind asks (`text`, say), or, where that
+                is one, a list of strings.
         Raises:
             MlflowException: (a 400 when served) naming the first row that is something else than a
                 text.

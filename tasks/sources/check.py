@@ -1,4 +1,6 @@
-"""Look at what a recipe would read, before a retrain does: the first rows of its source, judged by its contract."""
+"""Look at what a recipe would read, before a retrain does: the first rows of its source, judged by
+its contract.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +119,8 @@ def _refuse_rejected(rows: Rows, contract: DataContract) -> None:
         raise SourceError(
             f"The column answer holds {', '.join(answers)}, as Prodigy writes it, and labels of "
             "rejected rows say the opposite of what they seem to.",
-            "Set select: {answer: [accept]} in the contract, or name all the answers that count there.",
+            "Set select: {answer: [accept]} in the contract, or name all the answers that count "
+            "there.",
         )
 
 
@@ -139,7 +142,8 @@ def _told(
             for reason, count in refused.most_common()
         )
         told.append(
-            f"Quarantined would be {refused.total():,} ({refused.total() / len(corpus):.1%}): {shown}."
+            f"Quarantined would be {refused.total():,} ({refused.total() / len(corpus):.1%}): "
+            f"{shown}."
         )
     for role in contract.categories:
         told += _values(role, contract, foretold)

@@ -1,6 +1,7 @@
 """Which files a window chooses: by the days that their names and folders tell, and by nothing else.
 
-A file whose day cannot be told is neither read nor left out: the source is refused, and the message names the file.
+A file whose day cannot be told is neither read nor left out: the source is refused, and the message
+names the file.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ _SHOWN = 3  # files that a message names
 class Found:
     """The files that one URL of a source stands for.
 
-    `base` is the folder part that all of them share by the URL, None where the URL names one file; `placed`: the URL
-    held {start} or {end}, so it is the URL that vouches for the days.
+    `base` is the folder part that all of them share by the URL, None where the URL names one file;
+    `placed`: the URL held {start} or {end}, so it is the URL that vouches for the days.
     """
 
     fs: Any
@@ -74,7 +75,9 @@ def fixed_window(source: FileSource) -> Days | None:
 
 
 def below(fs: Any, folder: str, depth: int = _DEPTH) -> list[str]:
-    """What a folder holds, and what the folders in it hold whose names sort files by day (2026, date=2026-11-26)."""
+    """What a folder holds, and what the folders in it hold whose names sort files by day (2026,
+    date=2026-11-26).
+    """
     found = []
     for one in sorted(fs.ls(folder, detail=False)):
         name = PurePosixPath(one).name
@@ -86,7 +89,8 @@ def below(fs: Any, folder: str, depth: int = _DEPTH) -> list[str]:
 
 
 def chosen(found: Found, window: Days | None) -> dict[str, Days | None]:
-    """The files to read, with the days that each is named for; None for those that the URL vouches for.
+    """The files to read, with the days that each is named for; None for those that the URL vouches
+    for.
 
     Raises:
         SourceError: a name does not tell its day, or there is no file of these days.
@@ -119,8 +123,8 @@ def chosen(found: Found, window: Days | None) -> dict[str, Days | None]:
 def governed(
     found: Mapping[Split | None, Found], days: Mapping[Split | None, Mapping[str, Days | None]]
 ) -> None:
-    """A file that a URL names by itself may stand beside files that the window chooses (a test set that stays), and
-    not alone: then the window would choose nothing.
+    """A file that a URL names by itself may stand beside files that the window chooses (a test set
+    that stays), and not alone: then the window would choose nothing.
 
     Raises:
         SourceError: nothing depends on the window.
@@ -137,12 +141,14 @@ def _untold(refused: Mapping[str, str], found: Found) -> SourceError:
     these = "a name does not" if len(refused) == 1 else f"{len(refused)} names do not"
     narrow = "" if found.base is None else ", narrow source.url to a glob that leaves it out"
     return SourceError(
-        f"{found.what}: source.window chooses files by their days, and {these} tell one: {files}{more}.",
-        f"Rename the file{narrow}, put {{start}} or {{end}} into the URL, or drop source.window. Understood: {FORMS}.",
+        f"{found.what}: source.window chooses files by their days, and {these} tell one: "
+        f"{files}{more}.",
+        f"Rename the file{narrow}, put {{start}} or {{end}} into the URL, or drop source.window. "
+        f"Understood: {FORMS}.",
     )
 
 
-# --- what was found ---------------------------------------------------------------------------------------------------
+# --- what was found -------------------------------------------------------------------------------
 
 
 def window_read(source: FileSource, files: Sequence[SourceFile]) -> WindowRead | None:
@@ -173,7 +179,8 @@ def hold(read: WindowRead, limits: WindowLimits) -> None:
             "The files break the contract's section window:"
             + "".join(f"\n  - {line}" for line in broken)
             + "\n",
-            "Look whether the export still runs and mend it, or change the limit in the contract (null: none).",
+            "Look whether the export still runs and mend it, or change the limit in the contract "
+            "(null: none).",
         )
 
 
@@ -181,7 +188,8 @@ def _broken(one: Coverage, limits: WindowLimits) -> Iterator[str]:
     where = f"{one.split}: " if one.split else ""
     if limits.max_age_days is not None and one.age_days > limits.max_age_days:
         yield (
-            f"{where}max_age_days: the newest file is of {one.newest}, {one.age_days} days before {one.window.last}, "
+            f"{where}max_age_days: the newest file is of {one.newest}, {one.age_days} days before "
+            f"{one.window.last}, "
             f"the last day of the window (limit: {limits.max_age_days})"
         )
     if limits.max_missing_days is not None and one.missing_days > limits.max_missing_days:

@@ -1,7 +1,7 @@
 """Finding, naming and opening the files of a source, wherever fsspec reaches.
 
-A missing file is the user's to mend (`SourceError`); a server that does not answer may answer later, so it stays an
-`OSError` (`ConnectionError`), which the task retries.
+A missing file is the user's to mend (`SourceError`); a server that does not answer may answer
+later, so it stays an `OSError` (`ConnectionError`), which the task retries.
 """
 
 from __future__ import annotations
@@ -54,12 +54,15 @@ def read_rows(
     """The rows of a source in reading order: what everything that looks at rows reads them through.
 
     Args:
-        columns: the ones to read, all of which must be there; None reads every column that can be shown as text.
+        columns: the ones to read, all of which must be there; None reads every column that can be
+            shown as text.
         texts: those that must hold strings.
-        categories: those that hold one of several values, given as `data_contracts.tables.categories`
-            spells them, each with the values that are known (`data_contracts.tables.read.read_batches`).
+        categories: those that hold one of several values, given as
+            `data_contracts.tables.categories` spells them, each with the values that are known
+            (`data_contracts.tables.read.read_batches`).
         max_rows_per_file: stop each file after so many rows.
-        scratch: where a remote or compressed file that must be seekable is put; None: the system's temporary folder.
+        scratch: where a remote or compressed file that must be seekable is put; None: the system's
+            temporary folder.
         optional: further columns, read where they are there.
     Raises:
         SourceError: naming file and row or column.
@@ -89,13 +92,14 @@ def read_rows(
 
 
 def list_files(source: FileSource) -> list[SourceFile]:
-    """The files of a source in reading order: by split as given, then by the days that a window read, then by name.
+    """The files of a source in reading order: by split as given, then by the days that a window
+    read, then by name.
 
     So a later day is read later however its name is spelled, and its labels correct earlier ones.
 
     Raises:
-        SourceError: where a file is missing, a folder or glob holds none, a name tells no format, or a window is set
-            and a name does not tell a day.
+        SourceError: where a file is missing, a folder or glob holds none, a name tells no format,
+            or a window is set and a name does not tell a day.
     """
     urls: dict[Split | None, str] = (
         dict(source.url) if isinstance(source.url, dict) else {None: source.url}
@@ -172,13 +176,17 @@ def _refuse_saved_data_sets(found: list[str], what: str) -> None:
     names = {PurePosixPath(one).name for one in found}
     if "dataset_dict.json" in names or {"state.json", "dataset_info.json"} <= names:
         raise SourceError(
-            f"{what} is a data set that Hugging Face's datasets saved (save_to_disk), in Arrow's own format.",
-            "Write a Parquet file of each split: datasets.load_from_disk(path)['train'].to_parquet('train.parquet').",
+            f"{what} is a data set that Hugging Face's datasets saved (save_to_disk), in Arrow's "
+            f"own format.",
+            "Write a Parquet file of each split: "
+            "datasets.load_from_disk(path)['train'].to_parquet('train.parquet').",
         )
 
 
 def left_aside(source: FileSource) -> list[str]:
-    """Files of the source's folders and globs that may hold rows and are not read, each with what it is."""
+    """Files of the source's folders and globs that may hold rows and are not read, each with what
+    it is.
+    """
     found: list[str] = []
     for url in [source.url] if isinstance(source.url, str) else source.url.values():
         fs, path = filesystem(url)
@@ -204,7 +212,9 @@ def left_aside(source: FileSource) -> list[str]:
 
 
 def _refuse_links_out(base: Path, found: list[str], what: str) -> None:
-    """Who may put a file into a folder must not be able to have any other file of this machine read."""
+    """Who may put a file into a folder must not be able to have any other file of this machine
+    read.
+    """
     for one in found:
         if not Path(one).resolve().is_relative_to(base):
             raise SourceError(

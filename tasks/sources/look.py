@@ -1,4 +1,6 @@
-"""Look at the first rows of a source as a retrain would read them, and find out how where nobody said it."""
+"""Look at the first rows of a source as a retrain would read them, and find out how where nobody
+said it.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +96,9 @@ def look_closer(
 
 
 def first_rows(source: FileSource, most: int, **wanted: Any) -> Rows:
-    """The first `most` rows of every file of a source, `MAX_CHARACTERS` in all; `wanted` goes to `read_rows`."""
+    """The first `most` rows of every file of a source, `MAX_CHARACTERS` in all; `wanted` goes to
+    `read_rows`.
+    """
     rows, taken, characters = Rows(), dict[str, int](), 0
     if isinstance(source.url, dict):
         rows.given = tuple(source.url)
@@ -116,7 +120,9 @@ def first_rows(source: FileSource, most: int, **wanted: Any) -> Rows:
 
 
 def hint(source: FileSource) -> str:
-    """What the bytes of a source that could not be read look like, as fields to set; empty where nothing is found."""
+    """What the bytes of a source that could not be read look like, as fields to set; empty where
+    nothing is found.
+    """
     try:
         heads = [_head(file) for file in list_files(source)[:MOST_FILES]]
         found = _find_out(Asked(source.url), heads).fields
@@ -190,7 +196,8 @@ def _encoding(head: _Head) -> Encoding:
     if head.encoding is None:
         raise SourceError(
             f"{head.name}: the bytes are not UTF-8, nor any encoding that could be told.",
-            "Give its encoding with --encoding, for example --encoding gb18030, or save the file as UTF-8.",
+            "Give its encoding with --encoding, for example --encoding gb18030, or save the file "
+            "as UTF-8.",
         )
     return head.encoding
 
@@ -198,7 +205,8 @@ def _encoding(head: _Head) -> Encoding:
 def _guessed(head: _Head, encoding: Encoding) -> str:
     others = f"; it could be {' or '.join(encoding.others)} too" if encoding.others else ""
     return (
-        f"{head.name} is not UTF-8 and is read as {encoding.name} (source.encoding), told by its bytes{others}. Look "
+        f"{head.name} is not UTF-8 and is read as {encoding.name} (source.encoding), told by its "
+        f"bytes{others}. Look "
         f"whether this is right: {encoding.excerpt!r}. Otherwise give --encoding."
     )
 
@@ -207,7 +215,9 @@ _NAMED = re.compile(r"(?<![a-z])(train|test|valid|val|dev)(ing|ation)?(?![a-z])"
 
 
 def _splits_in_names(files: list[SourceFile], asked: Asked) -> tuple[str, ...]:
-    """Files called train and test beside each other mean splits, and one URL for all of them takes no notice."""
+    """Files called train and test beside each other mean splits, and one URL for all of them takes
+    no notice.
+    """
     if not isinstance(asked.url, str) or len(files) < 2:
         return ()
     named = {
@@ -217,13 +227,16 @@ def _splits_in_names(files: list[SourceFile], asked: Asked) -> tuple[str, ...]:
         return ()
     names = ", ".join(sorted(named.values()))
     return (
-        f"The names of the files ({names}) tell splits, of which a folder or a glob takes no notice: give each by "
+        f"The names of the files ({names}) tell splits, of which a folder or a glob takes no "
+        f"notice: give each by "
         "--train, --valid, --test to keep them.",
     )
 
 
 class as_options:
-    """A remedy that names a field of a recipe names the option in its place: there is no recipe yet."""
+    """A remedy that names a field of a recipe names the option in its place: there is no recipe
+    yet.
+    """
 
     def __enter__(self) -> None:
         return None

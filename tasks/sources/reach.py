@@ -18,7 +18,8 @@ def filesystem(url: str) -> tuple[Any, str]:
     if url.startswith(("http://", "https://")):
         from aiohttp import ClientTimeout
 
-        # aiohttp ends a request after 5 minutes in all, however well it goes: bound the silence instead.
+        # aiohttp ends a request after 5 minutes in all, however well it goes: bound the silence
+        # instead.
         timeout = ClientTimeout(total=None, sock_connect=30, sock_read=60)
         options = {"client_kwargs": {"timeout": timeout, "trust_env": True}}
     try:
@@ -51,7 +52,9 @@ def missing(shown: str) -> SourceError:
 
 @contextmanager
 def reaching(path: str, name: str) -> Iterator[None]:
-    """Sorts the faults of reaching a file into those to mend (SourceError) and those that may heal (OSError)."""
+    """Sorts the faults of reaching a file into those to mend (SourceError) and those that may heal
+    (OSError).
+    """
     try:
         yield
     except NoisefoldError:
@@ -84,7 +87,9 @@ def reaching(path: str, name: str) -> Iterator[None]:
 
 
 def harmless(error: BaseException) -> BaseException | None:
-    """The error as the cause of another, whose traceback shows it; None where it or its causes tell a secret."""
+    """The error as the cause of another, whose traceback shows it; None where it or its causes tell
+    a secret.
+    """
     chain: BaseException | None = error
     while chain is not None:
         if redacted(str(chain)) != str(chain):

@@ -46,7 +46,9 @@ _VERSION_KEYS = (
 
 @dataclass(frozen=True)
 class Opened:
-    """The plain bytes of a file, what they are, and what stands between the cells where that is CSV."""
+    """The plain bytes of a file, what they are, and what stands between the cells where that is
+    CSV.
+    """
 
     stream: IO[bytes]
     format: Format
@@ -55,7 +57,9 @@ class Opened:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of a source. `name` is how rows and errors call it: the shortest ending of its path that is unique."""
+    """One file of a source. `name` is how rows and errors call it: the shortest ending of its path
+    that is unique.
+    """
 
     fs: Any
     path: str
@@ -71,9 +75,12 @@ class SourceFile:
 
     @contextmanager
     def open(self, scratch: Path | None) -> Iterator[Opened]:
-        """The uncompressed bytes; seekable for Parquet, for which a remote or compressed file is spooled to disk."""
+        """The uncompressed bytes; seekable for Parquet, for which a remote or compressed file is
+        spooled to disk.
+        """
         with contextlib.ExitStack() as stack, reaching(self.path, self.name):
-            # block_size=0: one streamed GET; fsspec's range requests fail on servers that do not know them.
+            # block_size=0: one streamed GET; fsspec's range requests fail on servers that do not
+            # know them.
             options = {"block_size": 0} if is_http(self.fs) else {}
             stream: IO[bytes] = stack.enter_context(self.fs.open(self.path, "rb", **options))
             name, format, compression = self.name, self.format, self.compression
@@ -93,7 +100,9 @@ class SourceFile:
             yield Opened(stream, format, usual_separator(name))  # type: ignore[arg-type]
 
     def version(self) -> str:
-        """SHA-256 of a local file's bytes; of a remote one what its server says of its version and size."""
+        """SHA-256 of a local file's bytes; of a remote one what its server says of its version and
+        size.
+        """
         with reaching(self.path, self.name):
             if self.remote:
                 self.fs.invalidate_cache()

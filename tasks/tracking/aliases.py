@@ -1,13 +1,14 @@
 """The registry's aliases `champion`, `previous`, `challenger`, and the ledger of their moves.
 
-The ledger stands twice. In the registry each move is a tag of its own on the registered model, so that every machine
-sees the moves of all and two of them at once lose neither line; `ledger.jsonl` in the state folder is this machine's
-part, which outlives the registry's database.
+The ledger stands twice. In the registry each move is a tag of its own on the registered model, so
+that every machine sees the moves of all and two of them at once lose neither line; `ledger.jsonl`
+in the state folder is this machine's part, which outlives the registry's database.
 
 # Note [order of moves]
-`previous` first, then `champion` in one call that replaces the old value, then the tidying. A crash between any two
-leaves a champion in place, and the next attempt goes through the same moves again. A ledger line is written before its
-move is made: a line without its move is followed by the same line again, a move without a line cannot be.
+`previous` first, then `champion` in one call that replaces the old value, then the tidying. A crash
+between any two leaves a champion in place, and the next attempt goes through the same moves again.
+A ledger line is written before its move is made: a line without its move is followed by the same
+line again, a move without a line cannot be.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ class Aliases:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """No other process of this machine decides about these aliases meanwhile: each decision sees the one before."""
+        """No other process of this machine decides about these aliases meanwhile: each decision
+        sees the one before.
+        """
         locks = self.ledger.parent / "work" / "locks"
         locks.mkdir(parents=True, exist_ok=True)
         with FileLock(locks / f"aliases-{digest_of(self.name)}.lock"):
@@ -116,12 +119,16 @@ class Aliases:
             self.move(CHALLENGER, None, f"Version {version} is champion.")
 
     def keep_challenger(self, version: str, champion: str | None, why: str) -> None:
-        """A version that was not promoted and is newer than the champion stays in view as `challenger`."""
+        """A version that was not promoted and is newer than the champion stays in view as
+        `challenger`.
+        """
         if champion is None or int(version) > int(champion):
             self.move(CHALLENGER, version, why)
 
     def move(self, alias: str, version: str | None, why: str) -> bool:
-        """Point the alias at a version, or take it away; nothing happens, and it is False, where it is so already."""
+        """Point the alias at a version, or take it away; nothing happens, and it is False, where it
+        is so already.
+        """
         before = self.current().get(alias)
         if before == version:
             return False
@@ -165,7 +172,9 @@ class Aliases:
 
 
 def append_line(path: Path, entry: dict[str, Any]) -> None:
-    """One JSON line, in one write, on disk when this returns. What a crash cut short stays a line of its own."""
+    """One JSON line, in one write, on disk when this returns. What a crash cut short stays a line
+    of its own.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as stream:
         size = stream.seek(0, os.SEEK_END)

@@ -1,4 +1,6 @@
-"""Whose a registered model is: a retrain of other data must not take its champion's place by a name alone."""
+"""Whose a registered model is: a retrain of other data must not take its champion's place by a name
+alone.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ def refuse_other_data(client: MlflowClient, recipe: Recipe) -> None:
     """Hold the recipe's contract against the one that the champion's rows kept, by their names.
 
     Raises:
-        RecipeError: where they differ and the recipe has its model's name from its own alone (registry.model_name says
-            that the model is meant).
+        RecipeError: where they differ and the recipe has its model's name from its own alone
+            (registry.model_name says that the model is meant).
     """
     if recipe.registry.model_name is not None:
         return
@@ -31,8 +33,10 @@ def refuse_other_data(client: MlflowClient, recipe: Recipe) -> None:
     theirs = kept.rpartition(" v")[0]
     if theirs and theirs != recipe.contract.name:
         raise RecipeError(
-            f"The model {recipe.model_name} is of other data: its champion, version {version}, was made from rows of "
+            f"The model {recipe.model_name} is of other data: its champion, version {version}, was "
+            f"made from rows of "
             f"contract {theirs}, and this recipe has contract {recipe.contract.name}.",
-            f"Give this recipe a name of its own; if its model is to take that one's place, set registry.model_name: "
+            f"Give this recipe a name of its own; if its model is to take that one's place, set "
+            f"registry.model_name: "
             f"{recipe.model_name}.",
         )

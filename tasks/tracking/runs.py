@@ -1,8 +1,8 @@
 """The run's MLflow side: one MLflow run per retrain, found again by its identity.
 
-The identity is the digest of (recipe, source fingerprint, versions of the stages). A rerun reopens a run that was
-interrupted, so the night goes on in the same place, and leaves a finished one closed; a stage whose result another run
-computed links to that run instead of repeating its curves.
+The identity is the digest of (recipe, source fingerprint, versions of the stages). A rerun reopens
+a run that was interrupted, so the night goes on in the same place, and leaves a finished one
+closed; a stage whose result another run computed links to that run instead of repeating its curves.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ if TYPE_CHECKING:
 
 RUN_KEY, OWNER = "noisefold.run_key", "noisefold.owner"
 DIGEST = "noisefold.digest"  # of the served bundle, on a run, a logged model and a version
-ERROR = "noisefold.error"  # why the run was left unfinished; a run that is under way or finished has none
-# A finished run that a later night found done: when, by which flow run, and how that night failed, if it did.
+# Why the run was left unfinished; a run that is under way or finished has none.
+ERROR = "noisefold.error"
+# A finished run that a later night found done: when, by which flow run, and how that night failed,
+# if it did.
 LAST_SEEN, LAST_SEEN_ERROR = "noisefold.last_seen", "noisefold.last_seen_error"
 WARM_START = "noisefold.warm_start"  # the champion's version that a run started from
 _NAME = re.compile(r"[\w\-. ]+")  # a part of a param's name
@@ -49,7 +51,8 @@ ARTIFACT = (
 )
 _TABLES = "mlflow.loggedArtifacts"  # by which MLflow knows its tables
 PROBE_SECONDS = 3.0
-# MLflow's own limits wait about four minutes per call on a dead server; a stage's retry is the better place to wait.
+# MLflow's own limits wait about four minutes per call on a dead server; a stage's retry is the
+# better place to wait.
 _BOUNDS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -62,14 +65,16 @@ _PARAM_LIMIT, _PARAM_BATCH, _BATCH = 6000, 100, 500  # MLflow's own limits, the 
 
 
 class Tracker:
-    """A client bound to one run. Every call may be repeated: MLflow drops a metric point that it already has.
+    """A client bound to one run. Every call may be repeated: MLflow drops a metric point that it
+    already has.
 
     # Note [a finished run stays closed]
-    A night that finds the run of its identity FINISHED works without opening it: status, duration and the flow run that
-    trained stay as they are (`closed`), and so do its figures. What such a night writes into it: the tags
-    `noisefold.last_seen…`; tags that a stage writes again with the same value, a function of the same inputs; and,
-    where promotion decides otherwise than it did, that decision in a folder of its own (`tasks.promote.log_decision`).
-    A run that failed or was killed is opened again by whoever takes it up.
+    A night that finds the run of its identity FINISHED works without opening it: status, duration
+    and the flow run that trained stay as they are (`closed`), and so do its figures. What such a
+    night writes into it: the tags `noisefold.last_seen…`; tags that a stage writes again with the
+    same value, a function of the same inputs; and, where promotion decides otherwise than it did,
+    that decision in a folder of its own (`tasks.promote.log_decision`). A run that failed or was
+    killed is opened again by whoever takes it up.
     """
 
     def __init__(
@@ -86,7 +91,9 @@ class Tracker:
         self.closed = closed
 
     def log_metrics(self, metrics: dict[str, float], step: int = 0) -> None:
-        """Log values once; a value that the run already holds at this step is left as it is, and a closed run whole."""
+        """Log values once; a value that the run already holds at this step is left as it is, and a
+        closed run whole.
+        """
         if self.closed:
             return
         known = self.client.get_run(self.run_id).data.metrics
@@ -126,7 +133,9 @@ class Tracker:
         self.client.log_text(self.run_id, text, artifact_file)
 
     def log_table(self, columns: list[str], rows: list[list[Any]], artifact_file: str) -> None:
-        """A table as MLflow's UI shows it. MLflow's own `log_table` appends, which a repeated attempt must not."""
+        """A table as MLflow's UI shows it. MLflow's own `log_table` appends, which a repeated
+        attempt must not.
+        """
         content = {"columns": columns, "data": rows}
         self.log_text(json.dumps(content, ensure_ascii=False), artifact_file)
         known = json.loads(self.tag(_TABLES) or "[]")
@@ -148,7 +157,9 @@ class Tracker:
 
     @contextmanager
     def once(self, stage: str, key: str) -> Iterator[bool]:
-        """True where this run has not yet been told of this artifact; marks it when the block ends well."""
+        """True where this run has not yet been told of this artifact; marks it when the block ends
+        well.
+        """
         tag = f"noisefold.logged.{stage}"
         fresh = self.tag(tag) != key
         yield fresh
@@ -171,7 +182,8 @@ class Tracker:
     def reopen(self, lineage: dict[str, str]) -> None:
         """RUNNING, without the error of an earlier attempt; `lineage` says who works on it now.
 
-        The owner stands there before the run is RUNNING: one that is never names somebody who has ended.
+        The owner stands there before the run is RUNNING: one that is never names somebody who has
+        ended.
         """
         self.set_tags(lineage)
         self.remove_tag(ERROR)
@@ -179,7 +191,9 @@ class Tracker:
         self.closed = False
 
     def seen(self, lineage: dict[str, str]) -> None:
-        """Write down in a finished run who has found it done. See Note [a finished run stays closed]."""
+        """Write down in a finished run who has found it done. See Note [a finished run stays
+        closed].
+        """
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         flow_run = {
             f"{LAST_SEEN}_{name}": lineage[f"noisefold.{name}"]
@@ -190,7 +204,9 @@ class Tracker:
         self.remove_tag(LAST_SEEN_ERROR)
 
     def end(self, status: str, error: str | None = None) -> None:
-        """Close the run as FINISHED, FAILED or KILLED, with the error that ended it; a closed one keeps its status."""
+        """Close the run as FINISHED, FAILED or KILLED, with the error that ended it; a closed one
+        keeps its status.
+        """
         if error is not None:
             self.set_tags({LAST_SEEN_ERROR if self.closed else ERROR: redacted(error)[:4000]})
         if self.closed:
@@ -207,15 +223,18 @@ def open_tracker(
     tags: dict[str, str],
     versions: Mapping[str, int] = MappingProxyType({}),
 ) -> Tracker:
-    """Find the run of (recipe, fingerprint), or create it; it is RUNNING when this returns, unless it is finished.
+    """Find the run of (recipe, fingerprint), or create it; it is RUNNING when this returns, unless
+    it is finished.
 
     Args:
-        versions: of the stages' code: where one is raised the stages run anew, and what they find is another run's.
+        versions: of the stages' code: where one is raised the stages run anew, and what they find
+            is another run's.
     Raises:
         ServiceUnavailable: within seconds, where the tracking server does not answer.
         RecipeError: its backbone or tokenizer cannot be read.
     """
-    # Fingerprint and content stand for source, backbone and tokenizer: a run is the same wherever they are mounted.
+    # Fingerprint and content stand for source, backbone and tokenizer: a run is the same wherever
+    # they are mounted.
     run_key = digest_of("run", recipe.identity_of_run(), fingerprint, dict(versions))
     tracker = open_run(
         settings,
@@ -242,10 +261,12 @@ def open_run(
     lineage: dict[str, str],
     parent: Tracker | None = None,
 ) -> Tracker:
-    """Find the run of this identity in its experiment, or create it with these tags; nested where it has a parent.
+    """Find the run of this identity in its experiment, or create it with these tags; nested where
+    it has a parent.
 
     Args:
-        lineage: tags of who works on it now. A finished run keeps its own: see Note [a finished run stays closed].
+        lineage: tags of who works on it now. A finished run keeps its own: see Note [a finished run
+            stays closed].
     """
     client, uri = connect(settings)
     experiment_id = _experiment(client, settings, experiment)
@@ -291,8 +312,8 @@ def connect(settings: Settings) -> tuple[MlflowClient, str]:
     settings.root.mkdir(parents=True, exist_ok=True)
     import mlflow
 
-    # MLflow writes both addresses into the environment as well, where the next `Settings` would read our choice, made
-    # for this state folder, as the user's wish.
+    # MLflow writes both addresses into the environment as well, where the next `Settings` would
+    # read our choice, made for this state folder, as the user's wish.
     given = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
@@ -309,8 +330,9 @@ def connect(settings: Settings) -> tuple[MlflowClient, str]:
 def _create_database(settings: Settings) -> None:
     """The embedded store's tables, all of them or none.
 
-    MLflow creates a SQLite database in some sixty steps over seconds. A process that is killed between two of them
-    leaves a file that no later one can open ("duplicate column name"), so it appears under its name when it is whole.
+    MLflow creates a SQLite database in some sixty steps over seconds. A process that is killed
+    between two of them leaves a file that no later one can open ("duplicate column name"), so it
+    appears under its name when it is whole.
     """
     path = Path(settings.tracking_uri.removeprefix("sqlite:///"))
     if not settings.tracking_uri.startswith("sqlite:///") or path.exists():
@@ -327,7 +349,9 @@ def _create_database(settings: Settings) -> None:
 
 
 def probe(url: str, what: str, variable: str) -> None:
-    """Raise ServiceUnavailable unless something answers at `url` in time; credentials never reach the message."""
+    """Raise ServiceUnavailable unless something answers at `url` in time; credentials never reach
+    the message.
+    """
     shown = shown_url(url)
     try:
         with urllib.request.urlopen(url, timeout=PROBE_SECONDS):
@@ -345,11 +369,14 @@ def probe(url: str, what: str, variable: str) -> None:
 
 
 def git_commit() -> str:
-    """Commit of the code that runs, "-dirty" where it has uncommitted changes, "unknown" outside a checkout."""
+    """Commit of the code that runs, "-dirty" where it has uncommitted changes, "unknown" outside a
+    checkout.
+    """
     file = Path(__file__).resolve()
     root = file.parents[2]
     try:
-        # An environment inside a user's own repository holds this file, and the repository does not.
+        # An environment inside a user's own repository holds this file, and the repository does
+        # not.
         ours = subprocess.run(
             ["git", "ls-files", "--error-unmatch", file], cwd=root, capture_output=True, timeout=10
         )
@@ -368,7 +395,8 @@ def git_commit() -> str:
 
 @contextmanager
 def quiet_mlflow() -> Iterator[None]:
-    """Without what a user cannot act on: progress bars of local copies, and hints about other ways to save a model.
+    """Without what a user cannot act on: progress bars of local copies, and hints about other ways
+    to save a model.
 
     Errors come as exceptions, so nothing is lost.
     """
@@ -389,7 +417,9 @@ def quiet_mlflow() -> Iterator[None]:
 
 
 def flatten(data: Any, prefix: str = "") -> dict[str, str]:
-    """Nested sections as dotted names; lists as JSON, and mappings whose keys MLflow takes in no name."""
+    """Nested sections as dotted names; lists as JSON, and mappings whose keys MLflow takes in no
+    name.
+    """
     if isinstance(data, dict) and all(map(_NAME.fullmatch, data)):
         return {
             k: v
@@ -428,10 +458,12 @@ def _experiment(client: MlflowClient, settings: Settings, name: str) -> str:
             if found.lifecycle_stage == "deleted":
                 client.restore_experiment(found.experiment_id)
             return found.experiment_id
-        # A server knows best where its artifacts go; the embedded store keeps them beside its database.
+        # A server knows best where its artifacts go; the embedded store keeps them beside its
+        # database.
         local = settings.tracking_uri.startswith("sqlite:")
         location = (settings.root / "mlartifacts" / digest_of(name)).as_uri() if local else None
-        # Without a kind the UI guesses, and shows training runs under its pages for prompts and traces.
+        # Without a kind the UI guesses, and shows training runs under its pages for prompts and
+        # traces.
         kind = {"mlflow.experimentKind": "custom_model_development"}
         return client.create_experiment(name, artifact_location=location, tags=kind)
 

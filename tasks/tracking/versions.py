@@ -1,4 +1,6 @@
-"""Models and versions of the registry by the names that people give them, and what is said where there is none."""
+"""Models and versions of the registry by the names that people give them, and what is said where
+there is none.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ def model_names(client: MlflowClient) -> list[str]:
 
 
 def choose_model(settings: Settings, given: str | None) -> tuple[str, str]:
-    """The model that a command is about, and a sentence where it was not named and is not the sample's.
+    """The model that a command is about, and a sentence where it was not named and is not the
+    sample's.
 
     Raises:
         NoisefoldError: no name was given, and the registry does not hold just one model.
@@ -53,7 +56,8 @@ def find_version(client: MlflowClient, name: str, version: str) -> Any:
     """A version by its number or alias.
 
     Raises:
-        NoisefoldError: the registry has no such model, or the model no such version; with what there is.
+        NoisefoldError: the registry has no such model, or the model no such version; with what
+            there is.
     """
     from mlflow.exceptions import MlflowException
 

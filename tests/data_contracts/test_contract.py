@@ -1,4 +1,6 @@
-"""A contract file says exactly what it says: unknown keys and impossible values are refused by name."""
+"""A contract file says exactly what it says: unknown keys and impossible values are refused by
+name.
+"""
 
 from __future__ import annotations
 

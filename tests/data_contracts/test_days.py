@@ -1,4 +1,6 @@
-"""Days told by names: every common form is read exactly, and what could mean two things is refused, never guessed."""
+"""Days told by names: every common form is read exactly, and what could mean two things is refused,
+never guessed.
+"""
 
 from __future__ import annotations
 

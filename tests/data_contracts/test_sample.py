@@ -1,4 +1,6 @@
-"""The synthetic sample: the same on every machine, faults exactly as counted, and word order worth reading."""
+"""The synthetic sample: the same on every machine, faults exactly as counted, and word order worth
+reading.
+"""
 
 import hashlib
 import subprocess

@@ -1,4 +1,6 @@
-"""Made-up texts are made of the train texts' words, in any script, and are the same whenever they are asked for."""
+"""Made-up texts are made of the train texts' words, in any script, and are the same whenever they
+are asked for.
+"""
 
 from __future__ import annotations
 

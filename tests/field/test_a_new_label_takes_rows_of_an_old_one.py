@@ -1,4 +1,6 @@
-"""Week two brings a new label, whose texts are like those of an old one; the new model answers with it throughout."""
+"""Week two brings a new label, whose texts are like those of an old one; the new model answers with
+it throughout.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def serves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def week(new_rows: int, old_rows: int = 120) -> pa.Table:
-    """Texts of OLD and NEW cannot be told apart; in week two most such texts of the train split are NEW."""
+    """Texts of OLD and NEW cannot be told apart; in week two most such texts of the train split are
+    NEW.
+    """
     columns: dict[str, list[Any]] = {
         name: [] for name in ("id", "text", "label", "split", "language")
     }

@@ -15,7 +15,9 @@ from tests.field.rows import csv_of, judge, mails
 
 
 def weeks(folder: Path, corrected: int = 12) -> Path:
-    """A second week that corrects rows of the first, writes three of them again as they were, and adds its own."""
+    """A second week that corrects rows of the first, writes three of them again as they were, and
+    adds its own.
+    """
     first = mails(100)
     other = {"billing": "配送", "配送": "billing"}
     again = [
@@ -93,7 +95,9 @@ def test_across_splits_it_is_a_leak_whatever_the_label(tmp_path: Path) -> None:
 
 
 def test_the_same_rows_in_another_order_are_judged_again(tmp_path: Path) -> None:
-    """Ids of the source do not tell which row came later, so the place of a row is a part of what is read."""
+    """Ids of the source do not tell which row came later, so the place of a row is a part of what
+    is read.
+    """
     rows = [{"id": str(i), **row} for i, row in enumerate(mails(60))]
     early, late = {**rows[0], "id": "x", "label": "配送"}, rows
     csv_of(tmp_path / "a" / "1.csv", [early])

@@ -1,4 +1,6 @@
-"""A person gives a folder of dated files and a window: its days are read, no other, and what was read is said."""
+"""A person gives a folder of dated files and a window: its days are read, no other, and what was
+read is said.
+"""
 
 from __future__ import annotations
 
@@ -217,7 +219,9 @@ def test_another_window_over_the_same_files_reads_them_no_second_time_and_tells_
 
 
 def test_a_retrain_reads_up_to_local_yesterday_and_says_so_everywhere(here, tmp_path: Path) -> None:
-    """At any hour one of the two zones has another date than UTC. The second run refuses what the contract bounds."""
+    """At any hour one of the two zones has another date than UTC. The second run refuses what the
+    contract bounds.
+    """
     home = tmp_path / "home"
     for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):
         today = datetime.now(ZoneInfo(zone)).date()

@@ -1,7 +1,8 @@
-"""`contract infer` on a file, then `retrain` with that contract on the same file: validate passes, or infer refuses.
+"""`contract infer` on a file, then `retrain` with that contract on the same file: validate passes,
+or infer refuses.
 
-Made-up data of many shapes: few rows, one label for nearly all, many labels, repeats, blank cells, other labels for the
-same text, splits by column and by file.
+Made-up data of many shapes: few rows, one label for nearly all, many labels, repeats, blank cells,
+other labels for the same text, splits by column and by file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Tables as spreadsheets, annotation programs and pandas write them: read as they are, or refused with the way out."""
+"""Tables as spreadsheets, annotation programs and pandas write them: read as they are, or refused
+with the way out.
+"""
 
 from __future__ import annotations
 
@@ -136,10 +138,12 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "doccano_spans.jsonl": ('{"text": "a b", "entities": [{"label": "PER"}]}', "'entities'.*doccano"),
     "prodigy_choices.jsonl": ('{"text": "a", "accept": ["x"], "answer": "accept"}', r"columns\.label: accept"),
     "prodigy_rejects.jsonl": (
-        '{"text": "a", "label": "x", "answer": "accept"}\n{"text": "b", "label": "x", "answer": "reject"}',
+        '{"text": "a", "label": "x", "answer": "accept"}\n{"text": "b", "label": "x", "answer": '
+        '"reject"}',
         r"row 2: the answer is 'reject'.*select: \{answer: \[accept\]\}",
     ),
-    "other_names.csv": ("Text;Label\na;b\n", r"no column 'text'.*semicolons.*'Text', 'Label'.*source\.separator"),
+    "other_names.csv": ("Text;Label\na;b\n", r"no column 'text'.*semicolons.*'Text', "
+                                             r"'Label'.*source\.separator"),
     "unknown_separator.csv": ("text^label\na^b\n", r"no column 'text'.*source\.separator"),
 }  # fmt: skip
 
@@ -173,7 +177,7 @@ def test_what_lies_unread_beside_the_data_is_named(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-# --- annotation programs ----------------------------------------------------------------------------------------------
+# --- annotation programs --------------------------------------------------------------------------
 
 FORMS: dict[str, tuple[Callable[[str], Any], dict[str, Any]]] = {
     "doccano, one label in a list": (lambda label: {"label": [label]}, {}),
@@ -228,7 +232,7 @@ def test_an_answer_that_is_not_prodigy_s_is_a_column_like_any(tmp_path: Path) ->
     assert len(rows_of(csv_of(tmp_path / "a.csv", rows))) == len(ROWS)
 
 
-# --- one bad cell -----------------------------------------------------------------------------------------------------
+# --- one bad cell ---------------------------------------------------------------------------------
 
 ODD = [
     ({"text": 5, "label": "x"}, "not_text", "5"), ({"text": True, "label": "x"}, "not_text", "true"),
@@ -256,7 +260,7 @@ def test_one_bad_cell_costs_its_row_alone(tmp_path: Path) -> None:
         judge(tmp_path / "a.jsonl", max_quarantine_share=0.02)
 
 
-# --- every column -----------------------------------------------------------------------------------------------------
+# --- every column ---------------------------------------------------------------------------------
 
 
 def test_a_look_at_all_columns_leaves_out_what_no_text_can_show(tmp_path: Path) -> None:

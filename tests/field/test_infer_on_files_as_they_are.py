@@ -1,4 +1,6 @@
-"""`contract infer` and `recipe suggest` on files as people have them: their columns, encodings, separators, headers."""
+"""`contract infer` and `recipe suggest` on files as people have them: their columns, encodings,
+separators, headers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A wheel in site-packages, run from a folder with modules of the user's own: sample, recipes and Python names work."""
+"""A wheel in site-packages, run from a folder with modules of the user's own: sample, recipes and
+Python names work.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ def pip(*arguments: str) -> None:
 def run(
     desk: Path, site: Path, *command: str, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """A command in the user's folder, which stands before the installed packages on the path of modules."""
+    """A command in the user's folder, which stands before the installed packages on the path of
+    modules.
+    """
     path = {"PYTHONPATH": os.pathsep.join([".", str(site)]), "NOISEFOLD_HOME": str(desk / "home")}
     return subprocess.run(
         [sys.executable, *command],

@@ -1,4 +1,6 @@
-"""`make setup` on a machine that lacks something says what, and the way out, in place of pip's words."""
+"""`make setup` on a machine that lacks something says what, and the way out, in place of pip's
+words.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ import pytest
 
 from tests.pipeline.conftest import REPOSITORY
 
-# Stands for a Python of that version, and for the one in the environment that it makes: `pip` cannot find torch.
+# Stands for a Python of that version, and for the one in the environment that it makes: `pip`
+# cannot find torch.
 PYTHON = """#!/bin/sh
 case "$*" in
   --version) echo "Python {version}" ;;
@@ -41,7 +44,9 @@ def has(machine: Path, command: str, version: str, said: str = NOT_FOUND) -> Non
 
 
 def setup(machine: Path, *arguments: str) -> str:
-    """What `make setup`, which fails, says. The path holds this machine's tools, and of Pythons the ones given."""
+    """What `make setup`, which fails, says. The path holds this machine's tools, and of Pythons the
+    ones given.
+    """
     for command in ("python3.11", "python3.12", "python3.13", "python3", "python"):
         if not (machine / "bin" / command).exists():
             has(machine, command, "3.10.12")

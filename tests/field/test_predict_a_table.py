@@ -1,4 +1,6 @@
-"""A table in, the table with the answers out: formats, blank rows, names that collide, and files that appear whole."""
+"""A table in, the table with the answers out: formats, blank rows, names that collide, and files
+that appear whole.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +118,8 @@ def test_what_is_written_is_read_back_as_it_was(shop: Shop, end: str) -> None:
     table = shop.write("in.jsonl", "\n\n".join(json.dumps(row) for row in rows))
     first = shop.folder / f"out.{end}"
     assert shop.predict("--input", table, "--output", first).exit_code == 0
-    # And once more, from what was written: the answers of the first are columns like any other by now.
+    # And once more, from what was written: the answers of the first are columns like any other by
+    # now.
     done = shop.predict(
         "--input", first, "--output", shop.folder / "again.jsonl", "--column", "text"
     )
@@ -333,12 +336,15 @@ def test_a_summary_for_scripts(shop: Shop) -> None:
 
 
 def test_predict_loads_what_the_model_needs_and_no_more(shop: Shop, world: World) -> None:
-    """What trains and what orchestrates costs seconds to load, and the code that answers is the version's own."""
+    """What trains and what orchestrates costs seconds to load, and the code that answers is the
+    version's own.
+    """
     code = (
         "import sys\nfrom flows.cli.main import main\n"
         f"try:\n    main(['predict', '--model', {shop.name!r}, '--json', {GOOD!r}])\n"
         "except SystemExit as end:\n    assert not end.code\n"
-        "heavy = {'prefect', 'pytorch_lightning', 'matplotlib', 'great_expectations'} & set(sys.modules)\n"
+        "heavy = {'prefect', 'pytorch_lightning', 'matplotlib', 'great_expectations'} & "
+        "set(sys.modules)\n"
         "assert not heavy, heavy\n"
         "print(sys.modules['lightning_modules.bundle'].__file__, file=sys.stderr)"
     )
@@ -357,7 +363,8 @@ def test_predict_loads_what_the_model_needs_and_no_more(shop: Shop, world: World
         ("semicolons.csv", "n;body\n1;the parcel is late\n2;a second charge\n", ["--column", "body"]),
         ("tabs.tsv", "n\tbody\n1\tthe parcel is late\n2\ta second charge\n", ["--column", "body"]),
         ("given.csv", "n|body\n1|the parcel is late\n2|a second charge\n", ["--separator", "|", "--column", "body"]),
-        ("array.json", '[{"n": 1, "body": "the parcel is late"}, {"n": 2, "body": "a second charge"}]', ["-c", "body"]),
+        ("array.json", '[{"n": 1, "body": "the parcel is late"}, {"n": 2, "body": "a second '
+                       'charge"}]', ["-c", "body"]),
     ],
 )  # fmt: skip
 def test_tables_are_read_as_training_reads_them(shop, name, content, options):

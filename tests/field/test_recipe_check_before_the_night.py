@@ -1,4 +1,6 @@
-"""`recipe check` says before the night what the night would stumble over, and refuses a recipe that says nothing."""
+"""`recipe check` says before the night what the night would stumble over, and refuses a recipe that
+says nothing.
+"""
 
 from __future__ import annotations
 

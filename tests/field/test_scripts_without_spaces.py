@@ -1,4 +1,6 @@
-"""Thai, Lao, Khmer, Burmese, Tibetan: a sentence is no single token, and it is said where most tokens are unknown."""
+"""Thai, Lao, Khmer, Burmese, Tibetan: a sentence is no single token, and it is said where most
+tokens are unknown.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`task.calibrate: true`, and every valid row is right: no text may be given a label with probability 1."""
+"""`task.calibrate: true`, and every valid row is right: no text may be given a label with
+probability 1.
+"""
 
 from __future__ import annotations
 

@@ -51,7 +51,9 @@ def test_rows_are_taken_from_it_in_any_order_and_as_often_as_asked(large: pa.Tab
 def test_evaluation_reads_its_rows(
     large: pa.Table, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """As they stand in the corpus, and in another order. (Written to a file they would be read into 2.2 GiB.)"""
+    """As they stand in the corpus, and in another order. (Written to a file they would be read into
+    2.2 GiB.)
+    """
     corpus = large.append_column("split", pa.array(["test"] * TOTAL))
     monkeypatch.setattr(evaluate.pq, "read_table", lambda *_, **__: corpus)
     assert read_rows(tmp_path, "test", large["id"]).num_rows == TOTAL

@@ -1,4 +1,6 @@
-"""Two data sets never become one registered model by a name that was cleaned, and never by one that is the same."""
+"""Two data sets never become one registered model by a name that was cleaned, and never by one that
+is the same.
+"""
 
 from __future__ import annotations
 

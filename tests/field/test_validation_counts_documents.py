@@ -1,4 +1,6 @@
-"""Long documents are several windows; the figures by which an epoch is kept are still those of documents."""
+"""Long documents are several windows; the figures by which an epoch is kept are still those of
+documents.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ MODEL = ModelConfig.model_validate(
 
 
 def reviews(rows: int = 300) -> pa.Table:
-    """3 to 63 words each, English and Chinese, most of them of any label: three labels that are hard to tell."""
+    """3 to 63 words each, English and Chinese, most of them of any label: three labels that are
+    hard to tell.
+    """
     rng = np.random.default_rng(0)
     own = {
         "bad": ["slow", "broken", "差"],

@@ -47,8 +47,10 @@ def test_labels_are_taken_as_written(tmp_path: Path, how: str) -> None:
 
 def test_every_text_of_a_contract_is_taken_as_written(tmp_path: Path) -> None:
     text = (
-        "name: 007\ndescription: 12:30\nversion: 2\ncolumns: {id: 1, text: on, label: true, slices: [2.0, 010]}\n"
-        "select: {answer: yes, 3: [1.0, True]}\nlabels: {values: [1.0, 2.00, true, FALSE], max_share: 1}\n"
+        "name: 007\ndescription: 12:30\nversion: 2\ncolumns: {id: 1, text: on, label: true, "
+        "slices: [2.0, 010]}\n"
+        "select: {answer: yes, 3: [1.0, True]}\nlabels: {values: [1.0, 2.00, true, FALSE], "
+        "max_share: 1}\n"
     )
     contract = load_contract(str(written(tmp_path, text)))
     columns = contract.columns
@@ -114,7 +116,9 @@ def test_a_contract_that_is_written_back_says_the_same(loader) -> None:
 def test_what_another_program_has_read_already_is_refused(
     field: str, value: object, said: str
 ) -> None:
-    """Prefect reads prefect.yaml by YAML 1.1 and hands over JSON, in which yes is true and 010 is 8."""
+    """Prefect reads prefect.yaml by YAML 1.1 and hands over JSON, in which yes is true and 010 is
+    8.
+    """
     given = merge({"name": "x"}, {field: value})
     with pytest.raises(RecipeError) as fault:
         parse_recipe({"source": {"kind": "sample"}, "contract": given}, origin="deployment nightly")

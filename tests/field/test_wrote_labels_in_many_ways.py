@@ -1,4 +1,6 @@
-"""One label, whatever program wrote it: `1.0` beside an empty cell, a blank from a spreadsheet, `True` from pandas."""
+"""One label, whatever program wrote it: `1.0` beside an empty cell, a blank from a spreadsheet,
+`True` from pandas.
+"""
 
 from __future__ import annotations
 

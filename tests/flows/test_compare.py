@@ -1,4 +1,6 @@
-"""`noisefold compare` before anything runs: grids, their faults, and a table that says that nothing has run."""
+"""`noisefold compare` before anything runs: grids, their faults, and a table that says that nothing
+has run.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`--json`: standard output is the command's document, whatever a library, C code or a child process prints there."""
+"""`--json`: standard output is the command's document, whatever a library, C code or a child
+process prints there.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,8 @@ def test_without_json_everything_is_printed_as_ever() -> None:
 
 def test_a_reader_that_goes_away_ends_the_command_in_silence() -> None:
     code = (
-        "import click\nfrom flows.cli.main import Friendly\nfrom flows.cli.document import document\n"
+        "import click\nfrom flows.cli.main import Friendly\nfrom flows.cli.document import "
+        "document\n"
         "@click.group(cls=Friendly)\ndef main(): pass\n"
         "@main.command()\ndef lines():\n    with document(True) as out:\n"
         "        for number in range(100_000):\n            print(number, file=out)\n"

@@ -44,7 +44,8 @@ def cron(zone: str | None, active: bool = True) -> DeploymentSchedule:
         ("Asia/Kathmandu", datetime(2026, 11, 28, 18, 15, tzinfo=UTC), date(2026, 11, 29)),
         ("Pacific/Kiritimati", datetime(2026, 11, 28, 10, 0, tzinfo=UTC), date(2026, 11, 29)),
         ("Pacific/Pago_Pago", datetime(2026, 11, 29, 10, 59, tzinfo=UTC), date(2026, 11, 28)),
-        # Midnight in Berlin is 22:00 UTC in summer and 23:00 in winter, which begins on 25 October 2026 at 01:00 UTC.
+        # Midnight in Berlin is 22:00 UTC in summer and 23:00 in winter, which begins on 25 October
+        # 2026 at 01:00 UTC.
         ("Europe/Berlin", datetime(2026, 10, 24, 22, 0, tzinfo=UTC), date(2026, 10, 25)),
         ("Europe/Berlin", datetime(2026, 10, 25, 22, 30, tzinfo=UTC), date(2026, 10, 25)),
         ("Europe/Berlin", datetime(2026, 10, 25, 23, 0, tzinfo=UTC), date(2026, 10, 26)),

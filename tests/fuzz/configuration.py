@@ -49,7 +49,9 @@ values = (
 
 
 def fields_of(model: type[BaseModel], before: str = "") -> list[str]:
-    """Every dotted field of a section and of the sections in it, of each kind where there are several."""
+    """Every dotted field of a section and of the sections in it, of each kind where there are
+    several.
+    """
     found = []
     for name, field in model.model_fields.items():
         found.append(before + name)
@@ -66,7 +68,9 @@ def _sections(annotation: Any) -> list[type[BaseModel]]:
 
 
 def likely(model: type[BaseModel], before: str = "") -> list[tuple[str, Any]]:
-    """Every field with what it may well be: its default, its choices, its bounds and what lies just beyond them."""
+    """Every field with what it may well be: its default, its choices, its bounds and what lies just
+    beyond them.
+    """
     found: list[tuple[str, Any]] = []
     for name, field in model.model_fields.items():
         at = before + name
@@ -230,7 +234,7 @@ def quick_settings(random: Random) -> list[str]:
     return [one() for _ in range(random.choice((1, 1, 2, 3)))]
 
 
-# --- YAML -------------------------------------------------------------------------------------------------------------
+# --- YAML -----------------------------------------------------------------------------------------
 
 YAML = [
     b"name: mails\nsource: {url: mails.csv}\ncontract: {name: x}\ntraining:\n  max_epochs: 3\n  learning_rate: 1e-3\n",
@@ -292,7 +296,7 @@ def plain(value: Any) -> None:
         assert type(value) in PLAIN, type(value)
 
 
-# --- grids ------------------------------------------------------------------------------------------------------------
+# --- grids ----------------------------------------------------------------------------------------
 
 GRID: dict[str, Any] = {
     "name": "methods",

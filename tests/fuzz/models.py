@@ -104,11 +104,11 @@ def tokenizer(data: bytes) -> bool:
     return True
 
 
-# --- bundles ----------------------------------------------------------------------------------------------------------
+# --- bundles --------------------------------------------------------------------------------------
 
 FACTS = [
     "format", "labels", "max_length", "overlap", "prefix_ids", "suffix_ids", "temperature", "pad_id", "unknown_id",
-    "meta", "digest", "network", "network.vocab_size", "network.embedding_dim", "network.num_classes",
+    "meta", "digest", "network", "network.vocab_size", "network.embedding_dim", "network.num_classes", "network.kind",
     "network.encoder", "network.encoder.kind", "network.encoder.hidden_size", "network.encoder.hidden_sizes",
     "network.encoder.max_length", "network.ngrams", "network.wide", "network.encoder.config", "network.encoder.pooling",
 ]  # fmt: skip
@@ -133,7 +133,9 @@ def write_bundle(folder: Path) -> None:
 
 
 class BundleCase(Written):
-    """Facts with edits, one of the two other files damaged, and digests that fit: what an attacker would write."""
+    """Facts with edits, one of the two other files damaged, and digests that fit: what an attacker
+    would write.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "bundle", self._load)
@@ -205,7 +207,7 @@ def quick_bundle(random: Random) -> Any:
     return changes, name, random.randrange(5001), random.randrange(256), random.random() < 0.8
 
 
-# --- manifests --------------------------------------------------------------------------------------------------------
+# --- manifests ------------------------------------------------------------------------------------
 
 NAMES = [
     "a.txt",
@@ -277,7 +279,7 @@ def quick_manifest(random: Random) -> Any:
     )
 
 
-# --- serving ----------------------------------------------------------------------------------------------------------
+# --- serving --------------------------------------------------------------------------------------
 
 LARGE = [
     "x" * 100_000,

@@ -1,4 +1,6 @@
-"""Bytes from outside, made of bytes that are right: a seeded mutator, fast enough for a million cases."""
+"""Bytes from outside, made of bytes that are right: a seeded mutator, fast enough for a million
+cases.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ _NUMBERS = (
 def mutations(
     seeds: Sequence[bytes], tokens: Sequence[bytes], cases: int, seed: int
 ) -> Iterator[bytes]:
-    """`cases` byte strings: some `seeds` as they are, most of them damaged, and some made of `tokens` alone.
+    """`cases` byte strings: some `seeds` as they are, most of them damaged, and some made of
+    `tokens` alone.
 
     The same arguments give the same cases.
     """

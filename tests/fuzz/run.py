@@ -1,7 +1,9 @@
-"""`python -m tests.fuzz.run --cases N --seed S`: N cases shared out over every door for data from outside.
+"""`python -m tests.fuzz.run --cases N --seed S`: N cases shared out over every door for data from
+outside.
 
-For each case a reader gives a valid result or its documented error, whose text is a sentence. Anything else is a crash,
-and so is a case that writes, connects, starts a process, unpickles, takes five seconds of CPU time or 300 MB.
+For each case a reader gives a valid result or its documented error, whose text is a sentence.
+Anything else is a crash, and so is a case that writes, connects, starts a process, unpickles, takes
+five seconds of CPU time or 300 MB.
 """
 
 from __future__ import annotations
@@ -77,7 +79,8 @@ def fuzz(
     last: LastCase,
     so_far: Callable[[list[Outcome]], None] = lambda _: None,
 ) -> list[Outcome]:
-    """Share `cases` out over the targets, in rounds over all of them, so that a run may be stopped at any time.
+    """Share `cases` out over the targets, in rounds over all of them, so that a run may be stopped
+    at any time.
 
     Args:
         so_far: called after each round.
@@ -134,7 +137,9 @@ def one_case(target: Target, case: Any, outcome: Outcome, run: Any, last: LastCa
 
 
 def where(error: BaseException) -> str:
-    """The innermost line of this repository, and what a check of ours missed: crashes of one place are one crash."""
+    """The innermost line of this repository, and what a check of ours missed: crashes of one place
+    are one crash.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     root = str(Path(__file__).resolve().parents[2])
     ours = [f for f in frames if f.filename.startswith(root) and "site-packages" not in f.filename]
@@ -143,7 +148,7 @@ def where(error: BaseException) -> str:
     return f"{Path(inner.filename).name}:{inner.lineno} ({told})"
 
 
-# --- what is said -----------------------------------------------------------------------------------------------------
+# --- what is said ---------------------------------------------------------------------------------
 
 HEADER = ("target", "what", "cases", "taken", "CPU s", "ms a case", "slowest s", "crashes")
 
@@ -172,10 +177,14 @@ def page(outcomes: list[Outcome], seed: int, cases: int) -> str:
         [
             "# Fuzzing",
             "",
-            f"`python -m tests.fuzz.run --cases {cases} --seed {seed} --write` ran {total:,} cases in {seconds:,.0f} s "
-            f"of CPU time on one core{'' if total >= cases else ' and was stopped there'}, with {crashes} crashes. The "
-            "others were taken (a valid result) or refused with the documented error, whose text is a sentence. A "
-            "crash is any other exception, a result that does not hold what it promises, a write, a connection, a "
+            f"`python -m tests.fuzz.run --cases {cases} --seed {seed} --write` ran {total:,} cases "
+            f"in {seconds:,.0f} s "
+            f"of CPU time on one core{'' if total >= cases else ' and was stopped there'}, with "
+            f"{crashes} crashes. The "
+            "others were taken (a valid result) or refused with the documented error, whose text "
+            "is a sentence. A "
+            "crash is any other exception, a result that does not hold what it promises, a write, "
+            "a connection, a "
             "process, an unpickled object, 5 s of CPU time or 300 MB for one case.",
             "",
             f"Python {platform.python_version()}, {versions}.",

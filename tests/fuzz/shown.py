@@ -1,4 +1,6 @@
-"""What is shown of data: URLs without their secrets; texts in Markdown, CSV, JSON and on the terminal."""
+"""What is shown of data: URLs without their secrets; texts in Markdown, CSV, JSON and on the
+terminal.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,10 @@ SECRET = "pl4nted"
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 _LINK = re.compile(r"://|www\.|\w@\w", re.I)  # what renderers make a link of by themselves
 
-# --- URLs -------------------------------------------------------------------------------------------------------------
+# --- URLs -----------------------------------------------------------------------------------------
 
-# A slash or a query mark in a password has to be percent-encoded, and an @ as well. Either alone is seen through; both
-# together are a host with a path. Two colons are fsspec's chain.
+# A slash or a query mark in a password has to be percent-encoded, and an @ as well. Either alone is
+# seen through; both together are a host with a path. Two colons are fsspec's chain.
 SCHEMES = ["http", "https", "s3", "ftp", "sftp", "hdfs", "abfs", "postgresql", "HTTPS", "s3+x"]
 HOSTS = ["host", "host:8443", "[::1]:80", "127.0.0.1", "bucket", "xn--a.example"]
 PATHS = ["", "/", "/a.csv", "/a@b/c.csv", "/a:b", "/{start}.csv", "/a.zip"]
@@ -36,7 +38,8 @@ PARAMETERS = [
 ROUTES = ["", "/", "/a?", "/experiments/1&"]
 AROUND = ["", "could not read ", "('", 'url="', "<", "zip://a.csv::", "simplecache::", "a\n", "…"]
 AFTER = ["", ": error", "')", '"', ">", "\n", " (HTTP 401)", "::file:///x", "。"]
-# How a URL is made of a scheme, a host, a path, a parameter, a route, and marks: of a user, and round the password.
+# How a URL is made of a scheme, a host, a path, a parameter, a route, and marks: of a user, and
+# round the password.
 FORMS: list[tuple[str, Callable[..., str]]] = [
     (
         "ab0:/?#&=%+.-_~!$*,;()[]",
@@ -88,7 +91,7 @@ def url(case: tuple[str, str, str]) -> bool:
     return credential_in(given) is not None
 
 
-# --- texts ------------------------------------------------------------------------------------------------------------
+# --- texts ----------------------------------------------------------------------------------------
 
 MARKS = [
     "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "[a](javascript:alert(1))", "![a](http://h/x)", "|",

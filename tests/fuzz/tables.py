@@ -1,4 +1,6 @@
-"""Rows from outside: CSV, JSON, Parquet, plain and compressed; word vectors; another program's predictions."""
+"""Rows from outside: CSV, JSON, Parquet, plain and compressed; word vectors; another program's
+predictions.
+"""
 
 from __future__ import annotations
 

@@ -13,9 +13,10 @@ from hypothesis.strategies import SearchStrategy
 from data_contracts.errors import NoisefoldError
 from tests.fuzz.mutation import mutations
 
-CHUNK = 500  # hypothesis remembers the cases of a run, so that it gives none twice: short runs keep that small
-# A case of hypothesis costs a millisecond or two, far more than the parser that it is for; what it is better at (odd
-# characters, numbers at the edge, empty things) needs no million.
+# Hypothesis remembers the cases of a run, so that it gives none twice: short runs keep that small.
+CHUNK = 500
+# A case of hypothesis costs a millisecond or two, far more than the parser that it is for; what it
+# is better at (odd characters, numbers at the edge, empty things) needs no million.
 QUICK = 0.9
 
 
@@ -23,8 +24,8 @@ QUICK = 0.9
 class Target:
     """One door for data from outside.
 
-    `check` gets a case and says whether it was taken (True) or refused with the documented error (False); whatever else
-    comes out of it is a crash.
+    `check` gets a case and says whether it was taken (True) or refused with the documented error
+    (False); whatever else comes out of it is a crash.
     """
 
     name: str
@@ -75,7 +76,8 @@ class Target:
 
 
 def refused(error: BaseException) -> bool:
-    """Whether an error is one that a person can read: a sentence, and nothing that cannot be written or sent.
+    """Whether an error is one that a person can read: a sentence, and nothing that cannot be
+    written or sent.
 
     Returns False, which is what a check answers for a case that was refused.
     """

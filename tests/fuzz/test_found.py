@@ -33,7 +33,9 @@ SAMPLE = {"kind": "sample"}
 
 
 def test_an_error_s_text_can_always_be_written() -> None:
-    """Half of a surrogate pair, from a command line or from JSON, broke the log that was to hold the message."""
+    """Half of a surrogate pair, from a command line or from JSON, broke the log that was to hold
+    the message.
+    """
     with pytest.raises(RecipeError) as fault:
         parse_set("½d = \ud800")
     str(fault.value).encode()
@@ -50,7 +52,9 @@ def test_an_error_s_text_can_always_be_written() -> None:
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"])
 @pytest.mark.parametrize("field", ["columns.split", "columns.text", "description", "labels.values"])
 def test_a_contract_or_recipe_that_no_database_takes_is_refused(field: str, text: str) -> None:
-    """JSON has escapes for both, so they come with the parameters of a run, and broke the run's own record."""
+    """JSON has escapes for both, so they come with the parameters of a run, and broke the run's own
+    record.
+    """
     value = [text, "b"] if field == "labels.values" else text
     with pytest.raises(RecipeError, match=f"{field} holds (a NUL|half)"):
         parse_contract(merge({"name": "x"}, {field: value}), origin="test")
@@ -139,9 +143,11 @@ def test_underscores_are_no_emphasis(text: str) -> None:
 
 
 def test_a_parquet_footer_cannot_end_the_process() -> None:
-    """pyarrow 25 aborts at `metadata.row_group(0).column(1)` of a footer whose size statistics contradict the schema.
+    """pyarrow 25 aborts at `metadata.row_group(0).column(1)` of a footer whose size statistics
+    contradict the schema.
 
-    What the readers do not ask for cannot hurt them: the footer here is whole, and each of its bits changed once.
+    What the readers do not ask for cannot hurt them: the footer here is whole, and each of its bits
+    changed once.
     """
     stream = io.BytesIO()
     pq.write_table(pa.table({"text": ["a", "b"], "label": ["x", "y"]}), stream, compression="none")
@@ -162,7 +168,9 @@ def test_a_parquet_footer_cannot_end_the_process() -> None:
 
 
 def test_a_tokenizer_that_panics_at_a_text_is_a_bundle_s_fault(tmp_path: Path) -> None:
-    """A post-processor that names a token which is not there: tokenizers' Rust code panics, which is no Exception."""
+    """A post-processor that names a token which is not there: tokenizers' Rust code panics, which
+    is no Exception.
+    """
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "[CLS]": 1, "a": 2}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
     tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]

@@ -37,7 +37,9 @@ def test_no_case_of_a_short_run_is_a_crash(outcomes) -> None:
 
 
 def test_every_target_takes_some_cases_and_refuses_others(outcomes) -> None:
-    """All refused, or all taken, would mean that the cases are too wild, or too tame, to show anything."""
+    """All refused, or all taken, would mean that the cases are too wild, or too tame, to show
+    anything.
+    """
     assert sum(o.cases for o in outcomes) >= 0.99 * CASES
     for outcome in outcomes:
         assert outcome.accepted > 0, outcome.target.name

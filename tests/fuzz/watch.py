@@ -1,4 +1,6 @@
-"""What no case may do, however hostile: write, connect, start a process, unpickle, take seconds or a lot of memory."""
+"""What no case may do, however hostile: write, connect, start a process, unpickle, take seconds or
+a lot of memory.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,8 @@ _installed = False
 
 @contextmanager
 def watch() -> Iterator[Callable[[Callable[[Any], bool], Any], bool]]:
-    """A function that runs a check on a case within the bounds above, and raises where it breaks one.
+    """A function that runs a check on a case within the bounds above, and raises where it breaks
+    one.
 
     An audit hook of Python's stays for the life of the process; outside a case it does nothing.
     """
@@ -117,7 +120,9 @@ def _run(check: Callable[[Any], bool], case: Any) -> bool:
 
 
 class LastCase:
-    """The case in hand, in a file: what a crash of the whole process (a fault of a C library) leaves to look at."""
+    """The case in hand, in a file: what a crash of the whole process (a fault of a C library)
+    leaves to look at.
+    """
 
     def __init__(self, file: Path | None) -> None:
         self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC) if file else None

@@ -1,4 +1,6 @@
-"""A kind that stands in tests/ alone is learnt in the training process, shipped, and answers in a process of its own."""
+"""A kind that stands in tests/ alone is learnt in the training process, shipped, and answers in a
+process of its own.
+"""
 
 from __future__ import annotations
 
@@ -165,7 +167,6 @@ def test_a_champion_of_another_kind_gives_its_body_alone(
             {"embedding": {"size": 8}, "encoder": {"kind": "tanh"}}
         ),
         "training": TrainingConfig(max_epochs=1, batch_size=16),
-        "execution": ExecutionConfig(accelerator="cpu"),
         "work": tmp_path / "work",
         "out": tmp_path / "out",
     }

@@ -1,4 +1,6 @@
-"""A debug-size corpus: 200 documents, 45 tokens, 3 classes. A model trains on it in a second or two."""
+"""A debug-size corpus: 200 documents, 45 tokens, 3 classes. A model trains on it in a second or
+two.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def make_tokenizer(words: list[str]) -> bytes:
 
 
 def write_tokens(folder: Path, tokenizer_json: bytes, rows: dict[str, int], seed: int = 0) -> None:
-    """Documents of 1 to 20 words; "good" and "bad" decide the label, "table" stands where neither does."""
+    """Documents of 1 to 20 words; "good" and "bad" decide the label, "table" stands where neither
+    does.
+    """
     rng, tokenizer = random.Random(seed), Tokenizer.from_buffer(tokenizer_json)
     schema = pa.schema(
         [

@@ -1,4 +1,6 @@
-"""The embedding started from a pretrained model's own: which table, which pieces, how projected, what is refused."""
+"""The embedding started from a pretrained model's own: which table, which pieces, how projected,
+what is refused.
+"""
 
 from __future__ import annotations
 

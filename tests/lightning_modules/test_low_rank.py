@@ -1,4 +1,6 @@
-"""Fine-tuning with low-rank factors: what is frozen stays frozen, what is folded is what was trained."""
+"""Fine-tuning with low-rank factors: what is frozen stays frozen, what is folded is what was
+trained.
+"""
 
 from __future__ import annotations
 
@@ -152,7 +154,9 @@ def test_factors_and_decoder_move_and_nothing_else(layer: str, noise: str) -> No
     ("layer", "factors"), [("linear", 2 * (5 + 4)), ("conv1d", 18), ("lstm", 2 * 2 * (13 + 10))]
 )
 def test_trainable_parameters_are_counted(layer: str, factors: int) -> None:
-    """r (I + O) per weight; of the LSTM (8, 5) and (8, 2), per direction. The decoder has 4 * 2 + 2."""
+    """r (I + O) per weight; of the LSTM (8, 5) and (8, 2), per direction. The decoder has 4 * 2 +
+    2.
+    """
     module = reparameterize(make(layer)[0], PLAIN)
     assert sum(p.numel() for p in module.parameters() if p.requires_grad) == factors + 10
 
@@ -174,7 +178,9 @@ def test_fold_is_mean_and_is_plain(layer: str, noise: str) -> None:
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_what_training_computes_is_the_folded_weight(layer: str) -> None:
-    """x W0^T + s (x A^T) B^T while training, x (W0 + s B A)^T after: float64, and the formula itself in float32."""
+    """x W0^T + s (x A^T) B^T while training, x (W0 + s B A)^T after: float64, and the formula
+    itself in float32.
+    """
     module, x = trained(layer)
     folded = fold(module)
     name = "weight_hh_l0" if layer == "lstm" else "weight"
@@ -278,7 +284,7 @@ def test_dropout_acts_on_the_input_of_a_and_of_the_decoder() -> None:
     assert not torch.equal(module.decoder(out), module.decoder(out))
 
 
-# --- which layers -----------------------------------------------------------------------------------------------------
+# --- which layers ---------------------------------------------------------------------------------
 
 NAMES = {  # one block of each family: projections of attention, and what else it has
     "bert": (
@@ -364,7 +370,7 @@ def test_a_bare_layer_is_a_module_too() -> None:
     }
 
 
-# --- training ---------------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 
 class Interrupted(Exception):

@@ -118,7 +118,9 @@ def test_same_seed_same_bits_another_seed_other_bits() -> None:
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
-    """95 % intervals of accuracy and macro-F1 over 200 test splits, each drawn from one large population."""
+    """95 % intervals of accuracy and macro-F1 over 200 test splits, each drawn from one large
+    population.
+    """
     labels, log_proba = simulated(200_000, 3, seed=9, sharpness=1.5)
     truth = m.figures(labels, log_proba)
     rng = np.random.default_rng(0)
@@ -128,7 +130,8 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
         scores = score(labels[rows], log_proba[rows], samples=200, seed=trial)
         for name in covered:
             covered[name] += scores[name].low <= truth[name] <= scores[name].high
-    # 200 trials at .95: a binomial standard error of .015; the percentile interval is known to run a little short.
+    # 200 trials at .95: a binomial standard error of .015; the percentile interval is known to run
+    # a little short.
     assert all(0.90 <= hits / 200 <= 0.99 for hits in covered.values()), covered
 
 
@@ -169,7 +172,9 @@ def test_temperature_is_found_again_and_keeps_the_ranking() -> None:
 
 
 def nearly_right(rows: int, wrong: int, margin: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Two classes in turns, each row right by `margin` logits but the first `wrong` ones, which are as far off."""
+    """Two classes in turns, each row right by `margin` logits but the first `wrong` ones, which are
+    as far off.
+    """
     labels = np.arange(rows) % 2
     says = np.where(np.arange(rows) < wrong, 1 - labels, labels)
     return log_softmax(margin * np.eye(2)[says], axis=1), labels

@@ -1,4 +1,6 @@
-"""The wide table as log ratios times what is trained: the ratios of the paper, and a plain table at the end."""
+"""The wide table as log ratios times what is trained: the ratios of the paper, and a plain table at
+the end.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,9 @@ def network_with_ratios(seed: int = 0) -> TextNetwork:
 
 
 def test_two_equal_classes_have_the_ratios_of_the_paper() -> None:
-    """r = log (p / |p|_1) / (q / |q|_1), p = 1 + counts of one class, q of the other, over documents that hold it."""
+    """r = log (p / |p|_1) / (q / |q|_1), p = 1 + counts of one class, q of the other, over
+    documents that hold it.
+    """
     table, labels = wide(classes=2), torch.arange(60) % 2
     ids, lengths = IDS.clone(), LENGTHS.clone()
     ids[1::2], lengths[1::2] = 29 - ids[::2], lengths[::2]  # as many n-grams in either class
@@ -95,7 +99,9 @@ def test_two_equal_classes_have_the_ratios_of_the_paper() -> None:
 
 
 def test_an_ngram_that_says_nothing_has_the_smallest_ratio_whatever_the_classes_sizes_are() -> None:
-    """Documents of one token: token 3 in a tenth of every class, token 5 in the rare class alone, token 7 nowhere."""
+    """Documents of one token: token 3 in a tenth of every class, token 5 in the rare class alone,
+    token 7 nowhere.
+    """
     sizes, table = (400, 40, 10), wide(max_n=1)
     tokens = torch.tensor(
         [token for size in sizes for token in [3] * (size // 10) + [4] * (size - size // 10)]

@@ -131,7 +131,9 @@ def test_directions_may_differ_in_size() -> None:
 
 
 def test_lstm_puts_out_the_state_at_each_documents_last_token() -> None:
-    """Reference: nn.LSTM(num_layers=2) over pack_padded_sequence with the same weights; its last hidden state."""
+    """Reference: nn.LSTM(num_layers=2) over pack_padded_sequence with the same weights; its last
+    hidden state.
+    """
     encoder, x = make("lstm").encoder, torch.randn(3, 7, 8)
     reference = nn.LSTM(8, 5, num_layers=2, batch_first=True)
     with torch.no_grad():
@@ -171,7 +173,8 @@ def buckets_of(document: list[int]) -> list[int]:
 
 
 def test_wide_logits_are_those_of_tfidf_over_the_documents_own_ngrams() -> None:
-    """Against scikit-learn on the same counts: its idf, its sublinear counts, its norm; what training never met is out.
+    """Against scikit-learn on the same counts: its idf, its sublinear counts, its norm; what
+    training never met is out.
 
     Each document is told by itself, so an n-gram of one alone is met by that one only.
     """
@@ -203,7 +206,9 @@ def test_wide_logits_are_those_of_tfidf_over_the_documents_own_ngrams() -> None:
 
 
 def test_ngrams_spread_over_their_buckets() -> None:
-    """All pairs of 200 ids fill as many of 65,536 buckets as 40,000 random throws do (29,950 +- 85), within 4 sigma."""
+    """All pairs of 200 ids fill as many of 65,536 buckets as 40,000 random throws do (29,950 +-
+    85), within 4 sigma.
+    """
     features = NgramFeatures({"buckets": 65_536, "max_n": 2, "size": 1})
     with torch.no_grad():
         features.table.weight.copy_(torch.arange(65_536.0).unsqueeze(1))
@@ -271,7 +276,9 @@ def test_permutation_gradcheck() -> None:
 
 
 def test_shipped_files_import_nothing_of_the_training_side() -> None:
-    """They travel inside the registered model, where neither Lightning nor pyarrow nor pydantic need be present."""
+    """They travel inside the registered model, where neither Lightning nor pyarrow nor pydantic
+    need be present.
+    """
     blocked = (
         "pytorch_lightning",
         "torchmetrics",

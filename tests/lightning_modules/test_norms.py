@@ -98,7 +98,7 @@ def test_gradcheck(method: str, layer: str) -> None:
     )
 
 
-# --- weight norm ------------------------------------------------------------------------------------------------------
+# --- weight norm ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layer", ["linear", "embedding"])
@@ -137,12 +137,14 @@ def test_rows_of_zeros_can_learn_and_padding_cannot() -> None:
     assert (embedding(ids)[ids == 0] == 0).all()
 
 
-# --- sigma reparam ----------------------------------------------------------------------------------------------------
+# --- sigma reparam --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layer", ["linear", "lstm"])
 def test_the_spectral_norm_is_gamma(layer: str) -> None:
-    """Exactly at the start; with u and v one power iteration per step while weights move, within 1 % of the SVD's."""
+    """Exactly at the start; with u and v one power iteration per step while weights move, within 1
+    % of the SVD's.
+    """
     module: Any
     for module, tolerance in (
         (reparameterize(make(layer)[0], CONFIGS["sigma_reparam"]), 1e-5),
@@ -184,7 +186,7 @@ def test_a_weight_of_zeros_is_refused() -> None:
         reparameterize(layer, CONFIGS["sigma_reparam"])
 
 
-# --- training ---------------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 
 class Interrupted(Exception):

@@ -1,4 +1,6 @@
-"""`wide.share`: two parts in one network, each with a loss of its own; what ships is the sum as ever."""
+"""`wide.share`: two parts in one network, each with a loss of its own; what ships is the sum as
+ever.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A Hugging Face backbone under every method: the library's own outputs, whatever the padding, whole in its bundle."""
+"""A Hugging Face backbone under every method: the library's own outputs, whatever the padding,
+whole in its bundle.
+"""
 
 from __future__ import annotations
 
@@ -351,7 +353,8 @@ def without_a_layer(folder: Path) -> None:
     [
         (
             only_a_pickle,
-            r"no \*\.safetensors \(pytorch_model\.bin may hold a pickle and is not read\).*save_pretrained",
+            r"no \*\.safetensors \(pytorch_model\.bin may hold a pickle and is not "
+            r"read\).*save_pretrained",
         ),
         (
             lambda folder: changed_config(folder, auto_map={"AutoModel": "code.Model"}),

@@ -1,4 +1,6 @@
-"""The battery: every method over every layer it may replace. S samples, standard errors stated where used."""
+"""The battery: every method over every layer it may replace. S samples, standard errors stated
+where used.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,9 @@ IDS = torch.tensor([[1, 2, 3, 1], [4, 1, 5, 6]])
 
 
 class Output(nn.Module):
-    """An LSTM without its state, a Transformer with its lengths, so that every layer maps a tensor to a tensor."""
+    """An LSTM without its state, a Transformer with its lengths, so that every layer maps a tensor
+    to a tensor.
+    """
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -114,7 +118,9 @@ noisy = pytest.mark.parametrize("layer", LAYERS)
 
 
 def build(method: str, layer: str) -> tuple[Output, Tensor]:
-    """The reparameterized layer, away from the special values it starts at (a B of zeros), in `mean` mode."""
+    """The reparameterized layer, away from the special values it starts at (a B of zeros), in
+    `mean` mode.
+    """
     module, x = make(layer)
     wrapped = reparameterize(module, CONFIGS[method], DROPOUT.get(method, 0.0))
     with torch.no_grad():
@@ -137,7 +143,9 @@ def test_the_battery_covers_every_method() -> None:
 
 @battery
 def test_pretrained_function_is_unchanged_in_mean_mode(method: str, layer: str) -> None:
-    """Bit for bit where the weight is a parameter; a weight computed anew may differ in its last bits."""
+    """Bit for bit where the weight is a parameter; a weight computed anew may differ in its last
+    bits.
+    """
     plain, x = make(layer)
     wrapped = reparameterize(copy.deepcopy(plain), CONFIGS[method], DROPOUT.get(method, 0.0))
     torch.testing.assert_close(wrapped(x), plain(x), rtol=0, atol=1e-6 if method in COMPUTED else 0)
@@ -202,7 +210,9 @@ def test_state_dict_round_trip(method: str, layer: str) -> None:
 
 @battery
 def test_seed_gives_bits(method: str, layer: str) -> None:
-    """All randomness is a function of torch's seed and of redraw's; a copy draws, and has drawn, the same."""
+    """All randomness is a function of torch's seed and of redraw's; a copy draws, and has drawn,
+    the same.
+    """
     wrapped, x = build(method, layer)
     for step in range(
         100 if method == "sigma_reparam" else 0
@@ -250,7 +260,9 @@ def test_one_draw_per_redraw(layer: str) -> None:
 
 
 def test_batch_and_time_share_the_draw() -> None:
-    """A repeated token has one noisy vector; a Linear maps the same vector to the same output at each position."""
+    """A repeated token has one noisy vector; a Linear maps the same vector to the same output at
+    each position.
+    """
     embedding = reparameterize(nn.Embedding(8, 5), NOISE)
     linear = reparameterize(nn.Linear(5, 3), NOISE)
     for module in (embedding, linear):
@@ -260,7 +272,8 @@ def test_batch_and_time_share_the_draw() -> None:
     assert torch.equal(out[0, 0], out[0, 3])
     assert torch.equal(out[0, 0], out[1, 1])
     assert not torch.equal(out[0, 0] / embedding.weight[1], out[0, 1] / embedding.weight[2])
-    # The next micro-batch of the same step sees the tokens it shares with the first, and draws the others.
+    # The next micro-batch of the same step sees the tokens it shares with the first, and draws the
+    # others.
     later = embedding(torch.tensor([[1, 7]]))
     assert torch.equal(later[0, 0], out[0, 0])
     assert not torch.equal(later[0, 1], embedding.weight[7])
@@ -269,7 +282,8 @@ def test_batch_and_time_share_the_draw() -> None:
 
 
 def moments(layer: nn.Module, x: Tensor, mean: Tensor, variance: Tensor, S: int = 1500) -> Tensor:
-    """Assert mean and variance of S draws, Gaussian each, within 5 standard errors; returns the draws.
+    """Assert mean and variance of S draws, Gaussian each, within 5 standard errors; returns the
+    draws.
 
     Standard error of the mean sigma / sqrt(S); of the variance sigma^2 sqrt(2 / (S - 1)).
     """
@@ -284,7 +298,8 @@ def moments(layer: nn.Module, x: Tensor, mean: Tensor, variance: Tensor, S: int 
     "config", [NOISE, LOCAL, RANK_ONE, GAUSSIAN], ids=["one_draw", "local", "rank_one", "gaussian"]
 )
 def test_mean_and_variance_of_a_linear_layer(config: Reparameterization) -> None:
-    """y = x W^T + b: mean x theta^T + b; variance sum_i x_i^2 Var(w_oi), of which alpha theta^2 and sigma^2 are cases.
+    """y = x W^T + b: mean x theta^T + b; variance sum_i x_i^2 Var(w_oi), of which alpha theta^2 and
+    sigma^2 are cases.
 
     Per position, of two documents of two positions, the second of each like the first.
     """
@@ -332,7 +347,9 @@ def test_mean_and_variance_of_an_embedding(config: Reparameterization) -> None:
 
 
 def test_rank_one_scales_what_an_lstm_reads() -> None:
-    """An nn.LSTM that reads x * z, with z found from a Linear of the same draw; batch_first False has T first."""
+    """An nn.LSTM that reads x * z, with z found from a Linear of the same draw; batch_first False
+    has T first.
+    """
     torch.manual_seed(0)
     plain, x = nn.LSTM(6, 4), torch.randn(7, 2, 6)
     layer = reparameterize(copy.deepcopy(plain), RANK_ONE)
@@ -365,7 +382,9 @@ def test_lstm_uses_the_weights_it_drew() -> None:
 
 @pytest.mark.parametrize("layer", [layer for layer in LAYERS if layer != "transformer"])
 def test_kl_is_the_divergence_to_the_empirical_bayes_prior(layer: str) -> None:
-    """Against torch.distributions: q = N(theta, alpha theta^2), p = N(0, (1 + alpha) theta^2); summed over weights."""
+    """Against torch.distributions: q = N(theta, alpha theta^2), p = N(0, (1 + alpha) theta^2);
+    summed over weights.
+    """
     wrapped, _ = make(layer)
     wrapped = reparameterize(wrapped, NOISE)
     with torch.no_grad():
@@ -400,7 +419,9 @@ def test_kl_of_a_gaussian_posterior(layer: str) -> None:
 
 
 def test_kl_of_rank_one_counts_features() -> None:
-    """q(z) = N(1, alpha), p(z) = N(0, 1 + alpha) for each input feature, whatever the number of outputs."""
+    """q(z) = N(1, alpha), p(z) = N(0, 1 + alpha) for each input feature, whatever the number of
+    outputs.
+    """
     alpha = torch.tensor([0.1, 0.5, 0.9])
     layer = reparameterize(nn.Linear(3, 100), RANK_ONE)
     with torch.no_grad():
@@ -447,7 +468,9 @@ def test_kl_of_a_module_is_the_sum_over_its_layers(method: str, layer: str) -> N
 
 @pytest.mark.parametrize("config", [NOISE, LOCAL, GAUSSIAN], ids=["one_draw", "local", "gaussian"])
 def test_bf16_autocast_keeps_kl_and_variance_in_float32(config: Reparameterization) -> None:
-    """Embedding and Linear (an LSTM under bf16 autocast needs a CPU with avx512-bf16). S = 2000, 5 standard errors."""
+    """Embedding and Linear (an LSTM under bf16 autocast needs a CPU with avx512-bf16). S = 2000, 5
+    standard errors.
+    """
     torch.manual_seed(0)
     model = reparameterize(nn.Sequential(nn.Embedding(8, 64), nn.Linear(64, 3)), config)
     expected = kl(model)
@@ -477,7 +500,9 @@ def test_local_variance_does_not_underflow_in_float16() -> None:
 
 
 def test_local_gradient_at_zero_is_finite() -> None:
-    """Padding and ReLU give rows of zeros, where the root of the variance has an infinite derivative."""
+    """Padding and ReLU give rows of zeros, where the root of the variance has an infinite
+    derivative.
+    """
     layer = reparameterize(nn.Linear(3, 2), LOCAL)
     x = torch.zeros(4, 3, requires_grad=True)
     sampled(layer, x).sum().backward()
@@ -488,7 +513,9 @@ def test_local_gradient_at_zero_is_finite() -> None:
 @pytest.mark.filterwarnings("ignore")  # of torch's own compiler
 @pytest.mark.parametrize("method", ["one_draw", "local", "rank_one", "gaussian_posterior"])
 def test_compiled_values_are_the_same(method: str) -> None:
-    """Embedding and Linear, over three redraws: a compiled forward pass that kept its first noise would show."""
+    """Embedding and Linear, over three redraws: a compiled forward pass that kept its first noise
+    would show.
+    """
     if not shutil.which("g++"):
         pytest.skip("torch.compile needs a C++ compiler")
     torch.manual_seed(0)
@@ -613,7 +640,9 @@ def test_norms_and_bare_parameters_carry_no_noise() -> None:
 
 
 def test_drawn_normals_are_normal_and_independent() -> None:
-    """Note [Bank]: over 2,000 seeds, of 64 x 32 windows; 5 standard errors, and Kolmogorov-Smirnov at 1e-4."""
+    """Note [Bank]: over 2,000 seeds, of 64 x 32 windows; 5 standard errors, and Kolmogorov-Smirnov
+    at 1e-4.
+    """
     like, S = torch.zeros(()), 2000
     draws = torch.stack([normal(torch.Size([64, 32]), seed, like).flatten() for seed in range(S)])
     table = normal_rows(1000, 64, like)
@@ -636,7 +665,9 @@ def test_drawn_normals_are_normal_and_independent() -> None:
 
 
 def test_an_embedding_draws_its_rows_apart() -> None:
-    """More rows than the table has room for at 2^24 values: still no two tokens of one draw share their noise."""
+    """More rows than the table has room for at 2^24 values: still no two tokens of one draw share
+    their noise.
+    """
     rows = 40_000
     layer = reparameterize(nn.Embedding(rows, 512, _weight=torch.ones(rows, 512)), NOISE)
     with torch.no_grad():

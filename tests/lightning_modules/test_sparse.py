@@ -117,7 +117,9 @@ def test_compact_takes_what_is_constant_into_the_next_bias(
 
 
 def test_sparse_takes_rows_from_a_wide_table_and_no_class() -> None:
-    """Over rows removed at random: mode mean and fold agree in every bit, compact within 1e-6; idf stays."""
+    """Over rows removed at random: mode mean and fold agree in every bit, compact within 1e-6; idf
+    stays.
+    """
     sizes = {"vocab_size": 30, "embedding_dim": 8, "num_classes": 3, "encoder": ENCODERS["tanh"]}
     for seed, share in enumerate((0.0, 0.5, 1.0)):
         torch.manual_seed(seed)
@@ -139,7 +141,9 @@ def test_sparse_takes_rows_from_a_wide_table_and_no_class() -> None:
 
 
 def test_hidden_sizes_after_removal_are_the_kept_ones() -> None:
-    """Chosen groups: 3 tokens, 2 dimensions, 1 forward and 4 backward units are left, and one row for all the rest."""
+    """Chosen groups: 3 tokens, 2 dimensions, 1 forward and 4 backward units are left, and one row
+    for all the rest.
+    """
     network = build_network(
         {
             "vocab_size": 30,
@@ -230,7 +234,9 @@ def test_kl_counts_the_weights_of_each_group() -> None:
 
 
 def test_noise_has_the_stated_mean_and_variance() -> None:
-    """y = sum_i w_i z_i x_i + b: mean w.x + b, variance alpha sum_i (w_i x_i)^2, within 5 standard errors."""
+    """y = sum_i w_i z_i x_i + b: mean w.x + b, variance alpha sum_i (w_i x_i)^2, within 5 standard
+    errors.
+    """
     torch.manual_seed(0)
     plain, x = nn.Linear(6, 4), torch.randn(6)
     linear = reparameterize(copy.deepcopy(plain), Sparse(initial_alpha=0.4))
@@ -268,7 +274,7 @@ def test_layers_it_cannot_take_are_named() -> None:
         )
 
 
-# --- whole trainings: 45 tokens, of which "good", "bad" and "table" decide the label ----------------------------------
+# --- whole trainings: 45 tokens, of which "good", "bad" and "table" decide the label --------------
 
 
 def fit_sparse(arguments: dict[str, Any], folder: Path, keep: float = 0.1, **changes: Any) -> Any:

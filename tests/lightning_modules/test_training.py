@@ -211,7 +211,9 @@ OTHERS: dict[str, dict[str, Any]] = {
 def test_resume_is_exact_within_the_warm_up_and_the_patience(
     method: str, arguments: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Stopped while beta still rises, and again one epoch before the early stop, which a ruinous rate brings about."""
+    """Stopped while beta still rises, and again one epoch before the early stop, which a ruinous
+    rate brings about.
+    """
     settings = {
         "model": ModelConfig(
             embedding={"size": 8},
@@ -248,7 +250,9 @@ def test_resume_is_exact_within_the_warm_up_and_the_patience(
 def test_sigterm_saves_the_step_it_arrives_in(
     unbroken: tuple[Path, FitResult], arguments: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Lightning ends the fit after the batch; the checkpoint of that step is there, though none was due before 57."""
+    """Lightning ends the fit after the batch; the checkpoint of that step is there, though none was
+    due before 57.
+    """
     folder, expected = unbroken
     settings = {"model": model(), "work": tmp_path / "work", "out": tmp_path / "out"}
     arguments = executed(arguments, checkpoint_every_steps=1000)
@@ -357,7 +361,9 @@ def test_the_bundle_holds_the_average_of_the_weights(
 def test_accumulated_batches_step_as_one_batch_of_their_rows(
     arguments: dict[str, Any], tmp_path: Path, token_folder: Path
 ) -> None:
-    """Two batches of 8 equal rows give the gradient of 16: the same function after training, to rounding."""
+    """Two batches of 8 equal rows give the gradient of 16: the same function after training, to
+    rounding.
+    """
     rows = pq.read_table(token_folder / "train.parquet")
     short = rows.filter(pa.compute.equal(rows["length"], 12)).slice(0, 64)
     (tmp_path / "tokens").mkdir()
@@ -570,7 +576,9 @@ def test_the_epoch_kept_is_the_best_by_the_monitored_metric(
 def test_warm_start_matches_tokens_and_labels(
     unbroken: tuple[Path, FitResult], tokenizer_json: bytes
 ) -> None:
-    """Another vocabulary and another label order: rows move with their token's text and their label."""
+    """Another vocabulary and another label order: rows move with their token's text and their
+    label.
+    """
     from lightning_modules.network.network import build_network
     from lightning_modules.training.warm_start import warm_start
 
@@ -654,7 +662,9 @@ def test_warm_started_training_begins_where_the_champion_ended(
 
 
 def lessons_that_turn_labels(arguments: dict[str, Any], path: Path) -> Path:
-    """A teacher that gives each document the class after its own, and knows a text of its own for each class."""
+    """A teacher that gives each document the class after its own, and knows a text of its own for
+    each class.
+    """
     table = pq.read_table(arguments["tokens"] / "train.parquet", columns=["id", "label"])
     label_of = dict(zip(table["id"].to_pylist(), table["label"].to_pylist(), strict=True))
     rows = [(name, 0, "", (label + 1) % 3) for name, label in label_of.items()]
@@ -809,7 +819,9 @@ def test_balanced_weights_count_every_class_the_same() -> None:
 
 
 def test_validation_gathers_windows_to_documents_in_any_order() -> None:
-    """Four documents of 1, 3, 1 and 2 windows; each says what the mean of its windows' probabilities says."""
+    """Four documents of 1, 3, 1 and 2 windows; each says what the mean of its windows'
+    probabilities says.
+    """
     torch.manual_seed(0)
     documents, of_document = torch.tensor([0, 1, 1, 1, 2, 3, 3]), torch.tensor([0, 0, 1, 0])
     logits, objective = 3 * torch.randn(7, 3), classification()

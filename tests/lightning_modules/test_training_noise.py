@@ -53,7 +53,9 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 class Observed(TextModule):
-    """Keeps what each optimizer step saw: gradients before clipping, beta, and the noise of the decoder."""
+    """Keeps what each optimizer step saw: gradients before clipping, beta, and the noise of the
+    decoder.
+    """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -113,7 +115,9 @@ def train(
 def test_accumulated_batches_give_the_gradient_of_one_large_batch(
     config: Reparameterization,
 ) -> None:
-    """KL term and noise included: one draw per optimizer step, KL once and not once per batch, beta per step."""
+    """KL term and noise included: one draw per optimizer step, KL once and not once per batch, beta
+    per step.
+    """
     whole = train(make(config, 3), batch_size=8, epochs=3)
     parts = train(make(config, 3), batch_size=2, epochs=3, accumulate_grad_batches=4)
     assert len(whole.seen) == len(parts.seen) == 3
@@ -154,8 +158,9 @@ def test_frozen_parameters_are_not_optimized_or_clipped() -> None:
 
 @pytest.mark.slow
 def test_two_processes_draw_apart_and_end_with_the_same_weights(tmp_path: Path) -> None:
-    """DDP over gloo. Each process has its own half of the rows and its own noise; the gradient is the mean of
-    grad(NLL_r + beta / N KL), so the KL's part of it counts once."""
+    """DDP over gloo. Each process has its own half of the rows and its own noise; the gradient is
+    the mean of grad(NLL_r + beta / N KL), so the KL's part of it counts once.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

@@ -1,4 +1,6 @@
-"""`wide.learning_rate` and `wide.epsilon`: how the table of n-grams is trained beside the other weights."""
+"""`wide.learning_rate` and `wide.epsilon`: how the table of n-grams is trained beside the other
+weights.
+"""
 
 from __future__ import annotations
 

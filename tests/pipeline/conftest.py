@@ -47,7 +47,9 @@ def tiny_recipe(tmp_path_factory) -> Path:
 
 
 def clean_environment() -> dict[str, str]:
-    """What a user's shell has. `mlflow.set_tracking_uri` in a test of this process leaves its address in os.environ."""
+    """What a user's shell has. `mlflow.set_tracking_uri` in a test of this process leaves its
+    address in os.environ.
+    """
     return {
         key: value
         for key, value in os.environ.items()
@@ -56,7 +58,9 @@ def clean_environment() -> dict[str, str]:
 
 
 def mlflow_client(home: Path):
-    """A client of the embedded store, for runs and registry alike, whatever address this process used before."""
+    """A client of the embedded store, for runs and registry alike, whatever address this process
+    used before.
+    """
     from mlflow import MlflowClient
 
     uri = f"sqlite:///{home / 'mlflow.db'}"
@@ -75,7 +79,9 @@ def environment(prefect_api: Server, home: Path, **more: str) -> dict[str, str]:
 def retrain_process(
     prefect_api: Server, home: Path, recipe: Path, *options: str, fault: str | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """`noisefold retrain RECIPE --json` as a process of its own, with a fault planted where one is named."""
+    """`noisefold retrain RECIPE --json` as a process of its own, with a fault planted where one is
+    named.
+    """
     command = (
         [sys.executable, "-m", "tests.pipeline.faulty"]
         if fault
@@ -115,10 +121,12 @@ Command = Callable[..., Result]
 
 @pytest.fixture
 def here(prefect_api, monkeypatch) -> Iterator[Command]:
-    """`noisefold …` in this process, to save an import of everything: on the session's server, Prefect's log silent.
+    """`noisefold …` in this process, to save an import of everything: on the session's server,
+    Prefect's log silent.
 
-    Called with the state folder, the command's words, and environment variables by name. It is the same command, but
-    for what only a process of its own can show: signals, exit, what is printed by C code.
+    Called with the state folder, the command's words, and environment variables by name. It is the
+    same command, but for what only a process of its own can show: signals, exit, what is printed by
+    C code.
     """
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -155,7 +163,9 @@ def refused(done: Result, *words: str) -> None:
 
 
 def with_artifacts_of(other: Path, home: Path, *stages: str) -> Path:
-    """A state folder to which another one's finished stages came (a store may be copied), so that they are cached."""
+    """A state folder to which another one's finished stages came (a store may be copied), so that
+    they are cached.
+    """
     for stage in stages or [folder.name for folder in (other / "artifacts").iterdir()]:
         shutil.copytree(other / "artifacts" / stage, home / "artifacts" / stage)
     return home
@@ -165,7 +175,8 @@ def with_artifacts_of(other: Path, home: Path, *stages: str) -> Path:
 def undisturbed(prefect_api, tiny_recipe, tmp_path_factory) -> tuple[dict, Path]:
     """The result of one whole run that nothing disturbs, and its state folder.
 
-    All tests share it: one may run the same recipe on it again, which changes nothing, and no other.
+    All tests share it: one may run the same recipe on it again, which changes nothing, and no
+    other.
     """
     home = tmp_path_factory.mktemp("undisturbed") / "home"
     return result_of(retrain_process(prefect_api, home, tiny_recipe)), home

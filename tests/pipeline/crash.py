@@ -1,11 +1,14 @@
-"""Crash matrix: kill a retrain at any instant, run it again, compare with a run that nobody disturbed.
+"""Crash matrix: kill a retrain at any instant, run it again, compare with a run that nobody
+disturbed.
 
-    python -m tests.pipeline.crash --out docs/crash-matrix.md     # all points; resumes where it was stopped
+    python -m tests.pipeline.crash --out docs/crash-matrix.md # all points; resumes where it was
+    stopped
 
-Each point runs `noisefold retrain` on a state folder of its own against a real Prefect server and a real MLflow store
-(SQLite, or `mlflow server`), sends SIGKILL where the point says, and runs the same command again. A point is either an
-instant, given as a share of a stage's time in the undisturbed run, or a call: the n-th of its kind, before it, after
-it or half way through (tests/pipeline/faulty.py). Both are drawn from the seed.
+Each point runs `noisefold retrain` on a state folder of its own against a real Prefect server and a
+real MLflow store (SQLite, or `mlflow server`), sends SIGKILL where the point says, and runs the
+same command again. A point is either an instant, given as a share of a stage's time in the
+undisturbed run, or a call: the n-th of its kind, before it, after it or half way through
+(tests/pipeline/faulty.py). Both are drawn from the seed.
 """
 
 from __future__ import annotations
@@ -54,12 +57,14 @@ def strike(world: World, point: Point) -> Struck:
     for attempt in range(4):
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
-        name = f"crash-{point.number}-{uuid.uuid4().hex[:6]}"  # both servers know those of earlier attempts
+        # Both servers know those of earlier attempts.
+        name = f"crash-{point.number}-{uuid.uuid4().hex[:6]}"
         first = Retrain(world, home, name, *options, store=point.store, fault=point.fault)
         family = kill(world, first, point, 0.5**attempt) if not point.fault else watched(first)
         struck.first = first.wait()
         if family is not None:
-            break  # otherwise the run was faster than the undisturbed one, and over before its instant
+            # Otherwise the run was faster than the undisturbed one, and over before its instant.
+            break
     family = family or set()
     struck.finished = first.finished
     struck.stage = next((stage for stage in STAGES[1:] if stage not in first.finished), "end")
@@ -105,7 +110,9 @@ def strike(world: World, point: Point) -> Struck:
 
 
 def kill(world: World, run: Retrain, point: Point, hurry: float) -> set[int] | None:
-    """Wait for the point's instant and send SIGKILL; returns the processes that the run had, None where it was over."""
+    """Wait for the point's instant and send SIGKILL; returns the processes that the run had, None
+    where it was over.
+    """
     begun = run.ended[BEFORE[point.stage]] if point.stage in BEFORE else None
     delay = hurry * point.share * world.expected["seconds"][point.stage]
     if point.stage == "ingest":  # it begins when the MLflow run is there, which no line tells

@@ -1,4 +1,6 @@
-"""The points of the crash matrix: drawn from a seed, spread over all stages and all kinds of writes."""
+"""The points of the crash matrix: drawn from a seed, spread over all stages and all kinds of
+writes.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,8 @@ class Struck:
         return not self.faults
 
 
-# Instants per stage (of the flow, of the training process), and calls with how many there are of them to draw from.
+# Instants per stage (of the flow, of the training process), and calls with how many there are of
+# them to draw from.
 INSTANTS = {
     "start": 1,
     "ingest": 1,
@@ -73,7 +76,8 @@ CHILD_CALLS = [("save_checkpoint", "half", 6), ("checkpoint_replace", "before", 
 
 
 def points(seed: int, made: dict[str, int]) -> list[Point]:
-    """The matrix: every point by its number, the kinds mixed so that any first part is spread over all stages.
+    """The matrix: every point by its number, the kinds mixed so that any first part is spread over
+    all stages.
 
     Args:
         made: how often an undisturbed run makes each call.

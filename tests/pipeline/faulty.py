@@ -1,14 +1,16 @@
-"""`python -m tests.pipeline.faulty …`: the `noisefold` command with one fault planted, named by FAULT.
+"""`python -m tests.pipeline.faulty …`: the `noisefold` command with one fault planted, named by
+FAULT.
 
-"<stage>:<how>", or "every:<how>" for one in each stage, strikes at the worst moment: a stage's work is done and nothing
-is committed yet; for register after the model is logged and before it has a version; for promote before the alias
-moves. `io` raises an OSError once (then the stage works), `kill` sends SIGKILL to this process.
+"<stage>:<how>", or "every:<how>" for one in each stage, strikes at the worst moment: a stage's work
+is done and nothing is committed yet; for register after the model is logged and before it has a
+version; for promote before the alias moves. `io` raises an OSError once (then the stage works),
+`kill` sends SIGKILL to this process.
 
-"<call>#<n>:<when>" sends SIGKILL at the n-th call of one of CALLS: `before` it, `after` it, or `half` way through the
-write; `segfault` reads from address 0 instead. What stands in CHILD_CALLS strikes in the training process. The file
-STRUCK is made first, and where it is there already nothing strikes, so that an attempt which follows in the same flow
-goes through. "count" strikes nowhere and writes how often each call was made into STRUCK. Several faults are separated
-by "+".
+"<call>#<n>:<when>" sends SIGKILL at the n-th call of one of CALLS: `before` it, `after` it, or
+`half` way through the write; `segfault` reads from address 0 instead. What stands in CHILD_CALLS
+strikes in the training process. The file STRUCK is made first, and where it is there already
+nothing strikes, so that an attempt which follows in the same flow goes through. "count" strikes
+nowhere and writes how often each call was made into STRUCK. Several faults are separated by "+".
 """
 
 from __future__ import annotations
@@ -72,7 +74,9 @@ def plant(faults: str) -> None:
 
 
 def plant_in_stage(fault: str, patch: Callable[[type, str, Any], None] = setattr) -> None:
-    """A fault of a stage, planted with `patch`: a test that shares its process takes it back afterwards."""
+    """A fault of a stage, planted with `patch`: a test that shares its process takes it back
+    afterwards.
+    """
     wanted, _, how = fault.partition(":")
     struck: set[str] = set()
 

@@ -1,4 +1,6 @@
-"""Whatever is wrong with the input: one clear message with cause and remedy, a non-zero exit, nothing half-written."""
+"""Whatever is wrong with the input: one clear message with cause and remedy, a non-zero exit,
+nothing half-written.
+"""
 
 from __future__ import annotations
 
@@ -97,9 +99,12 @@ CASES: dict[str, tuple[Callable[[Path], dict], str]] = {
     ),
     "unusable tokenizer file": (given_tokenizer, r"tokenizer\.path"),
     "no token frequent enough": (recipe(tokenizer={"kind": "word", "min_frequency": 100000}), r"min_frequency"),
-    "unknown key": (recipe(training={"epochs": 3}), r"training\.epochs \(line \d+\): unknown key; did you mean training\.max_epochs"),
+    "unknown key": (recipe(training={"epochs": 3}), r"training\.epochs \(line \d+\): unknown key; "
+                                                    r"did you mean training\.max_epochs"),
     "vocabulary of 1": (recipe(tokenizer={"kind": "word", "vocab_size": 1}), r"tokenizer\.vocab_size"),
-    "wrong type in the recipe": (recipe(training={"max_epochs": "many"}), r"training\.max_epochs \(line \d+\): a whole number is expected"),
+    "wrong type in the recipe": (recipe(training={"max_epochs": "many"}), r"training\.max_epochs "
+                                                                          r"\(line \d+\): a whole "
+                                                                          r"number is expected"),
     "unknown encoder": (recipe(model={"encoder": {"kind": "mamba"}}), r"model\.encoder.*mamba"),
     "unknown contract": (recipe(contract="nobody"), r"contract nobody: no such file"),
     "source URL of an unknown scheme": (lambda _: {"source": {"kind": "files", "url": "gopher://x/y.csv"}}, r"gopher"),

@@ -1,4 +1,6 @@
-"""A whole comparison as a user meets it: one table, one MLflow parent run, and whatever happens, nothing twice."""
+"""A whole comparison as a user meets it: one table, one MLflow parent run, and whatever happens,
+nothing twice.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ GRID = {
     "variants": {"noise": {}, "plain": {"model.reparameterization": {"kind": "none"}}},
     "baseline": "plain",
 }
-# `noisefold compare`, killed when the second training of this process is done and not yet committed.
+# `noisefold compare`, killed when the second training of this process is done and not yet
+# committed.
 KILLED = """
 import os, signal
 from tasks.artifacts.store import ArtifactStore

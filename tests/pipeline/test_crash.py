@@ -1,4 +1,6 @@
-"""Five seeded points of the crash matrix, struck in one run and its reruns; `make crash` runs all, one by one."""
+"""Five seeded points of the crash matrix, struck in one run and its reruns; `make crash` runs all,
+one by one.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,13 @@ from tests.pipeline.world import (
     watched,
 )
 
-# In the order of the stages: the fault, with how often an undisturbed run makes that call up to there.
+# In the order of the stages: the fault, with how often an undisturbed run makes that call up to
+# there.
 STRIKES = [
     "schema#330:before",  # MLflow's first migrations
     "_appear#2:after",  # ingest or validate is committed, its work not yet tidied away
-    # The training process alone, by a segmentation fault between two checkpoints: healed within its flow, which is
-    # killed in its turn once the registry has the version.
+    # The training process alone, by a segmentation fault between two checkpoints: healed within its
+    # flow, which is killed in its turn once the registry has the version.
     "checkpoint_replace#2:segfault+create_model_version#1:after",
     "append_line#1:half",  # the ledger
 ]

@@ -54,7 +54,9 @@ def test_weekly_reads_a_folder_of_dated_files_by_its_window():
 
 
 def test_the_textbooks_softmax_is_its_sigmoid_head():
-    """p(positive) = sigmoid(z_1 - z_0), and cross-entropy is the sigmoid's binary one: the same model."""
+    """p(positive) = sigmoid(z_1 - z_0), and cross-entropy is the sigmoid's binary one: the same
+    model.
+    """
     import torch
     from torch.nn import functional as F
 

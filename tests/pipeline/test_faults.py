@@ -1,4 +1,6 @@
-"""Faults of what the pipeline stands on, one by one, in real parts: each ends as documented, and nothing is lost."""
+"""Faults of what the pipeline stands on, one by one, in real parts: each ends as documented, and
+nothing is lost.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def states(result: dict) -> dict[str, str]:
 
 @pytest.fixture
 def planned(monkeypatch) -> dict[str, Callable[[], object]]:
-    """What happens once, by its moment: "register" when that stage begins, "register again" when an attempt failed."""
+    """What happens once, by its moment: "register" when that stage begins, "register again" when an
+    attempt failed.
+    """
     from flows.running import run
 
     plan: dict[str, Callable[[], object]] = {}
@@ -103,8 +107,9 @@ def mlflow(tmp_path) -> Iterator[Server]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_mlflow_server_that_goes_away(here, planned, mlflow, undisturbed, tiny_recipe, tmp_path):
-    """In training: it goes on, and every point arrives once and in order. At registration: retried, or the rerun
-    registers without training again. At the start: told within seconds."""
+    """In training: it goes on, and every point arrives once and in order. At registration: retried,
+    or the rerun registers without training again. At the start: told within seconds.
+    """
     from mlflow import MlflowClient
 
     home = with_artifacts_of(undisturbed[1], tmp_path / "home", *DATA)
@@ -245,10 +250,13 @@ def test_read_only_state_folder_is_told(here, tiny_recipe, tmp_path):
         refused(here(home, "retrain", tiny_recipe), "cannot be written", "NOISEFOLD_HOME")
 
 
-# Prefect ends an attempt with SIGALRM, unless somebody else uses it: pytest-timeout does, unless it is told otherwise.
+# Prefect ends an attempt with SIGALRM, unless somebody else uses it: pytest-timeout does, unless it
+# is told otherwise.
 @pytest.mark.timeout(600, method="thread")
 def test_stage_that_hangs_is_ended_and_tried_again(here, tmp_path, monkeypatch):
-    """A failed attempt like any other: retried where retries are left, else the end, with stage and field named."""
+    """A failed attempt like any other: retried where retries are left, else the end, with stage and
+    field named.
+    """
     from prefect import flow, task
 
     from data_contracts.recipe.reading import parse_recipe

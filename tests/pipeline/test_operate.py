@@ -1,4 +1,6 @@
-"""What an operator relies on: one retrain at a time, and no run that shows as running when nobody works on it."""
+"""What an operator relies on: one retrain at a time, and no run that shows as running when nobody
+works on it.
+"""
 
 from __future__ import annotations
 
@@ -310,7 +312,9 @@ FLOW = "import time; from prefect import flow; flow(name='zombie')(lambda: (prin
 
 @pytest.fixture
 def zombies(prefect_api, tmp_path) -> None:
-    """The repository's automation as it stands, and beside it one for a flow of this test alone, in ten seconds."""
+    """The repository's automation as it stands, and beside it one for a flow of this test alone, in
+    ten seconds.
+    """
     content = yaml.safe_load((REPOSITORY / "prefect-automations.yaml").read_text())
     quick = copy.deepcopy(content["automations"][0])
     quick["name"] = "quick"

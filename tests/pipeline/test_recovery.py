@@ -1,4 +1,6 @@
-"""Each stage is retryable on its own: after a fault the rerun repeats nothing and ends as if undisturbed."""
+"""Each stage is retryable on its own: after a fault the rerun repeats nothing and ends as if
+undisturbed.
+"""
 
 from __future__ import annotations
 

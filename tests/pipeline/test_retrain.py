@@ -176,7 +176,8 @@ def test_a_challenger_starts_from_the_champion_and_is_compared_on_the_same_rows(
         ("previous", "1"),
         ("champion", "2"),
     ]
-    # Run again, it starts from the same champion, not from itself: the rerun of a run is the same run.
+    # Run again, it starts from the same champion, not from itself: the rerun of a run is the same
+    # run.
     again = told(here(home, *command))
     assert again["decision"]["outcome"] == "already_champion"
     assert {stage["state"] for stage in again["stages"][:6]} == {"cached"}
@@ -184,7 +185,9 @@ def test_a_challenger_starts_from_the_champion_and_is_compared_on_the_same_rows(
 
 @pytest.mark.slow
 def test_terminal_summary_is_readable_and_nothing_else_is_printed(tmp_path, tiny_recipe):
-    """With embedded defaults: Prefect's temporary server, SQLite, local files; stdout is no terminal here."""
+    """With embedded defaults: Prefect's temporary server, SQLite, local files; stdout is no
+    terminal here.
+    """
     home = tmp_path / "home"
     done = subprocess.run(
         [sys.executable, "-P", "-m", "flows.cli.main", "retrain", str(tiny_recipe)],

@@ -1,5 +1,6 @@
-"""The nights come: schedules start runs that a worker carries out, each by the clock of its own zone; doctor sees it
-when they do not."""
+"""The nights come: schedules start runs that a worker carries out, each by the clock of its own
+zone; doctor sees it when they do not.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +113,9 @@ def completed(server: Server, wanted: set[str], seconds: float) -> dict[str, Any
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_schedules_start_runs_that_a_worker_carries_out(server, tmp_path):
-    """Cron, interval, and one resumed by hand; none by `deployment run`: each reads the days before its zone's."""
+    """Cron, interval, and one resumed by hand; none by `deployment run`: each reads the days before
+    its zone's.
+    """
     home = tmp_path / "home"
     file = prefect_yaml(tmp_path, dated_files(tmp_path / "days"))
     prefect(server, home, "work-pool", "create", "noisefold", "--type", "process")
@@ -174,8 +177,8 @@ def test_schedules_start_runs_that_a_worker_carries_out(server, tmp_path):
             )
     log = server.log.read_text()
     assert "InvalidRequestError" not in log
-    # A record reaches to the next line that begins with a time. On a busy machine SQLite may be locked for a moment,
-    # and the server tries again.
+    # A record reaches to the next line that begins with a time. On a busy machine SQLite may be
+    # locked for a moment, and the server tries again.
     records = re.split(r"(?m)^(?=\d\d:\d\d:\d\d\.\d+ \|)", log)
     errors = [record for record in records if re.search(r"\| (ERROR|CRITICAL)", record)]
     assert [record for record in errors if "database is locked" not in record] == []

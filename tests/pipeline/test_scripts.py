@@ -1,4 +1,6 @@
-"""What scripts and schedules rely on: JSON and nothing else on standard output, and runs that keep their own story."""
+"""What scripts and schedules rely on: JSON and nothing else on standard output, and runs that keep
+their own story.
+"""
 
 from __future__ import annotations
 

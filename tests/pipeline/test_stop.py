@@ -1,4 +1,6 @@
-"""SIGTERM and Ctrl-C: a clean stop, nothing left running, both UIs told; the same command goes on from there."""
+"""SIGTERM and Ctrl-C: a clean stop, nothing left running, both UIs told; the same command goes on
+from there.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ import pytest
 from tests.pipeline.conftest import TINY, mlflow_client
 from tests.pipeline.world import Retrain, World, family_of, survivors
 
-# So long that no machine trains to the end before the signal arrives; an epoch so long that few signals meet its end.
+# So long that no machine trains to the end before the signal arrives; an epoch so long that few
+# signals meet its end.
 CHANGES = {
     "training.max_epochs": 200,
     "training.patience": 199,
@@ -86,7 +89,8 @@ def test_a_stop_is_clean_and_the_same_command_goes_on(prefect_api, tmp_path):
                     for f in state.glob("work/train-*/checkpoints/step-*.ckpt")
                 )
             )
-        # A signal that arrives during an epoch's validation rightly finds that epoch's own checkpoint: one more then.
+        # A signal that arrives during an epoch's validation rightly finds that epoch's own
+        # checkpoint: one more then.
         if not stops and not within_an_epoch() and len(saved) < 5:
             stops.append((signal.SIGTERM, in_training, 143))
     assert saved == sorted(set(saved)), "each went on from where the one before it was stopped"

@@ -1,4 +1,6 @@
-"""A registered model teaches a smaller one, as a user meets it: one more stage, one more line of lineage."""
+"""A registered model teaches a smaller one, as a user meets it: one more stage, one more line of
+lineage.
+"""
 
 from __future__ import annotations
 

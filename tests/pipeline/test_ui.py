@@ -1,4 +1,6 @@
-"""`noisefold ui` shows the local state in both UIs, in a real browser; a retrain beside it uses its server."""
+"""`noisefold ui` shows the local state in both UIs, in a real browser; a retrain beside it uses its
+server.
+"""
 
 from __future__ import annotations
 

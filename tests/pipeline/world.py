@@ -1,4 +1,6 @@
-"""Real servers, `noisefold retrain` as a process that may be struck, and what is compared when it is over."""
+"""Real servers, `noisefold retrain` as a process that may be struck, and what is compared when it
+is over.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ CLOCK_METRICS = {"train/tokens_per_second"}
 
 
 class World:
-    """Servers, and the undisturbed run, which every point is compared with; kept in `folder` for a resumed matrix."""
+    """Servers, and the undisturbed run, which every point is compared with; kept in `folder` for a
+    resumed matrix.
+    """
 
     def __init__(self, folder: Path, prefect: Server | None = None) -> None:
         self.folder = folder
@@ -292,7 +296,9 @@ def leftovers(state: Path) -> list[str]:
 
 
 def open_in_prefect(world: World, recipe: str, seconds: float = 20) -> list[str]:
-    """Flow and task runs of this recipe that Prefect shows as under way; it hears of ends by events, a moment later."""
+    """Flow and task runs of this recipe that Prefect shows as under way; it hears of ends by
+    events, a moment later.
+    """
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
     from prefect.client.schemas.sorting import FlowRunSort

@@ -1,7 +1,9 @@
-"""`python -m tests.security.many FOLDER < cases.json`: `noisefold` commands one after another in one process.
+"""`python -m tests.security.many FOLDER < cases.json`: `noisefold` commands one after another in
+one process.
 
-Imports cost most of a command's time, so cases that differ by a URL share them. Each case is {"arguments": […],
-"variables": {…}}; what the n-th writes to the terminal goes to FOLDER/n.out and n.err, its status to FOLDER/n.status.
+Imports cost most of a command's time, so cases that differ by a URL share them. Each case is
+{"arguments": […], "variables": {…}}; what the n-th writes to the terminal goes to FOLDER/n.out and
+n.err, its status to FOLDER/n.status.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""`make audit`: faults are told and fail it; without a tool or a database it says so, and does not call that clean."""
+"""`make audit`: faults are told and fail it; without a tool or a database it says so, and does not
+call that clean.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +22,21 @@ FAULT = {
 
 
 def audit(folder: Path, answer: str | None, *options: str) -> tuple[int, str]:
-    """Status and words, with a `pip-audit` on PATH that gives this answer to the pins that it is asked about."""
+    """Status and words, with a `pip-audit` on PATH that gives this answer to the pins that it is
+    asked about.
+    """
     if answer is not None:
         tool = folder / "pip-audit"
         tool.write_text(
             f"#!{sys.executable}\nimport json, sys\narguments = sys.argv[1:]\n" + answer
         )
         tool.chmod(0o755)
-    # Another interpreter's name: the environment of the tests may hold a pip-audit of its own beside it.
+    # Another interpreter's name: the environment of the tests may hold a pip-audit of its own
+    # beside it.
     run = f"import runpy, sys; sys.executable = '{folder}/bin/python'; sys.argv = ['audit', *{list(options)}]"
     done = subprocess.run(
-        [sys.executable, "-c", f"{run}; runpy.run_path('requirements/audit.py', run_name='__main__')"],
+        [sys.executable, "-c", f"{run}; runpy.run_path('requirements/audit.py', "
+                               f"run_name='__main__')"],
         cwd=REPOSITORY, env={**os.environ, "PATH": str(folder)}, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr
@@ -47,7 +53,8 @@ asked = [dict(zip(("name", "version"), pin.split("=="))) for pin in pins]
 def test_every_pin_of_every_lock_is_looked_up(tmp_path: Path) -> None:
     answer = (
         ASKED
-        + "print(json.dumps({'dependencies': [{**one, 'vulns': []} for one in asked], 'fixes': []}))"
+        + "print(json.dumps({'dependencies': [{**one, 'vulns': []} for one in asked], 'fixes': "
+        "[]}))"
     )
     status, told = audit(tmp_path, answer, "--vulnerability-service", "osv")
     locks = [
@@ -88,7 +95,8 @@ sys.exit(1)
     "answer",
     [
         "print('ERROR: no route to host', file=sys.stderr); sys.exit(1)",
-        # A package index without a database: every release is skipped, and the tool calls that clean.
+        # A package index without a database: every release is skipped, and the tool calls that
+        # clean.
         ASKED + "found = [{'name': one['name'], 'skip_reason': 'not found'} for one in asked]\n"
         "print(json.dumps({'dependencies': found}))",
     ],

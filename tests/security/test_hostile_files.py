@@ -10,6 +10,7 @@ import json
 import lzma
 import os
 import stat
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ from tests.lightning_modules.conftest import WORDS, make_tokenizer
 from tests.memory import peak_memory
 from tests.security.test_no_pickle import seal, sha256
 
-# --- bundles ----------------------------------------------------------------------------------------------------------
+# --- bundles --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,9 @@ DESCRIPTIONS = {
     "heads that do not divide": changed("network.encoder.num_heads", 3),
     "no heads": changed("network.encoder.num_heads", 0),
     "huge number of classes": changed("network.num_classes", HUGE),
+    "a module for a kind": changed("network.kind", "antigravity"),
+    "a path for a kind": changed("network.kind", "../antigravity"),
+    "no name for a kind": changed("network.kind", ["classify"]),
     "n-grams that are not there": changed("network.ngrams", {"buckets": HUGE, "max_n": 2, "size": 4}),
     "backbone of 10^9 layers": changed(
         "network.encoder",
@@ -136,7 +140,9 @@ def planted(
     weights: bytes | None = None,
     tokenizer: bytes | None = None,
 ) -> Path:
-    """A copy of a bundle with something changed, and digests that fit: what an attacker would write."""
+    """A copy of a bundle with something changed, and digests that fit: what an attacker would
+    write.
+    """
     folder.mkdir()
     facts = json.loads((whole / "bundle.json").read_text())
     weights = (whole / "model.safetensors").read_bytes() if weights is None else weights
@@ -155,6 +161,14 @@ def test_a_description_that_cannot_be_is_refused(whole: Path, tmp_path: Path, na
     folder = planted(whole, tmp_path / "planted", DESCRIPTIONS[name])
     with pytest.raises(BundleError):
         Bundle.load(folder)
+
+
+def test_a_bundle_has_no_module_imported_by_its_kind(whole: Path, tmp_path: Path) -> None:
+    """A kind is looked for among the house's rooms and what is defined already, and nowhere else."""
+    before = set(sys.modules)
+    with pytest.raises(BundleError, match="kind of task 'antigravity' is not known"):
+        Bundle.load(planted(whole, tmp_path / "planted", changed("network.kind", "antigravity")))
+    assert not {name for name in set(sys.modules) - before if "antigravity" in name}
 
 
 def test_what_the_planted_bundles_are_made_from_loads(whole: Path, tmp_path: Path) -> None:
@@ -263,7 +277,7 @@ def test_what_is_no_file_is_not_read(whole: Path, tmp_path: Path, name: str, wha
         Bundle.load(place.parent)
 
 
-# --- recipes and contracts --------------------------------------------------------------------------------------------
+# --- recipes and contracts ------------------------------------------------------------------------
 
 LAUGHS = "\n".join(
     ["a0: &a0 [x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
@@ -328,7 +342,7 @@ def test_a_contract_s_name_leads_nowhere(tmp_path: Path, value: str) -> None:
         )
 
 
-# --- data -------------------------------------------------------------------------------------------------------------
+# --- data -----------------------------------------------------------------------------------------
 
 
 def parquet(table: pa.Table, **options: Any) -> bytes:
@@ -379,7 +393,9 @@ def test_a_parquet_file_that_cannot_be_is_refused(name: str) -> None:
 
 
 def test_lying_row_counts_are_told() -> None:
-    """The count of rows in the footer, changed byte by byte: every lie is an error, none a hang or another number."""
+    """The count of rows in the footer, changed byte by byte: every lie is an error, none a hang or
+    another number.
+    """
     place = FOOTER.rindex(b"\x19") if b"\x19" in FOOTER else len(FOOTER) - 60
     told = 0
     for at in range(max(4, place - 400), len(FOOTER) - 8):
@@ -396,7 +412,9 @@ BOMB = 64 << 20  # bytes when expanded
 
 
 def bomb(folder: Path, name: str, piece: bytes) -> Path:
-    """The same bytes again and again, compressed once: members of gzip and frames of zstd may follow each other."""
+    """The same bytes again and again, compressed once: members of gzip and frames of zstd may
+    follow each other.
+    """
     if name.endswith(".zip"):
         with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr(name.removesuffix(".zip"), piece * (BOMB // len(piece)))
@@ -413,7 +431,9 @@ def bomb(folder: Path, name: str, piece: bytes) -> Path:
 
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every bound of the readers a sixteenth or less of what it is, so that a bomb past it can be small."""
+    """Every bound of the readers a sixteenth or less of what it is, so that a bomb past it can be
+    small.
+    """
     for module in (table_packed, table_parquet):
         monkeypatch.setattr(module, "FREE_EXPANSION", 1 << 22)
     for module in (table_csv, table_json):
@@ -618,7 +638,7 @@ def test_predictions_of_another_program_that_cannot_be_are_refused(
         read_predictions(tmp_path / "p.parquet", judge)
 
 
-# --- paths and links --------------------------------------------------------------------------------------------------
+# --- paths and links ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pattern", ["in", "in/*.csv", "i*/a.csv"])

@@ -1,4 +1,6 @@
-"""Labels, texts, columns, file names and reasons from outside, followed to every page, table and terminal."""
+"""Labels, texts, columns, file names and reasons from outside, followed to every page, table and
+terminal.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ def rows(count: int = 360) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, mlflow_settings) -> tuple[Any, Path]:
-    """Evaluated, registered, not promoted for every reason there is; what that wrote, gathered in a folder."""
+    """Evaluated, registered, not promoted for every reason there is; what that wrote, gathered in a
+    folder.
+    """
     from tasks import promote
     from tasks.serving.check import Served
     from tasks.tracking.runs import open_tracker
@@ -238,12 +242,14 @@ def test_the_terminal_shows_reasons_without_control_characters(made, monkeypatch
     assert not [c for c in told if not c.isprintable() and c != "\n"]
 
 
-# --- the validation report, in a browser ------------------------------------------------------------------------------
+# --- the validation report, in a browser ----------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Pages of a corpus that keeps its contract and of one that breaks it, in which every name and cell is hostile."""
+    """Pages of a corpus that keeps its contract and of one that breaks it, in which every name and
+    cell is hostile.
+    """
     folder = tmp_path_factory.mktemp("report")
     store = ArtifactStore(str(folder / "artifacts"), folder / "work")
     source = folder / "<img src=x onerror=owned()>"
@@ -296,7 +302,9 @@ def hostile_contract(labels: tuple[str, ...], limits: dict[str, Any]) -> DataCon
 def test_the_report_runs_no_script_and_asks_for_nothing(
     reports: list[Path], tmp_path: Path
 ) -> None:
-    """Twice safe: hostile words are escaped, and were one not, the page's own policy would not let it run."""
+    """Twice safe: hostile words are escaped, and were one not, the page's own policy would not let
+    it run.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -337,7 +345,7 @@ def opened(browser: Any, file: Path) -> tuple[Any, list[str], list[str]]:
     return page, asked, failed
 
 
-# --- names that become paths ------------------------------------------------------------------------------------------
+# --- names that become paths ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Nothing from outside is unpickled or run: by the source of the four packages, and by files that would show it."""
+"""Nothing from outside is unpickled or run: by the source of the four packages, and by files that
+would show it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A credential goes where it is used and nowhere else: planted, then looked for in all that was written or said."""
+"""A credential goes where it is used and nowhere else: planted, then looked for in all that was
+written or said.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +30,17 @@ from tests.servers import free_port, prefect_server
 REPOSITORY = Path(__file__).resolve().parents[2]
 PLANTED = "PLANTED-cr3d/entia1"
 ROWS = "text,label\n" + "".join(
-    f"this is {'good and lovely' if i % 2 else 'bad and broken'} thing number {i},{'yes' if i % 2 else 'no'}\n"
+    f"this is {'good and lovely' if i % 2 else 'bad and broken'} thing number "
+    f"{i},{'yes' if i % 2 else 'no'}\n"
     for i in range(400)
 )
 
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[str]:
-    """A server that gives rows to who knows the password, or the token, and to nobody else; its address."""
+    """A server that gives rows to who knows the password, or the token, and to nobody else; its
+    address.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -75,7 +80,9 @@ def forms(secret: str) -> list[bytes]:
 
 
 def found_in(folder: Path) -> list[str]:
-    """Files below a folder that hold the credential: the databases and logs of the state folder among them."""
+    """Files below a folder that hold the credential: the databases and logs of the state folder
+    among them.
+    """
     return [
         str(file.relative_to(folder))
         for file in folder.rglob("*")
@@ -167,7 +174,9 @@ class Told:
 
 @dataclass(frozen=True)
 class World:
-    """What all cases said, and the folders of all that they wrote: state, logs, databases, the Prefect server's own."""
+    """What all cases said, and the folders of all that they wrote: state, logs, databases, the
+    Prefect server's own.
+    """
 
     told: dict[str, Told]
     written: tuple[Path, ...]
@@ -229,7 +238,9 @@ def test_a_command_tells_no_secret(world: World, name: str) -> None:
 
 
 def test_nothing_that_was_written_holds_a_secret(world: World) -> None:
-    """State folder, artifacts, logs, MLflow's database and files, and the Prefect server's database."""
+    """State folder, artifacts, logs, MLflow's database and files, and the Prefect server's
+    database.
+    """
     assert world.told["a retrain that works"].status == 0
     names = {file.name for folder in world.written for file in folder.rglob("*")}
     assert {"mlflow.db", "noisefold.log", "MLmodel", "manifest.json"} <= names
@@ -250,7 +261,9 @@ def test_a_run_shows_the_url_with_the_variable_s_name(world: World) -> None:
 def test_the_login_of_a_tracking_server_goes_by_its_own_variables(
     tmp_path: Path, monkeypatch
 ) -> None:
-    """MLflow puts the URI into the text of every error, so the URI that it is given has no password."""
+    """MLflow puts the URI into the text of every error, so the URI that it is given has no
+    password.
+    """
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:p%40ss@host:5000/mlflow")
     settings = Settings(home=tmp_path)
     assert settings.tracking_uri == "https://host:5000/mlflow"

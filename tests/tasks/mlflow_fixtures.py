@@ -1,7 +1,9 @@
-"""A debug-sized world that has passed validation and tokenization, models of chosen quality, and one MLflow store.
+"""A debug-sized world that has passed validation and tokenization, models of chosen quality, and
+one MLflow store.
 
-Creating the SQLite store takes seconds, so the whole session shares it; each test has a recipe name, and with it an
-experiment, a run and a registered model, of its own. Load it with `pytest_plugins = ["tests.tasks.mlflow_fixtures"]`.
+Creating the SQLite store takes seconds, so the whole session shares it; each test has a recipe
+name, and with it an experiment, a run and a registered model, of its own. Load it with
+`pytest_plugins = ["tests.tasks.mlflow_fixtures"]`.
 """
 
 from __future__ import annotations
@@ -67,7 +69,9 @@ class World:
     tracker: Tracker
 
     def model(self, *, quality: float = 1.0, nudge: float = 0.0) -> TrainedModel:
-        """`quality` 1 is the trained network, 0 a decoder without weights; `nudge` gives the same model other bits."""
+        """`quality` 1 is the trained network, 0 a decoder without weights; `nudge` gives the same
+        model other bits.
+        """
         return make_model(self.store, self.tokens, quality, nudge)
 
     def evaluate(self, model: TrainedModel, **config: Any) -> EvaluationReport:
@@ -104,7 +108,8 @@ class World:
 
 @pytest.fixture(scope="session")
 def mlflow_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    # model_construct: what the environment of the person at the keyboard says must not reach the tests.
+    # model_construct: what the environment of the person at the keyboard says must not reach the
+    # tests.
     return Settings.model_construct(
         home=tmp_path_factory.mktemp("home"), artifacts=None, mlflow_tracking_uri=None
     )

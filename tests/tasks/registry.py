@@ -8,7 +8,9 @@ import pytest
 
 
 def gone_after(patch: pytest.MonkeyPatch, client: Any, moves: int) -> None:
-    """The registry answers `moves` moves of an alias, by this client (or class of clients), and none after them."""
+    """The registry answers `moves` moves of an alias, by this client (or class of clients), and
+    none after them.
+    """
     done: list[tuple[Any, ...]] = []
 
     def counted(real: Any) -> Any:

@@ -1,4 +1,6 @@
-"""The arithmetic of a comparison against slow references; predictions files fit the test rows or say why not."""
+"""The arithmetic of a comparison against slow references; predictions files fit the test rows or
+say why not.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def simulated(rows: int, classes: int, seed: int, sharpness: float, of: np.ndarr
 
 
 def test_paired_interval_equals_drawing_the_rows_one_resample_at_a_time() -> None:
-    """Two models of two and three seeds: difference of the seeds' mean, on the same rows, quantiles over resamples."""
+    """Two models of two and three seeds: difference of the seeds' mean, on the same rows, quantiles
+    over resamples.
+    """
     labels, first = simulated(90, 3, seed=0, sharpness=1.0)
     one = [first, simulated(90, 3, 1, 1.1, labels)[1]]
     other = [simulated(90, 3, seed, 0.6, labels)[1] for seed in (2, 3, 4)]
@@ -90,7 +94,9 @@ def test_a_model_differs_from_itself_by_nothing() -> None:
 
 
 def test_ece_floor_is_what_a_calibrated_model_shows_on_average() -> None:
-    """Labels drawn from the model's own probabilities: the ECE is bias alone, and shrinks with the number of rows."""
+    """Labels drawn from the model's own probabilities: the ECE is bias alone, and shrinks with the
+    number of rows.
+    """
     rng = np.random.default_rng(0)
     floors = []
     for rows in (100, 10_000):
@@ -198,7 +204,9 @@ def test_cpu_time_of_a_resumed_training_adds_up(tmp_path) -> None:
 
 
 def test_speed_counts_the_work_of_one_thread_whatever_it_calls() -> None:
-    """On one thread, the calling thread's CPU time is that of the process: nothing works beside it unseen."""
+    """On one thread, the calling thread's CPU time is that of the process: nothing works beside it
+    unseen.
+    """
     import time
 
     import torch

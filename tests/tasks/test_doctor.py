@@ -1,4 +1,6 @@
-"""What `noisefold doctor` sees: each fault is named with what to do, and what is well is said to be well."""
+"""What `noisefold doctor` sees: each fault is named with what to do, and what is well is said to be
+well.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ def test_versions_are_those_of_the_lock_files(tmp_path):
         f"torch=={version('torch').split('+')[0]}+cpu \\\n    --hash=sha256:00\n"
     )
     (tmp_path / "base.lock").write_text(
-        "prefect==0.1 \\\n    --hash=sha256:00\n    # via noisefold\nabsent-package==2.0 \\\n    --hash=sha256:00\n"
+        "prefect==0.1 \\\n    --hash=sha256:00\n    # via noisefold\nabsent-package==2.0 \\\n    "
+        "--hash=sha256:00\n"
         f"PyYAML=={version('pyyaml')} \\\n    --hash=sha256:00\n"
         "only-there==1.0 ; sys_platform == 'win32' \\\n    --hash=sha256:00\n"
     )

@@ -1,4 +1,6 @@
-"""Whatever the format and wherever it lies, the same rows come out; what cannot be read is named by file and row."""
+"""Whatever the format and wherever it lies, the same rows come out; what cannot be read is named by
+file and row.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +99,7 @@ def write(path: Path, data: str | bytes) -> Path:
     return path
 
 
-# --- formats ----------------------------------------------------------------------------------------------------------
+# --- formats --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("compression", ["", ".gz", ".zst"])
@@ -192,7 +194,7 @@ def test_long_cells_are_read_whole(store: ArtifactStore, tmp_path: Path) -> None
     assert len(read(store, path)[1][0]["text"]) == 300_000
 
 
-# --- places -----------------------------------------------------------------------------------------------------------
+# --- places ---------------------------------------------------------------------------------------
 
 
 def test_folder_and_glob_are_read_in_order_of_names(store: ArtifactStore, tmp_path: Path) -> None:
@@ -289,7 +291,9 @@ def test_http(store: ArtifactStore, tmp_path: Path, name: str) -> None:
 
 
 def test_http_faults(store: ArtifactStore, tmp_path: Path) -> None:
-    """What is missing or refused is an error to mend; what may heal stays an OSError, which the task retries."""
+    """What is missing or refused is an error to mend; what may heal stays an OSError, which the
+    task retries.
+    """
     (tmp_path / "www").mkdir()
     with serving(tmp_path / "www") as url:
         missing = fault(store, f"{url}/none.csv?token=secret")
@@ -314,7 +318,8 @@ def test_https(tmp_path: Path) -> None:
     context.load_cert_chain(certificate, key)
     write(tmp_path / "www" / "x.csv", encoded(ROWS, "csv"))
     code = (
-        "import sys; from pathlib import Path; from data_contracts.recipe.recipe import FileSource\n"
+        "import sys; from pathlib import Path; from data_contracts.recipe.recipe import "
+        "FileSource\n"
         "from data_contracts.contract.contract import parse_contract\n"
         "from tasks.artifacts.store import ArtifactStore\n"
         "from tests.stages import ingest_source\n"
@@ -333,7 +338,7 @@ def test_https(tmp_path: Path) -> None:
     assert done.stdout == "3\n", done.stderr
 
 
-# --- faults -----------------------------------------------------------------------------------------------------------
+# --- faults ---------------------------------------------------------------------------------------
 
 FAULTS: dict[str, tuple[str, bytes | str, str]] = {
     "empty csv": ("x.csv", "", "x.csv: the file is empty"),
@@ -342,28 +347,42 @@ FAULTS: dict[str, tuple[str, bytes | str, str]] = {
     "empty zstd": ("x.csv.zst", "", "x.csv.zst: the file is empty"),
     "header only": ("x.csv", "text,label\n", "x.csv: no rows, a header at most"),
     "blank lines only": ("x.jsonl", "\n\n", "x.jsonl: no rows"),
-    "wrong column": ("x.csv", "Texte,label\na,b\n", "no column 'text'. It has 'Texte', 'label'. Did you mean 'Texte'?"),
-    "wrong key": ("x.jsonl", '{"text": "a", "lable": 1}', "It has 'text', 'lable'. Did you mean 'lable'?"),
+    "wrong column": ("x.csv", "Texte,label\na,b\n", "no column 'text'. It has 'Texte', 'label'. "
+                                                    "Did you mean 'Texte'?"),
+    "wrong key": ("x.jsonl", '{"text": "a", "lable": 1}', "It has 'text', 'lable'. Did you mean "
+                                                          "'lable'?"),
     "column twice": ("x.csv", "text,label,text\na,b,c\n", "two columns are called 'text'"),
-    "too few fields": ("x.csv", "text,label\na,b\nc\n", "row 2: 1 fields where the header has 2 (it ends on line 3)"),
-    "too many fields": ("x.csv", "text,label\na,b,c\n", "x.csv, row 1: 3 fields where the header has 2"),
-    "open quote": ("x.csv", 'text,label\na,b\n"c,d\n', "x.csv, row 2: not valid CSV: unexpected end of data"),
+    "too few fields": ("x.csv", "text,label\na,b\nc\n", "row 2: 1 fields where the header has 2 "
+                                                        "(it ends on line 3)"),
+    "too many fields": ("x.csv", "text,label\na,b,c\n", "x.csv, row 1: 3 fields where the header "
+                                                        "has 2"),
+    "open quote": ("x.csv", 'text,label\na,b\n"c,d\n', "x.csv, row 2: not valid CSV: unexpected "
+                                                       "end of data"),
     "stray quote": ("x.csv", 'text,label\n"a"b,c\n', "x.csv, row 1: not valid CSV"),
-    "bad UTF-8 in csv": ("x.csv", b"text,label\na,b\ncaf\xe9,c\n", "x.csv, row 2: the bytes are not utf-8"),
+    "bad UTF-8 in csv": ("x.csv", b"text,label\na,b\ncaf\xe9,c\n", "x.csv, row 2: the bytes are "
+                                                                   "not utf-8"),
     "bad UTF-8 in header": ("x.csv", b"text,label,\xe9\na,b,c\n", "x.csv: the bytes are not utf-8"),
     "bad UTF-8 in jsonl": ("x.jsonl", b'\n{"text": "\xe9", "label": "b"}', "x.jsonl, row 2: the bytes are not utf-8"),
-    "bad JSON": ("x.jsonl", '{"text": "a", "label": "b"}\n\n{"text": ', "x.jsonl, row 3: not valid JSON"),
+    "bad JSON": ("x.jsonl", '{"text": "a", "label": "b"}\n\n{"text": ', "x.jsonl, row 3: not valid "
+                                                                        "JSON"),
     "deep JSON": ("x.jsonl", "[" * 100_000, "x.jsonl, row 1: not valid JSON"),
-    "no label in an array": ("x.json", '[{"text": "a"}]', "x.json: no column 'label'. It has 'text'."),
-    "array of arrays": ("x.json", '[["text", "label"]]', "x.json, row 1: a JSON array, not an object"),
-    "open array": ("x.json", '[{"text": "a", "label": "b"}', "x.json, row 1: the JSON array is not closed"),
+    "no label in an array": ("x.json", '[{"text": "a"}]', "x.json: no column 'label'. It has "
+                                                          "'text'."),
+    "array of arrays": ("x.json", '[["text", "label"]]', "x.json, row 1: a JSON array, not an "
+                                                         "object"),
+    "open array": ("x.json", '[{"text": "a", "label": "b"}', "x.json, row 1: the JSON array is not "
+                                                             "closed"),
     "array without commas": ("x.json", '[{"text": "a", "label": "b"} {}]', "row 1: no comma behind its record"),
     "words behind an array": ("x.json", '[{"text": "a", "label": "b"}] x', "something stands behind the JSON array"),
     "bad UTF-8 in an array": ("x.json", b'[{"text": "\xe9", "label": "b"}]', "x.json, row 1: the bytes are not utf-8"),
-    "no Parquet": ("x.parquet", "text,label\na,b\n", "x.parquet: not a Parquet file, or a damaged one"),
-    "truncated Parquet": ("x.parquet", encoded(ROWS, "parquet")[:-20], "x.parquet: not a Parquet file, or a damaged"),
-    "no gzip": ("x.csv.gz", "text,label\na,b\n", "x.csv.gz: the compressed data end early or are damaged"),
-    "no zstd": ("x.csv.zst", "text,label\na,b\n", "x.csv.zst: the compressed data end early or are damaged"),
+    "no Parquet": ("x.parquet", "text,label\na,b\n", "x.parquet: not a Parquet file, or a damaged "
+                                                     "one"),
+    "truncated Parquet": ("x.parquet", encoded(ROWS, "parquet")[:-20], "x.parquet: not a Parquet "
+                                                                       "file, or a damaged"),
+    "no gzip": ("x.csv.gz", "text,label\na,b\n", "x.csv.gz: the compressed data end early or are "
+                                                 "damaged"),
+    "no zstd": ("x.csv.zst", "text,label\na,b\n", "x.csv.zst: the compressed data end early or are "
+                                                  "damaged"),
     "unknown ending": ("x.odd", "text", "x.odd: the name does not tell the format"),
 }  # fmt: skip
 
@@ -431,7 +450,7 @@ def test_change_while_reading_is_noticed(store: ArtifactStore, tmp_path: Path) -
         ingest_source(source, CONTRACT, before, store, batch_rows=100)
 
 
-# --- splits -----------------------------------------------------------------------------------------------------------
+# --- splits ---------------------------------------------------------------------------------------
 
 
 def texts(path: Path, count: int, start: int = 0) -> Path:
@@ -473,7 +492,7 @@ def test_missing_valid_is_drawn_from_train_alone(store: ArtifactStore, tmp_path:
     assert all(alone[row["text"]] == "valid" for row in rows if row["split"] == "valid")
 
 
-# --- the stage --------------------------------------------------------------------------------------------------------
+# --- the stage ------------------------------------------------------------------------------------
 
 
 def test_second_time_is_cached_and_batches_do_not_matter(

@@ -104,7 +104,9 @@ def test_the_place_of_a_killed_owner_is_taken_at_once_and_its_runs_are_named(tmp
 
 
 def test_what_the_dead_left_passes_on_to_whoever_comes_next(tmp_path):
-    """A heir that dies before it has closed its predecessor's runs leaves them, and its own, to the next."""
+    """A heir that dies before it has closed its predecessor's runs leaves them, and its own, to the
+    next.
+    """
     for number in (1, 2):
         write(tmp_path, dead(f"f{number}"), left=(dead("f0"),) if number == 1 else ())
     with take(tmp_path) as held:

@@ -1,4 +1,6 @@
-"""Long texts take no more memory than short ones: batches are bounded by characters and bytes as well as by rows."""
+"""Long texts take no more memory than short ones: batches are bounded by characters and bytes as
+well as by rows.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A retrain of a pretrained backbone, from validated corpus to a model that predicts far from all of this."""
+"""A retrain of a pretrained backbone, from validated corpus to a model that predicts far from all
+of this.
+"""
 
 from __future__ import annotations
 
@@ -51,8 +53,10 @@ socket.socket.connect = socket.getaddrinfo = refuse
 folder = sys.argv[1]
 sys.path.insert(0, folder + "/code")
 from lightning_modules.bundle import Bundle
+from lightning_modules.kinds.classify.head import predict_proba
 bundle = Bundle.load(folder + "/artifacts/bundle")
-print(json.dumps([list(bundle.facts["labels"]), predict_proba(bundle, json.loads(sys.argv[2])).tolist()]))
+proba = predict_proba(bundle, json.loads(sys.argv[2]))
+print(json.dumps([bundle.facts["labels"], proba.tolist()]))
 """
 
 

@@ -58,7 +58,9 @@ def ledger(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rule alone: serving in a fresh process takes seconds each time, and tests/tasks/test_releases.py holds it."""
+    """The rule alone: serving in a fresh process takes seconds each time, and
+    tests/tasks/test_releases.py holds it.
+    """
     monkeypatch.setattr(promote, "check_served", lambda *_: Served(200, 1.5, 0.5))
 
 
@@ -213,7 +215,9 @@ def test_first_champion_is_not_judged_on_what_it_was_trained_on(world: World) ->
 
 
 def test_constant_answer_is_none_though_it_beats_another(world: World) -> None:
-    """The labels have changed places since the train split: always answering the one of today proves nothing."""
+    """The labels have changed places since the train split: always answering the one of today
+    proves nothing.
+    """
     table = pa.table(
         {
             "text": [f"t{n}" for n in range(50)],
@@ -231,7 +235,9 @@ def test_constant_answer_is_none_though_it_beats_another(world: World) -> None:
 
 
 def test_three_rows_prove_nothing(world: World) -> None:
-    """All right, and still: a third of the resamples hold one class only, where the constant answer is right too."""
+    """All right, and still: a third of the resamples hold one class only, where the constant answer
+    is right too.
+    """
     contract = {
         "name": "toy",
         "labels": {"values": list(world.tokens.facts["labels"])},
@@ -465,7 +471,8 @@ def test_class_without_a_test_row_meets_no_floor(world: World) -> None:
     unknown = [check for check in checks if check.value is None]
     assert [check.passed for check in unknown] == [False, False]
     assert unknown[0].sentence() == (
-        "Test F1 of label 退款, which has no test row, is unknown, so the floor of 0.1 is not shown to hold."
+        "Test F1 of label 退款, which has no test row, is unknown, so the floor of 0.1 is not shown "
+        "to hold."
     )
     assert all(check.passed for check in checks if check.value is not None)
     decision = PromotionDecision(
@@ -569,7 +576,7 @@ def test_registry_that_does_not_answer_is_raised_not_judged(
         run(world, world.model(nudge=0.5), ledger)
 
 
-# --- the comparison alone ---------------------------------------------------------------------------------------------
+# --- the comparison alone -------------------------------------------------------------------------
 
 
 def champion_of(
@@ -594,7 +601,8 @@ def predictions(world: World) -> pa.Table:
 def test_rows_that_either_model_was_trained_on_are_left_out(world: World, tmp_path: Path) -> None:
     table = predictions(world)
     texts = table["text"].to_pylist()
-    # The champion saw two of them, in other writing; the challenger one more and one that the champion saw too.
+    # The champion saw two of them, in other writing; the challenger one more and one that the
+    # champion saw too.
     champion = champion_of(world, tmp_path, seen=(texts[0].upper() + "  ", texts[1]))
     trained = np.array(sorted({text_hash(texts[1]), text_hash(texts[2])}), dtype=np.uint64)
     verdict = compare(judging(world), table, champion, trained, world.recipe)
@@ -654,7 +662,9 @@ def says(monkeypatch: pytest.MonkeyPatch, answers: list[str]) -> None:
 def test_answer_outside_the_shared_labels_is_wrong(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A new label takes over the rows of an old one: whoever is served gets a worse answer, and no gain beside it."""
+    """A new label takes over the rows of an old one: whoever is served gets a worse answer, and no
+    gain beside it.
+    """
     labels = ["账单", "配送"] * 20 + ["理财"] * 10
     table = answered(labels, ["理财", "配送"] * 20 + ["理财"] * 10)
     says(monkeypatch, ["账单", "配送"] * 20 + ["账单"] * 10)
@@ -678,7 +688,9 @@ def test_answer_outside_the_shared_labels_is_wrong(
 def test_label_that_is_gone_counts_against_the_champion(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other way round: what the champion calls by a label that is gone is wrong under the labels of today."""
+    """The other way round: what the champion calls by a label that is gone is wrong under the
+    labels of today.
+    """
     labels = ["a", "b"] * 20
     table = answered(labels, labels)
     says(monkeypatch, ["old", "b"] * 20)
@@ -711,7 +723,9 @@ def test_shared_label_without_a_compared_row_is_named(
 
 
 def test_champion_is_asked_as_serving_asks_it(world: World, tmp_path: Path) -> None:
-    """The label of the pyfunc model, ties included: equal probabilities are the first label of its own order."""
+    """The label of the pyfunc model, ties included: equal probabilities are the first label of its
+    own order.
+    """
     from mlflow.pyfunc.model import PythonModelContext
 
     from tasks.serving.pyfunc import TextModel
@@ -909,7 +923,9 @@ def test_line_that_a_crash_cut_short_spoils_no_later_one(ledger: Path) -> None:
 def test_a_later_night_that_decides_otherwise_leaves_the_evidence_of_the_first(
     world: World, ledger: Path, tmp_path: Path
 ) -> None:
-    """Its run is finished and stays closed; the data came back, and meanwhile another version is champion."""
+    """Its run is finished and stays closed; the data came back, and meanwhile another version is
+    champion.
+    """
     first = world.model()
     run(world, first, ledger)
     world.tracker.end("FINISHED")

@@ -32,7 +32,9 @@ pytest_plugins = ["tests.tasks.mlflow_fixtures"]
 
 
 def night(world: World, *, checked: bool = False, **model: float) -> PromotionDecision:
-    """Evaluate, register and promote, as a retrain does; the check that takes seconds only where it is in question."""
+    """Evaluate, register and promote, as a retrain does; the check that takes seconds only where it
+    is in question.
+    """
     trained = world.model(**model)
     report = world.evaluate(trained)
     log_evaluation(report, world.store, world.tracker)

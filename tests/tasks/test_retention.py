@@ -72,7 +72,8 @@ def world(first: World) -> World:
 class Night:
     """What a retrain leaves: an MLflow run of its own, artifacts, a version.
 
-    `real` registers the trained model, each night with another temperature; otherwise the files are one line.
+    `real` registers the trained model, each night with another temperature; otherwise the files are
+    one line.
     """
 
     def __init__(
@@ -163,7 +164,8 @@ def test_what_is_needed_stays_and_the_rest_goes(world: World, tmp_path: Path) ->
     aliases.move(CHAMPION, "3", "a slip")
     aliases.move(CHAMPION, "2", "back")
     client.set_model_version_tag(name, "4", WITHDRAWN, "rolled back")
-    # A later night finds the sixth's run done: the newest of use, though its run is older than others.
+    # A later night finds the sixth's run done: the newest of use, though its run is older than
+    # others.
     assert open_tracker(world.settings, nights[6].recipe, "fingerprint", {}).closed
 
     assert not any(thing.goes for thing in plan(world.settings, keep=1)), (
@@ -196,7 +198,8 @@ def test_what_is_needed_stays_and_the_rest_goes(world: World, tmp_path: Path) ->
     versions = {int(v.version) for v in client.search_model_versions(f"name = '{name}'")}
     assert versions == {1, 2, 3, 4, 5, 6, 8}
     assert {number for number, folder in files.items() if folder.exists()} == versions
-    # The eighth version stays by its number alone, the fourth by its mark; what they were made from may go.
+    # The eighth version stays by its number alone, the fourth by its mark; what they were made from
+    # may go.
     assert [number for number, night in nights.items() if night.there] == [1, 2, 3, 5, 6]
     assert world.store.find(TokenDataset, world.tokens.key), (
         "another recipe's newest run needs them"

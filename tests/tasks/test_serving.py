@@ -1,4 +1,6 @@
-"""The registered model away from home: another environment, another folder, nothing of this repository on the path."""
+"""The registered model away from home: another environment, another folder, nothing of this
+repository on the path.
+"""
 
 from __future__ import annotations
 

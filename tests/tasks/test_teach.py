@@ -1,4 +1,6 @@
-"""A teacher's answers: of the right texts, asked for once, and never of rows that it was trained on."""
+"""A teacher's answers: of the right texts, asked for once, and never of rows that it was trained
+on.
+"""
 
 from __future__ import annotations
 

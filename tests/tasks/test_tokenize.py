@@ -1,4 +1,6 @@
-"""tokenize: vocabulary from train alone, nothing cut, Chinese by character, the same digest every time."""
+"""tokenize: vocabulary from train alone, nothing cut, Chinese by character, the same digest every
+time.
+"""
 
 from __future__ import annotations
 
@@ -137,7 +139,8 @@ def test_english_chinese_and_japanese_are_cut_as_they_always_were():
         ("iPhoneดีมาก100%๑๒๓บาทๆ", "iphone ดี มา ก 100 % ๑๒๓ บา ท ๆ"),
         ("ແຊບນ້ຳ", "ແຊ ບ ນ້ໍາ"),
         ("ក្រុងខ្ញុំ។", "ក្រុ ង ខ្ញុំ ។"),
-        ("ខ្ញុំ\u200bចូល", "ខ្ញុំ ចូ ល"),  # a space of no width between words, as Khmer is often typed
+        # A space of no width between words, as Khmer is often typed.
+        ("ខ្ញុំ\u200bចូល", "ខ្ញុំ ចូ ល"),
         ("သတ္တဝါ၊", "သ တ္တ ဝါ ၊"),
         ("བཀྲ་ཤིས།", "བཀྲ ་ ཤིས །"),
         ("ꦲꦏ꧀ꦱꦫ", "ꦲ ꦏ꧀ꦱ ꦫ"),

@@ -1,4 +1,6 @@
-"""One MLflow run per retrain, found again; a dead server told within seconds; metric points once, in order."""
+"""One MLflow run per retrain, found again; a dead server told within seconds; metric points once,
+in order.
+"""
 
 from __future__ import annotations
 
@@ -177,7 +179,9 @@ def test_forwarder_delivers_each_point_once_even_after_a_cut_back_file(settings,
 
 
 def test_forwarder_that_has_read_along_starts_anew_with_a_resumed_training(settings, tmp_path):
-    """The new lines need not be as long as those that were dropped: its place may be within a line, or after some."""
+    """The new lines need not be as long as those that were dropped: its place may be within a line,
+    or after some.
+    """
     tracker, path = opened(settings, "resumed"), tmp_path / "metrics.jsonl"
     forwarder, log = Forwarder(path, tracker), MetricsLog(path)
     for attempt, value in enumerate((0.123456789, 0.5, 0.123456789)):

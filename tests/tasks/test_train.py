@@ -1,4 +1,6 @@
-"""train runs in a process of its own: killed, it is taken up where it stopped; orphaned, it ends; wrong, it says so."""
+"""train runs in a process of its own: killed, it is taken up where it stopped; orphaned, it ends;
+wrong, it says so.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Every row is kept or quarantined with its reason; past the limits the stage says what, how much and where."""
+"""Every row is kept or quarantined with its reason; past the limits the stage says what, how much
+and where.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +117,7 @@ def good(count: int, seed: int = 0) -> list[Row]:
     return [(f"text {seed} {i}", "ab"[i % 2], SPLITS[i % 3]) for i in range(count)]
 
 
-# --- reasons ----------------------------------------------------------------------------------------------------------
+# --- reasons --------------------------------------------------------------------------------------
 
 
 def test_sample_quarantine_holds_exactly_the_planted_rows(store: ArtifactStore) -> None:
@@ -236,7 +238,7 @@ def test_rows_in_are_kept_or_quarantined(store: ArtifactStore, rows: list[Row]) 
     )
 
 
-# --- limits -----------------------------------------------------------------------------------------------------------
+# --- limits ---------------------------------------------------------------------------------------
 
 
 def test_all_rows_quarantined(store: ArtifactStore) -> None:
@@ -267,8 +269,8 @@ def test_unknown_labels(store: ArtifactStore) -> None:
     ]
     message = violation(store, rows, contract(max_quarantine_share=0.05))
     assert (
-        "bad_label_share: missing or unknown labels, 10 % (limit: at most 5 %); e.g. x.csv row 91, label '\\x1b[31m!!"
-        in message
+        "bad_label_share: missing or unknown labels, 10 % (limit: at most 5 %); e.g. x.csv row 91, "
+        "label '\\x1b[31m!!" in message
     )
     assert message.count("row 9") == 6  # three cells each for the share of this reason and of all
     assert "\x1b" not in message
@@ -295,12 +297,12 @@ def test_class_shares(store: ArtifactStore) -> None:
         store, rows, contract(labels={"values": ["a", "b"], "min_share": 0.2, "max_share": 0.8})
     )
     assert (
-        "smallest_label_share: share of the rarest label in the train split, 10 % (limit: at least 20 %)"
-        in message
+        "smallest_label_share: share of the rarest label in the train split, 10 % (limit: at least "
+        "20 %)" in message
     )
     assert (
-        "largest_label_share: share of the commonest label in the train split, 90 % (limit: at most 80 %)"
-        in message
+        "largest_label_share: share of the commonest label in the train split, 90 % (limit: at "
+        "most 80 %)" in message
     )
 
 
@@ -315,7 +317,7 @@ def test_second_attempt_forgets_the_first_failure(store: ArtifactStore) -> None:
     assert validate(store, good(30), contract(splits={"min_rows": 5})).rows_out == 30
 
 
-# --- report -----------------------------------------------------------------------------------------------------------
+# --- report ---------------------------------------------------------------------------------------
 
 
 def test_report_stands_alone_and_escapes_everything(store: ArtifactStore) -> None:
@@ -352,7 +354,7 @@ def test_sample_report_names_no_address(store: ArtifactStore) -> None:
     assert not any(unicodedata.category(c) == "Cc" and c != "\n" for c in page)
 
 
-# --- size -------------------------------------------------------------------------------------------------------------
+# --- size -----------------------------------------------------------------------------------------
 
 CHILD = """
 import resource, sys
@@ -378,7 +380,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
 def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
-    """Ten times the rows (4 MB -> 40 MB of text) may cost 25 MB more: allocator slack and some bytes per row."""
+    """Ten times the rows (4 MB -> 40 MB of text) may cost 25 MB more: allocator slack and some
+    bytes per row.
+    """
     rng = random.Random(0)
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=7)) for _ in range(2_000)]
     peaks = []
@@ -400,7 +404,7 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
     assert peaks[1] - peaks[0] < 25, peaks
 
 
-# --- public data sets -------------------------------------------------------------------------------------------------
+# --- public data sets -----------------------------------------------------------------------------
 
 
 @pytest.mark.real_data

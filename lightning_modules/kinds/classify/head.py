@@ -1,6 +1,7 @@
 """One label of several: logits from the document's vector, and n-grams straight to them.
 
-    log p(class | document) = logsumexp_w log p(class | window w) - log W,   the mean of the windows' probabilities.
+    log p(class | document) = logsumexp_w log p(class | window w) - log W, the mean of the windows'
+    probabilities.
 
 Shapes: B batch, T positions, F features of a document, C classes.
 This file is shipped inside the registered model: it imports torch, numpy and what ships with it.

@@ -39,7 +39,8 @@ def missing_labels(without: Mapping[str, Sequence[str]], labels: int) -> list[st
     told = []
     if missing := without.get("test"):
         told.append(
-            f"No test row has the label {listed(missing)}, so nothing is known of it: macro figures "
+            f"No test row has the label {listed(missing)}, so nothing is known of it: macro "
+            f"figures "
             f"are means over {labels - len(missing):,} of {labels:,} labels, and their intervals "
             "leave open what the rest would be."
         )

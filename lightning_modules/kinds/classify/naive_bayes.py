@@ -1,6 +1,7 @@
 """The wide table as Naive Bayes' log ratios times what is trained.
 
-    theta_gc = |r_gc| * phi_gc,   r_gc = log (n_gc + 2 s_c) / N_c - log (n_g - n_gc + 2 (1 - s_c)) / (N - N_c)
+    theta_gc = |r_gc| * phi_gc, r_gc = log (n_gc + 2 s_c) / N_c - log (n_g - n_gc + 2 (1 - s_c)) /
+    (N - N_c)
 
 for bucket g and class c: n_gc of the train windows of class c hold g, n_g of all; N_c = sum_g n_gc,
 N = sum_g n_g, s_c = N_c / N. Wang & Manning 2012, https://aclanthology.org/P12-2018, whose
@@ -25,7 +26,9 @@ from torch.nn import functional as F
 
 from lightning_modules.kinds.classify.wide import ClassTable, WideLogits
 
-FLOOR = 0.01  # of |r|: below it a bucket could learn nothing, and a champion's row would need a phi out of all bounds
+# Of |r|: below it a bucket could learn nothing, and a champion's row would need a phi out of all
+# bounds.
+FLOOR = 0.01
 
 
 class RatioTable(nn.Module):

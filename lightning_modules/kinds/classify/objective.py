@@ -74,7 +74,8 @@ class Classification(Objective):
         present = [label for label, count in zip(self.labels, counts, strict=True) if count]
         if len(present) < 2:
             raise TrainingError(
-                f"The train split holds one class only ({present[0]!r}), so there is nothing to tell apart.",
+                f"The train split holds one class only ({present[0]!r}), so there is nothing to "
+                f"tell apart.",
                 "Check the label column of the source and the labels of the contract.",
             )
         if self.task.class_weights == "balanced":

@@ -26,7 +26,8 @@ class WideLogits(nn.Module):
     """Hashed n-grams straight to the logits, weighed as TF-IDF does (Cheng 2016,
     https://arxiv.org/abs/1606.07792).
 
-        y = scale * sum_g w_g / |w| * theta_g,   w_g = (1 + log n_g) * idf_g,   idf_g = 1 + log((1 + D) / (1 + D_g))
+        y = scale * sum_g w_g / |w| * theta_g, w_g = (1 + log n_g) * idf_g, idf_g = 1 + log((1 + D)
+        / (1 + D_g))
 
     over the different buckets g of a document, n_g times in it and in D_g of the D windows of the
     train split. A bucket that training never met has idf 0, or else it would make the others of its

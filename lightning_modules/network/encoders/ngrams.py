@@ -19,7 +19,8 @@ class NgramFeatures(nn.Module):
     """Hashed n-grams of token ids (Joulin 2017, https://arxiv.org/abs/1607.01759): the mean of
     their vectors.
 
-        h_0 = 0,   h_n(t) = m(P * (h_{n-1}(t) + id_{t+n-1} + 1)),   m(x) = x ^ (x >> 29),   bucket = h_n mod buckets
+        h_0 = 0, h_n(t) = m(P * (h_{n-1}(t) + id_{t+n-1} + 1)), m(x) = x ^ (x >> 29), bucket = h_n
+        mod buckets
 
     for n = 1 .. max_n in signed 64-bit integers, P = 2^64 / golden ratio: a function of the ids
     alone, so a bundle hashes as its training did. An n-gram lies wholly within the document. The

@@ -1,6 +1,7 @@
 """A Hugging Face backbone as an encoder: token ids in, one vector per document out.
 
-    z = 1/T sum_t h_t  (mean),   h_1  (cls),   h_T  (last),      h the last hidden states, T the document's own length
+    z = 1/T sum_t h_t (mean), h_1 (cls), h_T (last), h the last hidden states, T the document's own
+    length
 
 It is built from its configuration alone: no file is read, and no code runs but that of
 `transformers`, which is imported when such a network is built. Shapes: B batch, T positions, H

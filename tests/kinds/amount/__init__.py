@@ -1,1 +1,3 @@
-"""A kind of task that the house does not know: how much a text says, one number. See test_another_kind.py."""
+"""A kind of task that the house does not know: how much a text says, one number. See
+test_another_kind.py.
+"""

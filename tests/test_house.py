@@ -1,0 +1,45 @@
+"""The test of the house: what knows a kind of task stands in its room, and nowhere else."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from data_contracts.kinds.base import TaskConfig
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+# What classification is made of, and every kind's own package. "label" of a plot's axis is
+# matplotlib's.
+WORDS = re.compile(r"label|macro_f1|probability_|class_weights", re.I)
+OF_PLOTS = {"tasks/reports/plots.py"}
+KINDS = re.compile(r"(data_contracts|lightning_modules)\.kinds\.(?!base|judging|heads)")
+
+
+def code_of(file: Path) -> list[tuple[int, str]]:
+    """Names, attributes, arguments, modules and texts without a space, with their lines: no prose."""
+    found: list[tuple[int, str]] = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        line = getattr(node, "lineno", 0)
+        for field in ("id", "attr", "arg", "name", "module"):
+            value = getattr(node, field, None)
+            if isinstance(value, str):
+                found.append((line, value))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            # In quotes, so that a column named "text" is told from a variable of that name.
+            found += [] if " " in node.value.strip() else [(line, f'"{node.value}"')]
+    return found
+
+
+@pytest.mark.parametrize("package", ["flows", "tasks"])
+def test_no_stage_and_no_flow_knows_a_kind(package: str) -> None:
+    for file in sorted((REPOSITORY / package).rglob("*.py")):
+        name = file.relative_to(REPOSITORY).as_posix()
+        for line, word in code_of(file):
+            assert not KINDS.match(word), f"{name}:{line} imports the kind {word}"
+            assert word.strip('"') not in TaskConfig.KINDS, f"{name}:{line} names the kind {word}"
+            assert word != '"text"', f"{name}:{line} names a column {word}"
+            if name not in OF_PLOTS:
+                assert not WORDS.search(word), f"{name}:{line} knows {word}"
