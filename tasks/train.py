@@ -12,6 +12,7 @@ from typing import Any
 
 from data_contracts.artifacts import FetchedModel, TaughtTokens, TokenDataset, TrainedModel
 from data_contracts.recipe.sections import BITS
+from lightning_modules.kinds.base import objective_of
 from lightning_modules.training.job import TrainingJob
 from tasks.engines.local import run_child
 from tasks.stage import Here, RunContext, stage
@@ -49,6 +50,7 @@ def train(
         Interrupted: where the child was killed or ran out of time; worth another attempt.
     """
     recipe = here.recipe
+    objective_of(recipe.task, tokens.facts).check()
     job = TrainingJob(
         tokens=here.open(tokens),
         facts=tokens.facts,

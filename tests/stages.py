@@ -47,6 +47,11 @@ def run_of(
     return RunContext(recipe, settings or Settings(), store, cast(Tracker, tracker))
 
 
+def in_batches(rows: int) -> ExecutionConfig:
+    """Batches smaller than a recipe may ask for, so that a few rows are several of them."""
+    return ExecutionConfig().model_copy(update={"batch_rows": rows})
+
+
 def ingest_source(
     source: Any,
     contract: DataContract,
@@ -58,7 +63,7 @@ def ingest_source(
     snapshot = survey(source)
     if fingerprint is not None:
         snapshot = snapshot.model_copy(update={"fingerprint": fingerprint})
-    execution = ExecutionConfig(batch_rows=batch_rows)
+    execution = in_batches(batch_rows)
     run = run_of(store, source=source, contract=contract, execution=execution)
     return ingest.make(run, snapshot)
 
@@ -66,7 +71,7 @@ def ingest_source(
 def validate_corpus(
     raw: RawCorpus, contract: DataContract, store: ArtifactStore, *, batch_rows: int
 ) -> Outcome[ValidatedCorpus]:
-    execution = ExecutionConfig(batch_rows=batch_rows)
+    execution = in_batches(batch_rows)
     return validate.make(run_of(store, contract=contract, execution=execution), raw)
 
 
@@ -87,9 +92,8 @@ def train_model(
     tokens: TokenDataset,
     run: RunContext,
     start: FetchedModel | None = None,
-    lessons: Lessons | None = None,
 ) -> Outcome[TrainedModel]:
-    return train.make(run, tokens, start, lessons)
+    return train.make(run, tokens, start)
 
 
 def evaluate_model(

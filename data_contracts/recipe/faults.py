@@ -12,7 +12,6 @@ from typing import Any, Union
 from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from data_contracts.kinds.base import TaskConfig
 from data_contracts.section import text_fault
 from data_contracts.urls import redacted
 
@@ -248,10 +247,9 @@ def fields_of(model: type[BaseModel], before: str = "") -> Iterator[str]:
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if annotation is TaskConfig:
-        yield from TaskConfig.KINDS.values()
-    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        # Of an open set of kinds, every one that is there.
+        yield from annotation.__dict__.get("KINDS", {}).values() or (annotation,)
     elif typing.get_origin(annotation) in (Union, types.UnionType, typing.Annotated):
         for part in typing.get_args(annotation):
             yield from models_in(part)

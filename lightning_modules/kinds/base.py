@@ -110,6 +110,13 @@ class Objective:
         """The head's part of the network's description: the sizes that the kind's `Head` reads."""
         raise NotImplementedError
 
+    def check(self) -> None:
+        """Refuse facts that nothing can be learnt from, before any process starts.
+
+        Raises:
+            TrainingError: why not.
+        """
+
     def prepare(self, train: TokenTable) -> None:
         """Count what the training needs to know of its rows, and refuse rows that nothing can be
         learnt from.

@@ -14,8 +14,7 @@ from typing import Any
 
 from data_contracts.errors import NoisefoldError
 from data_contracts.kinds.base import AnyTask, TaskConfig
-from lightning_modules.kinds.heads import Head
-from tasks.serving.check import Unservable, fetch_version, served_head
+from tasks.serving.check import Unservable, fetch_version
 from tasks.settings import Settings
 from tasks.tracking.runs import connect, quiet_mlflow
 from tasks.tracking.versions import find_version
@@ -45,15 +44,17 @@ class Predictor:
     the inputs that a row may lack.
     """
 
-    def __init__(self, model: Any, name: str, version: str, head: type[Head] = Head) -> None:
+    def __init__(self, model: Any, name: str, version: str) -> None:
         self.name, self.version, self._model = name, version, model
+        # Of the version's own code, which is loaded by now: this process imports none of ours.
+        bundle = model.unwrap_python_model().bundle
+        head = bundle.network.head
         self.inputs, self.optional = head.asked, head.optional
         self.outputs = {
             column.name: "string" if column.type.name == "string" else "number"
             for column in model.metadata.get_output_schema().inputs
         }
-        kind = getattr(head, "kind", None)
-        self.task: type[TaskConfig] = AnyTask.kinds.get(kind, TaskConfig)  # type: ignore[assignment]
+        self.task: type[TaskConfig] = AnyTask.kinds.get(bundle.kind, TaskConfig)  # type: ignore[assignment]
 
     @property
     def uri(self) -> str:
@@ -125,9 +126,8 @@ def load_predictor(settings: Settings, name: str, alias: str) -> Iterator[Predic
     with tempfile.TemporaryDirectory(prefix="noisefold-") as scratch, quiet_mlflow():
         try:
             folder = fetch_version(client, name, str(found.version), Path(scratch))
-            head, _ = served_head(folder)
             model = mlflow.pyfunc.load_model(str(folder))
-            predictor = Predictor(model, name, str(found.version), head)
+            predictor = Predictor(model, name, str(found.version))
         except (Unservable, ValueError, AttributeError) as error:  # BundleError is a ValueError
             raise NoisefoldError(
                 f"{name} version {found.version} cannot be loaded: {error}.",

@@ -26,6 +26,7 @@ from data_contracts.contract.judge import corpus_of, judge, limits
 from data_contracts.contract.rules import CorpusRule, Reason, Role, RowRule
 from data_contracts.contract.sections import Columns
 from data_contracts.errors import ContractViolation, RecipeError
+from data_contracts.kinds.base import Metric, TaskConfig
 from data_contracts.kinds.classify_contract import ClassifyContract
 from data_contracts.recipe.reading import parse_recipe
 from data_contracts.recipe.recipe import Recipe
@@ -93,6 +94,13 @@ class ToyContract(DataContract):
         return {"letters": counts["letters", "train", ""]}
 
 
+class ToyTask(TaskConfig):
+    """No options."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (Metric("right", "share of right replies", "higher"),)
+    kind: Literal["toy"] = "toy"
+
+
 GOOD = [
     {"question": f"what is {i}", "reply": f"it is {i}", "start": i, "mood": "calm" if i % 2 else ""}
     for i in range(60)
@@ -141,7 +149,11 @@ def test_a_kind_is_found_by_the_name_that_it_is_defined_with(tmp_path: Path) -> 
 
 
 def test_a_recipe_takes_a_contract_of_any_kind_and_writes_it_whole(tmp_path: Path) -> None:
-    given = {"source": {"url": "a.csv"}, "contract": toy(tmp_path).model_dump(mode="json")}
+    given = {
+        "task": {"kind": "toy"},
+        "source": {"url": "a.csv"},
+        "contract": toy(tmp_path).model_dump(mode="json"),
+    }
     recipe = parse_recipe(given, origin="t")
     assert isinstance(recipe.contract, ToyContract)
     again = parse_recipe(json.loads(recipe.model_dump_json()), origin="t")

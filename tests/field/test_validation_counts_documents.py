@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from data_contracts.kinds.classify import Classify
 from data_contracts.recipe.model import ModelConfig
-from data_contracts.recipe.sections import EvaluationConfig, TrainingConfig
+from data_contracts.recipe.sections import EvaluationConfig, StatisticsConfig, TrainingConfig
 from data_contracts.recipe.tokenizer import WindowConfig, WordTokenizer
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.judge import ClassifyJudge
@@ -75,11 +76,11 @@ def test_epoch_is_kept_by_what_the_model_shows_on_documents(
         {"max_epochs": 4, "patience": 4, "batch_size": 7, "learning_rate": 0.05, "monitor": monitor}
     )
     result = fit(
-        tokens=folder, vocab_size=tokens.vocab_size, facts={"labels": list(tokens.labels)}, model=MODEL,
+        tokens=folder, vocab_size=tokens.vocab_size, facts=tokens.facts, model=MODEL,
         windowing=tokens.windowing, training=training, work=tmp_path / "work", out=tmp_path / "out",
     )  # fmt: skip
     assert result.windows == tokens.windows["train"]
-    judge = ClassifyJudge({"labels": tokens.labels}, EvaluationConfig())
+    judge = ClassifyJudge(tokens.facts, Classify(), EvaluationConfig(), StatisticsConfig())
     bundle = Bundle.load(tmp_path / "out" / "bundle")
     scored = score_split(judge, bundle, folder / "valid.parquet")
     valid = read_rows(store.open(corpus), "valid", scored["id"], ["id", "label"])

@@ -209,7 +209,7 @@ def setting(case: list[str]) -> bool:
         changes = dict(map(parse_set, case))
     except RecipeError as error:
         return refused(error)
-    return check_recipe(merge({"contract": SMALL}, changes))
+    return check_recipe(merge({"source": {"kind": "sample"}, "contract": SMALL}, changes))
 
 
 LIKELY = likely(Recipe)

@@ -29,9 +29,11 @@ from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.base import objective_of
 from lightning_modules.kinds.classify.head import predict_proba
 from lightning_modules.kinds.classify.objective import Validation, balanced_weights
+from lightning_modules.network.tokenizer import load_tokenizer
 from lightning_modules.training import checkpoints, recorder
 from lightning_modules.training.fit import FitResult
 from lightning_modules.training.job import TrainingJob
+from tests.lightning_modules.conftest import WINDOWING
 from tests.lightning_modules.jobs import classification, fit
 
 ENCODERS: dict[str, dict[str, Any]] = {
@@ -683,6 +685,20 @@ def lessons_that_turn_labels(arguments: dict[str, Any], path: Path) -> Path:
     return path
 
 
+def taught(arguments: dict[str, Any], lessons: Path, weight: float, folder: Path) -> dict[str, Any]:
+    """The arguments with token rows that have the lessons, as the stage distill writes them."""
+    shutil.copytree(arguments["tokens"], folder)
+    tokenizer = load_tokenizer((folder / "tokenizer.json").read_bytes())
+    classification().soften(
+        arguments["tokens"] / "train.parquet",
+        lessons,
+        weight,
+        lambda texts: WINDOWING.encode(tokenizer, texts),
+        folder / "train.parquet",
+    )
+    return {**arguments, "tokens": folder}
+
+
 def test_a_student_learns_what_its_teacher_says(arguments: dict[str, Any], tmp_path: Path) -> None:
     lessons = lessons_that_turn_labels(arguments, tmp_path / "lessons.parquet")
     settings = {
@@ -692,7 +708,8 @@ def test_a_student_learns_what_its_teacher_says(arguments: dict[str, Any], tmp_p
 
     def says(weight: float) -> list[str]:
         place = {"work": tmp_path / f"w{weight}", "out": tmp_path / f"o{weight}"}
-        fit(**arguments, **settings, **place, lessons=lessons, teacher_weight=weight)
+        folder = tmp_path / f"t{weight}"
+        fit(**taught(arguments, lessons, weight, folder), **settings, **place)
         bundle = Bundle.load(place["out"] / "bundle")
         return [
             bundle.facts["labels"][k]
@@ -709,12 +726,9 @@ def test_resume_is_exact_with_a_teacher_and_takes_no_checkpoint_of_another(
     arguments: dict[str, Any], tmp_path: Path
 ) -> None:
     lessons = lessons_that_turn_labels(arguments, tmp_path / "lessons.parquet")
-    settings = {
-        "model": model("tanh"),
-        "training": training(),
-        "lessons": lessons,
-        "teacher_weight": 0.5,
-    }
+    settings = {"model": model("tanh"), "training": training()}
+    other = taught(arguments, lessons, 0.6, tmp_path / "other")
+    arguments = taught(arguments, lessons, 0.5, tmp_path / "tokens")
     expected = fit(**arguments, **settings, work=tmp_path / "w1", out=tmp_path / "o1")
     with pytest.raises(Interrupted):
         fit(
@@ -725,10 +739,9 @@ def test_resume_is_exact_with_a_teacher_and_takes_no_checkpoint_of_another(
         )
     assert fit(**arguments, **settings, work=tmp_path / "w2", out=tmp_path / "o2") == expected
     heard: list[dict[str, Any]] = []
-    other = {**settings, "teacher_weight": 0.6}
     fit(
-        **{**arguments, "on_progress": heard.append},
-        **other,
+        **{**other, "on_progress": heard.append},
+        **settings,
         work=tmp_path / "w2",
         out=tmp_path / "o3",
     )

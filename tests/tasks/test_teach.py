@@ -83,7 +83,7 @@ def test_every_train_row_and_its_variants_have_the_teachers_probabilities(
     right = expected[table["variant"].to_numpy() == 0].argmax(1) == [
         bundle.facts["labels"].index(label) for label in train["label"].to_pylist()
     ]
-    assert lessons.agreement == pytest.approx(right.mean())
+    assert lessons.figures["agreement"] == pytest.approx(right.mean())
     assert lessons.seen == {"train": train.num_rows, "valid": 0, "test": 0}
     assert teach_corpus(world.corpus, CONFIG, teacher, store).cached
 
@@ -171,10 +171,10 @@ def test_the_version_is_pinned_in_the_run_and_found_again_without_the_registry(
     assert find_teacher(config, world.tracker, tmp_path) == found, (
         "a rerun learns from the same version"
     )
-    assert fetched_model(tmp_path, config.model, "1") == found
-    assert fetched_model(tmp_path, config.model, "2") is None
-    (tmp_path / f"{config.model}-1" / "complete").unlink()
-    assert fetched_model(tmp_path, config.model, "1") is None, "half fetched is not fetched"
+    assert fetched_model(tmp_path, config.teacher, "1") == found
+    assert fetched_model(tmp_path, config.teacher, "2") is None
+    (tmp_path / f"{config.teacher}-1" / "complete").unlink()
+    assert fetched_model(tmp_path, config.teacher, "1") is None, "half fetched is not fetched"
 
 
 def test_a_teacher_that_is_not_there_is_told_with_a_remedy(world: World, tmp_path) -> None:

@@ -159,7 +159,7 @@ def test_one_class_is_refused_before_any_process_starts(tmp_path, tracker, child
         make_corpus(store, TEXTS), WordTokenizer(min_frequency=1), store
     ).manifest
     with pytest.raises(TrainingError, match="one label only"):
-        train_model(tokens.model_copy(update={"labels": ("a",)}), run(store, tracker))
+        train_model(tokens.model_copy(update={"facts": {"labels": ["a"]}}), run(store, tracker))
     assert not children
 
 

@@ -69,6 +69,13 @@ class Classification(Objective):
             "num_classes": self.num_classes,
         }
 
+    def check(self) -> None:
+        if self.num_classes < 2:
+            raise TrainingError(
+                "The train split has one label only.",
+                "A classifier needs two or more; check the contract.",
+            )
+
     def prepare(self, train: TokenTable) -> None:
         counts = np.bincount(train.columns["label"][train.given], minlength=self.num_classes)
         present = [label for label, count in zip(self.labels, counts, strict=True) if count]
