@@ -59,7 +59,8 @@ def test_a_temperature_that_is_not_to_be_had_is_not_applied(
     )
     assert asked.metrics == not_asked.metrics, "as measured without"
     assert not any("calibrated" in name for name in asked.metrics)
-    stage_bundle(model, asked, here.store, tmp_path / "served")
+    facts = here.recipe.task.served_facts(asked.facts)
+    stage_bundle(model, facts, here.store, tmp_path / "served")
     served = Bundle.load(tmp_path / "served")
     assert served.facts["temperature"] == 1.0
     assert predict_proba(served, ["hello world"]).max() < 0.99

@@ -134,7 +134,7 @@ def test_a_fine_tuned_backbone_is_registered_whole_and_predicts_alone(
     )
     assert done.returncode == 0, done.stderr
     labels, proba = json.loads(done.stdout)
-    assert tuple(labels) == tokens.facts["labels"]
+    assert labels == tokens.facts["labels"]
     assert np.abs(np.array(proba) - expected).max() < 1e-6
 
 
