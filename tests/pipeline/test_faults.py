@@ -39,15 +39,15 @@ def planned(monkeypatch) -> dict[str, Callable[[], object]]:
     from flows.running import run
 
     plan: dict[str, Callable[[], object]] = {}
-    call, healing = run.Run.__call__, run.healing
+    carry_out, healing = run.Run.carry_out, run.healing
 
     def at(moment: str) -> None:
         if moment in plan:
             plan.pop(moment)()
 
-    def carry_out(self, stage, *arguments):
-        at(stage.name)
-        return call(self, stage, *arguments)
+    def moment_then(self, step, *inputs):
+        at(step.name)
+        return carry_out(self, step, *inputs)
 
     def healing_then(failed_attempts):
         condition = healing(failed_attempts)
@@ -59,7 +59,7 @@ def planned(monkeypatch) -> dict[str, Callable[[], object]]:
 
         return heals
 
-    monkeypatch.setattr(run.Run, "__call__", carry_out)
+    monkeypatch.setattr(run.Run, "carry_out", moment_then)
     monkeypatch.setattr(run, "healing", healing_then)
     return plan
 
@@ -257,20 +257,21 @@ def test_stage_that_hangs_is_ended_and_tried_again(here, tmp_path, monkeypatch):
     """A failed attempt like any other: retried where retries are left, else the end, with stage and
     field named.
     """
-    from prefect import flow, task
+    from prefect import flow
 
     from data_contracts.recipe.reading import parse_recipe
     from data_contracts.results import PromotionDecision
     from flows.running.due import by_machine
     from flows.running.run import Run
-    from tasks.retries import STAGE, Interrupted
+    from tasks.retries import Interrupted
+    from tasks.stage import RunContext, step
 
     home, hung = tmp_path / "home", list[float]()
     monkeypatch.setenv("NOISEFOLD_HOME", str(home))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
-    @task(name="evaluate", **STAGE)
-    def hangs(times: int) -> PromotionDecision:
+    @step
+    def evaluate(_: RunContext, times: int) -> PromotionDecision:
         hung.append(time.monotonic())
         if len(hung) <= times:
             time.sleep(60)
@@ -295,7 +296,7 @@ def test_stage_that_hangs_is_ended_and_tried_again(here, tmp_path, monkeypatch):
             run.recipe = recipe.model_copy(
                 update={"execution": recipe.execution.model_copy(update=limits)}
             )
-            run(hangs, times)
+            evaluate(run, times)
             return [(stage.name, stage.state) for stage in run.stages], run.tracker.run_id
 
     with pytest.raises(

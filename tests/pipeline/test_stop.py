@@ -53,7 +53,7 @@ def test_a_stop_is_clean_and_the_same_command_goes_on(prefect_api, tmp_path):
     saved: list[int] = []
 
     def within_an_epoch() -> bool:
-        return any(step % -(-rows_of(state) // CHANGES["batch_size"]) for step in saved)
+        return any(step % -(-rows_of(state) // CHANGES["training.batch_size"]) for step in saved)
 
     while stops:
         number, where, status = stops.pop(0)

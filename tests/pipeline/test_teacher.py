@@ -45,7 +45,14 @@ def test_a_student_learns_from_the_champion_of_another_recipe(taught, here, tiny
     told(here(taught, "retrain", tiny_recipe, "--json"))
     first = told(here(taught, "retrain", student, "--json"))
     rows = {stage["name"]: stage for stage in first["stages"]}
-    assert list(rows)[:5] == ["ingest", "validate", "tokenize", "teach", "train"]
+    assert list(rows)[:6] == [
+        "ingest",
+        "validate",
+        "tokenize",
+        "teach",
+        "distill",
+        "train",
+    ]
     assert rows["teach"]["rows_out"] == 3 * rows["teach"]["rows_in"], (
         "each train text and two made from it"
     )
