@@ -28,10 +28,15 @@ def installed_kinds() -> None:
 
 
 class AnyKind:
-    """Marks, within `Annotated`, a field of a base class that has a registry `KINDS` by name."""
+    """Marks, within `Annotated`, a field of a base class that has a registry `KINDS` by name.
 
-    def __init__(self, base: type[BaseModel]) -> None:
-        self.base = base
+    Args:
+        by_name: the field's own validator takes a text as well. The JSON schema says so, by which
+            Prefect's server judges a deployment before anything of ours is asked.
+    """
+
+    def __init__(self, base: type[BaseModel], by_name: bool = False) -> None:
+        self.base, self.by_name = base, by_name
 
     @property
     def kinds(self) -> dict[str, type[BaseModel]]:
@@ -58,4 +63,5 @@ class AnyKind:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         # Through the handler, so that the sections within a kind join the definitions of the whole.
-        return {"oneOf": [handler(kind.__pydantic_core_schema__) for kind in self.kinds.values()]}
+        forms = [handler(kind.__pydantic_core_schema__) for kind in self.kinds.values()]
+        return {"oneOf": [*forms, {"type": "string"}] if self.by_name else forms}

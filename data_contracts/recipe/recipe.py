@@ -20,9 +20,10 @@ from pydantic import (
     model_validator,
 )
 
-from data_contracts.contract.contract import AnyContract, Contract, DataContract, load_contract
+from data_contracts.contract.contract import DataContract, load_contract
 from data_contracts.kinds.base import AnyTask, Metric, TaskConfig
 from data_contracts.kinds.classify import Classify
+from data_contracts.open_kinds import AnyKind
 from data_contracts.recipe import faults
 from data_contracts.recipe.methods import LowRank
 from data_contracts.recipe.model import ModelConfig, PretrainedEncoder
@@ -99,9 +100,7 @@ class Recipe(Section):
     )
     source: Source = Field(default_factory=SampleSource)
     contract: Annotated[
-        DataContract,
-        AnyContract,
-        BeforeValidator(_resolve_contract, json_schema_input_type=Contract | str),
+        DataContract, AnyKind(DataContract, by_name=True), BeforeValidator(_resolve_contract)
     ] = Field(default_factory=_default_contract)
     tokenizer: Tokenizer = Field(default_factory=WordTokenizer)
     window: WindowConfig = Field(default_factory=WindowConfig)

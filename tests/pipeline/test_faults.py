@@ -24,6 +24,8 @@ as_root = pytest.mark.skipif(
     os.geteuid() != 0 or not Path("/bin/mount").exists(), reason="needs root to mount a tmpfs"
 )
 PATIENT = ("--set", "execution.retries=8", "--set", "execution.retry_delay_seconds=1")
+# So long that a server can be stopped meanwhile, also on a busy machine.
+LONGER = ("--set", "training.batch_size=4")
 DATA = ("ingest", "validate", "tokenize")
 
 
@@ -113,7 +115,8 @@ def test_mlflow_server_that_goes_away(here, planned, mlflow, undisturbed, tiny_r
     from mlflow import MlflowClient
 
     home = with_artifacts_of(undisturbed[1], tmp_path / "home", *DATA)
-    command, address = ("retrain", tiny_recipe, "--json"), {"MLFLOW_TRACKING_URI": mlflow.url}
+    command = ("retrain", tiny_recipe, "--json", *LONGER)
+    address = {"MLFLOW_TRACKING_URI": mlflow.url}
     planned["register"], planned["register again"] = mlflow.stop, mlflow.start
     down: list[int] = []
     with aside(
