@@ -1,4 +1,4 @@
-"""Retrain text classifiers on a schedule: train with noise on the weights, fold it away, ship a
+"""Retrain text models on a schedule: train with noise on the weights, fold it away, ship a plain
 plain network.
 
 The public names, wherever they live. Each is imported when it is first asked for, so `import

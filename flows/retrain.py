@@ -1,11 +1,9 @@
 """retrain: raw text in, a champion in the MLflow registry out.
 
-    source ─ingest→ RawCorpus ─validate→ ValidatedCorpus ─tokenize→ TokenDataset ─train→
-    TrainedModel
-                                   └→ quarantine (└teach→ Lessons ┘) └──── evaluate ────┘→
-                                   EvaluationReport
-                                                                    register → RegisteredModel →
-                                                                    promote → decision
+    source ──ingest─→ RawCorpus ──validate─→ ValidatedCorpus (and quarantine)
+           ──tokenize─→ TokenDataset (──teach, distill─→ with a teacher's answers)
+           ──train─→ TrainedModel ──evaluate─→ EvaluationReport
+           ──register─→ RegisteredModel ──promote─→ PromotionDecision
 
 Each line of the flow's body is one Prefect task, retryable on its own. A rerun finds finished
 stages in the store.
@@ -21,7 +19,8 @@ from prefect import flow  # noqa: E402
 
 from data_contracts.recipe.recipe import Recipe  # noqa: E402
 from flows.running.due import due  # noqa: E402
-from flows.running.run import Retrained, Run  # noqa: E402
+from flows.running.run import Run  # noqa: E402
+from flows.running.summary import Retrained  # noqa: E402
 from tasks.evaluate import evaluate  # noqa: E402
 from tasks.ingest import ingest  # noqa: E402
 from tasks.promote import promote  # noqa: E402
@@ -34,7 +33,7 @@ from tasks.validate import validate  # noqa: E402
 
 @flow(name="retrain", description=__doc__, validate_parameters=True)
 def retrain(recipe: Recipe = Recipe()) -> Retrained:  # noqa: B008 - frozen, and Prefect shows it as the form's defaults
-    """Retrain one text classifier after its recipe and decide whether it becomes champion."""
+    """Retrain one text model after its recipe and decide whether it becomes champion."""
     when = due()  # a late or retried run reads the data window of its schedule, not of the clock
     with Run(recipe.on(when.day), when) as run:
         # Data: what breaks the contract is set aside with its reason, or stops the run.

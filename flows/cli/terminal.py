@@ -37,8 +37,8 @@ from tasks.settings import Settings
 if TYPE_CHECKING:
     from data_contracts.recipe.compared import Compared
     from data_contracts.recipe.comparison import Comparison
-    from flows.compare import ComparisonRun
-    from flows.running.run import Retrained
+    from flows.running.grid import ComparisonRun
+    from flows.running.summary import Retrained
 
 R = TypeVar("R")
 _STYLE = {"ran": "green", "cached": "cyan", "retried": "yellow", "failed": "red", "running": ""}
@@ -337,7 +337,7 @@ def print_table(console: Console, compared: Compared) -> None:
 
 def print_summary(console: Console, result: Retrained, settings: Settings, seconds: float) -> None:
     """Stages, metrics with their intervals, what became champion and why, and how to look at it."""
-    from flows.running.run import days_read, headline
+    from flows.running.summary import days_read, headline
 
     stages = Table(title=f"retrain {result.recipe}", title_justify="left", title_style="bold")
     for column in ("stage", "state", "rows in", "rows out", "seconds"):

@@ -1,4 +1,4 @@
-"""One retrain as a whole: its MLflow run, its stages with their states and times, its end."""
+"""One flow run as a whole: its MLflow run, its stages with their states and times, its end."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from prefect import Task, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
@@ -16,7 +18,6 @@ from prefect.client.schemas import State
 from prefect.context import TagsContext
 from prefect.runtime import flow_run
 from prefect.task_engine import TaskRunTimeoutError
-from pydantic import BaseModel, ConfigDict
 
 from data_contracts.artifacts import (
     Artifact,
@@ -30,10 +31,11 @@ from data_contracts.contract.days import WindowRead
 from data_contracts.errors import stop_signal, told_of
 from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.sections import DistillationConfig
-from data_contracts.results import Interval, PromotionDecision
+from data_contracts.results import PromotionDecision
 from data_contracts.urls import shown_url
 from flows.running.due import Due
 from flows.running.signals import dropped_are_sent_again
+from flows.running.summary import HowItWent, Retrained, StageRecord, as_markdown
 from tasks.artifacts.store import ArtifactStore
 from tasks.engines.threads import threads
 from tasks.evaluate import evaluate
@@ -44,7 +46,6 @@ from tasks.liveness.lease import Held, Leases, Owner, this_process
 from tasks.liveness.scratch import scratch
 from tasks.progress import report as report_progress
 from tasks.progress import tell
-from tasks.reports.readable import markdown
 from tasks.retries import STAGE, Interrupted, healing
 from tasks.serving.fetched import fetch_model
 from tasks.settings import Settings
@@ -71,62 +72,45 @@ VERSIONS = {stage.name: stage.version for stage in STAGES}
 GRACE_SECONDS = 60.0  # for an attempt that is ended at its limit to come to its end
 
 
-HowItWent = Literal["ran", "cached", "retried"]
 R = TypeVar("R")
 
 
-class StageRecord(BaseModel):
-    model_config = ConfigDict(frozen=True)
+@dataclass(frozen=True)
+class Work:
+    """What a run is for: its name, what nobody else may hold meanwhile, how its MLflow run opens."""
+
     name: str
-    state: HowItWent
-    rows_in: int
-    rows_out: int
-    counted: tuple[str, str] = ("rows", "rows")  # what rows_in and rows_out are a number of
-    seconds: float
+    holds: tuple[str, ...]
+    open: Callable[[Run], Tracker]
 
-    @property
-    def shown(self) -> tuple[str, str]:
-        """Both counts for a column of rows: where something else was counted, its name stands
-        beside the number.
-        """
-        first, last = (
-            f"{count:,}{'' if what == 'rows' else f' {what}'}" if count else "–"
-            for count, what in zip((self.rows_in, self.rows_out), self.counted, strict=True)
+
+def retraining(recipe: Recipe) -> Work:
+    """One retrain at a time of a recipe, and of a registered model."""
+
+    def open_(run: Run) -> Tracker:
+        run.attempt(_refuse_other_data)(run.client, recipe)
+        return run.attempt(_open_run)(
+            run.settings, recipe, run.source.fingerprint, run.opened_by, VERSIONS
         )
-        return first, last
 
-
-class Retrained(BaseModel):
-    """What a retrain came to: the flow's result, the summary's content."""
-
-    model_config = ConfigDict(frozen=True)
-    recipe: str
-    stages: tuple[StageRecord, ...]
-    metrics: dict[str, Interval]
-    headlines: tuple[str, ...] = ()  # of the metrics, the kind's own figures of a whole split
-    warnings: tuple[str, ...] = ()
-    confidence: float
-    model_uri: str
-    parameters: int
-    decision: PromotionDecision
-    experiment_id: str
-    run_id: str
-    tracking_uri: str
-    flow_run_id: str
-    seconds: float
-    artifacts: dict[str, str]
-    due: str
-    window: WindowRead | None = None
+    holds = (f"recipe {recipe.name}", f"model {recipe.model_name}")
+    return Work(f"retrain {recipe.name}", holds, open_)
 
 
 class Run(RunContext):
     """One flow run: it carries steps out as Prefect tasks; leaving it closes the MLflow run,
     however it ends.
+
+    Args:
+        due: the instant it was to start at, which says what days of a window it reads.
+        work: what it is for; a retrain of the recipe where none is given.
     """
 
-    def __init__(self, recipe: Recipe, due: Due) -> None:
+    def __init__(self, recipe: Recipe, due: Due, work: Work | None = None) -> None:
         self.recipe, self.due, self.settings = recipe, due, Settings()
+        self.work = work or retraining(recipe)
         self.store = ArtifactStore(self.settings.artifacts_url, self.settings.work)
+        self.title = ""  # of a part
         self.made = Made()
         self.stages: list[StageRecord] = []
         self.warnings: list[str] = []
@@ -137,13 +121,11 @@ class Run(RunContext):
 
     def __enter__(self) -> Self:
         with ExitStack() as opened:
-            opened.enter_context(
-                dropped_are_sent_again()
-            )  # here too, since a worker runs flows without the command
+            # Here too, since a worker runs flows without the command.
+            opened.enter_context(dropped_are_sent_again())
             self.lease = opened.enter_context(self._take_lease())
-            opened.enter_context(
-                TagsContext(current_tags=set())
-            )  # the process is named on the flow run, once
+            # The process is named on the flow run, once.
+            opened.enter_context(TagsContext(current_tags=set()))
             opened.enter_context(scratch(self.settings.work))
             opened.enter_context(threads(self.recipe.execution.threads))
             self._begin()
@@ -151,10 +133,9 @@ class Run(RunContext):
         return self
 
     def _begin(self) -> None:
-        self.client, _ = connect(
-            self.settings
-        )  # a server that does not answer ends the run before any work is done
-        self.source: Snapshot = self._attempt(_survey)(self.recipe.source)
+        # A server that does not answer ends the run before any work is done.
+        self.client, _ = connect(self.settings)
+        self.source: Snapshot = self.attempt(_survey)(self.recipe.source)
         window = self.source.window
         days = self._hold_window(window) if window is not None else {}
         self.lineage = {
@@ -163,9 +144,9 @@ class Run(RunContext):
             "noisefold.git_commit": git_commit(),
         }
         self.opened_by = {**self.lineage, **days, OWNER: self.lease.lease.owner.model_dump_json()}
-        self.tracker = self._open()
+        self.tracker = self.work.open(self)
         self.lease.update(run_id=self.tracker.run_id)
-        for line in self._attempt(_close_left)(self.tracker, self.lease.left):
+        for line in self.attempt(_close_left)(self.tracker, self.lease.left):
             tell("lease", line)
         self.lease.update(left=())
 
@@ -179,26 +160,22 @@ class Run(RunContext):
         return {"noisefold.due": str(self.due), "noisefold.window": days}
 
     def _take_lease(self) -> Held:
-        """One retrain at a time of a recipe, and of a registered model."""
-        return self._lease(
-            f"retrain {self.recipe.name}",
-            [f"recipe {self.recipe.name}", f"model {self.recipe.model_name}"],
-        )
-
-    def _lease(self, work: str, holds: list[str]) -> Held:
         owner = this_process(
             flow_run_id=str(flow_run.id or ""), flow_run_name=str(flow_run.name or "")
         )
-        wait = self.recipe.execution.wait_seconds
-        return Leases(self.settings.root).take(
-            work, holds, owner, wait, lambda text: tell("lease", text)
+        leases, wait = Leases(self.settings.root), self.recipe.execution.wait_seconds
+        return leases.take(
+            self.work.name, list(self.work.holds), owner, wait, lambda text: tell("lease", text)
         )
 
-    def _open(self) -> Tracker:
-        self._attempt(_refuse_other_data)(self.client, self.recipe)
-        return self._attempt(_open_run)(
-            self.settings, self.recipe, self.source.fingerprint, self.opened_by, VERSIONS
-        )
+    def part(self, recipe: Recipe, tracker: Tracker, title: str) -> Run:
+        """The same lease, store and records, for a part of the work that has a recipe and an MLflow
+        run of its own; its tasks are named after it in Prefect.
+        """
+        part = copy(self)
+        part.recipe, part.tracker, part.title = recipe, tracker, title
+        part.made, part._failed_attempts = Made(), Counter()
+        return part
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
@@ -231,7 +208,7 @@ class Run(RunContext):
         report_progress(name, 0)
         task = as_task(step, self)
         with hard_limit(self._hard_limit(task)):
-            state: State = self._attempt(task)(*inputs, return_state=True)
+            state: State = self.attempt(task)(*inputs, return_state=True)
         if state.is_failed() or state.is_crashed():
             report_progress(name, 0, state="failed")
         with self._in_time(task):
@@ -271,9 +248,10 @@ class Run(RunContext):
         """
         self._untold.append((self.tracker, {f"{ARTIFACT}{artifact.stage}": artifact.key}))
         with suppress(Exception):
-            self._tell_needs()
+            self.tell_needs()
 
-    def _tell_needs(self) -> None:
+    def tell_needs(self) -> None:
+        """What could not be told while the server was away."""
         while self._untold:
             tracker, tags = self._untold[0]
             tracker.set_tags(tags)
@@ -287,7 +265,7 @@ class Run(RunContext):
         return None if config is None else self.fetch_teacher(config)
 
     def fetch_teacher(self, config: DistillationConfig) -> FetchedModel:
-        return self._attempt(_find_teacher)(config, self.tracker, self.store.fetched)
+        return self.attempt(_find_teacher)(config, self.tracker, self.store.fetched)
 
     def start(self) -> FetchedModel | None:
         """The champion where the recipe starts from it; pinned, so that a rerun starts from the
@@ -324,24 +302,25 @@ class Run(RunContext):
             due=str(self.due),
             window=self.source.window,
         )
-        self._tell_needs()
+        self.tell_needs()
         text = as_markdown(result, self.tracker.run_url())
-        if (
-            not self.tracker.closed
-        ):  # the summary of the night that did the work stays; Prefect has this one's
+        # The summary of the night that did the work stays; Prefect has this one's.
+        if not self.tracker.closed:
             self.tracker.log_text(text, "summary.md")
         create_markdown_artifact(
             text, key="retrain-summary", description=f"Retrain of {self.recipe.name}"
         )
         return result
 
-    def _attempt(self, stage: Task[..., Any]) -> Callable[..., Any]:
+    def attempt(self, stage: Task[..., Any]) -> Callable[..., Any]:
+        """The task with the recipe's retries and limits."""
         execution = self.recipe.execution
         attempt = stage.with_options(
             retries=execution.retries,
             retry_delay_seconds=self._delays(),
             retry_condition_fn=healing(self._failed_attempts),
             timeout_seconds=self._limit(stage),
+            task_run_name=f"{stage.name} · {self.title}" if self.title else None,
         )
         return self._in_time(stage)(attempt)
 
@@ -374,49 +353,6 @@ class Run(RunContext):
                 f"{stage.name} was ended at its limit of {self._limit(stage):g} s "
                 f"(execution.limits.stage)."
             ) from error
-
-
-def as_markdown(result: Retrained, run_url: str) -> str:
-    """The summary for both UIs."""
-    decision = result.decision
-    lines = [
-        f"# {result.recipe}: {decision.outcome.replace('_', ' ')}",
-        "",
-        *[f"- {markdown(reason, 2000)}" for reason in decision.reasons],
-        *[
-            f"- Due {markdown(result.due, 300)}, days read: {markdown(days, 2000)}."
-            for days in days_read(result)
-        ],
-        *[f"- **Warning:** {markdown(warning, 2000)}" for warning in result.warnings],
-        "",
-        f"Model `{result.model_uri}` · [MLflow run]({run_url})",
-        "",
-        "| stage | state | rows in | rows out | seconds |",
-        "|---|---|--:|--:|--:|",
-        *[
-            f"| {s.name} | {s.state} | {' | '.join(s.shown)} | {s.seconds:.1f} |"
-            for s in result.stages
-        ],
-        "",
-        "| metric | value | interval |",
-        "|---|--:|---|",
-        *[
-            f"| {name} | {m.value:.4f} | {m.low:.4f} – {m.high:.4f} |"
-            for name, m in headline(result).items()
-        ],
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def days_read(result: Retrained) -> tuple[str, ...]:
-    """What of its window the run has read, a sentence for each part of it; none without a window."""
-    return result.window.sentences() if result.window is not None else ()
-
-
-def headline(result: Retrained) -> dict[str, Interval]:
-    """The figures of the whole test split, without those of single parts."""
-    names = (f"test/{name}" for name in result.headlines)
-    return {name: result.metrics[name] for name in names if name in result.metrics}
 
 
 def _rows(result: Artifact | PromotionDecision) -> tuple[int, int]:

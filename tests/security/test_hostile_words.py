@@ -174,7 +174,7 @@ def test_no_table_holds_a_formula(made) -> None:
 
 
 def retrained(decision: PromotionDecision) -> Any:
-    from flows.running.run import Retrained, StageRecord
+    from flows.running.summary import Retrained, StageRecord
 
     return Retrained(
         recipe="hostile", stages=(StageRecord(name="ingest", state="ran", rows_in=1, rows_out=1, seconds=1.0),),
@@ -185,7 +185,7 @@ def retrained(decision: PromotionDecision) -> Any:
 
 def test_the_summaries_that_prefect_shows_mean_no_more_than_they_say(made) -> None:
     from data_contracts.recipe.compared import CellResult, Compared, Facts, Row
-    from flows.running.run import as_markdown
+    from flows.running.summary import as_markdown
     from tasks.comparing.table import as_markdown as table_of
 
     summary = as_markdown(retrained(made[0][1]), "http://127.0.0.1:5000/run")
