@@ -39,21 +39,25 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    "Bundle", "DataContract", "GaussianPosterior", "LowRank", "MultiplicativeNoise", "NoisefoldError",
-    "Recipe", "SigmaReparam", "Sparse", "WeightNorm", "fold", "kl", "load_contract", "load_recipe", "parse_recipe",
-    "redraw", "reparameterize", "sampling", "set_mode",
+    "Bundle", "DataContract", "GaussianPosterior", "LowRank", "MultiplicativeNoise",
+    "NoisefoldError", "Recipe", "SigmaReparam", "Sparse", "WeightNorm", "fold", "kl",
+    "load_contract", "load_recipe", "parse_recipe", "redraw", "reparameterize", "sampling",
+    "set_mode",
 ]  # fmt: skip
 
 _MODULES = {
     "data_contracts.contract.contract": ("DataContract", "load_contract"),
     "data_contracts.errors": ("NoisefoldError",),
     "data_contracts.recipe.methods": (
-        "GaussianPosterior", "LowRank", "MultiplicativeNoise", "SigmaReparam", "Sparse", "WeightNorm",
+        "GaussianPosterior", "LowRank", "MultiplicativeNoise", "SigmaReparam", "Sparse",
+        "WeightNorm",
     ),
     "data_contracts.recipe.reading": ("load_recipe", "parse_recipe"),
     "data_contracts.recipe.recipe": ("Recipe",),
     "lightning_modules.bundle": ("Bundle",),
-    "lightning_modules.reparameterizations": ("fold", "kl", "redraw", "reparameterize", "sampling", "set_mode"),
+    "lightning_modules.reparameterizations": (
+        "fold", "kl", "redraw", "reparameterize", "sampling", "set_mode",
+    ),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 _PACKAGES = ("data_contracts", "lightning_modules", "tasks", "flows")

@@ -27,10 +27,8 @@ class Artifact(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     stage: ClassVar[str]
-    counted: ClassVar[tuple[str, str]] = (
-        "rows",
-        "rows",
-    )  # what rows_in and rows_out count, where a person reads them
+    # What rows_in and rows_out count, where a person reads them.
+    counted: ClassVar[tuple[str, str]] = ("rows", "rows")
 
     key: str = Field(description="Digest of (input digests, recipe parts, stage version).")
     made_from: dict[str, str] = Field(
@@ -82,7 +80,7 @@ class Snapshot(BaseModel):
 
 
 class FetchedModel(BaseModel):
-    """A version of a registered model, fetched whole: what a training starts from, or learns from."""
+    """A version of a registered model, fetched whole: what a training starts or learns from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str

@@ -75,7 +75,7 @@ Cell: TypeAlias = str | int | float | Interval | None  # None: not known
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph, a heading, or a note to be seen at once. Plain text: it is escaped when drawn."""
+    """A paragraph, a heading, or a note to be seen at once. Plain text, escaped when drawn."""
 
     text: str
     style: Literal["plain", "heading", "note"] = "plain"
@@ -83,7 +83,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells. With a `name` it is a file as well (`<name>.csv`); without, on the page alone."""
+    """Rows of cells. With a `name` it is a file too (`<name>.csv`); without, on the page alone."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]

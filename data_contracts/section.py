@@ -133,9 +133,8 @@ def _fitting(value: Any, hope: str | None) -> Any:
             if isinstance(value, dict)
             else as_written(value)
         )
-    if hope == "parts" and isinstance(
-        value, Written
-    ):  # a contract's name, where there might be the contract
+    # A contract's name, where there might be the contract.
+    if hope == "parts" and isinstance(value, Written):
         return value.written
     return plain(value) if hope == "plain" else value
 

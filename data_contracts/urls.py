@@ -26,14 +26,13 @@ _SECRET_NAME = re.compile(
     r"token|secret|passw|pwd|signature|(^|[^a-z])sig($|[^a-z])|key|auth|credential|session|jwt|x-amz-|x-goog-",
     re.I,
 )
-_CHAIN = re.compile(
-    r"::(?=[A-Za-z][\w+.\-]*(?:://|::|$))"
-)  # fsspec's: zip://a.csv::https://host/a.zip
+# As fsspec has them: zip://a.csv::https://host/a.zip.
+_CHAIN = re.compile(r"::(?=[A-Za-z][\w+.\-]*(?:://|::|$))")
 _values: dict[str, str] = {}  # of the variables that a URL of this process was given
 
 
 def shown_url(url: str) -> str:
-    """A URL as it may be shown: without user, password, query and fragment, which may hold a key."""
+    """A URL as it may be shown: without user, password, query, fragment, which may hold a key."""
     return redact_values("::".join(_without_login(part) for part in _CHAIN.split(url)))
 
 
@@ -75,7 +74,7 @@ def credential_in(url: str) -> str | None:
 
 
 def misplaced_variable(url: str) -> bool:
-    """Whether a `${VARIABLE}` stands where its value would be shown: in the host, or in the path."""
+    """Whether a `${VARIABLE}` stands where its value would be shown: in the host or the path."""
     if not _VARIABLE.search(url):
         return False
     if "://" not in url:

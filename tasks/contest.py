@@ -43,11 +43,7 @@ class Verdict:
 
 
 def first_champion(
-    judge: Judge,
-    predictions: pa.Table,
-    tokens: Path,
-    trained: NDArray[np.uint64],
-    recipe: Recipe,
+    judge: Judge, predictions: pa.Table, tokens: Path, trained: NDArray[np.uint64], recipe: Recipe
 ) -> Verdict:
     """Whether a version does better than a constant answer, on its test rows without those that it
     was trained on.

@@ -178,9 +178,5 @@ def _check(what: str, value: float | None, bound: Bound) -> Check:
     floor = bound.min is not None
     held = value is not None and (value >= bound.value if floor else value <= bound.value)
     return Check(
-        what=what,
-        value=value,
-        kind="floor" if floor else "ceiling",
-        bound=bound.value,
-        passed=held,
+        what=what, value=value, kind="floor" if floor else "ceiling", bound=bound.value, passed=held
     )

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def ingest(here: Here, snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _new_digest(contract: DataContract) -> RowDigest:
-    """Of all columns, also file and row: which of two answers counts depends on where they stand."""
+    """Of all columns, file and row too: which of two answers counts depends on where they stand."""
     return RowDigest(raw_schema(contract).names)
 
 
@@ -160,7 +161,8 @@ def _rows(
 ) -> Iterator[pa.Table]:
     """All files, batch by batch, as tables of the raw schema."""
     given = given_splits(source)
-    batches = read_rows(source, **asked(source, contract), batch_rows=batch_rows, scratch=scratch)
+    ask = replace(asked(source, contract), batch_rows=batch_rows)
+    batches = read_rows(source, ask, scratch=scratch)
     with closing(batches):
         for file, batch in batches:
             _refuse_rejected(batch, file, contract)

@@ -31,7 +31,7 @@ from data_contracts.recipe.recipe import Recipe
 from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.shipping import ship
 from tasks.artifacts.store import ArtifactStore, digest_of
-from tasks.reports.model_card import example_rows, model_card
+from tasks.reports.model_card import Subject, example_rows, model_card
 from tasks.serving.check import pickles
 from tasks.stage import RunContext, step
 from tasks.tokenize import SEEN_TEXTS
@@ -86,11 +86,12 @@ def register_model(run: RunContext, evaluation: EvaluationReport) -> RegisteredM
                 tags |= {TEACHER: str(tracker.tag(TEACHER))} if model.taught_by else {}
                 asked = [column.name for column in recipe.task.inputs]
                 examples = example_rows(store.open(corpus) / "corpus", asked)
-                card = model_card(model, tokens, corpus, evaluation, recipe, tags, examples)
+                made = Subject(model, tokens, corpus, evaluation)
+                card = model_card(made, recipe, tags, examples)
                 seen = np.load(store.open(model) / SEEN_TEXTS, allow_pickle=False)
-                shown = Shown(card, examples, signature(recipe.task, tokens.facts))
-                kind = recipe.task.model_type
-                logged = log_model(tracker, staged, seen, digest, name, tags, shown, kind)
+                asks = signature(recipe.task, tokens.facts)
+                shown = Shown(name, recipe.task.model_type, card, examples, asks, tags)
+                logged = log_model(tracker, staged, seen, digest, shown)
                 _ensure_registered_model(tracker, name, recipe)
                 found = client.create_model_version(
                     name,
@@ -132,9 +133,12 @@ def find_version(tracker: Tracker, name: str, digest: str) -> Any | None:
 class Shown:
     """What a version tells of itself."""
 
+    name: str
+    model_type: str
     card: str  # Markdown
     examples: list[dict[str, str]]  # rows that it may be asked
     signature: ModelSignature
+    tags: dict[str, str]
 
 
 def stage_bundle(
@@ -153,14 +157,7 @@ def stage_bundle(
 
 
 def log_model(
-    tracker: Tracker,
-    staged: Path,
-    seen: np.ndarray,
-    digest: str,
-    name: str,
-    tags: dict[str, str],
-    shown: Shown,
-    model_type: str,
+    tracker: Tracker, staged: Path, seen: np.ndarray, digest: str, shown: Shown
 ) -> LoggedModel:
     """Log the model under the run, or complete what an earlier attempt left (found by its
     digest).
@@ -179,10 +176,10 @@ def log_model(
         if usable
         else client.create_logged_model(
             tracker.experiment_id,
-            name=_logged_name(name),
+            name=_logged_name(shown.name),
             source_run_id=tracker.run_id,
-            tags=tags,
-            model_type=model_type,
+            tags=shown.tags,
+            model_type=shown.model_type,
         )
     )
     folder = staged / "model"
@@ -197,12 +194,7 @@ def log_model(
 
 
 def build_model_folder(
-    folder: Path,
-    bundle: Path,
-    seen: np.ndarray,
-    shown: Shown,
-    run_id: str,
-    logged: LoggedModel,
+    folder: Path, bundle: Path, seen: np.ndarray, shown: Shown, run_id: str, logged: LoggedModel
 ) -> None:
     """Everything the model is, in MLflow's layout, checked before it goes anywhere.
 

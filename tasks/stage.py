@@ -78,7 +78,7 @@ class RunContext:
 
 
 def looking(recipe: Recipe, settings: Settings, store: ArtifactStore) -> RunContext:
-    """A run that finds and makes artifacts and tells nobody: there is no run of MLflow's behind it."""
+    """A run that finds and makes artifacts and tells nobody: no run of MLflow's is behind it."""
     return RunContext(recipe, settings, store, tracker=cast(Tracker, None))
 
 
@@ -142,7 +142,7 @@ class Stage(Step[P, A]):
         self._build, self._tell, self._tell_fault = build, tell, tell_fault
 
     def key(self, recipe: Recipe, *inputs: Any) -> str:
-        """Of what is made, the stage's version, the recipe's parts that shape it, and what goes in."""
+        """Of what is made, the stage's version, the recipe's parts that shape it and its inputs."""
         return stage_key(self.makes, _identities(inputs), self._shape(recipe), self.version)
 
     def find(self, run: RunContext, *inputs: P.args, **named: P.kwargs) -> A | None:

@@ -120,11 +120,7 @@ def _read(rows: Rows, known: np.ndarray, teacher: FetchedModel) -> tuple[pa.Tabl
 
 
 def _ask(
-    objective: Objective,
-    bundle: Bundle,
-    train: pa.Table,
-    config: DistillationConfig,
-    answers: Path,
+    objective: Objective, bundle: Bundle, train: pa.Table, config: DistillationConfig, answers: Path
 ) -> None:
     """A file of answers for each `_PART` train texts; those that are there are not asked again."""
     answers.mkdir(parents=True, exist_ok=True)
@@ -221,7 +217,10 @@ def find_teacher(config: DistillationConfig, tracker: Tracker, fetched: Path) ->
         pinned.rpartition("/")[2] if pinned and pinned.startswith(f"{config.teacher}/") else None
     )
     version = str(config.version) if config.version else pinned
-    remedy = "Train the teacher first, with `noisefold retrain` and its own recipe, or correct the section distillation."
+    remedy = (
+        "Train the teacher first, with `noisefold retrain` and its own recipe, or correct the "
+        "section distillation."
+    )
     try:
         found = fetch_model(tracker, config.teacher, fetched, version=version)
     except NoisefoldError as error:

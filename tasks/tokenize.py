@@ -129,12 +129,7 @@ class Counts:
 
 
 def write_tokens(
-    tokenizer: HFTokenizer,
-    objective: Objective,
-    rows: Rows,
-    recipe: Recipe,
-    out: Path,
-    total: int,
+    tokenizer: HFTokenizer, objective: Objective, rows: Rows, recipe: Recipe, out: Path, total: int
 ) -> dict[str, Any]:
     """Encode the corpus of `total` rows batch by batch; returns the manifest's own fields."""
     tokenizer_json = tokenizer.to_str().encode()
@@ -216,13 +211,18 @@ def unknown_warning(
     if not high:
         return ()
     if isinstance(config, FileTokenizer):
-        remedy = "Give a tokenizer of this language (tokenizer.path), or a vocabulary of your own: tokenizer.kind: bpe."
+        remedy = (
+            "Give a tokenizer of this language (tokenizer.path), or a vocabulary of your own: "
+            "tokenizer.kind: bpe."
+        )
     else:
         remedy = "tokenizer.kind: bpe knows every text."
         if config.min_frequency > 1:
-            remedy += f" A lower tokenizer.min_frequency (it is {config.min_frequency}) keeps rarer tokens."
+            lower = f"A lower tokenizer.min_frequency (it is {config.min_frequency})"
+            remedy += f" {lower} keeps rarer tokens."
         if vocab_size >= config.vocab_size:
-            remedy += f" The vocabulary is full: tokenizer.vocab_size {config.vocab_size:,} may be raised."
+            size = f"tokenizer.vocab_size {config.vocab_size:,}"
+            remedy += f" The vocabulary is full: {size} may be raised."
     return (
         f"The vocabulary does not know {' and '.join(high)}: to the model they are all the same. "
         f"{remedy}",

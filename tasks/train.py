@@ -26,20 +26,11 @@ def _tell(model: TrainedModel, run: RunContext) -> None:
     )
 
 
-SHAPES = (
-    "task.learnt",
-    "model",
-    "training",
-    *(f"execution.{field}" for field in BITS),
-)
+SHAPES = ("task.learnt", "model", "training", *(f"execution.{field}" for field in BITS))
 
 
 @stage(TrainedModel, version=2, shaped_by=SHAPES, tell=_tell)
-def train(
-    here: Here,
-    tokens: TokenDataset,
-    start: FetchedModel | None = None,
-) -> dict[str, Any]:
+def train(here: Here, tokens: TokenDataset, start: FetchedModel | None = None) -> dict[str, Any]:
     """Train, keep the best epoch, fold the noise away.
 
     Effects: checkpoints in the work folder, metric points in the MLflow run, the bundle below the

@@ -43,13 +43,7 @@ from tasks.progress import report, tell
 from tasks.reports.findings import Findings
 from tasks.reports.quarantine import places, quarantined
 from tasks.reports.readable import markdown
-from tasks.reports.validation import (
-    days_held,
-    render,
-    sentences,
-    summarise,
-    violation,
-)
+from tasks.reports.validation import days_held, render, sentences, summarise, violation
 from tasks.stage import Here, RunContext, stage
 from tasks.tracking.runs import Tracker
 
@@ -164,7 +158,7 @@ def _judge_rows(folder: Path, raw: RawCorpus, contract: DataContract, batch_rows
 
 
 def _check_schema(schema: pa.Schema, contract: DataContract) -> None:
-    """The Arrow types come first: type expectations on pandas strings would say nothing reliable."""
+    """Arrow types come first: type expectations on pandas strings would say nothing reliable."""
     expected = raw_schema(contract)
     for column in expected:
         there = schema.field(column.name).type if column.name in schema.names else "missing"

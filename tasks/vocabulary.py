@@ -64,8 +64,7 @@ def _train_wordpiece(tokenizer: HFTokenizer, config: WordPieceTokenizer, texts: 
     numbered = [*SPECIAL_TOKENS, *(f"##{character}" for character in sorted(inner))]
     trained, _ = blank_tokenizer(config)
     trained.train_from_iterator(
-        texts(),
-        trainers.WordPieceTrainer(**{**_trained_by(config), "special_tokens": numbered}),
+        texts(), trainers.WordPieceTrainer(**{**_trained_by(config), "special_tokens": numbered})
     )
     tokenizer.model = models.WordPiece(
         trained.get_vocab(with_added_tokens=False), unk_token="[UNK]"

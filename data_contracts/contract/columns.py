@@ -18,7 +18,8 @@ MOST = 0.9  # share of the cells that make a column one of addresses, dates, …
 # What a whole cell is when it is no text that a person wrote.
 _KINDS = {
     "numbers": r"[-+]?(\d[\d,. ]*|\.\d+)(e[-+]?\d+)?%?",
-    "dates": r"(\d{4}[-/.年]\d{1,2}([-/.月]\d{1,2}日?)?|\d{1,2}[-/.月]\d{1,2}([-/.]\d{2,4}|日)?|\d{1,2}:\d{2})"
+    "dates": r"(\d{4}[-/.年]\d{1,2}([-/.月]\d{1,2}日?)?"
+    r"|\d{1,2}[-/.月]\d{1,2}([-/.]\d{2,4}|日)?|\d{1,2}:\d{2})"
     r"([T ,]*[\d:.]*( ?[ap]\.?m\.?)?(Z| ?[+-]\d{2}:?\d{2}| ?UTC| ?GMT)?)",
     "web addresses": r"(https?|ftp|s3|gs|file)://\S+|www\.\S+",
     "mail addresses": r"[^\s@]+@[^\s@]+\.[^\s@]+",
@@ -33,71 +34,44 @@ WHOLE = {kind: re.compile(pattern, re.I | re.S) for kind, pattern in _KINDS.item
 NOT_TEXT = tuple(_KINDS)
 
 # Words of a column's name, the plainest first. Chinese names are looked for anywhere within a name.
-_WORDS: dict[Role, tuple[str, ...]] = {
+_WORDS: dict[Role, Sequence[str]] = {
     "text": (
-        "text", "texts", "sentence", "review", "reviews", "comment", "comments", "body", "content", "contents",
-        "document", "doc", "message", "messages", "utterance", "query", "question", "tweet", "post", "article",
-        "msg", "txt", "nachricht", "kommentar", "texto", "mensaje", "texte", "commentaire", "testo", "opinion",
-        "description", "summary", "abstract", "title", "headline", "subject",
-    ),
+        "text texts sentence review reviews comment comments body content contents document doc "
+        "message messages utterance query question tweet post article msg txt nachricht kommentar "
+        "texto mensaje texte commentaire testo opinion description summary abstract title "
+        "headline subject"
+    ).split(),
     "label": (
-        "label", "labels", "class", "category", "categories", "target", "sentiment", "topic", "intent", "verdict",
-        "rating", "stars", "score", "polarity", "emotion", "tag", "type", "choice", "y", "annotation", "genre", "gold",
-        "stance", "kind", "kategorie", "klasse", "categoria", "categoría", "catégorie", "etiqueta", "étiquette",
-    ),
-    "id": ("id", "uid", "uuid", "guid", "key", "pk", "nr", "no", "number", "index", "ref", "identifier"),
-    "split": ("split", "fold", "subset", "partition", "set"),
-}  # fmt: skip
-_CHINESE: dict[Role, tuple[str, ...]] = {
-    "text": (
-        "文本",
-        "正文",
-        "内容",
-        "评论",
-        "评价内容",
-        "句子",
-        "语句",
-        "问题",
-        "留言",
-        "消息",
-        "摘要",
-        "描述",
-        "标题",
-    ),
-    "label": (
-        "标签",
-        "类别",
-        "分类",
-        "类型",
-        "情感",
-        "情绪",
-        "倾向",
-        "极性",
-        "意图",
-        "主题",
-        "评分",
-        "星级",
-        "种类",
-    ),
-    "id": ("编号", "序号", "编码", "单号", "主键", "id"),
-    "split": ("划分", "数据集"),
+        "label labels class category categories target sentiment topic intent verdict rating "
+        "stars score polarity emotion tag type choice y annotation genre gold stance kind "
+        "kategorie klasse categoria categoría catégorie etiqueta étiquette"
+    ).split(),
+    "id": "id uid uuid guid key pk nr no number index ref identifier".split(),
+    "split": "split fold subset partition set".split(),
+}
+_CHINESE: dict[Role, Sequence[str]] = {
+    "text": "文本 正文 内容 评论 评价内容 句子 语句 问题 留言 消息 摘要 描述 标题".split(),
+    "label": "标签 类别 分类 类型 情感 情绪 倾向 极性 意图 主题 评分 星级 种类".split(),
+    "id": "编号 序号 编码 单号 主键 id".split(),
+    "split": "划分 数据集".split(),
 }
 # Who, when, where and how much: they may have few values, and yet no text tells them.
-_BESIDE = {
-    "id", "ids", "uid", "uuid", "user", "username", "author", "annotator", "annotators", "worker", "rater", "reviewer",
-    "editor", "owner", "account", "customer", "agent", "person", "by", "email", "phone", "date", "datetime", "day",
-    "week", "month", "year", "time", "timestamp", "hour", "created", "updated", "modified", "at", "language", "lang",
-    "locale", "country", "city", "url", "link", "image", "video", "path", "file", "filename", "platform", "device",
-    "version", "hash", "count", "num", "votes", "likes", "length", "len", "size", "page", "row", "line", "index",
-    "duration", "source", "channel", "origin", "split", "fold", "flagged", "deleted", "name", "session", "view",
-}  # fmt: skip
+_BESIDE = set(
+    (
+        "id ids uid uuid user username author annotator annotators worker rater reviewer editor "
+        "owner account customer agent person by email phone date datetime day week month year "
+        "time timestamp hour created updated modified at language lang locale country city url "
+        "link image video path file filename platform device version hash count num votes likes "
+        "length len size page row line index duration source channel origin split fold flagged "
+        "deleted name session view"
+    ).split()
+)
 _BESIDE_CHINESE = (
-    "编号", "序号", "用户", "作者", "标注", "账号", "昵称", "日期", "时间", "语言", "语种", "图片", "视频", "链接",
-    "地址", "城市", "省份", "平台", "来源", "姓名", "人员",
-)  # fmt: skip
-INDEX = re.compile(
-    r"(Unnamed: \d+|__index_level_\d+__|)"
-)  # what pandas calls the numbers that it wrote for no one
+    "编号 序号 用户 作者 标注 账号 昵称 日期 时间 语言 语种 图片 视频 链接 地址 城市 省份 平台 "
+    "来源 姓名 人员"
+).split()
+# What pandas calls the numbers that it wrote for no one.
+INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__|)")
 
 
 @dataclass(eq=False)

@@ -85,16 +85,22 @@ def read(kind: str, match: re.Match[str]) -> Token | None:
     elif kind in ("name_year", "year_name"):
         days, grain = Days.month(year, _month_number(groups["name"])), "month"
     else:
-        month = _month_number(groups["name"]) if "name" in groups else int(groups["m"])
-        days = day_of(match[0], year, month, int(groups["d"]))
-        if groups.get("before"):
-            raise DayUnclear(f"{match[0]} may be one day or several")
-        if groups.get("d2"):
-            end = day_of(match[0], year, int(groups["m2"] or month), int(groups["d2"]))
-            if end.first < days.first:
-                raise DayUnclear(f"{match[0]} ends before it begins")
-            days, grain = Days(first=days.first, last=end.last), "span"
+        days, grain = _of_day(match[0], year, groups)
     return None if days is None else Token(match.start(), match.end(), match.end(), days, grain)
+
+
+def _of_day(text: str, year: int, groups: dict[str, str]) -> tuple[Days, Grain]:
+    """One day, or from one to another."""
+    month = _month_number(groups["name"]) if "name" in groups else int(groups["m"])
+    days = day_of(text, year, month, int(groups["d"]))
+    if groups.get("before"):
+        raise DayUnclear(f"{text} may be one day or several")
+    if not groups.get("d2"):
+        return days, "day"
+    end = day_of(text, year, int(groups["m2"] or month), int(groups["d2"]))
+    if end.first < days.first:
+        raise DayUnclear(f"{text} ends before it begins")
+    return Days(first=days.first, last=end.last), "span"
 
 
 def _of_digits(digits: str) -> Days | None:

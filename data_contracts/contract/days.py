@@ -14,11 +14,9 @@ from pydantic import BaseModel, ConfigDict
 
 # What `days_of` understands, for the messages that ask for another name.
 FORMS = (
-    "2026-11-26, 20261126, 2026_11_26, 2026.11.26, 26-11-2026, 26-Nov-2026, 2026年11月26日, each also "
-    "with a time "
-    "after it; a range 2026-11-01_2026-11-07; a month 2026-11; a week 2026-W48; folders "
-    "date=2026-11-26, "
-    "year=2026/month=11/day=26 or 2026/11/26"
+    "2026-11-26, 20261126, 2026_11_26, 2026.11.26, 26-11-2026, 26-Nov-2026, 2026年11月26日, each "
+    "also with a time after it; a range 2026-11-01_2026-11-07; a month 2026-11; a week 2026-W48; "
+    "folders date=2026-11-26, year=2026/month=11/day=26 or 2026/11/26"
 )
 YEARS = range(1970, 2100)
 _ONE = timedelta(days=1)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """What Great Expectations found. `positions` are the rows of the batch that break a row rule."""
+    """What Great Expectations found. `positions` are the batch's rows that break a row rule."""
 
     rule: RowRule | CorpusRule
     success: bool

@@ -17,31 +17,40 @@ class Form:
     said: str = ""
 
 
+def _columns(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+_LABEL_STUDIO = "annotation_id annotator created_at updated_at lead_time completed_by"
+_PRODIGY = "_input_hash _task_hash _session_id _view_id answer _timestamp _annotator_id"
 FORMS = (
     Form(
         "Label Studio",
-        frozenset({"annotation_id", "annotator", "created_at", "updated_at", "lead_time", "completed_by"}),
+        _columns(_LABEL_STUDIO),
         3,
-        frozenset({"annotation_id", "annotator", "created_at", "updated_at", "lead_time", "completed_by", "id"}),
+        _columns(f"{_LABEL_STUDIO} id"),
         "a task that several people annotated stands there once for each of them",
     ),
     Form(
         "Label Studio's full JSON",
-        frozenset({"annotations", "data", "predictions", "total_annotations", "file_upload", "inner_id"}),
+        _columns("annotations data predictions total_annotations file_upload inner_id"),
         3,
         said="texts and labels are nested there: export as CSV or JSON-MIN in its place",
     ),
     Form(
         "Prodigy",
-        frozenset({"_input_hash", "_task_hash", "_session_id", "_view_id", "answer", "_timestamp", "_annotator_id"}),
+        _columns(_PRODIGY),
         2,
-        frozenset({"_input_hash", "_task_hash", "_session_id", "_view_id", "answer", "_timestamp", "_annotator_id",
-                   "meta", "options", "spans", "tokens", "score", "priority"}),
+        _columns(f"{_PRODIGY} meta options spans tokens score priority"),
     ),
-    Form("doccano", frozenset({"Comments", "id", "text", "label"}), 4, frozenset({"Comments", "meta"})),
-    Form("doccano", frozenset({"id", "data", "label", "text", "annotation_approver"}), 4,
-         frozenset({"annotation_approver", "meta"})),
-)  # fmt: skip
+    Form("doccano", _columns("Comments id text label"), 4, _columns("Comments meta")),
+    Form(
+        "doccano",
+        _columns("id data label text annotation_approver"),
+        4,
+        _columns("annotation_approver meta"),
+    ),
+)
 
 
 def form_of(names: Sequence[str]) -> Form | None:

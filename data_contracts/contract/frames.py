@@ -10,9 +10,8 @@ import pyarrow.compute as pc
 
 from data_contracts.contract.contract import DataContract
 
-CONTROL_CHARACTERS = (
-    r"[\x00-\x08\x0e-\x1f\x7f\x{80}-\x{84}\x{86}-\x{9f}]"  # RE2; not tab, line ends and U+0085
-)
+# RE2; not tab, line ends and U+0085.
+CONTROL_CHARACTERS = r"[\x00-\x08\x0e-\x1f\x7f\x{80}-\x{84}\x{86}-\x{9f}]"
 _NUMBER = r"^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?$"
 
 

@@ -11,7 +11,7 @@ from data_contracts.tables.batch import Batch
 
 @dataclass
 class Rows:
-    """Cells by column, null where a file lacks the column; every list is as long as there are rows."""
+    """Cells by column, null where a file lacks the column; a list has as many as there are rows."""
 
     columns: dict[str, list[str | None]] = field(default_factory=dict)
     given: tuple[Split, ...] = ()  # splits that have a URL of their own
@@ -19,9 +19,8 @@ class Rows:
     files: list[str] = field(default_factory=list)  # per row
     numbers: list[int] = field(default_factory=list)  # of the row in its file
     faults: list[str | None] = field(default_factory=list)  # why a cell of a row is none
-    left_out: list[str] = field(
-        default_factory=list
-    )  # columns that no text can show, or not in every row
+    # Columns that no text can show, or not in every row.
+    left_out: list[str] = field(default_factory=list)
     told: list[str] = field(default_factory=list)  # what was read otherwise than one may think
     header: dict[str, list[str]] = field(default_factory=dict)  # of each CSV file
     complete: bool = True  # False: there are more rows than were read

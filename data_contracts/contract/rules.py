@@ -12,12 +12,7 @@ from typing import Literal
 
 from data_contracts.contract.sections import TextLimits
 from data_contracts.contract.shown import shortened, shown_cell, shown_count, shown_share
-from data_contracts.tables.categories import (
-    NESTED_VALUE,
-    NOT_TEXT,
-    SEVERAL_VALUES,
-    UNNAMED_CLASS,
-)
+from data_contracts.tables.categories import NESTED_VALUE, NOT_TEXT, SEVERAL_VALUES, UNNAMED_CLASS
 
 CellType = Literal["text", "category", "number"]
 

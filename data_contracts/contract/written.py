@@ -91,7 +91,7 @@ def contract_yaml(draft: Draft, sections: dict[str, str], *, only_own: bool = Fa
 
 
 def in_order(contract: DataContract, content: dict[str, Any]) -> dict[str, Any]:
-    """Fields as a person would write them: a kind's own sections follow those that name the rows."""
+    """Fields as a person would write them: a kind's own sections follow those that name rows."""
     own = [name for name in type(contract).model_fields if name not in DataContract.model_fields]
     common = list(DataContract.model_fields)
     place = common.index("select") + 1

@@ -160,7 +160,8 @@ def _hidden(rows: Rows, form: Form | None) -> str:
     if not rows.hidden:
         return ""
     by_form = f" These are the columns of {form.name}: {form.said}." if form and form.said else ""
-    return f" Objects, lists or numbers in rows, which are neither: {', '.join(rows.hidden[:8])}.{by_form}"
+    hidden = ", ".join(rows.hidden[:8])
+    return f" Objects, lists or numbers in rows, which are neither: {hidden}.{by_form}"
 
 
 # --- label ----------------------------------------------------------------------------------------
@@ -199,9 +200,8 @@ def _label(columns: list[Column], text: Column, rows: Rows, form: Form | None) -
         and not INDEX.fullmatch(c.name)
     ]
     plain = [c for c in few if not c.beside]
-    fitting = plain or [
-        c for c in few if c.named("label")
-    ]  # category_id, where there is no category
+    # Category_id, where there is no category.
+    fitting = plain or [c for c in few if c.named("label")]
     if not fitting:
         raise _no_label(columns, few, text, rows, form)
     gain = {id(c): told_by(text.cells, c.cells) for c in fitting}
@@ -210,9 +210,8 @@ def _label(columns: list[Column], text: Column, rows: Rows, form: Form | None) -
     )
     first, others = order[0], order[1:]
     same = [c for c in others if _one_to_one(first, c)]
-    if (
-        first.kind == "numbers"
-    ):  # the same label once as a number, once in words: words are for people
+    # The same label once as a number, once in words: words are for people.
+    if first.kind == "numbers":
         worded = next((c for c in same if c.kind is None), None)
         if worded is not None:
             others = [first, *(c for c in others if c is not worded)]

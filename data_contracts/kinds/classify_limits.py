@@ -16,15 +16,11 @@ from data_contracts.tables.batch import MAX_CELL_CHARACTERS
 
 MAX_LABELS = 100  # up to here the label values are written out
 HEADROOM = 2.0  # limits stand this factor above what was seen
-NOTICEABLE = (
-    0.05  # share of rows that repeat or leak above which the draft says so: the default limit
-)
+# Share of rows that repeat or leak above which the draft says so: the default limit.
+NOTICEABLE = 0.05
 _BY_OTHERS = ("relabelled", "duplicate", "leaked")  # reasons with a limit of their own
-SHARES = (
-    0.1,
-    0.2,
-    0.3,
-)  # of valid and of test, tried in turn until few rows leave none of them empty
+# Of valid and of test, tried in turn until few rows leave none of them empty.
+SHARES = (0.1, 0.2, 0.3)
 
 
 def fitted(
@@ -114,10 +110,16 @@ def _above(share: float) -> float:
 
 def _way_out(columns: ClassifyColumns, rows: Rows, verdicts: Foretold) -> str:
     if len(per_split(verdicts.counts, "label")["train"]) < 2:
-        return f"Train rows of two labels or more are needed (column {columns.label}): add rows, or give another --label."
+        return (
+            f"Train rows of two labels or more are needed (column {columns.label}): add rows, or "
+            "give another --label."
+        )
     missing = [split for split, kept in verdicts.kept.items() if not kept]
     if missing and not rows.split_by_url and columns.split is None:
-        return f"So few rows leave the {' and '.join(missing)} split empty: add rows, or give --train, --valid and --test."
+        return (
+            f"So few rows leave the {' and '.join(missing)} split empty: add rows, or give "
+            "--train, --valid and --test."
+        )
     if missing:
         return f"Give rows for {' and '.join(missing)}, or leave the split out to have it drawn."
     return "Mend the export, or name other columns with --text and --label."

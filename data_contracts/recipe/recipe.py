@@ -38,19 +38,8 @@ from data_contracts.recipe.sections import (
     StatisticsConfig,
     TrainingConfig,
 )
-from data_contracts.recipe.source import (
-    SOURCES,
-    FileSource,
-    RollingWindow,
-    SampleSource,
-    Source,
-)
-from data_contracts.recipe.tokenizer import (
-    FileTokenizer,
-    Tokenizer,
-    WindowConfig,
-    WordTokenizer,
-)
+from data_contracts.recipe.source import SOURCES, FileSource, RollingWindow, SampleSource, Source
+from data_contracts.recipe.tokenizer import FileTokenizer, Tokenizer, WindowConfig, WordTokenizer
 from data_contracts.section import Section, texts_in, unwritable
 from data_contracts.urls import HOW, credential_in, misplaced_variable
 

@@ -140,6 +140,5 @@ def _kind_of_source(value: dict[str, Any]) -> str:
 
 
 Source = Annotated[
-    Annotated[SampleSource | FileSource, Field(discriminator="kind")],
-    kind_is(_kind_of_source),
+    Annotated[SampleSource | FileSource, Field(discriminator="kind")], kind_is(_kind_of_source)
 ]

@@ -12,12 +12,10 @@ from typing import Any
 from data_contracts.recipe.profile import FEW_PER_CLASS, Profile, unknown_share, vector_size
 
 UNKNOWN_TO_BACKBONE = 0.05  # share of tokens above which a backbone does not know the language
-VAST = (
-    2_000_000  # tokens from which n-grams of up to three fill a million buckets several times over
-)
-CELLS = (
-    10_000_000  # of their table, a column per class: all are read and written several times a step
-)
+# Tokens from which n-grams of up to three fill a million buckets several times over.
+VAST = 2_000_000
+# Of their table, a column per class: all are read and written several times a step.
+CELLS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,7 @@ def _started_from(seen: Profile, backbone: str, folder: str) -> list[Choice]:
                 "size": size,
                 **({"init_std": 1.0} if seen.short else {}),
                 "vectors": backbone,
-            },
+            }
         },
         f"For {seen.rows:,} rows, fine-tuning takes hours of CPU. Started from MiniLM's token "
         "vectors instead, a small model went from 90.1 to 93.6 points of accuracy on TREC and from "
@@ -159,11 +157,7 @@ def _from_scratch(seen: Profile, passed_over: str) -> list[Choice]:
     return [
         Choice(
             "tokenizer",
-            {
-                "kind": "word",
-                "vocab_size": 30_000,
-                "min_frequency": 1 if seen.rows < 50_000 else 2,
-            },
+            {"kind": "word", "vocab_size": 30_000, "min_frequency": 1 if seen.rows < 50_000 else 2},
             (
                 "A script without spaces: by character, with n-grams, Chinese was "
                 "ahead of subwords on ChnSentiCorp."
@@ -171,11 +165,7 @@ def _from_scratch(seen: Profile, passed_over: str) -> list[Choice]:
             if seen.han
             else "Words and punctuation: the tokens of every comparison from scratch.",
         ),
-        Choice(
-            "window",
-            {"max_length": window, "overlap": window // 8},
-            _window_reason(seen),
-        ),
+        Choice("window", {"max_length": window, "overlap": window // 8}, _window_reason(seen)),
         Choice(
             "model",
             {

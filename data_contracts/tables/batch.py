@@ -17,17 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_contracts.errors import SourceError
-from data_contracts.tables.categories import (
-    NESTED_VALUE,
-    SEVERAL_VALUES,
-    category_text,
-    unlisted,
-)
+from data_contracts.tables.categories import NESTED_VALUE, SEVERAL_VALUES, category_text, unlisted
 from data_contracts.tables.encoding import likely_encodings
 
-BAD_BYTES = re.compile(
-    "[\udc80-\udcff]"
-)  # what errors="surrogateescape" leaves of bytes that do not decode
+# What errors="surrogateescape" leaves of bytes that do not decode.
+BAD_BYTES = re.compile("[\udc80-\udcff]")
 # A quote that is never closed swallows the rest of the file; stop long before it swallows the
 # memory.
 MAX_CELL_CHARACTERS = 1 << 24
@@ -51,15 +45,12 @@ class Batch:
     left_out: tuple[
         str, ...
     ] = ()  # columns that no text can show (objects, lists, embeddings), where all were asked
-    faults: pa.Array | None = (
-        None  # string per row, why a cell of it is none; None where no row has a fault
-    )
-    told: Counter[str] = field(
-        default_factory=Counter
-    )  # what was read otherwise than a reader may think, and its rows
-    spelled: Counter[tuple[str, str]] = field(
-        default_factory=Counter
-    )  # categories as written and as read, where these differ
+    # String per row, why a cell of it is none; None where no row has a fault.
+    faults: pa.Array | None = None
+    # What was read otherwise than a reader may think, and its rows.
+    told: Counter[str] = field(default_factory=Counter)
+    # Categories as written and as read, where these differ.
+    spelled: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def first(self, rows: int) -> Batch:
         """At most so many rows of it."""
@@ -77,22 +68,26 @@ class Batch:
 class Ask:
     """What of a table is asked for."""
 
-    columns: Sequence[str] | None = (
-        None  # all of them must be there; None: every one that a text can show
-    )
-    texts: Sequence[str] = ()  # must hold strings
-    # Hold one of several values each, with those that are known: where these are class numbers,
-    # numbers stay.
+    # All of them must be there; None: every one that a text can show.
+    columns: Sequence[str] | None = None
+    # Must hold strings; others may hold numbers, which become decimal text.
+    texts: Sequence[str] = ()
+    # Hold one of several values, given as `data_contracts.tables.categories` spells them, each with
+    # the values that are known: where these are class numbers, Parquet's names for these stay
+    # unused.
     categories: Mapping[str, Sequence[str] | None] = field(default_factory=dict)
     optional: Sequence[str] = ()  # read as well, where they are there
-    separator: str | None = None
-    usual_separator: str = ","
+    separator: str | None = None  # of CSV; None: the usual one, or the one whose header fits
+    usual_separator: str | None = None  # None: as the file's name has it
     batch_rows: int = 50_000
 
     @property
     def roles(self) -> list[str]:
         """The columns without which nothing can be done."""
         return list(self.columns) if self.columns is not None else [*self.texts, *self.categories]
+
+
+EVERYTHING = Ask()
 
 
 @dataclass

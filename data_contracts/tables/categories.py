@@ -16,14 +16,12 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-_WHOLE = re.compile(
-    r"(-?)(0|[1-9][0-9]*)\.0+"
-)  # 1.0 as pandas writes an integer beside an empty cell
+# 1.0 as pandas writes an integer beside an empty cell.
+_WHOLE = re.compile(r"(-?)(0|[1-9][0-9]*)\.0+")
 _NUMBER = re.compile(r"(-?)([0-9]+)(\.[0-9]+)?")
 _BOOLEANS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
-_NOTHING = dict.fromkeys(
-    map(ord, "\u200b\u2060\ufeff")
-)  # zero-width space, word joiner, byte order mark
+# Zero-width space, word joiner, byte order mark.
+_NOTHING = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))
 _EDGES = "\u200c\u200d\u200e\u200f\u180e\u00ad"  # invisible; within a word some scripts need them
 _LONGEST = 1_000  # characters of a cell that may hold a list
 
@@ -68,7 +66,7 @@ def unlisted(text: str) -> Any:
 
 
 def alike_key(value: str) -> str:
-    """What is left without case, width, white space and punctuation; a number keeps sign and point."""
+    """What is left without case, width, space and punctuation; a number keeps sign and point."""
     folded = unicodedata.normalize("NFKC", value).casefold()
     if (
         number := _NUMBER.fullmatch(folded)

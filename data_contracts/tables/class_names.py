@@ -15,7 +15,10 @@ from data_contracts.tables.categories import UNNAMED_CLASS
 
 _MAX_NAMES = 1 << 20  # label names of one column
 NAMES_COUNT = "label names are taken from the file's own metadata"
-NUMBERS_COUNT = "the labels are class numbers, as the contract names them, and not the names in the file's metadata"
+NUMBERS_COUNT = (
+    "the labels are class numbers, as the contract names them, and not the names in the file's "
+    "metadata"
+)
 NO_VALUE = "the class -1, by which Hugging Face's data sets mean no label, is a missing label"
 
 

@@ -27,9 +27,8 @@ from data_contracts.tables.batch import (
 )
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "| characters"}
-_EXCEL = re.compile(
-    r'"?sep=([^"\r\n])"?[\r\n]*', re.I
-)  # Excel's own first line, which no other program skips
+# Excel's own first line, which no other program skips.
+_EXCEL = re.compile(r'"?sep=([^"\r\n])"?[\r\n]*', re.I)
 
 
 def read_csv(text: io.TextIOWrapper, place: Place, ask: Ask) -> Iterator[Batch]:
@@ -91,36 +90,17 @@ def _opened(
     """
     first = next(source, "")
     stated = _EXCEL.fullmatch(first)
-    held = [] if stated else [first]
-
-    def header_by(separator: str) -> list[str]:
-        at = 0
-
-        def replayed() -> Iterator[str]:
-            nonlocal at
-            while at < len(held) or (
-                (line := next(source, None)) is not None and not held.append(line)
-            ):
-                at += 1
-                yield held[at - 1]
-
-        reader = csv.reader(replayed(), delimiter=separator, strict=True)
-        with _csv_faults(place, reader):
-            header = next((record for record in reader if record), [])
-        if any(map(BAD_BYTES.search, header)):
-            raise bad_encoding(place, 0, "\n".join(header))
-        return header
-
-    separator = ask.separator or (stated[1] if stated else ask.usual_separator)
+    head = _Head(source, [] if stated else [first], place)
+    separator = ask.separator or (stated[1] if stated else ask.usual_separator) or ","
     try:
-        header, fault = header_by(separator), None
+        header, fault = head.by(separator), None
     except SourceError as error:
         header, fault = [], error
     if not header and fault is None:
         raise place.error("the file is empty", "Check the export that writes it.")
     told = ""
     if not _fits(header, ask) and ask.separator is None:
-        others = _readings(header_by, separator)
+        others = _readings(head, separator)
         fitting = [one for one, found in others.items() if _fits(found, ask)]
         if len(fitting) == 1 and (ask.roles or len(header) <= 1):
             separator, header, fault = fitting[0], others[fitting[0]], None
@@ -131,20 +111,46 @@ def _opened(
         raise fault
     if ask.columns is None:
         check_columns(place.file, header, ask.roles)
-    return chain(held, source), separator, header, told
+    return chain(head.held, source), separator, header, told
+
+
+class _Head:
+    """The first lines of a source, held so that they can be read by one separator after another."""
+
+    def __init__(self, source: Iterator[str], held: list[str], place: Place) -> None:
+        self.source, self.held, self.place = source, held, place
+
+    def by(self, separator: str) -> list[str]:
+        """The header; empty where there is none.
+
+        Raises:
+            SourceError: these lines are no CSV by this separator.
+        """
+        reader = csv.reader(self._lines(), delimiter=separator, strict=True)
+        with _csv_faults(self.place, reader):
+            header = next((record for record in reader if record), [])
+        if any(map(BAD_BYTES.search, header)):
+            raise bad_encoding(self.place, 0, "\n".join(header))
+        return header
+
+    def _lines(self) -> Iterator[str]:
+        yield from list(self.held)
+        for line in self.source:
+            self.held.append(line)
+            yield line
 
 
 def _fits(header: list[str], ask: Ask) -> bool:
     return set(ask.roles) <= set(header) if ask.roles else len(header) > 1
 
 
-def _readings(header_by: Any, tried: str) -> dict[str, list[str]]:
+def _readings(head: _Head, tried: str) -> dict[str, list[str]]:
     """The header by every other separator by which it has several columns."""
     found = {}
     for separator in SEPARATORS:
         if separator != tried:
             try:
-                header = header_by(separator)
+                header = head.by(separator)
             except SourceError:
                 continue
             if len(header) > 1:
@@ -182,7 +188,10 @@ def _uneven(
     return place.error(what, f"Quote cells that hold {cells}, quotes or line breaks (RFC 4180).")
 
 
-_NAME_IT = "Name the column in the contract, under columns; or what separates the cells, in source.separator."
+_NAME_IT = (
+    "Name the column in the contract, under columns; or what separates the cells, in "
+    "source.separator."
+)
 
 
 class _csv_faults:

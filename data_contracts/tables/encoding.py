@@ -1,4 +1,4 @@
-"""Which encoding a text file has: exactly where a byte order mark says so, else told by its bytes."""
+"""Which encoding a text file has: exactly where a byte order mark says so, else by its bytes."""
 
 from __future__ import annotations
 
@@ -81,14 +81,12 @@ def find_encoding(data: bytes, *, whole: bool) -> Encoding | None:
         whole: whether `data` is the whole file, so that a character cut at its end is a fault.
     """
     if marked(data) is not None or (data.isascii() and b"\0" not in data):
-        return Encoding(
-            "ascii"
-        )  # as good as any: the reader takes a byte order mark before what is named
+        # As good as any: the reader takes a byte order mark before what is named.
+        return Encoding("ascii")
     if (wide := _without_mark(data)) is not None:
         return wide
-    if is_utf8(data, whole=whole) or _damaged_utf8(
-        data
-    ):  # of a damaged one the reader names the row
+    # Of a damaged one the reader names the row.
+    if is_utf8(data, whole=whole) or _damaged_utf8(data):
         return Encoding("utf-8")
     foreign = b"\n".join(line for line in data.splitlines() if not line.isascii())[:_SAMPLE]
     if len(foreign) == _SAMPLE:  # a character may be cut at its end

@@ -78,13 +78,14 @@ def _batch(
         if ask.columns is None and name not in ask.roles:
             cells, hidden = _showable(cells)
             left_out += [name] if hidden else []
-        texts = [
-            cell if cell is None or isinstance(cell, str) else json_text(cell) if isinstance(cell, dict | list)
-            else plain_text(cell)
-            for cell in cells
-        ]  # fmt: skip
-        columns[name] = strings(texts, rows, place, json=True)
+        columns[name] = strings([_cell_text(cell) for cell in cells], rows, place, json=True)
     return Batch(columns, numbers(rows), left_out=tuple(left_out), faults=faults)
+
+
+def _cell_text(cell: Any) -> str | None:
+    if cell is None or isinstance(cell, str):
+        return cell
+    return json_text(cell) if isinstance(cell, dict | list) else plain_text(cell)
 
 
 def _not_text(cells: list[Any]) -> pa.Array | None:
@@ -93,7 +94,7 @@ def _not_text(cells: list[Any]) -> pa.Array | None:
 
 
 def _showable(cells: list[Any]) -> tuple[list[Any], bool]:
-    """Lists of one value as that value, all else that is nested as null; and whether there was any."""
+    """Lists of one value as that value, all else that is nested as null; whether there was any."""
     shown = [cell[0] if isinstance(cell, list) and len(cell) == 1 else cell for cell in cells]
     hidden = [isinstance(cell, dict | list) and bool(cell) for cell in shown]
     return [None if isinstance(cell, dict | list) else cell for cell in shown], any(hidden)
@@ -278,7 +279,8 @@ def _record(line: str, place: Place) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        what = f"not valid JSON ({getattr(error, 'msg', error)} at column {getattr(error, 'colno', 1)})"
+        why, column = getattr(error, "msg", error), getattr(error, "colno", 1)
+        what = f"not valid JSON ({why} at column {column})"
         raise place.error(what, "JSON Lines has one complete object per line.") from None
     return _object(record, place)
 

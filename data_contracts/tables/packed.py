@@ -249,7 +249,7 @@ def _hidden(path: str) -> bool:
 
 
 class _Modest:
-    """A seekable stream of which no one reads much at once, as zipfile does where a file says so."""
+    """A seekable stream of which none reads much at once, as zipfile does where a file says so."""
 
     def __init__(self, stream: IO[bytes], name: str) -> None:
         self._stream, self._name = stream, name

@@ -52,13 +52,16 @@ def read_parquet(stream: IO[bytes], place: Place, ask: Ask) -> Iterator[Batch]:
         wanted, left_out = _wanted(schema, place, ask)
         names = {name: found for name in wanted if (found := class_names(schema, name)) is not None}
         _check_expansion(_stated_bytes(metadata), size, place)
+        texts = [name for name in wanted if _holds_text(schema.field(name).type)]
         text_bytes = 0
         lists = _paths(metadata, [name for name in wanted if is_list(schema.field(name).type)])
         with pq.ParquetFile(stream, metadata=metadata, read_dictionary=lists) as file:
             for group in range(metadata.num_row_groups):
-                fitting = _batch_rows(
-                    stream, metadata, group, wanted, schema, ask.batch_rows, place
-                )
+                longest = _longest_text(stream, metadata, group, texts)
+                if longest > 4 * MAX_CELL_CHARACTERS:
+                    what = f"a text of {longest:,} bytes"
+                    raise place.error(what, "Check the export.", place.row + 1)
+                fitting = max(1, min(ask.batch_rows, 4 * BATCH_CHARACTERS // longest))
                 for batch in file.iter_batches(
                     batch_size=fitting, row_groups=[group], columns=wanted
                 ):
@@ -178,26 +181,14 @@ def _check_expansion(expanded: int, size: int, place: Place) -> None:
         )
 
 
-def _batch_rows(
-    stream: IO[bytes],
-    metadata: pq.FileMetaData,
-    group: int,
-    wanted: Sequence[str],
-    schema: pa.Schema,
-    most: int,
-    place: Place,
+def _longest_text(
+    stream: IO[bytes], metadata: pq.FileMetaData, group: int, texts: Sequence[str]
 ) -> int:
-    """Rows of a batch that stay within its bounds: a text that is stored once may stand in every
-    row of a group.
+    """Bytes of the longest text that is stored once and may stand in every row of a group; 1 at
+    least.
 
-    The first row alone, with its dictionary left as it is, shows how long the longest such text is.
+    The first row alone, with its dictionary left as it is, shows it.
     """
-    kinds = {name: schema.field(name).type for name in wanted}
-    texts = [
-        name
-        for name, kind in kinds.items()
-        if _is_text(kind) or (is_list(kind) and _is_text(kind.value_type))
-    ]
     longest = 1
     with pq.ParquetFile(stream, metadata=metadata, read_dictionary=_paths(metadata, texts)) as file:
         for batch in file.iter_batches(batch_size=1, row_groups=[group], columns=texts):
@@ -207,13 +198,15 @@ def _batch_rows(
                 if _is_text(values.type) and not pa.types.is_null(values.type):
                     longest = max(longest, pc.max(pc.binary_length(values)).as_py() or 0)
             break
-    if longest > 4 * MAX_CELL_CHARACTERS:
-        raise place.error(f"a text of {longest:,} bytes", "Check the export.", place.row + 1)
-    return max(1, min(most, 4 * BATCH_CHARACTERS // longest))
+    return longest
+
+
+def _holds_text(kind: pa.DataType) -> bool:
+    return _is_text(kind) or (is_list(kind) and _is_text(kind.value_type))
 
 
 def _paths(metadata: pq.FileMetaData, columns: Sequence[str]) -> list[str]:
-    """What the leaves of columns are called in the file: a list's values are "label.list.element"."""
+    """The file's names of the leaves of columns: a list's values are "label.list.element"."""
     paths = [metadata.schema.column(at).path for at in range(len(metadata.schema))]
     return [path for path in paths if path.partition(".")[0] in columns or path in columns]
 

@@ -15,12 +15,13 @@ import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import IO, Any, Literal
 
 from data_contracts.errors import SourceError
-from data_contracts.tables.batch import Ask, Batch, Place, bad_encoding, with_categories
+from data_contracts.tables.batch import EVERYTHING, Ask, Batch, Place, bad_encoding, with_categories
 from data_contracts.tables.csv import read_csv
 from data_contracts.tables.encoding import MARK_BYTES, kind_of, marked
 from data_contracts.tables.json import read_json, records
@@ -50,8 +51,14 @@ _NO_ENCODINGS = {
     "oem",
 }
 
-_SHEET = "Save the sheet as CSV (UTF-8) from its program, or with pandas.read_excel(path).to_csv(out, index=False)."
-_UNPACK = "Unpack it; a folder of files is read as it is, and so is one file in .gz, .zst, .bz2, .xz or .zip."
+_SHEET = (
+    "Save the sheet as CSV (UTF-8) from its program, or with "
+    "pandas.read_excel(path).to_csv(out, index=False)."
+)
+_UNPACK = (
+    "Unpack it; a folder of files is read as it is, and so is one file in .gz, .zst, .bz2, .xz or "
+    ".zip."
+)
 # What people have beside tables, and how to make a table of it.
 _OTHERS = {
     (".xlsx", ".xls", ".xlsm", ".xlsb"): ("an Excel workbook", _SHEET),
@@ -140,45 +147,19 @@ def unknown_format(shown: str, name: str) -> SourceError:
 
 
 def read_batches(
-    stream: IO[bytes],
-    name: str,
-    *,
-    format: Format,
-    columns: Sequence[str] | None = None,
-    texts: Sequence[str] = (),
-    categories: Mapping[str, Sequence[str] | None] | None = None,
-    encoding: str = "utf-8",
-    separator: str | None = None,
-    usual: str | None = None,
-    optional: Sequence[str] = (),
-    batch_rows: int = 50_000,
+    stream: IO[bytes], name: str, ask: Ask = EVERYTHING, *, format: Format, encoding: str = "utf-8"
 ) -> Iterator[Batch]:
     """Read an uncompressed stream (a seekable one for Parquet).
 
     Args:
         name: what to call the file in errors.
-        columns: the ones to read, all of which must be there; None reads every column that a text
-            can show.
-        texts: those among them that must hold strings; others may hold numbers, which become
-            decimal text.
-        categories: those that hold one of several values, given as
-            `data_contracts.tables.categories` spells them, each with the values that are known:
-            where these are class numbers, Parquet's names for these stay unused.
         encoding: of CSV and JSON; a byte order mark, which is exact, comes before it.
-        separator: of CSV; None: `usual` (by the file's name, if that is None), or the one whose
-            header fits.
-        optional: further columns, read where they are there.
+    Raises:
+        SourceError: naming the file, and the row or column where there is one.
     """
     place = Place(name, encoding=encoding)
-    ask = Ask(
-        columns,
-        texts,
-        categories or {},
-        optional,
-        separator,
-        usual or usual_separator(name),
-        max(1, batch_rows),
-    )
+    usual, rows = ask.usual_separator or usual_separator(name), max(1, ask.batch_rows)
+    ask = replace(ask, usual_separator=usual, batch_rows=rows)
     if format == "parquet":
         with _damage_told(place):
             yield from (

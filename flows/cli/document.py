@@ -39,9 +39,8 @@ def document(only: bool) -> Iterator[TextIO]:
             try:
                 yield stream
             finally:
-                with suppress(
-                    BrokenPipeError
-                ):  # told where it arose; closing tries once more to write what is left
+                # Told where it arose; closing tries once more to write what is left.
+                with suppress(BrokenPipeError):
                     stream.close()
     finally:
         sys.stdout.flush()

@@ -157,7 +157,7 @@ def plan(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     is_flag=True,
     help="Print the result as one JSON object instead of the table.",
 )
-def compare(
+def compare(  # noqa: PLR0913 - click gives each option by its name
     file: str,
     out: Path | None,
     only: tuple[str, ...],
@@ -186,7 +186,7 @@ def compare(
         raise NoisefoldError(
             f"--seeds {seeds}: expected whole numbers.", "For example --seeds 0,1."
         ) from None
-    from flows.cli.terminal import compare_in_terminal
+    from flows.cli.terminal import Part, compare_in_terminal
 
     # The command that makes the whole table: cells may have come from several, each with a
     # selection of its own.
@@ -194,16 +194,8 @@ def compare(
     command = shlex.join(
         ["noisefold", "compare", shown(file), *(part for option in options for part in option)]
     )
-    compare_in_terminal(
-        grid,
-        only=only,
-        seeds=chosen,
-        out=out,
-        command=command,
-        run=not report,
-        verbose=verbose,
-        as_json=as_json,
-    )
+    part = Part(only, chosen, out, command)
+    compare_in_terminal(grid, part, run=not report, verbose=verbose, as_json=as_json)
 
 
 def shown(path: str | Path) -> str:
@@ -255,7 +247,7 @@ def shown(path: str | Path) -> str:
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON object per line instead of a table."
 )
-def predict(
+def predict(  # noqa: PLR0913 - click gives each option by its name
     texts: tuple[str, ...],
     model: str | None,
     alias: str,
@@ -280,7 +272,7 @@ def predict(
     carried along; label, probability_<label>, reason and model are appended. A text that is missing
     or empty gets no answer, and the reason; how many did is told on standard error.
     """
-    from flows.cli.predict import lines_in_terminal, table_in_terminal
+    from flows.cli.predict import Asked, lines_in_terminal, table_in_terminal
 
     if table is None:
         for option, given in (("--column", column), ("--output", output), ("--format", kind)):
@@ -292,10 +284,8 @@ def predict(
         return
     if texts:
         raise NoisefoldError("Both texts and --input are given.", "Give one of them.")
-    table_in_terminal(
-        table, output or "-", model, alias, column=column, kind=kind, encoding=encoding, separator=separator,
-        force=force, strict=strict, as_json=as_json,
-    )  # fmt: skip
+    asked = Asked(table, output or "-", column, kind, encoding, separator, force, strict)
+    table_in_terminal(asked, model, alias, as_json=as_json)
 
 
 _unchecked = click.option(

@@ -26,6 +26,7 @@ from tasks.settings import Settings
 if TYPE_CHECKING:
     from data_contracts.recipe.recipe import Recipe
     from tasks.operate.finding import Line
+    from tasks.operate.retention import Thing
 
 _PLANNED = {"found": "green", "to run": "bold", "unknown": "yellow"}
 _STYLE = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -142,37 +143,39 @@ def gc_in_terminal(*, keep: int, older_than_days: float, apply: bool, as_json: b
             }
             print(printable_json(json.dumps(content, ensure_ascii=False)), file=out)
             return
-    table = Table(title="goes" if going else None, title_justify="left", box=SIMPLE)
+    _print_going(console, going)
+    _print_staying(console, [thing for thing in things if not thing.goes])
+    done = "went" if apply else "would go; --apply removes them"
+    told = f"{len(going)} of {len(things)} things, {freed / 1e6:,.1f} MB, {done}."
+    console.print(told if going else "Nothing to do.")
+
+
+def _print_going(console: Console, going: list[Thing]) -> None:
+    if not going:
+        return
+    table = Table(title="goes", title_justify="left", box=SIMPLE)
     for column in ("what", "name", "made (UTC)", "kB"):
         table.add_column(column, overflow="fold", justify="right" if column == "kB" else "left")
     for thing in going:
-        table.add_row(
-            thing.kind,
-            safe(thing.name),
-            f"{thing.made:%Y-%m-%d %H:%M}",
-            f"{thing.bytes / 1e3:,.0f}",
-        )
-    if going:
-        console.print(table)
-    stays = Table(title="stays", title_justify="left", box=SIMPLE)
+        made, size = f"{thing.made:%Y-%m-%d %H:%M}", f"{thing.bytes / 1e3:,.0f}"
+        table.add_row(thing.kind, safe(thing.name), made, size)
+    console.print(table)
+
+
+def _print_staying(console: Console, staying: list[Thing]) -> None:
+    """A row per reason."""
+    if not staying:
+        return
+    table = Table(title="stays", title_justify="left", box=SIMPLE)
     for column in ("what", "how many", "kB", "because"):
-        stays.add_column(
-            column, overflow="fold", justify="right" if column in ("how many", "kB") else "left"
-        )
-    groups: dict[tuple[str, str], list[int]] = {}
-    for thing in things:
-        if not thing.goes:
-            groups.setdefault((thing.kind, thing.why), []).append(thing.bytes)
-    for (kind, why), sizes in groups.items():
-        stays.add_row(kind, str(len(sizes)), f"{sum(sizes) / 1e3:,.0f}", safe(why))
-    if groups:
-        console.print(stays)
-    done = "went" if apply else "would go; --apply removes them"
-    console.print(
-        f"{len(going)} of {len(things)} things, {freed / 1e6:,.1f} MB, {done}."
-        if going
-        else "Nothing to do."
-    )
+        is_number = column in ("how many", "kB")
+        table.add_column(column, overflow="fold", justify="right" if is_number else "left")
+    sizes: dict[tuple[str, str], list[int]] = {}
+    for thing in staying:
+        sizes.setdefault((thing.kind, thing.why), []).append(thing.bytes)
+    for (kind, why), found in sizes.items():
+        table.add_row(kind, str(len(found)), f"{sum(found) / 1e3:,.0f}", safe(why))
+    console.print(table)
 
 
 def findings(settings: Settings, free_gigabytes: float) -> Iterator[Line]:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,39 +136,43 @@ def _kind_of_table(head: list[str]) -> str:
     return ""
 
 
-def table_in_terminal(
-    table: str,
-    output: str,
-    model: str | None,
-    alias: str,
-    *,
-    column: str | None,
-    kind: str | None,
-    encoding: str,
-    separator: str | None,
-    force: bool,
-    strict: bool,
-    as_json: bool,
-) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """A table, where its answers go, and how both are read and written."""
+
+    table: str
+    output: str
+    column: str | None
+    kind: str | None
+    encoding: str
+    separator: str | None
+    force: bool
+    strict: bool
+
+
+def table_in_terminal(asked: Asked, model: str | None, alias: str, *, as_json: bool) -> None:
     """Answer a table; what became of it is told on standard error, or with --json as one object."""
-    settings, to_stdout = Settings(), output == "-"
+    settings, to_stdout, table = Settings(), asked.output == "-", asked.table
     with ExitStack() as opened:
         out = opened.enter_context(document(as_json or to_stdout))
         if table == "-":
-            table = str(_spooled(opened, kind))
+            table = str(_spooled(opened, asked.kind))
         bar = opened.enter_context(_Rows(Console(stderr=True, highlight=False)))
         predictor = _opened(opened, settings, model, alias)
         from data_contracts.recipe.source import FileSource
-        from tasks.serving.predict_table import predict_table
+        from tasks.serving.predict_table import Output, predict_table
 
         source = FileSource.model_construct(
-            url=table, format=kind or "auto", encoding=encoding, separator=_separator(separator)
+            url=table,
+            format=asked.kind or "auto",
+            encoding=asked.encoding,
+            separator=_separator(asked.separator),
         )
+        output = Output(asked.output, asked.force, out, "jsonl" if as_json else "csv")
         try:
             done = predict_table(
-                predictor, source, output, column=column, force=force, strict=strict, stdout=out,
-                stdout_format="jsonl" if as_json else "csv", progress=bar,
-            )  # fmt: skip
+                predictor, source, output, column=asked.column, strict=asked.strict, progress=bar
+            )
         except SourceError as error:
             raise SourceError(_as_options(error.cause), _as_options(error.remedy)) from error
         except BrokenPipeError:
@@ -179,11 +183,9 @@ def table_in_terminal(
                 "Run the command again; nothing is half done.",
             ) from error
         if as_json and not to_stdout:
-            print(
-                printable_json(json.dumps({**asdict(done), "output": output}, ensure_ascii=False)),
-                file=out,
-            )
-    _tell_done(done, output)
+            content = {**asdict(done), "output": asked.output}
+            print(printable_json(json.dumps(content, ensure_ascii=False)), file=out)
+    _tell_done(done, asked.output)
 
 
 def _separator(given: str | None) -> str | None:

@@ -15,6 +15,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -72,42 +73,47 @@ def run_in_terminal(recipe: Recipe, *, verbose: bool = False, as_json: bool = Fa
     print_summary(console, result, settings, time.monotonic() - started)
 
 
+@dataclass(frozen=True)
+class Part:
+    """Which cells of a comparison are to run, and where its table goes."""
+
+    only: tuple[str, ...]
+    seeds: tuple[int, ...]
+    out: Path | None
+    command: str  # that makes the whole table
+
+
 def compare_in_terminal(
-    comparison: Comparison,
-    *,
-    only: tuple[str, ...],
-    seeds: tuple[int, ...],
-    out: Path | None,
-    command: str,
-    run: bool,
-    verbose: bool,
-    as_json: bool,
+    comparison: Comparison, part: Part, *, run: bool, verbose: bool, as_json: bool
 ) -> None:
     """Run the cells that have not run (or none), and print the table."""
     console, settings = Console(highlight=False, stderr=as_json), Settings()
-    comparison.cells(only, seeds)  # a slip in the selection is told before anything starts
+    # A slip in the selection is told before anything starts.
+    comparison.cells(part.only, part.seeds)
 
     def load() -> Callable[[], ComparisonRun]:
         from flows.compare import compare
 
-        return lambda: compare(comparison, only, seeds, out, command)
+        return lambda: compare(comparison, part.only, part.seeds, part.out, part.command)
 
     with document(as_json) as stdout:
         if run:
             result = run_flow(load, CellBars(console), settings, verbose=verbose)
             table, look = result.table, how_to_look(result, settings)
         else:
-            table, look = finished_table(comparison, settings, out, command, verbose=verbose), []
+            table, look = finished_table(comparison, settings, part, verbose=verbose), []
         if as_json:
             print(printable_json(table.model_dump_json(exclude_none=True)), file=stdout)
             return
     print_table(console, table)
-    for line in [*([f"Written to {out} and {out.with_suffix('.json')}."] if out else []), *look]:
+    if part.out is not None:
+        look = [f"Written to {part.out} and {part.out.with_suffix('.json')}.", *look]
+    for line in look:
         console.print(safe(line), soft_wrap=True)
 
 
 def finished_table(
-    comparison: Comparison, settings: Settings, out: Path | None, command: str, *, verbose: bool
+    comparison: Comparison, settings: Settings, part: Part, *, verbose: bool
 ) -> Compared:
     """The table of what is finished; reads the store alone."""
     with quiet(verbose):
@@ -116,11 +122,11 @@ def finished_table(
         from tasks.comparing.board import Board
         from tasks.comparing.table import read_table, write_table
 
-        before = read_table(out) if out is not None else None
-        board = Board(comparison.on(by_machine().day), settings, command, before)
+        before = read_table(part.out) if part.out is not None else None
+        board = Board(comparison.on(by_machine().day), settings, part.command, before)
         board.read()
-    if out is not None:
-        write_table(board.table(), out)
+    if part.out is not None:
+        write_table(board.table(), part.out)
     return board.table()
 
 

@@ -97,9 +97,8 @@ def by_machine(at: datetime | None = None, why: str = "") -> Due:
     at = at or datetime.now(UTC)
     name = os.environ.get("TZ", "").removeprefix(":")
     if name and not name.startswith("/") and ("/" in name or _known(name)):
-        return _in_zone(
-            at, name, f"{why}this machine's time zone"
-        )  # a slim system has no table of its own to look in
+        # A slim system has no table of its own to look in.
+        return _in_zone(at, name, f"{why}this machine's time zone")
     local = _plain(at).astimezone()
     return Due(
         local,

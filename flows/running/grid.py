@@ -84,7 +84,7 @@ class Grid:
             self.run.__exit__(kind, error, trace)
 
     def read(self, corpus: ValidatedCorpus, cells: list[Cell]) -> None:
-        """Find what is finished. Teachers are fetched before: the board knows them by their files."""
+        """Find what is finished. Teachers are fetched before: a board knows them by their files."""
         self._fetch_teachers(cells)
         self.board.read(corpus)
 
@@ -222,6 +222,8 @@ def _open_cell(
         "noisefold.seed": str(cell.seed),
     }
     experiment = parent.client.get_experiment(parent.experiment_id).name
-    tracker = open_run(settings, experiment, run_key, str(cell), tags, lineage, parent)
+    tracker = open_run(settings, experiment, run_key, str(cell), tags, lineage)
+    # Told again: the parent may have been deleted and made anew.
+    tracker.set_tags({"mlflow.parentRunId": parent.run_id})
     log_recipe(tracker, recipe, run_key)
     return tracker

@@ -77,7 +77,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Work:
-    """What a run is for: its name, what nobody else may hold meanwhile, how its MLflow run opens."""
+    """What a run is for: its name, what nobody else may hold, how its MLflow run is opened."""
 
     name: str
     holds: tuple[str, ...]

@@ -90,7 +90,7 @@ def as_markdown(result: Retrained, run_url: str) -> str:
 
 
 def days_read(result: Retrained) -> tuple[str, ...]:
-    """What of its window the run has read, a sentence for each part of it; none without a window."""
+    """What of its window the run has read, a sentence for each part; none without a window."""
     return result.window.sentences() if result.window is not None else ()
 
 

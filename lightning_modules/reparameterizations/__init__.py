@@ -43,7 +43,8 @@ from lightning_modules.reparameterizations.layers import (
 from lightning_modules.reparameterizations.seeds import mix, seed_generators
 
 __all__ = [
-    "fold", "is_noise", "kl", "mix", "noise_level", "redraw", "reparameterize", "sampling", "set_mode",
+    "fold", "is_noise", "kl", "mix", "noise_level", "redraw", "reparameterize", "sampling",
+    "set_mode",
 ]  # fmt: skip
 
 METHODS: dict[str, ModuleType] = {

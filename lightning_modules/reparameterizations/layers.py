@@ -19,10 +19,8 @@ from lightning_modules.reparameterizations.seeds import mix, normal, normal_rows
 Mode = Literal["sample", "mean"]
 M = TypeVar("M", bound=nn.Module)
 
-NOISE_PREFIXES = (
-    "log_alpha_",
-    "rho_",
-)  # parameters of the noise itself: no weight decay, a learning rate of their own
+# Parameters of the noise itself: no weight decay, a learning rate of their own.
+NOISE_PREFIXES = ("log_alpha_", "rho_")
 
 
 def rising_beta(config: Any, step: int, total: int) -> float:
@@ -285,9 +283,8 @@ class DrawnEmbedding(Drawn, Embedding):
         if self.mode == "mean" or "weight" not in self.noisy:
             return super().forward(ids)
         table = self.eps("weight")
-        rows, inverse = torch.unique(
-            ids, return_inverse=True
-        )  # far fewer than positions: the noise costs less than they
+        # Far fewer than positions: the noise costs less than they.
+        rows, inverse = torch.unique(ids, return_inverse=True)
         eps = F.embedding((rows * self.order[0] + self.order[1]) % len(table), table).to(
             self.weight.dtype
         )

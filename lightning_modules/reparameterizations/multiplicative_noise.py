@@ -196,9 +196,8 @@ class _LocalNoise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         x, theta, log_alpha, squared, std, eps = ctx.saved_tensors
-        d_variance = (gradients[0] * eps).div_(
-            std
-        )  # twice it; the 2 of d x^2 / dx cancels the half
+        # Twice it; the 2 of d x^2 / dx cancels the half.
+        d_variance = (gradients[0] * eps).div_(std)
         d_x = (d_variance @ squared).mul_(x) if ctx.needs_input_grad[0] else None
         d_squared = d_variance.flatten(0, -2).T @ x.square().flatten(0, -2)
         d_log_alpha = 0.5 * (d_squared * squared).sum(1)

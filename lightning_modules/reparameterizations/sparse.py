@@ -198,9 +198,8 @@ class SparseLSTM(Sparse, layers.LSTM):
 
     def fold(self) -> nn.LSTM:
         layer = super().fold()
-        for name in (
-            self.order
-        ):  # without a bias too, a removed unit's cell has no input, and puts out tanh(0)
+        # Without a bias too, a removed unit's cell has no input, and puts out tanh(0).
+        for name in self.order:
             if name.startswith("bias"):
                 bias = getattr(self, name).detach() * self.kept("unit").repeat(4)
                 setattr(layer, name, nn.Parameter(bias))

@@ -1,4 +1,4 @@
-"""Pretrained weights: a backbone that transformers can run, and the table of its input embeddings."""
+"""Pretrained weights: a backbone that transformers can run, and its table of input embeddings."""
 
 from __future__ import annotations
 

@@ -109,7 +109,10 @@ def _start_from_vectors(
     train = data.table("train")
     of_vocabulary = float(known.float().mean())
     of_tokens = float(known.numpy()[train.ids_of(train.given)].mean())
-    message = f"Word vectors: {of_vocabulary:.1%} of the vocabulary, {of_tokens:.1%} of the train tokens have one."
+    message = (
+        f"Word vectors: {of_vocabulary:.1%} of the vocabulary, {of_tokens:.1%} of the train tokens "
+        "have one."
+    )
     on_progress({"event": "note", "message": message})
     return {
         "train/vector_coverage_vocabulary": of_vocabulary,

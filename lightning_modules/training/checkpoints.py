@@ -59,9 +59,8 @@ class Checkpoints(pl.Callback):
         checkpoint["noisefold"] = {"identity": self.identity, "step": trainer.global_step}
 
     def save(self, trainer: pl.Trainer) -> None:
-        self.recorder.check(
-            trainer
-        )  # a checkpoint from which no resume could go on would hide the older ones
+        # A checkpoint from which no resume could go on would hide the older ones.
+        self.recorder.check(trainer)
         started, temporary = time.monotonic(), self.folder / "writing.tmp"
         trainer.save_checkpoint(temporary)
         sha = hashlib.sha256(temporary.read_bytes()).hexdigest()[:16]

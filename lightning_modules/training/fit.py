@@ -25,6 +25,7 @@ from lightning_modules.kinds.base import Objective, objective_of
 from lightning_modules.network.network import TextNetwork
 from lightning_modules.network.windows import Windowing
 from lightning_modules.reparameterizations import fold
+from lightning_modules.reparameterizations.course import Course
 from lightning_modules.training.averaging import Averaging
 from lightning_modules.training.begin import starting_network
 from lightning_modules.training.checkpoints import Checkpoints
@@ -132,12 +133,12 @@ def _data(job: TrainingJob, objective: Objective) -> TokenData:
 def _module(
     job: TrainingJob, objective: Objective, network: TextNetwork, data: TokenData
 ) -> TextModule:
+    total_steps = job.training.max_epochs * _steps_per_epoch(job, data)
     return TextModule(
         network,
         objective,
-        job.model.reparameterization,
         job.training,
-        total_steps=job.training.max_epochs * _steps_per_epoch(job, data),
+        Course(job.model.reparameterization, total_steps),
         terms=objective.terms(data.table("train")),
         fused=job.execution.precision != "16-mixed",
     )
@@ -185,7 +186,7 @@ def _train(
     else:
         step = resumed[1]
         watchers.log.rewind(step)
-        on_progress({"event": "resumed", "step": step, "total_steps": module.total_steps})
+        on_progress({"event": "resumed", "step": step, "total_steps": module.course.total})
     checkpoint = None if resumed is None else str(resumed[0])
     trainer = make_trainer(job.training, job.execution, job.work, watchers.in_order())
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)

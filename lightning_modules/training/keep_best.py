@@ -61,7 +61,7 @@ class KeepBest(pl.Callback):
             {
                 "event": "epoch",
                 **self.history[-1],
-                "total_steps": pl_module.total_steps,
+                "total_steps": pl_module.course.total,
                 "best": self.best_epoch == epoch,
                 "monitored": {"words": self.monitor.words, "value": value},
             }

@@ -14,7 +14,6 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from data_contracts.recipe.methods import Reparameterization
 from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.kinds.base import Batch, Objective, Validation
 from lightning_modules.network.network import TextNetwork
@@ -27,8 +26,8 @@ class TextModule(pl.LightningModule):
     """Trains a reparameterized TextNetwork on what its objective asks for.
 
     Args:
-        total_steps: optimizer steps of the whole training; the schedules of learning rate and beta
-            are shares of it.
+        course: of its method, over the optimizer steps of the whole training; the schedules of
+            learning rate and beta are shares of these.
         terms: N of KL / N.
         fused: one kernel for the whole optimizer step. It would undo the loss scale of float16 by
             itself, after the clipping and not before it.
@@ -38,17 +37,16 @@ class TextModule(pl.LightningModule):
         self,
         network: TextNetwork,
         objective: Objective,
-        reparameterization: Reparameterization,
         training: TrainingConfig,
+        course: Course,
         *,
-        total_steps: int,
         terms: int,
         fused: bool = True,
     ) -> None:
         super().__init__()
         self.network, self.objective, self.config = network, objective, training
-        self.course = Course(reparameterization, total_steps)
-        self.total_steps, self.terms, self.fused = total_steps, terms, fused
+        self.course = course
+        self.terms, self.fused = terms, fused
         self.gradient_norm = torch.zeros(())  # of the last step, before clipping
         self.learning_rate = 0.0  # of the last step
         self.validation: dict[str, float] = {}
@@ -152,14 +150,14 @@ class TextModule(pl.LightningModule):
         groups = [*rest, noise, *chain.from_iterable(of_part.values())]
         used = [group for group in groups if group["params"]]
         optimizer = torch.optim.AdamW(used, lr=rate, fused=self.fused)
-        rising = round(config.warmup * self.total_steps)
+        rising = round(config.warmup * self.course.total)
 
         def share(step: int) -> float:
             if step < rising:
                 return (step + 1) / (rising + 1)
             if config.schedule == "constant":
                 return 1.0
-            return max(0.0, (self.total_steps - step) / max(1, self.total_steps - rising))
+            return max(0.0, (self.course.total - step) / max(1, self.course.total - rising))
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
         return {

@@ -81,7 +81,7 @@ class Recorder(pl.Callback):
                     "event": "progress",
                     "epoch": trainer.current_epoch + 1,
                     "step": step,
-                    "total_steps": pl_module.total_steps,
+                    "total_steps": pl_module.course.total,
                     "loss": self.check(trainer, outputs["loss"]),
                 }
             )

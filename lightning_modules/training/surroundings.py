@@ -79,9 +79,8 @@ def determinism(execution: ExecutionConfig) -> Iterator[None]:
     # nothing is refused.
     on_gpu = execution.accelerator != "cpu" and torch.cuda.is_available()
     torch.use_deterministic_algorithms(not on_gpu)
-    _filling().fill_uninitialized_memory = (
-        False  # a debugging aid that costs a pass over every new tensor
-    )
+    # A debugging aid that costs a pass over every new tensor.
+    _filling().fill_uninitialized_memory = False
     try:
         yield
     finally:

@@ -69,9 +69,8 @@ class ArtifactStore:
                 "~/.config/fsspec, …).",
             )
         self.root, self.work = UPath(url), Path(work)
-        self.fetched = (
-            self.work / "fetched"
-        )  # copies of what lies elsewhere: artifacts, models of the registry
+        # Copies of what lies elsewhere: artifacts, models of the registry.
+        self.fetched = self.work / "fetched"
         self.local = self.root.protocol in ("", "file", "local")
 
     def once(
@@ -288,10 +287,8 @@ def _appear(folder: Path, final: Path) -> None:
         beside = final.with_name(f".{final.name}.part")
         shutil.rmtree(beside, ignore_errors=True)
         try:
-            for name in [
-                *hash_files(folder),
-                MANIFEST,
-            ]:  # not copytree: it hides which error a file met
+            # Not copytree: it hides which error a file met.
+            for name in [*hash_files(folder), MANIFEST]:
                 (beside / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(folder / name, beside / name)
             os.rename(beside, final)

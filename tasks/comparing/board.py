@@ -133,9 +133,8 @@ class Board:
                 judged = judge(self.test, scored, found.facts, self.comparison)
                 self.others[name].append((file, judged))
         for cell in self.comparison.cells():
-            with suppress(
-                NoisefoldError
-            ):  # a fault of the cell's own is met, and told, when its turn comes
+            # A fault of the cell's own is met, and told, when its turn comes.
+            with suppress(NoisefoldError):
                 if (found := self.find(self.comparison.recipe_of(cell))) is not None:
                     self.add(cell, *found)
             if cell not in self.finished and self._note(cell).exists():

@@ -104,8 +104,7 @@ def _fault(status: int, error_log: Path) -> Interrupted | TrainingError:
             f"The training process was ended by {name}{hint}; its checkpoints are kept."
         )
     return TrainingError(
-        f"The training process failed: {_tail(error_log)}",
-        f"The whole message is in {error_log}.",
+        f"The training process failed: {_tail(error_log)}", f"The whole message is in {error_log}."
     )
 
 

@@ -60,9 +60,8 @@ def end_with_parent() -> None:
     """
 
     def wait() -> None:
-        while os.read(
-            0, 1
-        ):  # not sys.stdin: its lock, held by this thread, would abort the interpreter's shutdown
+        # Not sys.stdin: its lock, held by this thread, would abort the interpreter's shutdown.
+        while os.read(0, 1):
             pass
         os._exit(1)
 

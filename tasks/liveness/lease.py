@@ -190,9 +190,8 @@ class Leases:
             expires_at=now + timedelta(seconds=SECONDS),
             left=tuple(left),
         )
-        for torn in self.folder.glob(
-            "*.tmp"
-        ):  # of a process that died in the middle: all writing is done `alone`
+        # Of a process that died in the middle: all writing is done `alone`.
+        for torn in self.folder.glob("*.tmp"):
             torn.unlink()
         path = self.folder / f"{work.replace(' ', '-')}.{uuid.uuid4().hex[:8]}.json"
         self.write(path, lease)
@@ -265,9 +264,8 @@ class Held:
 
     def _renew(self) -> None:
         while not self._ended.wait(RENEW_SECONDS):
-            with suppress(
-                OSError
-            ):  # a disk that is full or away for a moment; the next round tries again
+            # A disk that is full or away for a moment; the next round tries again.
+            with suppress(OSError):
                 self._write({})
 
     def _write(self, changed: dict[str, Any]) -> bool:

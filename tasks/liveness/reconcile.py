@@ -69,7 +69,7 @@ _DONE: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class Item:
-    """Something that looks as if it were under way, and why it is not, or why nobody here can tell."""
+    """Something that looks as if it were under way, and why it is not, or why it cannot be told."""
 
     kind: Kind
     name: str
@@ -87,7 +87,7 @@ class Item:
 
 @dataclass
 class Reconciled:
-    """What is dead and was closed (or would be, in a dry run), and what cannot be judged from here."""
+    """What is dead and was closed (in a dry run: would be), and what cannot be judged from here."""
 
     dry_run: bool
     dead: list[Item] = field(default_factory=list)
@@ -131,9 +131,8 @@ def reconcile(settings: Settings, *, prefect: bool = True, dry_run: bool = False
         if not lease.alive and found.add(
             Item("lease", lease.work, path.name, _of_lease(lease)), dead=True
         ):
-            with (
-                leases.alone()
-            ):  # a lease's name is never given twice: this one is nobody else's by now
+            # A lease's name is never given twice: this one is nobody else's by now.
+            with leases.alone():
                 path.unlink(missing_ok=True)
     for folder in dead_folders(settings.work) if dry_run else sweep_dead(settings.work):
         found.add(
@@ -143,7 +142,7 @@ def reconcile(settings: Settings, *, prefect: bool = True, dry_run: bool = False
 
 
 class Judge:
-    """What the leases of this state folder say about the flow runs. See Note [what counts as dead]."""
+    """What this state folder's leases say about the flow runs. See Note [what counts as dead]."""
 
     def __init__(self, leases: Iterable[Lease]) -> None:
         self.living: set[str] = set()

@@ -112,7 +112,8 @@ def versions(locks: Path) -> Iterator[Line]:
     others = sorted(away.keys() - needed)
     if others:
         few = ", ".join(f"{name} {away[name] or 'missing'}" for name in others[:5])
-        text = f"{len(others)} other packages are not as locked: {few}{' …' if len(others) > 5 else ''}."
+        more = " …" if len(others) > 5 else ""
+        text = f"{len(others)} other packages are not as locked: {few}{more}."
         yield Line("versions", "warn", text, "Run `make setup`.")
     if not away:
         yield Line("versions", "ok", f"{len(pins)} packages are as locked.")
@@ -129,7 +130,7 @@ def pinned(lock: str) -> dict[str, str]:
 
 
 def disks(settings: Settings, free_gigabytes: float) -> Iterator[Line]:
-    """Free space where the state is, and the artifacts, if they are on a local disk of their own."""
+    """Free space where the state is, and the artifacts, if these have a local disk of their own."""
     places = [settings.root]
     if ArtifactStore(settings.artifacts_url, settings.work).local:
         places.append(Path(settings.artifacts_url))
@@ -168,7 +169,8 @@ def folders(settings: Settings) -> Iterator[Line]:
             shown.append(redacted(shown_url(str(place))))
         except Exception as error:  # each filesystem of fsspec has its own
             refused = True
-            what = f"The {name} {shown_url(str(place))} cannot be written ({type(error).__name__}: {error})."
+            told = f"{type(error).__name__}: {error}"
+            what = f"The {name} {shown_url(str(place))} cannot be written ({told})."
             variable = "NOISEFOLD_HOME" if name == "state folder" else "NOISEFOLD_ARTIFACTS"
             yield Line(
                 "folders",
@@ -208,7 +210,10 @@ def mlflow_store(settings: Settings) -> Iterator[Line]:
         there, expected = _sqlite_schema(path), _expected_schema()
         if there != expected:
             text = f"{path} was written by another MLflow (schema {there}, expected {expected})."
-            remedy = f"Copy the file, then `mlflow db upgrade {shown}`; where that fails, a newer MLflow has written it."
+            remedy = (
+                f"Copy the file, then `mlflow db upgrade {shown}`; where that fails, a newer "
+                "MLflow has written it."
+            )
             yield Line("MLflow", "fail", text, remedy)
             return
     connect(settings)
@@ -239,7 +244,7 @@ def dead_runs(settings: Settings, prefect: bool) -> Iterator[Line]:
 
 
 def champions(settings: Settings) -> Iterator[Line]:
-    """Fetches every champion of ours, and what a rollback would bring back, and checks its bytes."""
+    """Fetches every champion of ours, and what a rollback would bring back; checks their bytes."""
     if (
         settings.tracking_uri.startswith("sqlite:///")
         and not Path(settings.tracking_uri[10:]).exists()
@@ -262,8 +267,10 @@ def champions(settings: Settings) -> Iterator[Line]:
                 whole.append(f"{model.name} {number}")
             except (Unservable, ValueError) as error:  # BundleError is a ValueError
                 broken = True
-                text = f"{model.name} version {number}, which is {alias}, cannot be loaded: {str(error).rstrip('.')}."
-                remedy = f"Restore its files, or `noisefold promote VERSION --model {model.name} --why …`."
+                why = str(error).rstrip(".")
+                text = f"{model.name} version {number}, which is {alias}, cannot be loaded: {why}."
+                other = f"`noisefold promote VERSION --model {model.name} --why …`"
+                remedy = f"Restore its files, or {other}."
                 yield Line(
                     "champions", "fail" if alias == CHAMPION else "warn", redacted(text), remedy
                 )

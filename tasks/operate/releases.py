@@ -93,16 +93,18 @@ def rollback(settings: Settings, name: str, why: str, *, checked: bool = True) -
     with aliases.alone():
         now = aliases.current()
         champion, previous = now.get(CHAMPION), now.get(PREVIOUS)
-        if (
-            champion is not None and previous == champion
-        ):  # an attempt that died before its last move
+        # An attempt that died before its last move.
+        if champion is not None and previous == champion:
             aliases.move(PREVIOUS, None, f"Version {champion} is champion again.")
             return Released(champion, champion, False, "The rollback that was begun is done.")
         if previous is None:
             moves = [move for move in aliases.history() if move.alias == CHAMPION]
             if champion is not None and moves and moves[-1].by == "rollback":
                 last = moves[-1]
-                text = f"Version {champion} is champion since the rollback from {last.before} at {last.when}."
+                text = (
+                    f"Version {champion} is champion since the rollback from {last.before} at "
+                    f"{last.when}."
+                )
                 return Released(champion, champion, False, text)
             raise NoisefoldError(
                 f"{name} has no previous champion to go back to.",

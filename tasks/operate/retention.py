@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,7 +40,7 @@ from tasks.liveness.dead_runs import close_left, pages
 from tasks.liveness.lease import CLEANING, EVERYTHING, Leases, this_process
 from tasks.liveness.reconcile import reconcile
 from tasks.settings import Settings
-from tasks.tracking.aliases import CHAMPION, WITHDRAWN, Aliases
+from tasks.tracking.aliases import CHAMPION, WITHDRAWN, Aliases, Move
 from tasks.tracking.runs import ARTIFACT, DIGEST, LAST_SEEN, RUN_KEY, WARM_START, connect
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ class Thing:
     name: str
     made: datetime
     bytes: int
-    goes: bool
-    why: str
     remove: Callable[[], object] = field(repr=False, compare=False)
+    goes: bool = False
+    why: str = ""
 
     def facts(self) -> dict[str, str | int | bool]:
         made = self.made.isoformat(timespec="seconds")
@@ -120,7 +120,7 @@ def plan(
     models = list(pages(client.search_registered_models))
     registered = list(pages(client.search_model_versions))
     versions = [v for v in registered if DIGEST in v.tags]
-    needs = _needs(client, settings, runs, models, versions, keep)
+    needs = _Finder(runs, versions, keep).needs_of(client, settings, models)
     before = datetime.now(UTC) - timedelta(days=older_than_days)
     young = f"younger than {older_than_days:g} days"
     found = Judge(needs, before, young)
@@ -165,72 +165,83 @@ class Judge:
         self.needs, self.before, self.young = needs, before, young
         self.things: list[Thing] = []
 
-    def __call__(
-        self,
-        kind: Kind,
-        name: str,
-        made: datetime,
-        size: int,
-        needed: str | None,
-        remove: Callable[[], object],
-        *,
-        old: bool = False,
-    ) -> Thing:
-        why = needed or (self.young if made > self.before and not old else None)
-        return Thing(kind, name, made, size, why is None, why or "nothing needs it", remove)
+    def __call__(self, thing: Thing, needed: str | None, *, old: bool = False) -> Thing:
+        """The thing, judged.
+
+        Args:
+            old: whatever its age.
+        """
+        why = needed or (self.young if thing.made > self.before and not old else None)
+        return replace(thing, goes=why is None, why=why or "nothing needs it")
 
 
 # --- what is needed -------------------------------------------------------------------------------
 
 
-def _needs(
-    client: MlflowClient,
-    settings: Settings,
-    runs: dict[str, Run],
-    models: list[Any],
-    versions: list[Any],
-    keep: int,
-) -> Needs:
-    needs, made_by = Needs(), {(v.name, str(v.version)): v.run_id for v in versions}
+class _Finder:
+    """Gathers what is needed, the strongest reasons first.
 
-    def version(name: str, number: str | None, why: str) -> None:
-        if number is None or (name, number) not in made_by:
+    Args:
+        keep: of each family of runs, of the moves of the ledger, of the versions of a model.
+    """
+
+    def __init__(self, runs: dict[str, Run], versions: list[Any], keep: int) -> None:
+        self.runs, self.versions, self.keep = runs, versions, max(keep, 1)
+        self.made_by = {(v.name, str(v.version)): v.run_id for v in versions}
+        self.needs = Needs()
+
+    def needs_of(self, client: MlflowClient, settings: Settings, models: list[Any]) -> Needs:
+        for model in models:
+            for alias, number in sorted(model.aliases.items()):
+                self.version(model.name, str(number), f"alias {alias}")
+        self.newest_runs()
+        for model in models:
+            history = Aliases(client, model.name, settings.ledger).history()
+            self.last_moves(model.name, [move for move in history if move.alias == CHAMPION])
+        self.rolled_back()
+        self.newest_versions()
+        return self.needs
+
+    def version(self, name: str, number: str | None, why: str) -> None:
+        """A version, the run that made it, and all that this run needs."""
+        if number is None or (name, number) not in self.made_by:
             return
-        needs.versions.setdefault((name, number), why)
-        run = runs.get(made_by[name, number] or "")
+        self.needs.versions.setdefault((name, number), why)
+        run = self.runs.get(self.made_by[name, number] or "")
         if run is not None:
-            needs.run(run, f"{name} {number} was made by its run: {why}")
+            self.needs.run(run, f"{name} {number} was made by its run: {why}")
 
-    for model in models:
-        for alias, number in sorted(model.aliases.items()):
-            version(model.name, str(number), f"alias {alias}")
-    for run in runs.values():
-        if run.info.status == "RUNNING":
-            needs.run(run, f"{run.info.run_name} is under way")
-    for family, newest in _families(runs).items():
-        for number, unit in enumerate(newest[: max(keep, 1)]):
-            which = "the newest" if number == 0 else f"one of the {keep} newest"
-            for run in unit:
-                needs.run(run, f"{which} of {family}")
-        if any(run.info.status != "FINISHED" for run in newest[0]) and needs.unfinished is None:
-            needs.unfinished = f"the newest of {family} has not finished"
-    for model in models:
-        moves = [
-            m for m in Aliases(client, model.name, settings.ledger).history() if m.alias == CHAMPION
-        ]
-        for move in moves[-max(keep, 1) :]:
+    def newest_runs(self) -> None:
+        for run in self.runs.values():
+            if run.info.status == "RUNNING":
+                self.needs.run(run, f"{run.info.run_name} is under way")
+        for family, newest in _families(self.runs).items():
+            for number, unit in enumerate(newest[: self.keep]):
+                which = "the newest" if number == 0 else f"one of the {self.keep} newest"
+                for run in unit:
+                    self.needs.run(run, f"{which} of {family}")
+            unfinished = any(run.info.status != "FINISHED" for run in newest[0])
+            if unfinished and self.needs.unfinished is None:
+                self.needs.unfinished = f"the newest of {family} has not finished"
+
+    def last_moves(self, name: str, moves: list[Move]) -> None:
+        why = f"named by one of the last {self.keep} moves of the ledger"
+        for move in moves[-self.keep :]:
             for number in (move.after, move.before):
-                version(model.name, number, f"named by one of the last {keep} moves of the ledger")
-    for found in versions:
-        if WITHDRAWN in found.tags:
-            needs.versions.setdefault(
-                (found.name, str(found.version)), "rolled back: its mark keeps it out"
-            )
-    for name in sorted({v.name for v in versions}):
-        numbers = sorted((int(v.version) for v in versions if v.name == name), reverse=True)
-        for number in numbers[: max(keep, 1)]:
-            needs.versions.setdefault((name, str(number)), f"one of the {keep} newest versions")
-    return needs
+                self.version(name, number, why)
+
+    def rolled_back(self) -> None:
+        for found in self.versions:
+            if WITHDRAWN in found.tags:
+                which = (found.name, str(found.version))
+                self.needs.versions.setdefault(which, "rolled back: its mark keeps it out")
+
+    def newest_versions(self) -> None:
+        why = f"one of the {self.keep} newest versions"
+        for name in sorted({v.name for v in self.versions}):
+            numbers = [int(v.version) for v in self.versions if v.name == name]
+            for number in sorted(numbers, reverse=True)[: self.keep]:
+                self.needs.versions.setdefault((name, str(number)), why)
 
 
 def _families(runs: dict[str, Run]) -> dict[str, list[list[Run]]]:
@@ -286,7 +297,7 @@ def _versions(
 
         made = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC)
         needed = judge.needs.versions.get((name, number))
-        yield judge("model version", f"{name} {number}", made, 0, needed, remove)
+        yield judge(Thing("model version", f"{name} {number}", made, 0, remove), needed)
 
 
 def _logged_models(client: MlflowClient, judge: Judge, registered: list[Any]) -> Iterator[Thing]:
@@ -299,9 +310,8 @@ def _logged_models(client: MlflowClient, judge: Judge, registered: list[Any]) ->
         name, model_id = f"{version.name} {version.version}", model_of(version)
         if name in going:
             dropped.add(model_id)
-        elif (
-            model_id is not None or DIGEST in version.tags
-        ):  # one of ours that does not say where its files are: None
+        # One of ours that does not say where its files are: None.
+        elif model_id is not None or DIGEST in version.tags:
             needed_by[model_id] = name
     experiments = [found.experiment_id for found in pages(client.search_experiments)]
     for logged in pages(client.search_logged_models, experiments) if experiments else ():
@@ -323,19 +333,9 @@ def _logged_models(client: MlflowClient, judge: Judge, registered: list[Any]) ->
 
         # With its version it goes, however young, and so does what a gc that died has begun.
         begun = GONE in logged.tags or logged.model_id in dropped
-        made, size = (
-            datetime.fromtimestamp(logged.creation_timestamp / 1000, UTC),
-            _logged_bytes(client, logged.model_id),
-        )
-        yield judge(
-            "logged model",
-            f"{logged.name} {logged.model_id}",
-            made,
-            size,
-            needed,
-            remove,
-            old=begun,
-        )
+        made = datetime.fromtimestamp(logged.creation_timestamp / 1000, UTC)
+        size, name = _logged_bytes(client, logged.model_id), f"{logged.name} {logged.model_id}"
+        yield judge(Thing("logged model", name, made, size, remove), needed, old=begun)
 
 
 def _artifacts(store: ArtifactStore, judge: Judge) -> Iterator[Thing]:
@@ -346,11 +346,8 @@ def _artifacts(store: ArtifactStore, judge: Judge) -> Iterator[Thing]:
                 continue
             try:
                 manifest = kind.model_validate_json((folder / MANIFEST).read_bytes())
-                size, needed = (
-                    sum(file.size for file in manifest.files.values()),
-                    judge.needs.artifacts.get(key),
-                )
-                made = _modified(folder / MANIFEST)
+                size = sum(file.size for file in manifest.files.values())
+                needed, made = judge.needs.artifacts.get(key), _modified(folder / MANIFEST)
             except (OSError, ValidationError):
                 size, needed = _bytes(folder), None  # no artifact: nobody trusts it
                 made = _modified(folder)
@@ -359,7 +356,8 @@ def _artifacts(store: ArtifactStore, judge: Judge) -> Iterator[Thing]:
                 with store.lock(name):
                     _remove_artifact(folder)
 
-            yield judge("artifact", f"{kind.stage} {folder.name}", made, size, needed, remove)
+            shown = f"{kind.stage} {folder.name}"
+            yield judge(Thing("artifact", shown, made, size, remove), needed)
 
 
 def _work(store: ArtifactStore, judge: Judge) -> Iterator[Thing]:
@@ -368,18 +366,13 @@ def _work(store: ArtifactStore, judge: Judge) -> Iterator[Thing]:
     for folder in sorted(store.work.glob("*-*")):
         stage, _, key = folder.name.rpartition("-")
         if folder.is_dir() and stage in stages and _KEY.fullmatch(key):
-            needed = judge.needs.unfinished
-            yield judge(
-                "half-done work",
-                folder.name,
-                *_newest(folder),
-                needed,
-                lambda f=folder: shutil.rmtree(f),
-            )
+            yield judge(_of_folder("half-done work", folder), judge.needs.unfinished)
     for folder in sorted(store.fetched.glob("*")):
-        yield judge(
-            "fetched copy", folder.name, *_newest(folder), None, lambda f=folder: shutil.rmtree(f)
-        )
+        yield judge(_of_folder("fetched copy", folder), None)
+
+
+def _of_folder(kind: Kind, folder: Path) -> Thing:
+    return Thing(kind, folder.name, *_newest(folder), lambda: shutil.rmtree(folder))
 
 
 # --- removal --------------------------------------------------------------------------------------
@@ -406,7 +399,7 @@ def _disown(client: MlflowClient, model_id: str) -> None:
 
 
 def _remove_files(logged: LoggedModel, tracking_uri: str) -> None:
-    """Only where MLflow keeps the files of this model; an address of another form is not followed."""
+    """Only where MLflow keeps this model's files; an address of another form is not followed."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     location = logged.artifact_location.rstrip("/")
@@ -447,7 +440,7 @@ def _folders(parent: UPath) -> Iterable[UPath]:
 
 
 def _modified(path: UPath) -> datetime:
-    """When it was last written; what an object store does not tell counts as now, so that it stays."""
+    """When it was last written; where an object store does not tell, now, so that it stays."""
     try:
         if path.protocol in ("", "file", "local"):
             return datetime.fromtimestamp(path.stat().st_mtime, UTC)

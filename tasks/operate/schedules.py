@@ -41,7 +41,7 @@ CHECK = "schedules"
 
 
 def schedules(grace_minutes: float = GRACE_MINUTES) -> Iterator[Line]:
-    """Every finding about the deployments of our flows; one that is well where there is no other."""
+    """Every finding about the deployments of our flows; where there is none, that all is well."""
     ours = FlowFilter(name=FlowFilterName(any_=FLOWS))
     with prefect_client() as client:
         deployments = client.read_deployments(flow_filter=ours)
@@ -86,7 +86,8 @@ def _late_runs(
     )
     for run in late[:10]:
         due = run.expected_start_time
-        text = f"{names.get(run.deployment_id, 'A run')} was due at {due:%Y-%m-%d %H:%M} UTC and is {run.state_name}."
+        name = names.get(run.deployment_id, "A run")
+        text = f"{name} was due at {due:%Y-%m-%d %H:%M} UTC and is {run.state_name}."
         pool = run.work_pool_name or "noisefold"
         yield Line(CHECK, "fail", text, f"Start a worker: prefect worker start --pool {pool}")
 
@@ -120,7 +121,8 @@ def _of_deployment(
         if due is None:
             others = any(time is not None for time in following.values())
             text = f"{name}: its schedule {shown(schedule)} is active and never comes due again."
-            remedy = f"Correct it in prefect.yaml and deploy again, or: {_pause(client, deployment, schedule)}"
+            pause = _pause(client, deployment, schedule)
+            remedy = f"Correct it in prefect.yaml and deploy again, or: {pause}"
             yield Line(CHECK, "warn" if others else "fail", text, remedy)
         elif (run := _next_run(client, schedule)) is not None:
             ahead.append(f"{name} next at {run.expected_start_time:%Y-%m-%d %H:%M} UTC")
@@ -147,7 +149,7 @@ def _of_deployment(
 
 
 def next_due(schedule: DeploymentSchedule) -> datetime | None:
-    """When Prefect's scheduler would plan the next run; None where it finds no time, now or ever."""
+    """When Prefect's scheduler would plan the next run; None where it never finds a time."""
     from prefect.server.schemas import schedules as server
 
     kinds: dict[type, Any] = {
@@ -242,7 +244,10 @@ def _of_queue(client: SyncPrefectClient, pool: str, queue: str) -> Iterator[Line
         text = f"The work queue {queue} of the work pool {pool} is paused: no run of it starts."
         yield Line(CHECK, "fail", text, f"prefect work-queue resume {queue} --pool {pool}")
     if there.concurrency_limit == 0:
-        text = f"The work queue {queue} of the work pool {pool} lets 0 runs go at once: no run of it starts."
+        text = (
+            f"The work queue {queue} of the work pool {pool} lets 0 runs go at once: no run of it "
+            "starts."
+        )
         yield Line(
             CHECK, "fail", text, f"prefect work-queue clear-concurrency-limit {queue} --pool {pool}"
         )

@@ -7,6 +7,7 @@ Text that came from data or from a recipe is escaped: the registry renders Markd
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import dataclass
 from pathlib import Path
 
 from data_contracts.artifacts import EvaluationReport, TokenDataset, TrainedModel, ValidatedCorpus
@@ -18,16 +19,21 @@ from tasks.reports.readable import markdown, markdown_table, shorten, with_inter
 _MOST_PARTS = 30
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What a card is about."""
+
+    model: TrainedModel
+    tokens: TokenDataset
+    corpus: ValidatedCorpus
+    evaluation: EvaluationReport
+
+
 def model_card(
-    model: TrainedModel,
-    tokens: TokenDataset,
-    corpus: ValidatedCorpus,
-    evaluation: EvaluationReport,
-    recipe: Recipe,
-    tags: dict[str, str],
-    examples: list[dict[str, str]],
+    made: Subject, recipe: Recipe, tags: dict[str, str], examples: list[dict[str, str]]
 ) -> str:
     """Markdown that reads like a README. What is the kind's own comes from `TaskConfig.card`."""
+    model, tokens, corpus, evaluation = made.model, made.tokens, made.corpus, made.evaluation
     splits = ", ".join(f"{count:,} {split}" for split, count in corpus.splits.items())
     task = recipe.task
     card = task.card(tokens.facts, evaluation.facts)

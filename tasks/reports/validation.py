@@ -26,7 +26,7 @@ QUANTILES = {"shortest": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "longest
 
 
 def sentences(raw: RawCorpus, contract: DataContract, findings: Findings) -> tuple[str, ...]:
-    """What a person should know of how the rows were read: nothing ambiguous is decided in silence."""
+    """What one should know of how the rows were read: nothing ambiguous is decided in silence."""
     categories = " and ".join(role.plural for role in contract.categories)
     told = [f"{one[0].upper()}{one[1:]}." for one in raw.told]
     told += [
@@ -121,7 +121,7 @@ def _quantiles(counts: np.ndarray) -> dict[str, int]:
 
 
 def days_held(spans: Sequence[Days]) -> str | None:
-    """The days that the files are named for, and the gaps between them; None where names tell none."""
+    """The days that the files are named for, and their gaps; None where the names tell none."""
     if not spans:
         return None
     found = coverage(Days(first=spans[0].first, last=spans[-1].last), spans)

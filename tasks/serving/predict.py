@@ -22,7 +22,7 @@ from tasks.tracking.versions import find_version
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model says to N rows, column by column; None in the rows that have a reason instead."""
+    """What a model says to N rows, column by column; None in rows that have a reason instead."""
 
     columns: dict[str, list[Any]]
     reasons: list[str | None]

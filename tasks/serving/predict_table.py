@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 
 from data_contracts.errors import NoisefoldError, SourceError
 from data_contracts.recipe.source import FileSource
-from data_contracts.tables.batch import plain_text
+from data_contracts.tables.batch import Ask, plain_text
 from data_contracts.tables.read import Format, name_parts, read_batches, read_records
 from data_contracts.urls import redacted, resolve, shown_url
 from tasks.serving.predict import Answers, Predictor
@@ -78,25 +78,33 @@ class Done:
             self.first.append(f"{file}, row {numbers[row]}: {answers.reasons[row]}")
 
 
+@dataclass(frozen=True)
+class Output:
+    """Where a table with answers goes: a path or URL whose name tells the format; "-" is `stdout`.
+
+    force: replace what is there.
+    """
+
+    name: str
+    force: bool
+    stdout: TextIO
+    stdout_format: Format = "csv"
+
+
 def predict_table(
     predictor: Predictor,
     source: FileSource,
-    output: str,
+    output: Output,
     *,
     column: str | None,
-    force: bool,
     strict: bool,
-    stdout: TextIO,
-    stdout_format: Format = "csv",
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Done:
     """Answer the texts of one column, and write the table with the answers.
 
     Args:
         source: one file or several of the same columns.
-        output: a path or URL whose name tells the format; "-" is `stdout`.
         column: of the texts; None where there is just one, or one called text.
-        force: replace what is there.
         strict: refuse the whole where a row is refused; nothing is written then.
     Raises:
         SourceError: naming the file, and the row or column where there is one.
@@ -107,7 +115,7 @@ def predict_table(
         scratch, files = Path(folder), list_files(source)
         columns, asked = _columns(files, source, column, scratch, predictor)
         names, done.renamed = _names(columns, list(predictor.outputs))
-        target = opened.enter_context(_target(output, stdout, stdout_format, scratch, force))
+        target = opened.enter_context(_target(output, scratch))
         writer = opened.enter_context(closing(target(columns, names)))
         for file in files:
             with closing(_rows(file, source, asked, scratch)) as batches:
@@ -275,15 +283,11 @@ def _rows(
 def _csv(
     file: SourceFile, opened: Opened, source: FileSource, columns: tuple[str, ...]
 ) -> Iterator[Any]:
+    ask = Ask(
+        texts=columns, separator=source.separator, usual_separator=opened.separator, batch_rows=ROWS
+    )
     return read_batches(
-        opened.stream,
-        file.name,
-        format=opened.format,
-        texts=columns,
-        encoding=source.encoding,
-        separator=source.separator,
-        usual=opened.separator,
-        batch_rows=ROWS,
+        opened.stream, file.name, ask, format=opened.format, encoding=source.encoding
     )
 
 
@@ -359,9 +363,8 @@ def _parquet(file: SourceFile, stream: IO[bytes]) -> Iterator[pq.ParquetFile]:
     except NoisefoldError:
         raise
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
-        if (
-            isinstance(error, OSError) and error.errno is not None
-        ):  # of the disk or the network, not of the data
+        # Of the disk or the network, not of the data.
+        if isinstance(error, OSError) and error.errno is not None:
             raise
         detail = (str(error).splitlines() or [type(error).__name__])[0][:300].rstrip(".")
         raise SourceError(
@@ -387,23 +390,21 @@ Target = Callable[[list[str], list[str]], Writer]
 
 
 @contextmanager
-def _target(
-    output: str, stdout: TextIO, stdout_format: Format, scratch: Path, force: bool
-) -> Iterator[Target]:
+def _target(output: Output, scratch: Path) -> Iterator[Target]:
     """What makes a writer of columns and names of answers. The output appears when the block ends
     well.
     """
-    if output == _TO_STDOUT:
-        yield lambda columns, names: _writer(stdout_format, stdout, columns, names)
+    if output.name == _TO_STDOUT:
+        yield lambda columns, names: _writer(output.stdout_format, output.stdout, columns, names)
         return
-    format, compression = name_parts(output)
+    format, compression = name_parts(output.name)
     if format not in ("csv", "jsonl", "parquet") or (format == "parquet" and compression):
         raise NoisefoldError(
-            f"--output {shown_url(output)}: the name does not tell the format.",
+            f"--output {shown_url(output.name)}: the name does not tell the format.",
             "Let it end in .csv, .jsonl (each also with .gz or .zst) or .parquet; - is standard "
             "output.",
         )
-    with _output_file(output, scratch, force) as path, ExitStack() as opened:
+    with _output_file(output.name, scratch, output.force) as path, ExitStack() as opened:
         if format == "parquet":
             yield lambda columns, names: _ParquetWriter(path, columns)
             return

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from data_contracts.contract.contract import DataContract, Split
 from data_contracts.contract.raw import wanted_columns
 from data_contracts.recipe.source import FileSource
+from data_contracts.tables.batch import Ask
 from data_contracts.tables.categories import unselected_rejects
 
 ANSWER = "answer"  # what an annotator said of a row, in Prodigy's files
@@ -18,8 +18,8 @@ def given_splits(source: FileSource) -> tuple[Split, ...]:
     return tuple(source.url) if isinstance(source.url, dict) else ()
 
 
-def asked(source: FileSource, contract: DataContract) -> dict[str, Any]:
-    """The arguments of `tasks.sources.files.read_rows`."""
+def asked(source: FileSource, contract: DataContract) -> Ask:
+    """What `tasks.sources.files.read_rows` reads for a contract."""
     columns = contract.sources
     texts = [columns[role.name] for role in contract.texts if role.name in columns]
     categories = {
@@ -27,12 +27,12 @@ def asked(source: FileSource, contract: DataContract) -> dict[str, Any]:
         for role in contract.categories
         if role.name in columns
     }
-    return {
-        "columns": wanted_columns(contract, given_splits(source)),
-        "texts": texts,
-        "categories": categories,
-        "optional": () if ANSWER in contract.select else (ANSWER,),
-    }
+    return Ask(
+        columns=wanted_columns(contract, given_splits(source)),
+        texts=texts,
+        categories=categories,
+        optional=() if ANSWER in contract.select else (ANSWER,),
+    )
 
 
 def rejected(answers: Iterable[str | None], contract: DataContract) -> list[str]:

@@ -97,7 +97,7 @@ def _some(values: list[str], most: int = 12) -> str:
 
 
 def _by_row(limit: Limit, contract: DataContract) -> bool:
-    """Whether a part of the rows shows what all will come to: shares of faults do, counts do not."""
+    """Whether some rows show what all will come to: shares of faults do, counts do not."""
     shares = {f"{reason}_share" for reason in contract.reasons}
     return limit.name in shares or limit.name == "quarantine_share"
 
@@ -106,7 +106,7 @@ def _read(source: FileSource, contract: DataContract, files: list[SourceFile]) -
     splits = max(1, len(given_splits(source)))
     most = max(100, FIRST * splits // len(files))
     try:
-        return first_rows(source, most, **asked(source, contract))
+        return first_rows(source, most, asked(source, contract))
     except SourceError as error:
         found = hint(source)
         raise SourceError(error.cause, f"{found} {error.remedy}".strip()) from None

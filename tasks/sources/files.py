@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path, PurePosixPath
@@ -19,22 +19,11 @@ from data_contracts.contract.contract import Split
 from data_contracts.contract.days import Days
 from data_contracts.errors import SourceError
 from data_contracts.recipe.source import FileSource
-from data_contracts.tables.batch import Batch
-from data_contracts.tables.read import (
-    name_parts,
-    other_kind,
-    read_batches,
-    unknown_format,
-)
+from data_contracts.tables.batch import EVERYTHING, Ask, Batch
+from data_contracts.tables.read import name_parts, other_kind, read_batches, unknown_format
 from data_contracts.urls import shown_url
 from tasks.sources.dated_files import Found, below, chosen, fixed_window, governed
-from tasks.sources.reach import (
-    filesystem,
-    is_http,
-    is_local,
-    missing,
-    reaching,
-)
+from tasks.sources.reach import filesystem, is_http, is_local, missing, reaching
 from tasks.sources.source_file import SourceFile
 
 _SPECIAL = re.compile(r"[*?\[]")
@@ -42,46 +31,33 @@ _SPECIAL = re.compile(r"[*?\[]")
 
 def read_rows(
     source: FileSource,
+    ask: Ask = EVERYTHING,
     *,
-    columns: Sequence[str] | None = None,
-    texts: Sequence[str] = (),
-    categories: Mapping[str, Sequence[str] | None] | None = None,
-    batch_rows: int = 50_000,
     max_rows_per_file: int | None = None,
     scratch: Path | None = None,
-    optional: Sequence[str] = (),
 ) -> Iterator[tuple[SourceFile, Batch]]:
     """The rows of a source in reading order: what everything that looks at rows reads them through.
 
     Args:
-        columns: the ones to read, all of which must be there; None reads every column that can be
-            shown as text.
-        texts: those that must hold strings.
-        categories: those that hold one of several values, given as
-            `data_contracts.tables.categories` spells them, each with the values that are known
-            (`data_contracts.tables.read.read_batches`).
+        ask: what of its tables; separators are the source's own to say.
         max_rows_per_file: stop each file after so many rows.
         scratch: where a remote or compressed file that must be seekable is put; None: the system's
             temporary folder.
-        optional: further columns, read where they are there.
     Raises:
         SourceError: naming file and row or column.
     """
+    ask = replace(ask, separator=source.separator)
+    if max_rows_per_file is not None:
+        ask = replace(ask, batch_rows=min(ask.batch_rows, max_rows_per_file))
     for file in list_files(source):
         left = max_rows_per_file
         with file.open(scratch) as opened:
             batches = read_batches(
                 opened.stream,
                 file.name,
+                replace(ask, usual_separator=opened.separator),
                 format=opened.format,
-                columns=columns,
-                texts=texts,
-                categories=categories,
                 encoding=source.encoding,
-                separator=source.separator,
-                usual=opened.separator,
-                optional=optional,
-                batch_rows=batch_rows if left is None else min(batch_rows, left),
             )
             with contextlib.closing(batches):
                 for batch in batches:
@@ -227,9 +203,8 @@ def _wanted(path: str, format: str) -> bool:
     name = PurePosixPath(path).name
     kind, compression = name_parts(name)
     known = format != "auto" or kind is not None or compression == "zip"
-    return (
-        known and not name.startswith((".", "_")) and name != "dataset_infos.json"
-    )  # Hugging Face's, beside the data
+    # Hugging Face's, beside the data.
+    return known and not name.startswith((".", "_")) and name != "dataset_infos.json"
 
 
 def _describe(fs: Any, path: str, split: Split | None, format: str) -> SourceFile:

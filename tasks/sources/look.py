@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,15 +17,15 @@ from data_contracts.contract.rows import Found, Rows
 from data_contracts.errors import NoisefoldError, SourceError
 from data_contracts.recipe.reading import describe
 from data_contracts.recipe.source import FileSource
+from data_contracts.tables.batch import EVERYTHING, Ask
 from data_contracts.tables.csv import SEPARATORS
 from data_contracts.tables.encoding import Encoding, find_encoding, marked
 from data_contracts.tables.separator import find_separator
 from tasks.sources.files import list_files, read_rows
 from tasks.sources.source_file import SourceFile
 
-MAX_ROWS = (
-    200_000  # looked at of each file: the limits have headroom, so more rows would hardly move them
-)
+# Looked at of each file: the limits have headroom, so more rows would hardly move them.
+MAX_ROWS = 200_000
 MAX_CHARACTERS = 1 << 28  # held of all rows together
 SCANNED = 1 << 22  # bytes of a file in which its encoding is looked for
 MOST_FILES = 50  # whose encoding is looked for
@@ -90,21 +90,18 @@ def look_closer(
     most: int = MAX_ROWS,
 ) -> Rows:
     """The same rows by the columns that matter, texts and categories as a retrain reads them."""
-    wanted = {"columns": list(dict.fromkeys(columns)), "texts": texts}
+    ask = Ask(list(dict.fromkeys(columns)), texts, dict.fromkeys(categories))
     with as_options():
-        return first_rows(source, most, **wanted, categories=dict.fromkeys(categories))
+        return first_rows(source, most, ask)
 
 
-def first_rows(source: FileSource, most: int, **wanted: Any) -> Rows:
-    """The first `most` rows of every file of a source, `MAX_CHARACTERS` in all; `wanted` goes to
-    `read_rows`.
-    """
+def first_rows(source: FileSource, most: int, ask: Ask = EVERYTHING) -> Rows:
+    """The first `most` rows of every file of a source, `MAX_CHARACTERS` in all."""
     rows, taken, characters = Rows(), dict[str, int](), 0
     if isinstance(source.url, dict):
         rows.given = tuple(source.url)
-    batches = read_rows(
-        source, batch_rows=min(most + 1, 20_000), max_rows_per_file=most + 1, **wanted
-    )
+    ask = replace(ask, batch_rows=min(most + 1, 20_000))
+    batches = read_rows(source, ask, max_rows_per_file=most + 1)
     with closing(batches):
         for file, batch in batches:
             rows.header.setdefault(file.name, list(batch.columns))

@@ -18,17 +18,8 @@ from data_contracts.contract.contract import Split
 from data_contracts.contract.days import Days
 from data_contracts.errors import SourceError
 from data_contracts.tables.packed import decompressed, unzipped
-from data_contracts.tables.read import (
-    Format,
-    name_parts,
-    unknown_format,
-    usual_separator,
-)
-from tasks.sources.reach import (
-    is_http,
-    is_local,
-    reaching,
-)
+from data_contracts.tables.read import Format, name_parts, unknown_format, usual_separator
+from tasks.sources.reach import is_http, is_local, reaching
 
 # What different file systems call the mark of a version, strongest first.
 _VERSION_KEYS = (

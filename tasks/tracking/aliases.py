@@ -147,7 +147,8 @@ class Aliases:
         line = move.model_dump(by_alias=True)
         append_line(self.ledger, line)
         # Keys sort by time; the rest of the key keeps two moves of one instant apart.
-        key = f"{_LINE}{when.replace(':', '').replace('.', '').replace('+', '')}-{uuid.uuid4().hex[:6]}"
+        digits = when.replace(":", "").replace(".", "").replace("+", "")
+        key = f"{_LINE}{digits}-{uuid.uuid4().hex[:6]}"
         self.client.set_registered_model_tag(self.name, key, json.dumps(line, ensure_ascii=False))
         if version is None:
             self.client.delete_registered_model_alias(self.name, alias)

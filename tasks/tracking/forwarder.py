@@ -42,9 +42,8 @@ class Forwarder:
             try:
                 self.deliver()
                 wait = self.seconds
-            except (
-                Exception
-            ):  # any fault of the server: the file keeps the points, a later round delivers them
+            # Any fault of the server: the file keeps the points, a later round delivers them.
+            except Exception:
                 wait = min(60.0, wait * 2)
 
     def deliver(self) -> None:

@@ -46,9 +46,8 @@ LAST_SEEN, LAST_SEEN_ERROR = "noisefold.last_seen", "noisefold.last_seen_error"
 WARM_START = "noisefold.warm_start"  # the champion's version that a run started from
 _NAME = re.compile(r"[\w\-. ]+")  # a part of a param's name
 TEACHER = "noisefold.teacher"  # NAME/VERSION that a run learns from
-ARTIFACT = (
-    "noisefold.artifact."  # and a stage's name: the key of the artifact that the run has of it
-)
+# And a stage's name: the key of the artifact that the run has of it.
+ARTIFACT = "noisefold.artifact."
 _TABLES = "mlflow.loggedArtifacts"  # by which MLflow knows its tables
 PROBE_SECONDS = 3.0
 # MLflow's own limits wait about four minutes per call on a dead server; a stage's retry is the
@@ -259,10 +258,8 @@ def open_run(
     name: str,
     tags: dict[str, str],
     lineage: dict[str, str],
-    parent: Tracker | None = None,
 ) -> Tracker:
-    """Find the run of this identity in its experiment, or create it with these tags; nested where
-    it has a parent.
+    """Find the run of this identity in its experiment, or create it with these tags.
 
     Args:
         lineage: tags of who works on it now. A finished run keeps its own: see Note [a finished run
@@ -293,8 +290,6 @@ def open_run(
         tracker.seen(lineage)
     else:
         tracker.reopen(lineage)
-    if parent is not None:  # told again: the parent may have been deleted and made anew
-        tracker.set_tags({"mlflow.parentRunId": parent.run_id})
     return tracker
 
 
@@ -470,7 +465,7 @@ def _experiment(client: MlflowClient, settings: Settings, name: str) -> str:
 
 @contextmanager
 def _first_use(settings: Settings) -> Iterator[None]:
-    """Two processes that create the SQLite tables, the experiment or the run at once would collide."""
+    """Two processes that create the tables, the experiment or the run at once would collide."""
     settings.root.mkdir(parents=True, exist_ok=True)
     with FileLock(settings.root / "mlflow.lock"):
         yield

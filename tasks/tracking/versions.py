@@ -109,4 +109,5 @@ def no_such_model(name: str, names: list[str]) -> NoisefoldError:
 def _there(names: list[str]) -> str:
     if not names:
         return "The registry is empty."
-    return f"The registry has {', '.join(names[:20])}{f' and {len(names) - 20} more' if len(names) > 20 else ''}."
+    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    return f"The registry has {', '.join(names[:20])}{more}."

@@ -23,6 +23,7 @@ import zstandard
 from data_contracts.contract.contract import parse_contract
 from data_contracts.contract.written import to_yaml
 from data_contracts.errors import SourceError, TrainingError
+from data_contracts.tables.batch import Ask
 from data_contracts.tables.packed import decompressed, unzipped
 from data_contracts.tables.read import name_parts, read_batches
 from data_contracts.yaml_text import parse_yaml
@@ -99,12 +100,14 @@ def _rows_hold(stream: Any, data: bytes, kind: Any, name: str) -> bool:
     columns = (None, ["text", "label"])[len(data) % 2]
     known = (None, ("0", "1"))[len(data) % 2]
     roles = {"texts": ["text"], "categories": {"label": known}} if columns else {}
-    rows = list(
-        read_batches(
-            stream, name, format=kind, columns=columns, **roles, encoding=encoding, batch_rows=1 + len(data) % 7,
-            separator=(None, None, ";")[len(data) % 3], optional=("answer",),
-        )
-    )  # fmt: skip
+    ask = Ask(
+        columns=columns,
+        **roles,
+        optional=("answer",),
+        separator=(None, None, ";")[len(data) % 3],
+        batch_rows=1 + len(data) % 7,
+    )
+    rows = list(read_batches(stream, name, ask, format=kind, encoding=encoding))
     last = 0
     for batch in rows:
         numbers = batch.rows.to_pylist()

@@ -19,6 +19,7 @@ from data_contracts.contract.contract import parse_contract
 from data_contracts.errors import RecipeError, SourceError
 from data_contracts.recipe.comparison import Comparison
 from data_contracts.recipe.reading import merge, parse_recipe, parse_set
+from data_contracts.tables.batch import Ask
 from data_contracts.tables.read import read_batches
 from data_contracts.urls import redacted, shown_url
 from flows.cli.drafts import draft_from
@@ -157,9 +158,7 @@ def test_a_parquet_footer_cannot_end_the_process() -> None:
         data[at] ^= 1 << bit
         try:
             rows = list(
-                read_batches(
-                    io.BytesIO(bytes(data)), "x", format="parquet", columns=["text", "label"]
-                )
+                read_batches(io.BytesIO(bytes(data)), "x", Ask(["text", "label"]), format="parquet")
             )
             assert sum(len(batch.rows) for batch in rows) == 2
         except SourceError:

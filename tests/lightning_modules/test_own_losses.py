@@ -25,6 +25,7 @@ from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.bundle import Bundle
 from lightning_modules.network.network import TextNetwork, build_network
 from lightning_modules.reparameterizations import kl, reparameterize, set_mode
+from lightning_modules.reparameterizations.course import Course
 from lightning_modules.training.module import TextModule
 from tests.lightning_modules.jobs import classification, fit
 
@@ -62,8 +63,7 @@ def step(
     torch.nn.init.normal_(network.head.wide.table.get_parameter("weight"), std=table_std)
     network = reparameterize(network, method)
     objective = classification(wide={"share": share})
-    settings: dict[str, Any] = {"total_steps": 10, "terms": 100}
-    module = TextModule(network, objective, method, TrainingConfig(), **settings)
+    module = TextModule(network, objective, TrainingConfig(), Course(method, 10), terms=100)
     module.on_train_batch_start(batch, 0)
     set_mode(network, "sample")
     found = module.training_step(batch, 0)

@@ -31,6 +31,7 @@ from lightning_modules.reparameterizations import (
     reparameterize,
     set_mode,
 )
+from lightning_modules.reparameterizations.course import Course
 from lightning_modules.training.module import TextModule
 from tests.lightning_modules.jobs import classification
 
@@ -81,7 +82,7 @@ def make(config: Reparameterization, steps: int) -> Observed:
     training = TrainingConfig(
         gradient_clip=1e9, warmup=0.0, schedule="constant", learning_rate=0.01
     )
-    return Observed(network, classification(), config, training, total_steps=steps, terms=TERMS)
+    return Observed(network, classification(), training, Course(config, steps), terms=TERMS)
 
 
 def rows(count: int) -> list[dict[str, Tensor]]:

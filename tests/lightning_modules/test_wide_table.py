@@ -15,6 +15,7 @@ from data_contracts.recipe.methods import LowRank, NoReparameterization, Reparam
 from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.network.network import TextNetwork, build_network
 from lightning_modules.reparameterizations import reparameterize, set_mode
+from lightning_modules.reparameterizations.course import Course
 from lightning_modules.training.module import TextModule
 from tests.lightning_modules.jobs import classification
 
@@ -52,7 +53,7 @@ def moved(
     groups = {} if group is None else {"wide": group}
     training = TrainingConfig(learning_rate=RATE, weight_decay=0, warmup=0, groups=groups)
     objective = classification(2, wide={})
-    module = TextModule(network, objective, method, training, total_steps=10, terms=8)
+    module = TextModule(network, objective, training, Course(method, 10), terms=8)
     optimizer = module.configure_optimizers()["optimizer"]
     set_mode(network, "sample")
     module.training_step(batch, 0)["loss"].backward()

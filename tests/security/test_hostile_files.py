@@ -32,6 +32,7 @@ from data_contracts.tables import csv as table_csv
 from data_contracts.tables import json as table_json
 from data_contracts.tables import packed as table_packed
 from data_contracts.tables import parquet as table_parquet
+from data_contracts.tables.batch import Ask
 from data_contracts.tables.packed import decompressed
 from data_contracts.tables.read import read_batches
 from lightning_modules.bundle import Bundle, BundleError, save_bundle
@@ -352,8 +353,8 @@ def parquet(table: pa.Table, **options: Any) -> bytes:
 
 
 def read(data: bytes, kind: Any = "parquet") -> int:
-    columns = {"columns": ["text", "label"], "texts": ["text"], "categories": {"label": None}}
-    batches = read_batches(io.BytesIO(data), "x", format=kind, **columns)
+    ask = Ask(columns=["text", "label"], texts=["text"], categories={"label": None})
+    batches = read_batches(io.BytesIO(data), "x", ask, format=kind)
     return sum(len(batch.rows) for batch in batches)
 
 
@@ -473,7 +474,7 @@ def test_a_bomb_of_short_rows_is_refused_for_its_expansion(
 ) -> None:
     file = bomb(tmp_path, name, b"a text that is the same in every row,label\n" * 20_000)
     with peak_memory() as peak, pytest.raises(SourceError, match="expand more than 200 times"):
-        collections.deque(read_rows(FileSource(url=str(file)), batch_rows=1000), maxlen=0)
+        collections.deque(read_rows(FileSource(url=str(file)), Ask(batch_rows=1000)), maxlen=0)
     assert peak.megabytes < 24
 
 
@@ -581,7 +582,7 @@ def test_ordinary_repetition_is_read() -> None:
     text = b"text,label\n" + b"the same text in every row,a\n" * 200_000
     plain = decompressed(io.BytesIO(gzip.compress(text)), "gzip", "x")
     assert (
-        sum(len(b.rows) for b in read_batches(plain, "x", format="csv", columns=["text", "label"]))
+        sum(len(b.rows) for b in read_batches(plain, "x", Ask(["text", "label"]), format="csv"))
         == 200_000
     )
 

@@ -325,6 +325,7 @@ def test_a_python_extension_type_in_parquet_is_not_unpickled(
     tmp_path: Path, canary: Canary
 ) -> None:
     """CVE-2023-47248: older versions of Arrow unpickled a type from the metadata of a column."""
+    from data_contracts.tables.batch import Ask
     from data_contracts.tables.read import read_batches
 
     metadata = {
@@ -334,11 +335,8 @@ def test_a_python_extension_type_in_parquet_is_not_unpickled(
     schema = pa.schema([pa.field("text", pa.string(), metadata=metadata), ("label", pa.string())])
     pq.write_table(pa.table([["a"], ["b"]], schema=schema), tmp_path / "x.parquet")
     with (tmp_path / "x.parquet").open("rb") as stream:
-        rows = list(
-            read_batches(
-                stream, "x.parquet", format="parquet", columns=["text", "label"], texts=["text"]
-            )
-        )
+        ask = Ask(columns=["text", "label"], texts=["text"])
+        rows = list(read_batches(stream, "x.parquet", ask, format="parquet"))
     assert rows[0].columns["text"].to_pylist() == ["a"]
 
 

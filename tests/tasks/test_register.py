@@ -20,7 +20,7 @@ from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.head import predict_proba
 from lightning_modules.shipping import shipped_files
 from tasks.register import Shown, build_model_folder, check_model_folder, quiet_mlflow, signature
-from tasks.reports.model_card import example_rows, model_card, script
+from tasks.reports.model_card import Subject, example_rows, model_card, script
 from tasks.serving.check import inspect
 from tasks.tokenize import TRAIN_TEXTS
 
@@ -189,7 +189,14 @@ def test_folder_with_a_possible_pickle_is_refused(world: World, tmp_path: Path) 
             folder,
             bundle,
             np.load(world.store.open(world.tokens) / TRAIN_TEXTS, allow_pickle=False),
-            Shown("card", [{"text": "a"}], signature(world.recipe.task, world.tokens.facts)),
+            Shown(
+                "name",
+                "text",
+                "card",
+                [{"text": "a"}],
+                signature(world.recipe.task, world.tokens.facts),
+                {},
+            ),
             world.tracker.run_id,
             logged,
         )
@@ -209,15 +216,9 @@ def test_card_shows_hostile_text_as_text(world: World) -> None:
     model = world.model()
     hostile = "<img src=x onerror=alert(1)> | [click](javascript:alert(1)) ```\n# Heading"
     facts = {"noisefold.contract": hostile, "noisefold.note": hostile}
-    card = model_card(
-        model,
-        world.tokens,
-        world.corpus,
-        world.evaluate(model),
-        world.recipe,
-        facts,
-        [{"text": hostile}, {"text": "\x1b[31mred"}],
-    )
+    made = Subject(model, world.tokens, world.corpus, world.evaluate(model))
+    examples = [{"text": hostile}, {"text": "\x1b[31mred"}]
+    card = model_card(made, world.recipe, facts, examples)
     assert "<img" not in card.replace("\\<img", "")
     assert "\n# Heading" not in card
     assert "](javascript" not in card.replace("\\](javascript", "")

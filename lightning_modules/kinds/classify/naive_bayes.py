@@ -39,9 +39,8 @@ class RatioTable(nn.Module):
     def __init__(self, table: nn.Module, ratios: Tensor) -> None:
         super().__init__()
         with torch.no_grad():
-            table.get_parameter("weight").div_(
-                ratios
-            )  # 0 in a new model; a champion's rows stay what they were
+            # 0 in a new model; a champion's rows stay what they were.
+            table.get_parameter("weight").div_(ratios)
         self.table = table
         self.ratios: Tensor
         # Counted from the train split at each start, so no checkpoint needs it.

@@ -32,11 +32,7 @@ class Told:
 
 
 def report_of(
-    told: Told,
-    rows: pa.Table,
-    labels: np.ndarray,
-    log_proba: Floats,
-    found: Mapping[str, Interval],
+    told: Told, rows: pa.Table, labels: np.ndarray, log_proba: Floats, found: Mapping[str, Interval]
 ) -> list[Block]:
     """The blocks in their order.
 
@@ -102,10 +98,7 @@ def _figures(told: Told, found: Mapping[str, Interval]) -> list[Block]:
         why = f"no other could be fitted ({told.temperature.why_not})"
         rows = tuple((name, found[name]) for name in overall)
         columns = ("figure", "at temperature 1 (registered)")
-        return [
-            Text(f"The model is registered at temperature 1; {why}."),
-            Table(columns, rows),
-        ]
+        return [Text(f"The model is registered at temperature 1; {why}."), Table(columns, rows)]
     fitted = f"at the fitted temperature {told.temperature.value:.3f}"
     served, other = (fitted, "at temperature 1") if told.applied else ("at temperature 1", fitted)
     # What a temperature does not change has one value, under its plain name.

@@ -61,11 +61,7 @@ def of_shared_labels(predictions: pa.Table, labels: Sequence[str], champion: Bun
 
 
 def against_champion(
-    predictions: pa.Table,
-    asked: Sequence[str],
-    labels: Sequence[str],
-    champion: Bundle,
-    name: str,
+    predictions: pa.Table, asked: Sequence[str], labels: Sequence[str], champion: Bundle, name: str
 ) -> Rivals:
     """Both models on rows of shared labels. See Note [judged as served].
 

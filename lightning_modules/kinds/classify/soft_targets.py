@@ -22,12 +22,7 @@ says, by class.
 """
 
 SOFT_TOKENS = pa.schema(
-    [
-        *TOKENS,
-        ("label", pa.int32()),
-        ("variant", pa.int32()),
-        ("targets", pa.list_(pa.float32())),
-    ]
+    [*TOKENS, ("label", pa.int32()), ("variant", pa.int32()), ("targets", pa.list_(pa.float32()))]
 )
 _BATCH = 10_000
 

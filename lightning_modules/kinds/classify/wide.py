@@ -78,9 +78,8 @@ class WideLogits(nn.Module):
         """
         buckets = len(self.idf)
         buckets_BG, mask_BG = hashed_ngrams(input_ids_BT, lengths_B, self.max_n, buckets)
-        sorted_BG = (
-            buckets_BG.masked_fill(~mask_BG, buckets).sort(dim=1).values
-        )  # padding comes last
+        # Padding comes last.
+        sorted_BG = buckets_BG.masked_fill(~mask_BG, buckets).sort(dim=1).values
         position_G = torch.arange(sorted_BG.shape[1], device=sorted_BG.device)
         first_BG = torch.ones_like(mask_BG)
         first_BG[:, 1:] = sorted_BG[:, 1:] != sorted_BG[:, :-1]

@@ -115,9 +115,8 @@ class _Permute(torch.autograd.Function):
 
 def _lstm(input_size: int, hidden_size: int) -> nn.LSTM:
     lstm = nn.LSTM(input_size, hidden_size, batch_first=True)
-    with (
-        torch.no_grad()
-    ):  # an open forget gate at the start (Jozefowicz 2015); torch adds two biases, one suffices
+    # An open forget gate at the start (Jozefowicz 2015); torch adds two biases, one suffices.
+    with torch.no_grad():
         nn.init.ones_(lstm.get_parameter("bias_ih_l0")[hidden_size : 2 * hidden_size])
         nn.init.zeros_(lstm.get_parameter("bias_hh_l0"))
     return lstm
