@@ -32,7 +32,7 @@ class Artifact(BaseModel):
 
     key: str = Field(description="Digest of (input digests, recipe parts, stage version).")
     made_from: dict[str, str] = Field(
-        {}, description="Key of each artifact that went in, by its stage."
+        default={}, description="Key of each artifact that went in, by its stage."
     )
     uri: str = Field(description="Folder of the files, a URL or a path.")
     digest: str = Field(description="Content digest that does not depend on how files are cut.")
@@ -40,7 +40,7 @@ class Artifact(BaseModel):
     rows_in: int
     rows_out: int
     warnings: tuple[str, ...] = Field(
-        (), description="Sentences for a person to read though the stage went well."
+        default=(), description="Sentences for a person to read though the stage went well."
     )
 
     @property
@@ -72,7 +72,9 @@ class Snapshot(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     fingerprint: str = Field(description="Digest of the files as they are, without their rows.")
-    window: WindowRead | None = Field(None, description="Days of the window that are there.")
+    window: WindowRead | None = Field(
+        default=None, description="Days of the window that are there."
+    )
 
     @property
     def identity(self) -> str:
@@ -122,14 +124,16 @@ class RawCorpus(Artifact):
     splits: dict[str, int] = Field(description="Rows per split.")
     source_files: int
     days: tuple[Days, ...] = Field(
-        (), description="That the files are named for, where a window chose them by these."
+        default=(), description="That the files are named for, where a window chose them by these."
     )
     told: tuple[str, ...] = Field(
-        (), description="Sentences on what was read otherwise than one may think."
+        default=(), description="Sentences on what was read otherwise than one may think."
     )
-    spelled: tuple[Spelling, ...] = Field((), description="Spellings of categories, by rows.")
+    spelled: tuple[Spelling, ...] = Field(
+        default=(), description="Spellings of categories, by rows."
+    )
     left_out: dict[str, int] = Field(
-        {}, description="Rows that the contract does not select, by what speaks against."
+        default={}, description="Rows that the contract does not select, by what speaks against."
     )
 
     @property
@@ -154,7 +158,7 @@ class ValidatedCorpus(Artifact):
         description="Rows per first reason; sums to rows_in - rows_out."
     )
     category_rows: dict[str, dict[str, dict[str, int]]] = Field(
-        {}, description="Kept rows of each value of a category, by its role and by split."
+        default={}, description="Kept rows of each value of a category, by its role and by split."
     )
 
     @property
@@ -173,9 +177,13 @@ class Windowing(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
     max_length: int = Field(description="Most ids of a window, special tokens included.")
     overlap: int = Field(description="Ids that neighbours share, at least.")
-    prefix_ids: tuple[int, ...] = Field((), description="Special tokens before each window.")
-    suffix_ids: tuple[int, ...] = Field((), description="Special tokens after each window.")
-    unknown_id: int = Field(1, description="What an empty document is, without special tokens.")
+    prefix_ids: tuple[int, ...] = Field(
+        default=(), description="Special tokens before each window."
+    )
+    suffix_ids: tuple[int, ...] = Field(default=(), description="Special tokens after each window.")
+    unknown_id: int = Field(
+        default=1, description="What an empty document is, without special tokens."
+    )
 
 
 class TokenDataset(Artifact):
@@ -237,9 +245,12 @@ class TrainedModel(Artifact):
     )
     parameters: int = Field(description="After folding.")
     warm_started_from: str | None = None
-    taught_by: str | None = Field(None, description="Content digest of the teacher's bundle.")
+    taught_by: str | None = Field(
+        default=None, description="Content digest of the teacher's bundle."
+    )
     cpu_seconds: float = Field(
-        0.0, description="CPU time of the training process from its data on; 0: not recorded."
+        default=0.0,
+        description="CPU time of the training process from its data on; 0: not recorded.",
     )
 
 

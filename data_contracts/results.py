@@ -55,10 +55,10 @@ class PromotionDecision(BaseModel):
     rows_compared: int = 0
     rows_left_out: int = 0
     difference: Interval | None = Field(
-        None, description="The challenger's first metric minus the champion's."
+        default=None, description="The challenger's first metric minus the champion's."
     )
     over_constant: Interval | None = Field(
-        None, description="A first champion's first metric minus that of a constant answer."
+        default=None, description="A first champion's first metric minus that of a constant answer."
     )
     notes: dict[str, float] = Field(
         default_factory=dict,

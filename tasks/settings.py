@@ -18,11 +18,11 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(env_prefix="NOISEFOLD_", frozen=True)
-    home: Path = Field(Path(".noisefold"), description="Folder of all local state.")
+    home: Path = Field(default=Path(".noisefold"), description="Folder of all local state.")
     artifacts: str | None = Field(
-        None, description="fsspec URL of the artifact store; null: <home>/artifacts."
+        default=None, description="fsspec URL of the artifact store; null: <home>/artifacts."
     )
-    mlflow_tracking_uri: str | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
+    mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
 
     @property
     def root(self) -> Path:

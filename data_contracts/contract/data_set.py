@@ -23,9 +23,9 @@ class DataSet(Section):
 
     kind: str
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.\-]{0,79}$", description="Name of the data set.")
-    version: int = Field(1, ge=1, description="Raise it when the meaning changes.")
+    version: int = Field(default=1, ge=1, description="Raise it when the meaning changes.")
     description: str = Field(
-        "", description="One sentence on what the rows are and where they come from."
+        default="", description="One sentence on what the rows are and where they come from."
     )
     columns: Columns = Field(default_factory=Columns)
     select: dict[str, tuple[str, ...]] = Field(
@@ -52,7 +52,7 @@ class DataSet(Section):
         description="Days that a windowed source of dated files must have.",
     )
     max_quarantine_share: float = Field(
-        0.05, ge=0, le=1, description="Largest share of quarantined rows, all reasons."
+        default=0.05, ge=0, le=1, description="Largest share of quarantined rows, all reasons."
     )
 
     @field_validator("select", mode="before")

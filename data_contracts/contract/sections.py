@@ -25,12 +25,14 @@ class Columns(Section):
     A null one is filled in: id from file and row, split by hash.
     """
 
-    id: str | None = Field(None, description="Column of unique row names; null: <file>#<row>.")
+    id: str | None = Field(
+        default=None, description="Column of unique row names; null: <file>#<row>."
+    )
     split: str | None = Field(
-        None, description="Column of the split; null: drawn by hash of the text."
+        default=None, description="Column of the split; null: drawn by hash of the text."
     )
     slices: tuple[str, ...] = Field(
-        (), description="Further columns carried along as text, for figures by slice."
+        default=(), description="Further columns carried along as text, for figures by slice."
     )
 
     @model_validator(mode="after")
@@ -50,14 +52,14 @@ class TextLimits(Section):
     """Limits in characters (Unicode code points), so that they suit any language."""
 
     min_characters: int = Field(
-        1, ge=0, description="Fewest characters after white space is stripped."
+        default=1, ge=0, description="Fewest characters after white space is stripped."
     )
-    max_characters: int = Field(20_000, ge=1, le=1 << 24, description="Most characters.")
+    max_characters: int = Field(default=20_000, ge=1, le=1 << 24, description="Most characters.")
     allow_replacement_character: bool = Field(
-        False, description="Accept U+FFFD, the mark of broken encoding."
+        default=False, description="Accept U+FFFD, the mark of broken encoding."
     )
     allow_control_characters: bool = Field(
-        True, description="Accept C0/C1 controls other than tab and line ends."
+        default=True, description="Accept C0/C1 controls other than tab and line ends."
     )
 
 
@@ -67,9 +69,9 @@ class SplitShares(Section):
     With train and test but no valid, valid is drawn from train.
     """
 
-    valid: float = Field(0.1, ge=0, lt=1, description="Share drawn for validation.")
-    test: float = Field(0.1, ge=0, lt=1, description="Share drawn for test.")
-    min_rows: int = Field(20, ge=1, description="Fewest rows that each split must keep.")
+    valid: float = Field(default=0.1, ge=0, lt=1, description="Share drawn for validation.")
+    test: float = Field(default=0.1, ge=0, lt=1, description="Share drawn for test.")
+    min_rows: int = Field(default=20, ge=1, description="Fewest rows that each split must keep.")
 
     @model_validator(mode="after")
     def _leaves_train(self) -> SplitShares:
@@ -82,10 +84,10 @@ class RowPolicy(Section):
     """A fault of a row against the other rows: how often it may occur, and what becomes of them."""
 
     action: Literal["quarantine", "keep"] = Field(
-        "quarantine", description="keep: count and report only."
+        default="quarantine", description="keep: count and report only."
     )
     max_share: float = Field(
-        0.05, ge=0, le=1, description="Largest share of all rows; above it the stage fails."
+        default=0.05, ge=0, le=1, description="Largest share of all rows; above it the stage fails."
     )
 
 
@@ -96,10 +98,12 @@ class WindowLimits(Section):
     """
 
     max_missing_days: int | None = Field(
-        None, ge=0, description="Most days of the window without a file; null: any."
+        default=None, ge=0, description="Most days of the window without a file; null: any."
     )
     max_age_days: int | None = Field(
-        14, ge=0, description="Most days from the newest file to the end of the window; null: any."
+        default=14,
+        ge=0,
+        description="Most days from the newest file to the end of the window; null: any.",
     )
 
 
@@ -110,7 +114,7 @@ class ConflictPolicy(Section):
     """
 
     keep: Literal["latest", "earliest", "none", "all"] = Field(
-        "latest",
+        default="latest",
         description="Whose label counts, in reading order (by split, then by file name): the "
         "latest "
         "row's, so that a later file corrects an earlier one; the earliest's; none: all of them "
@@ -118,5 +122,5 @@ class ConflictPolicy(Section):
         "quarantined; all: counted only.",
     )
     max_share: float = Field(
-        0.05, ge=0, le=1, description="Largest share of all rows; above it the stage fails."
+        default=0.05, ge=0, le=1, description="Largest share of all rows; above it the stage fails."
     )

@@ -26,26 +26,29 @@ class WideFeatures(Section):
     """
 
     buckets: int = Field(
-        500_000, ge=16, le=50_000_000, description="Rows of the table, one column per class."
+        default=500_000,
+        ge=16,
+        le=50_000_000,
+        description="Rows of the table, one column per class.",
     )
     max_n: int = Field(
-        2, ge=1, le=5, description="Longest n-gram, in tokens; all lengths from 1 are used."
+        default=2, ge=1, le=5, description="Longest n-gram, in tokens; all lengths from 1 are used."
     )
     scale: float = Field(
-        10.0,
+        default=10.0,
         gt=0,
         le=1000,
         description="Length of a document's vector of weights: how far a step on the table moves "
         "the logits.",
     )
     naive_bayes: bool = Field(
-        False,
+        default=False,
         description="The table is Naive Bayes' log ratios times what is trained (Wang & Manning "
         "2012), so n-grams that tell classes apart by their counts learn faster. The "
         "product is what ships.",
     )
     share: float | None = Field(
-        None,
+        default=None,
         gt=0,
         lt=1,
         description="Of these logits in the model's, the network having the rest, and each part a "
@@ -93,15 +96,16 @@ class Classify(TaskConfig):
 
     kind: Literal["classify"] = "classify"  # pyright: ignore[reportIncompatibleVariableOverride]
     class_weights: Literal["none", "balanced"] = Field(
-        "none",
+        default="none",
         description="balanced: n / (classes * n_class), counted in windows, of which the loss is "
         "a mean.",
     )
     calibrate: bool = Field(
-        False, description="Scale the logits of the registered model by a fitted temperature."
+        default=False,
+        description="Scale the logits of the registered model by a fitted temperature.",
     )
     wide: WideFeatures | None = Field(
-        None, description="Hashed n-grams straight to the logits; null: none."
+        default=None, description="Hashed n-grams straight to the logits; null: none."
     )
 
     @property

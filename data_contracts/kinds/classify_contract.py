@@ -25,9 +25,9 @@ class ClassifyColumns(Columns):
     A null role is filled in: id from file and row, split by hash.
     """
 
-    text: str = Field("text", description="Column of the text.")
+    text: str = Field(default="text", description="Column of the text.")
     label: str = Field(
-        "label", description="Column of the label; numbers become their decimal text."
+        default="label", description="Column of the label; numbers become their decimal text."
     )
 
 
@@ -35,15 +35,17 @@ class Labels(Section):
     """Either the exact set of labels, or bounds on how many there are."""
 
     values: tuple[str, ...] | None = Field(
-        None, description="Every allowed label; null: any, within the bounds."
+        default=None, description="Every allowed label; null: any, within the bounds."
     )
-    min_count: int = Field(2, ge=1, description="Fewest distinct labels in the train split.")
-    max_count: int = Field(1000, ge=2, description="Most distinct labels.")
+    min_count: int = Field(
+        default=2, ge=1, description="Fewest distinct labels in the train split."
+    )
+    max_count: int = Field(default=1000, ge=2, description="Most distinct labels.")
     min_share: float = Field(
-        0.0, ge=0, le=1, description="Smallest share of any label in the train split."
+        default=0.0, ge=0, le=1, description="Smallest share of any label in the train split."
     )
     max_share: float = Field(
-        0.99, gt=0, le=1, description="Largest share of any label in the train split."
+        default=0.99, gt=0, le=1, description="Largest share of any label in the train split."
     )
 
     @field_validator("values", mode="before")

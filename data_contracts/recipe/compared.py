@@ -19,16 +19,20 @@ class Facts(Section):
     """What a program says of itself beside its predictions; each may be absent."""
 
     parameters: int | None = Field(
-        None, description="Numbers that were learned and that predicting needs."
+        default=None, description="Numbers that were learned and that predicting needs."
     )
-    bytes: int | None = Field(None, description="Size on disk of all that predicting needs.")
+    bytes: int | None = Field(
+        default=None, description="Size on disk of all that predicting needs."
+    )
     cpu_seconds_train: float | None = Field(
-        None, description="CPU time of the process that trained, all its threads."
+        default=None, description="CPU time of the process that trained, all its threads."
     )
     texts_per_second: float | None = Field(
-        None, description="From text to label, per second of one CPU thread."
+        default=None, description="From text to label, per second of one CPU thread."
     )
-    chosen: str | None = Field(None, description="Settings that were chosen on validation data.")
+    chosen: str | None = Field(
+        default=None, description="Settings that were chosen on validation data."
+    )
 
 
 class CellResult(Section):
@@ -36,11 +40,11 @@ class CellResult(Section):
 
     variant: str
     seed: int | None = None
-    file: str | None = Field(None, description="Name of the predictions file.")
+    file: str | None = Field(default=None, description="Name of the predictions file.")
     state: Literal["finished", "failed", "not run"]
     cause: str | None = None
     config: str | None = Field(
-        None, description="Digest of what of the cell's recipe shapes its figures."
+        default=None, description="Digest of what of the cell's recipe shapes its figures."
     )
     figures: dict[str, float] = Field(
         default_factory=dict,
@@ -54,7 +58,7 @@ class CellResult(Section):
 class Spread(Section):
     mean: float
     sd: float | None = Field(
-        None, description="Standard deviation over seeds (n - 1); null with one seed."
+        default=None, description="Standard deviation over seeds (n - 1); null with one seed."
     )
 
 
@@ -74,17 +78,17 @@ class Compared(Section):
     """A comparison as far as it has come."""
 
     name: str
-    kind: str = Field(DEFAULT_KIND, description="Kind of task, whose figures these are.")
+    kind: str = Field(default=DEFAULT_KIND, description="Kind of task, whose figures these are.")
     chosen_by: str | None = Field(
-        None, description="The valid rows' figure to choose by; null: the kind's first."
+        default=None, description="The valid rows' figure to choose by; null: the kind's first."
     )
     command: str
     corpus: str | None = Field(
-        None, description="Content digest of the validated rows; null before they are read."
+        default=None, description="Content digest of the validated rows; null before they are read."
     )
     test_rows: int
     unmeasured: tuple[str, ...] | None = Field(
-        None,
+        default=None,
         description="Parts (labels) without a test row, of which no figure says anything; "
         "null: none.",
     )

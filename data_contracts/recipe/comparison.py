@@ -69,7 +69,9 @@ class Comparison(Section):
     recipe: Recipe = Field(
         description="What all variants share: source, contract, and every field left alone."
     )
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="Values of training.seed.")
+    seeds: tuple[int, ...] = Field(
+        default=(0, 1, 2), min_length=1, description="Values of training.seed."
+    )
     variants: dict[str, dict[str, Any]] = Field(
         min_length=1,
         description="Name: overrides by dotted field, as with --set, of task, tokenizer, window, "

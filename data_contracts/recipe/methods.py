@@ -22,12 +22,14 @@ class Variational(Section):
     nats."""
 
     kind: Any  # first in what is printed; each names its own
-    beta: float = Field(0.01, ge=0, le=10, description="Weight of the KL term after warm-up.")
+    beta: float = Field(
+        default=0.01, ge=0, le=10, description="Weight of the KL term after warm-up."
+    )
     kl_warmup: float = Field(
-        0.3, ge=0, le=1, description="Share of the steps over which beta rises from 0."
+        default=0.3, ge=0, le=1, description="Share of the steps over which beta rises from 0."
     )
     noise_lr_factor: float = Field(
-        3.0,
+        default=3.0,
         gt=0,
         le=100,
         description="Learning rate of the noise's own parameters over that of weights.",
@@ -44,11 +46,11 @@ class MultiplicativeNoise(Variational):
 
     kind: Literal["multiplicative_noise"] = "multiplicative_noise"
     initial_alpha: float = Field(
-        0.1, gt=0, le=10, description="Noise variance over weight squared, at step 0."
+        default=0.1, gt=0, le=10, description="Noise variance over weight squared, at step 0."
     )
-    max_alpha: float = Field(1.0, gt=0, le=10, description="Cap of alpha.")
+    max_alpha: float = Field(default=1.0, gt=0, le=10, description="Cap of alpha.")
     sampling: Literal["one_draw", "local", "rank_one"] = Field(
-        "one_draw",
+        default="one_draw",
         description="one_draw: one draw per optimizer step, shared by batch and positions. local: "
         "a Linear draws its outputs, each position its own (Kingma 2015); other "
         "layers one draw. rank_one: noise on the inputs of a layer, one draw per "
@@ -70,10 +72,10 @@ class GaussianPosterior(Variational):
 
     kind: Literal["gaussian_posterior"] = "gaussian_posterior"
     initial_sigma: float = Field(
-        0.02, gt=0, le=10, description="Posterior std at step 0, in weight units."
+        default=0.02, gt=0, le=10, description="Posterior std at step 0, in weight units."
     )
     prior_sigma: float = Field(
-        0.1, gt=0, le=10, description="Std s of the zero-mean Gaussian prior."
+        default=0.1, gt=0, le=10, description="Std s of the zero-mean Gaussian prior."
     )
 
 
@@ -105,13 +107,15 @@ class LowRank(Section):
     """
 
     kind: Literal["low_rank"] = "low_rank"
-    rank: int = Field(8, ge=1, le=1024, description="Rank r of B A.")
-    alpha: float = Field(16.0, gt=0, description="Scale of B A, before it is divided by the rank.")
+    rank: int = Field(default=8, ge=1, le=1024, description="Rank r of B A.")
+    alpha: float = Field(
+        default=16.0, gt=0, description="Scale of B A, before it is divided by the rank."
+    )
     targets: Literal["attention", "all"] = Field(
-        "all",
+        default="all",
         description="Which layers get factors: those of attention only, or every Linear and LSTM.",
     )
-    noise: Noise | None = Field(None, description="Noise on the factors A and B.")
+    noise: Noise | None = Field(default=None, description="Noise on the factors A and B.")
 
 
 class Sparse(Variational):
@@ -125,31 +129,31 @@ class Sparse(Variational):
 
     kind: Literal["sparse"] = "sparse"
     beta: float = Field(
-        0.005,
+        default=0.005,
         ge=0,
         le=10,
         description="Weight of the KL term after warm-up: more leaves fewer weights "
         "(docs/method.md).",
     )
     noise_lr_factor: float = Field(
-        5.0,
+        default=5.0,
         gt=0,
         le=100,
         description="Learning rate of log alpha over that of weights: a short training needs more "
         "for the same size (docs/method.md).",
     )
     initial_alpha: float = Field(
-        0.05, gt=0, le=10, description="Noise variance over weight squared, at step 0."
+        default=0.05, gt=0, le=10, description="Noise variance over weight squared, at step 0."
     )
     threshold: float = Field(
-        0.0,
+        default=0.0,
         ge=-5,
         le=20,
         description="log alpha above which a group is removed; 0: noise as large as the weight "
         "(docs/method.md has Molchanov's 3 beside it).",
     )
     keep: float = Field(
-        0.12,
+        default=0.12,
         ge=0,
         le=1,
         description="Share of the weights at which removal ends, also before prune_until. What "
@@ -157,7 +161,7 @@ class Sparse(Variational):
         "(docs/method.md).",
     )
     prune_until: float = Field(
-        0.6,
+        default=0.6,
         gt=0,
         lt=1,
         description="Share of the steps after which removal ends; only epochs after the end are "

@@ -18,7 +18,7 @@ class TanhEncoder(Section):
     tokens."""
 
     kind: Literal["tanh"] = "tanh"
-    hidden_size: int = Field(128, ge=1, le=8192, description="Units per token.")
+    hidden_size: int = Field(default=128, ge=1, le=8192, description="Units per token.")
 
 
 class LSTMEncoder(Section):
@@ -26,8 +26,8 @@ class LSTMEncoder(Section):
     last token."""
 
     kind: Literal["lstm"] = "lstm"
-    hidden_size: int = Field(128, ge=1, le=8192, description="Units.")
-    num_layers: int = Field(1, ge=1, le=8, description="Stacked layers.")
+    hidden_size: int = Field(default=128, ge=1, le=8192, description="Units.")
+    num_layers: int = Field(default=1, ge=1, le=8, description="Stacked layers.")
 
 
 class BiLSTMEncoder(Section):
@@ -35,18 +35,20 @@ class BiLSTMEncoder(Section):
     query."""
 
     kind: Literal["bilstm_attention"] = "bilstm_attention"
-    hidden_size: int = Field(128, ge=1, le=8192, description="Units per direction.")
-    num_layers: int = Field(1, ge=1, le=8, description="Stacked bidirectional layers.")
+    hidden_size: int = Field(default=128, ge=1, le=8192, description="Units per direction.")
+    num_layers: int = Field(default=1, ge=1, le=8, description="Stacked bidirectional layers.")
 
 
 class TransformerEncoder(Section):
     """Pre-norm Transformer (Xiong 2020), learned positions, mean pooling."""
 
     kind: Literal["transformer"] = "transformer"
-    num_layers: int = Field(2, ge=1, le=48, description="Blocks.")
-    num_heads: int = Field(4, ge=1, le=64, description="Attention heads; divides embedding.size.")
+    num_layers: int = Field(default=2, ge=1, le=48, description="Blocks.")
+    num_heads: int = Field(
+        default=4, ge=1, le=64, description="Attention heads; divides embedding.size."
+    )
     feedforward_size: int = Field(
-        256, ge=1, le=32768, description="Units between the two feed-forward layers."
+        default=256, ge=1, le=32768, description="Units between the two feed-forward layers."
     )
 
 
@@ -62,7 +64,7 @@ class PretrainedEncoder(Section):
         description="Folder with config.json and *.safetensors, or a hub name in the local cache."
     )
     pooling: Literal["auto", "mean", "cls", "last"] = Field(
-        "auto",
+        default="auto",
         description="Which positions make the document's vector; auto: last for a causal decoder, "
         "else mean.",
     )
@@ -82,25 +84,30 @@ class NgramFeatures(Section):
     https://arxiv.org/abs/1607.01759):
     their mean vector joins the document's."""
 
-    buckets: int = Field(100_000, ge=16, le=50_000_000, description="Rows of the n-gram table.")
-    max_n: int = Field(
-        2, ge=1, le=5, description="Longest n-gram, in tokens; all lengths from 1 are used."
+    buckets: int = Field(
+        default=100_000, ge=16, le=50_000_000, description="Rows of the n-gram table."
     )
-    size: int = Field(64, ge=1, le=8192, description="Size of an n-gram's vector.")
+    max_n: int = Field(
+        default=2, ge=1, le=5, description="Longest n-gram, in tokens; all lengths from 1 are used."
+    )
+    size: int = Field(default=64, ge=1, le=8192, description="Size of an n-gram's vector.")
 
 
 class EmbeddingConfig(Section):
     """A table of token vectors, learned from scratch or started from given ones."""
 
-    size: int = Field(64, ge=1, le=8192, description="Size of a token's vector.")
+    size: int = Field(default=64, ge=1, le=8192, description="Size of a token's vector.")
     init_std: float = Field(
-        0.1, gt=0, le=10, description="Std of its first values (docs/method.md has torch's 1.0)."
+        default=0.1,
+        gt=0,
+        le=10,
+        description="Std of its first values (docs/method.md has torch's 1.0).",
     )
     bias: bool = Field(
-        False, description="E = W x + b as the source has it; b joins the table at fold."
+        default=False, description="E = W x + b as the source has it; b joins the table at fold."
     )
     vectors: Annotated[str | None, ByContent(vectors_digest)] = Field(
-        None,
+        default=None,
         description="What known tokens start from: a GloVe or word2vec text file (or .gz), or a "
         "Hugging Face model (folder, or hub name in the local cache), whose input "
         "embeddings are projected to size.",
@@ -115,10 +122,10 @@ class ModelConfig(Section):
     )
     encoder: Encoder = Field(default_factory=BiLSTMEncoder)
     ngrams: NgramFeatures | None = Field(
-        None, description="Hashed n-grams beside the encoder; null: none."
+        default=None, description="Hashed n-grams beside the encoder; null: none."
     )
     dropout: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         lt=1,
         description="Share of the inputs of each layer set to zero while training (Srivastava "

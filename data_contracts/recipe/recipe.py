@@ -80,7 +80,7 @@ class Recipe(Section):
     """One retrain, completely described."""
 
     name: str = Field(
-        "sample",
+        default="sample",
         pattern=r"^[a-z0-9][a-z0-9_.\-]{0,79}$",
         description="Lower-case name of the recipe.",
     )
@@ -96,7 +96,7 @@ class Recipe(Section):
     model: ModelConfig = Field(default_factory=ModelConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     distillation: DistillationConfig | None = Field(
-        None, description="A registered model to learn from, beside the labels; null: none."
+        default=None, description="A registered model to learn from, beside the labels; null: none."
     )
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     statistics: StatisticsConfig = Field(default_factory=StatisticsConfig)

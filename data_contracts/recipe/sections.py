@@ -14,10 +14,13 @@ class GroupConfig(Section):
     """How an optimizer's group, a part of the network, is trained otherwise than the rest."""
 
     learning_rate: float | None = Field(
-        None, gt=0, le=10, description="Peak learning rate. null: that of the other weights."
+        default=None,
+        gt=0,
+        le=10,
+        description="Peak learning rate. null: that of the other weights.",
     )
     epsilon: float = Field(
-        1e-8,
+        default=1e-8,
         gt=0,
         le=1,
         description="AdamW's epsilon. About the size of the gradients, it lets a weight that has "
@@ -29,18 +32,23 @@ class TrainingConfig(Section):
     """How the weights are found. Starting values: AdamW, 5 % warm-up, linear decay, clip 1.0."""
 
     seed: int = Field(
-        0, ge=0, le=2**31 - 1, description="Seed of initial weights, batch order and noise."
+        default=0, ge=0, le=2**31 - 1, description="Seed of initial weights, batch order and noise."
     )
     max_epochs: int = Field(
-        8, ge=1, le=10_000, description="Passes over the train split (docs/method.md: why eight)."
+        default=8,
+        ge=1,
+        le=10_000,
+        description="Passes over the train split (docs/method.md: why eight).",
     )
-    batch_size: int = Field(64, ge=1, le=65_536, description="Windows per batch.")
+    batch_size: int = Field(default=64, ge=1, le=65_536, description="Windows per batch.")
     accumulate_grad_batches: int = Field(
-        1, ge=1, le=4096, description="Batches per optimizer step."
+        default=1, ge=1, le=4096, description="Batches per optimizer step."
     )
-    learning_rate: float = Field(5e-3, gt=0, le=10, description="Peak learning rate of AdamW.")
+    learning_rate: float = Field(
+        default=5e-3, gt=0, le=10, description="Peak learning rate of AdamW."
+    )
     weight_decay: float = Field(
-        0.01, ge=0, le=10, description="AdamW's decay of weight matrices (never of alpha)."
+        default=0.01, ge=0, le=10, description="AdamW's decay of weight matrices (never of alpha)."
     )
     groups: dict[str, GroupConfig] = Field(
         default_factory=dict,
@@ -48,31 +56,36 @@ class TrainingConfig(Section):
         "decoder, ngrams, wide.",
     )
     warmup: float = Field(
-        0.05, ge=0, lt=1, description="Share of the steps over which the learning rate rises."
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="Share of the steps over which the learning rate rises.",
     )
     schedule: Literal["linear", "constant"] = Field(
-        "linear", description="After the warm-up: down to 0, or level."
+        default="linear", description="After the warm-up: down to 0, or level."
     )
     ema_decay: float | None = Field(
-        None,
+        default=None,
         gt=0,
         lt=1,
         description="Validate and keep an exponential moving average of the weights; null: the "
         "last.",
     )
     gradient_clip: float = Field(
-        1.0, gt=0, description="Largest gradient norm; larger ones are scaled down."
+        default=1.0, gt=0, description="Largest gradient norm; larger ones are scaled down."
     )
     monitor: str | None = Field(
-        None,
+        default=None,
         description="The metric whose best epoch is kept, by its name in MLflow (val/nll, say); "
         "null: the first of the kind of task.",
     )
     patience: int = Field(
-        3, ge=1, description="Epochs in which the monitored metric gets no better before it stops."
+        default=3,
+        ge=1,
+        description="Epochs in which the monitored metric gets no better before it stops.",
     )
     warm_start: Literal["never", "champion"] = Field(
-        "never", description="champion: start from its weights."
+        default="never", description="champion: start from its weights."
     )
 
 
@@ -85,19 +98,19 @@ class DistillationConfig(Section):
         description="Registered model that knows the contract's labels.",
     )
     version: int | None = Field(
-        None, ge=1, description="Its version; null: its champion when the run begins."
+        default=None, ge=1, description="Its version; null: its champion when the run begins."
     )
     augmentations: int = Field(
-        10, ge=0, le=1000, description="Texts made up from each train text for it to label."
+        default=10, ge=0, le=1000, description="Texts made up from each train text for it to label."
     )
     weight: float = Field(
-        0.5,
+        default=0.5,
         gt=0,
         le=1,
         description="Weight of its probabilities on the train rows; the labels have the rest.",
     )
     seed: int = Field(
-        0,
+        default=0,
         ge=0,
         le=2**31 - 1,
         description="Of the texts that are made up; training.seed leaves them.",
@@ -117,19 +130,22 @@ class EvaluationConfig(Section):
     """What is measured on the test split."""
 
     ece_bins: int = Field(
-        15, ge=2, le=1000, description="Equal-width confidence bins of the calibration error."
+        default=15,
+        ge=2,
+        le=1000,
+        description="Equal-width confidence bins of the calibration error.",
     )
     worst_errors: int = Field(
-        20, ge=0, le=1000, description="Most confident errors listed in the report."
+        default=20, ge=0, le=1000, description="Most confident errors listed in the report."
     )
 
 
 class StatisticsConfig(Section):
     """How sure a figure is: bootstrap over the test rows (Efron 1979)."""
 
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="Coverage of every interval.")
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Coverage of every interval.")
     samples: int | None = Field(
-        None,
+        default=None,
         ge=50,
         le=100_000,
         description="Resamples of the test rows. null: 1,000 for the interval of a figure, and "
@@ -149,18 +165,22 @@ class RegistryConfig(Section):
     """Where the model stands in MLflow; both names default to `noisefold-<recipe name>`."""
 
     model_name: str | None = Field(
-        None, pattern=r"^[\w.\- ]{1,200}$", description="Registered model."
+        default=None, pattern=r"^[\w.\- ]{1,200}$", description="Registered model."
     )
     experiment: str | None = Field(
-        None, pattern=r"^[\w.\- ]{1,200}$", description="MLflow experiment."
+        default=None, pattern=r"^[\w.\- ]{1,200}$", description="MLflow experiment."
     )
 
 
 class Bound(Section):
     """What a figure has to reach, or not to exceed."""
 
-    min: float | None = Field(None, ge=0, description="Floor of a figure that is better higher.")
-    max: float | None = Field(None, ge=0, description="Ceiling of one that is better lower.")
+    min: float | None = Field(
+        default=None, ge=0, description="Floor of a figure that is better higher."
+    )
+    max: float | None = Field(
+        default=None, ge=0, description="Ceiling of one that is better lower."
+    )
 
     @model_validator(mode="after")
     def _one_side(self) -> Bound:
@@ -177,14 +197,16 @@ class SlicesConfig(Section):
     """A floor on every slice of the test rows that is large enough to say something."""
 
     by: tuple[str, ...] = Field(
-        ("label", "language", "length"),
+        default=("label", "language", "length"),
         min_length=1,
         description="Columns whose values are the slices: label, language (the script of most "
         "letters, unless the contract carries a column of that name), length (a band "
         "of characters), any column in the contract's slices.",
     )
     min: float = Field(gt=0, le=1, description="Floor of the share of right rows in every slice.")
-    min_rows: int = Field(50, ge=1, description="Test rows below which a slice decides nothing.")
+    min_rows: int = Field(
+        default=50, ge=1, description="Test rows below which a slice decides nothing."
+    )
 
 
 class PromotionConfig(Section):
@@ -195,13 +217,13 @@ class PromotionConfig(Section):
     """
 
     beat_constant: bool = Field(
-        True,
+        default=True,
         description="A first champion has to do better than the best answer that is always the "
         "same (of classes the commonest of the train split): the lower bound of the "
         "difference is above 0. false: the bounds alone decide.",
     )
     margin: float = Field(
-        0.01, ge=0, le=1, description="Loss of the first metric that is still accepted."
+        default=0.01, ge=0, le=1, description="Loss of the first metric that is still accepted."
     )
     bounds: dict[str, Bound] = Field(
         default_factory=dict,
@@ -210,7 +232,7 @@ class PromotionConfig(Section):
         "serving costs: megabytes (10^6 bytes), milliseconds_per_text (CPU time in "
         "the process that serves).",
     )
-    slices: SlicesConfig | None = Field(None, description="A floor on slices; null: none.")
+    slices: SlicesConfig | None = Field(default=None, description="A floor on slices; null: none.")
 
 
 class Limits(Section):
@@ -218,10 +240,12 @@ class Limits(Section):
     heal."""
 
     train: float = Field(
-        6 * 3600, gt=0, description="Seconds of a training, which then leaves a checkpoint."
+        default=6 * 3600, gt=0, description="Seconds of a training, which then leaves a checkpoint."
     )
     stage: float = Field(
-        4 * 3600, gt=0, description="Seconds of any other stage; train has them beside its own."
+        default=4 * 3600,
+        gt=0,
+        description="Seconds of any other stage; train has them beside its own.",
     )
 
 
@@ -234,40 +258,46 @@ class ExecutionConfig(Section):
     comes out."""
 
     engine: Literal["local"] = Field(
-        "local", description="Where the work is done. local: this machine."
+        default="local", description="Where the work is done. local: this machine."
     )
     threads: int = Field(
-        1,
+        default=1,
         ge=1,
         le=256,
         description="CPU threads of torch; part of a result's last bits (docs/method.md has the "
         "time).",
     )
     accelerator: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto: CUDA where it is present."
+        default="auto", description="auto: CUDA where it is present."
     )
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
-        "32-true", description="Lightning's names; mixed precision pays on a GPU only."
+        default="32-true", description="Lightning's names; mixed precision pays on a GPU only."
     )
     checkpoint_every_steps: int = Field(
-        100,
+        default=100,
         ge=1,
         description="Steps between two resume checkpoints; more for one over 16 MiB, so that "
         "saving within an epoch takes a fiftieth of the time at most.",
     )
     retries: int = Field(
-        2, ge=0, le=20, description="Further attempts of a stage after a fault that can heal."
+        default=2,
+        ge=0,
+        le=20,
+        description="Further attempts of a stage after a fault that can heal.",
     )
     retry_delay_seconds: float = Field(
-        10.0, ge=0, le=3600, description="Wait before the first further attempt; doubles."
+        default=10.0, ge=0, le=3600, description="Wait before the first further attempt; doubles."
     )
     wait_seconds: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         le=604_800,
         description="Wait this long for another retrain of this recipe or model; 0: refuse.",
     )
     limits: Limits = Field(default_factory=Limits)
     batch_rows: int = Field(
-        50_000, ge=100, le=10_000_000, description="Rows per Arrow batch: bounds the memory."
+        default=50_000,
+        ge=100,
+        le=10_000_000,
+        description="Rows per Arrow batch: bounds the memory.",
     )

@@ -17,13 +17,15 @@ class SampleSource(Section):
 
     kind: Literal["sample"] = "sample"
     classes: Literal[2, 4] = Field(
-        4, description="4: all; 2: only reviews that are plainly positive or negative."
+        default=4, description="4: all; 2: only reviews that are plainly positive or negative."
     )
     rows: int = Field(
-        20_000, ge=200, le=5_000_000, description="Rows to generate, dirty ones included."
+        default=20_000, ge=200, le=5_000_000, description="Rows to generate, dirty ones included."
     )
     seed: int = Field(
-        20260101, ge=0, description="Seed of the generator; the same seed gives the same rows."
+        default=20260101,
+        ge=0,
+        description="Seed of the generator; the same seed gives the same rows.",
     )
 
     @property
@@ -79,16 +81,16 @@ class FileSource(Section):
         )
     )
     format: Literal["auto", "csv", "jsonl", "json", "parquet"] = Field(
-        "auto", description="Read from the name when auto."
+        default="auto", description="Read from the name when auto."
     )
     encoding: str = Field(
-        "utf-8",
+        default="utf-8",
         description=(
             "Text encoding of CSV and JSON files; a byte order mark, where there is one, decides."
         ),
     )
     separator: str | None = Field(
-        None,
+        default=None,
         description=(
             'What stands between the cells of a CSV file ("tab" for a tab); null: the '
             "comma, in .tsv and .tab the tab, or, where that header lacks the contract's "
@@ -96,7 +98,7 @@ class FileSource(Section):
         ),
     )
     window: DataWindow | RollingWindow | None = Field(
-        None,
+        default=None,
         description=(
             "Days to read: {start, end}, or {days: 28} before the run is due; null: every file."
         ),

@@ -16,12 +16,14 @@ class TrainedTokenizer(Section):
 
     kind: Any  # first in what is printed; each names its own
     vocab_size: int = Field(
-        8_000, ge=16, le=500_000, description="Largest vocabulary, special tokens included."
+        default=8_000, ge=16, le=500_000, description="Largest vocabulary, special tokens included."
     )
     min_frequency: int = Field(
-        2, ge=1, description="A token seen less often in the train split is unknown."
+        default=2, ge=1, description="A token seen less often in the train split is unknown."
     )
-    lowercase: bool = Field(True, description="Lower-case the text first (no effect on Chinese).")
+    lowercase: bool = Field(
+        default=True, description="Lower-case the text first (no effect on Chinese)."
+    )
 
 
 class WordTokenizer(TrainedTokenizer):
@@ -37,7 +39,10 @@ class BpeTokenizer(TrainedTokenizer):
 
     kind: Literal["bpe"] = "bpe"
     vocab_size: int = Field(
-        8_000, ge=260, le=500_000, description="Largest vocabulary, special tokens included."
+        default=8_000,
+        ge=260,
+        le=500_000,
+        description="Largest vocabulary, special tokens included.",
     )
 
 
@@ -72,13 +77,16 @@ class WindowConfig(Section):
     anew."""
 
     max_length: int = Field(
-        256, ge=4, le=8192, description="Tokens per window; a longer document becomes several."
+        default=256,
+        ge=4,
+        le=8192,
+        description="Tokens per window; a longer document becomes several.",
     )
     overlap: int = Field(
-        32, ge=0, description="Tokens that two neighbouring windows of one document share."
+        default=32, ge=0, description="Tokens that two neighbouring windows of one document share."
     )
     special_tokens: bool = Field(
-        True,
+        default=True,
         description="Put a given tokenizer's own special tokens ([CLS] … [SEP]) round each window.",
     )
 

@@ -30,7 +30,9 @@ class TrainingJob(BaseModel):
     model: ModelConfig
     training: TrainingConfig
     execution: ExecutionConfig = Field(default_factory=ExecutionConfig)
-    start: Path | None = Field(None, description="Bundle to start from; null: fresh weights.")
+    start: Path | None = Field(
+        default=None, description="Bundle to start from; null: fresh weights."
+    )
     work: Path = Field(description="Checkpoints and metrics; what the next attempt takes up.")
     out: Path = Field(description="Where the bundle and its history go.")
 
