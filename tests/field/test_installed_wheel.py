@@ -48,7 +48,7 @@ def site(wheel: Path, tmp_path_factory) -> Path:
 @pytest.fixture
 def desk(tmp_path: Path) -> Path:
     """A user's folder, with modules whose names are those of the packages."""
-    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "cli").mkdir(parents=True)
     for name in ("tasks.py", "lightning_modules.py", "flows/__init__.py", "flows/cli/main.py"):
         (tmp_path / name).write_text('raise RuntimeError("this is the module of the user")\n')
     return tmp_path
