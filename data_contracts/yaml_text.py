@@ -160,7 +160,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_object(self, node: Node, deep: bool = False) -> Any:
         try:
-            value = super().construct_object(node, deep)  # pyright: ignore[reportArgumentType]
+            value = super().construct_object(node, deep)
         except yaml.YAMLError:
             raise
         # What PyYAML's converters raise at "!!timestamp x", 2026-13-45, 0x_ or an integer of 5,000

@@ -183,7 +183,7 @@ def unzipped(
     if not size:
         raise SourceError(f"{name}: the file is empty.", "Check the export that writes it.")
     try:
-        archive = zipfile.ZipFile(_Modest(stream, name))  # type: ignore[arg-type]
+        archive = zipfile.ZipFile(_Modest(stream, name))
     except (
         zipfile.BadZipFile,
         ValueError,

@@ -15,7 +15,7 @@ import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any, Literal
 
@@ -152,7 +152,7 @@ def read_batches(
     usual: str | None = None,
     optional: Sequence[str] = (),
     batch_rows: int = 50_000,
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Read an uncompressed stream (a seekable one for Parquet).
 
     Args:

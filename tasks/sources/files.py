@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path, PurePosixPath
@@ -50,7 +50,7 @@ def read_rows(
     max_rows_per_file: int | None = None,
     scratch: Path | None = None,
     optional: Sequence[str] = (),
-) -> Iterator[tuple[SourceFile, Batch]]:
+) -> Generator[tuple[SourceFile, Batch]]:
     """The rows of a source in reading order: what everything that looks at rows reads them through.
 
     Args:
@@ -102,11 +102,13 @@ def list_files(source: FileSource) -> list[SourceFile]:
             or a window is set and a name does not tell a day.
     """
     urls: dict[Split | None, str] = (
-        dict(source.url) if isinstance(source.url, dict) else {None: source.url}
-    )  # type: ignore[arg-type]
+        {**source.url} if isinstance(source.url, dict) else {None: source.url}
+    )
     window = fixed_window(source)
-    found = {split: _expand(url, source) for split, url in urls.items()}
-    days = {split: chosen(one, window) for split, one in found.items()}
+    found: dict[Split | None, Found] = {split: _expand(url, source) for split, url in urls.items()}
+    days: dict[Split | None, dict[str, Days | None]] = {
+        split: chosen(one, window) for split, one in found.items()
+    }
     if window is not None:
         governed(found, days)
     files = [
