@@ -126,7 +126,8 @@ class _Loader(yaml.SafeLoader):
     its place.
     """
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # pyright: ignore  (PyYAML's own are those of YAML 1.1)
+    # PyYAML's own are those of YAML 1.1.
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

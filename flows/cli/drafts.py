@@ -66,7 +66,7 @@ def suggest_in_terminal(
 
 def task_of(contract: DataContract) -> type[TaskConfig]:
     """The kind of task that a contract's rows are for."""
-    return AnyTask.kinds[contract.kind]  # pyright: ignore[reportReturnType]
+    return AnyTask.kinds[contract.kind]
 
 
 def check_in_terminal(recipe: Recipe) -> None:
@@ -123,7 +123,7 @@ def roles() -> tuple[str, ...]:
     """The columns that some kind of contract has a role for, as options name them."""
     from data_contracts.contract.contract import AnyContract
 
-    own = [role.name for kind in AnyContract.kinds.values() for role in kind.roles]  # pyright: ignore[reportAttributeAccessIssue]
+    own = [role.name for kind in AnyContract.kinds.values() for role in kind.roles]
     return tuple(dict.fromkeys([*own, "id", "split"]))
 
 

@@ -24,7 +24,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any, Protocol, TextIO
+from typing import IO, Any, Protocol, TextIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -476,7 +476,7 @@ def _compressed(path: Path, compression: str | None) -> Iterator[IO[bytes]]:
     with path.open("wb") as plain:
         if compression == "gzip":
             with gzip.GzipFile(fileobj=plain, mode="wb", mtime=0) as stream:
-                yield stream  # type: ignore[misc]
+                yield cast(IO[bytes], stream)
         elif compression == "zstd":
             import zstandard
 

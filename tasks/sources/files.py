@@ -12,7 +12,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from data_contracts.contract.contract import Split
@@ -21,6 +21,7 @@ from data_contracts.errors import SourceError
 from data_contracts.recipe.source import FileSource
 from data_contracts.tables.batch import Batch
 from data_contracts.tables.read import (
+    Format,
     name_parts,
     other_kind,
     read_batches,
@@ -234,13 +235,15 @@ def _wanted(path: str, format: str) -> bool:
     )  # Hugging Face's, beside the data
 
 
-def _describe(fs: Any, path: str, split: Split | None, format: str) -> SourceFile:
+def _describe(
+    fs: Any, path: str, split: Split | None, format: Format | Literal["auto"]
+) -> SourceFile:
     plain = unquote(urlsplit(path).path) if is_http(fs) else path
     by_name, compression = name_parts(plain)
     kind = by_name if format == "auto" else format
     if kind is None and compression != "zip":
         raise unknown_format(shown_url(path), plain)
-    return SourceFile(fs, path, plain, kind, compression, split)  # type: ignore[arg-type]
+    return SourceFile(fs, path, plain, kind, compression, split)
 
 
 def _short_names(paths: list[str]) -> list[str]:
