@@ -10,10 +10,12 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
+
+K = TypeVar("K", bound=BaseModel)
 
 DEFAULT_KIND = "classify"
 ENTRY_POINTS = "noisefold.kinds"  # of a package that brings kinds of its own
@@ -27,7 +29,7 @@ def installed_kinds() -> None:
         one.load()
 
 
-class AnyKind:
+class AnyKind(Generic[K]):
     """Marks, within `Annotated`, a field of a base class that has a registry `KINDS` by name.
 
     Args:
@@ -35,15 +37,15 @@ class AnyKind:
             Prefect's server judges a deployment before anything of ours is asked.
     """
 
-    def __init__(self, base: type[BaseModel], by_name: bool = False) -> None:
+    def __init__(self, base: type[K], by_name: bool = False) -> None:
         self.base, self.by_name = base, by_name
 
     @property
-    def kinds(self) -> dict[str, type[BaseModel]]:
+    def kinds(self) -> dict[str, type[K]]:
         import_module(BUNDLED)
-        return self.base.KINDS  # type: ignore[attr-defined]
+        return cast(Any, self.base).KINDS
 
-    def of(self, value: Any) -> BaseModel:
+    def of(self, value: Any) -> K:
         """The section of the kind that it names; `DEFAULT_KIND` where it names none."""
         if isinstance(value, self.base):
             return value

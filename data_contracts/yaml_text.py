@@ -126,7 +126,8 @@ class _Loader(yaml.SafeLoader):
     its place.
     """
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # pyright: ignore  (PyYAML's own are those of YAML 1.1)
+    # PyYAML's own are those of YAML 1.1.
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -160,7 +161,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_object(self, node: Node, deep: bool = False) -> Any:
         try:
-            value = super().construct_object(node, deep)  # pyright: ignore[reportArgumentType]
+            value = super().construct_object(node, deep)
         except yaml.YAMLError:
             raise
         # What PyYAML's converters raise at "!!timestamp x", 2026-13-45, 0x_ or an integer of 5,000

@@ -135,7 +135,7 @@ class Bundle:
         return self.network.head.asked
 
     def predict(
-        self, columns: Mapping[str, Sequence[str]], params: Mapping[str, Any] | None = None
+        self, columns: Mapping[str, Sequence[Any]], params: Mapping[str, Any] | None = None
     ) -> dict[str, list[Any]]:
         """Columns of answers to columns of questions, row by row: `label` and probabilities to
         `text`, say.

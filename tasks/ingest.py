@@ -16,7 +16,7 @@ source that changes while it is read ends in an error, so a key never vouches fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any
 import pyarrow as pa
 
 from data_contracts.artifacts import RawCorpus, Snapshot
-from data_contracts.contract.contract import SPLITS, DataContract
+from data_contracts.contract.contract import SPLITS, DataContract, Split
 from data_contracts.contract.days import merged
 from data_contracts.contract.frames import raw_schema
 from data_contracts.contract.raw import Cells, raw_table, selected
@@ -158,7 +158,7 @@ def _nothing_left(source: FileSource, tally: Tally, contract: DataContract) -> S
 
 def _rows(
     source: FileSource, contract: DataContract, tally: Tally, scratch: Path, batch_rows: int
-) -> Iterator[pa.Table]:
+) -> Generator[pa.Table]:
     """All files, batch by batch, as tables of the raw schema."""
     given = given_splits(source)
     ask = replace(asked(source, contract), batch_rows=batch_rows)
@@ -168,7 +168,8 @@ def _rows(
             _refuse_rejected(batch, file, contract)
             tally.add(batch)
             rows = len(batch.rows)
-            names, splits = [file.name] * rows, [file.split] * rows
+            names = [file.name] * rows
+            splits: list[Split | None] = [file.split] * rows
             cells = Cells(batch.columns, batch.rows, names, splits, batch.faults)
             chosen, against = selected(cells, contract)
             for column, speaking in against.items():

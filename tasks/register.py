@@ -249,7 +249,7 @@ def signature(task: TaskConfig, facts: dict[str, Any]) -> ModelSignature:
 
     asked = [ColSpec(one.type, one.name, required=one.required) for one in task.inputs]
     told = [ColSpec(one.type, one.name, required=one.required) for one in task.outputs(facts)]
-    return ModelSignature(inputs=Schema(asked), outputs=Schema(told))
+    return ModelSignature(inputs=Schema([*asked]), outputs=Schema([*told]))
 
 
 def serving_requirements(bundle: Bundle) -> list[str]:

@@ -91,7 +91,7 @@ class Step(Generic[P, R]):
         self.name: str = work.__name__
         self.__doc__ = work.__doc__
         self.signature = _without_first(inspect.signature(work))
-        self._work = work
+        self._work: Callable[..., R | State[R]] = work
 
     def __call__(self, run: RunContext, *inputs: P.args, **named: P.kwargs) -> R:
         return run.carry_out(self, *self.bind(*inputs, **named))
@@ -139,7 +139,8 @@ class Stage(Step[P, A]):
         self.name, self.__doc__ = makes.stage, build.__doc__
         self.signature = _without_first(inspect.signature(build))
         self.makes, self.version, self.shaped_by = makes, version, shaped_by
-        self._build, self._tell, self._tell_fault = build, tell, tell_fault
+        self._build: Callable[..., dict[str, Any]] = build
+        self._tell, self._tell_fault = tell, tell_fault
 
     def key(self, recipe: Recipe, *inputs: Any) -> str:
         """Of what is made, the stage's version, the recipe's parts that shape it and its inputs."""
@@ -159,7 +160,7 @@ class Stage(Step[P, A]):
         def build(workspace: Workspace) -> dict[str, Any]:
             here = Here(workspace.out, workspace.keep, workspace.key, run)
             made_from = {one.stage: one.key for one in given if isinstance(one, Artifact)}
-            return {**self._build(here, *given), "made_from": made_from}  # type: ignore[arg-type]
+            return {**self._build(here, *given), "made_from": made_from}
 
         return run.store.once(
             self.makes,
@@ -171,7 +172,8 @@ class Stage(Step[P, A]):
 
     def attempt(self, run: RunContext, *inputs: Any) -> A | State[A]:
         try:
-            outcome = self.make(run, *inputs)
+            make: Callable[..., Outcome[A]] = self.make
+            outcome = make(run, *inputs)
         except BaseException as fault:
             if self._tell_fault is not None:
                 self._tell_fault(fault, run)
@@ -222,7 +224,7 @@ def as_task(step: Step[..., Any], run: RunContext) -> Task[..., Any]:
 
     attempt.__name__ = attempt.__qualname__ = step.name
     attempt.__doc__ = step.__doc__
-    attempt.__signature__ = step.signature  # type: ignore[attr-defined]
+    attempt.__signature__ = step.signature
     return Task(attempt, name=step.name, **STAGE)
 
 

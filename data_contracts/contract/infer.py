@@ -53,7 +53,7 @@ def infer(profile: Profile) -> Draft:
     refused: SourceError | None = None
     for kind in AnyContract.kinds.values():
         try:
-            draft = kind.infer(profile)  # type: ignore[attr-defined]
+            draft = kind.infer(profile)
         except SourceError as error:
             refused = refused or error
             continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -126,7 +127,7 @@ def _splits(
         splits = [named[cell] for cell in written]
         strange = [at for at, one in enumerate(splits) if one is not None and one not in SPLITS]
     if None not in splits:
-        return splits, strange  # type: ignore[return-value]
+        return cast(list[str], splits), strange
     columns = {role: cells.columns[name] for role, name in contract.sources.items()}
     texts = joined(contract.identified_by, columns)
     pairs = zip(splits, texts, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
 
 from data_contracts.contract.sections import Split
 from data_contracts.tables.batch import Batch
@@ -37,7 +38,7 @@ class Rows:
             cells += batch.columns[name].to_pylist() if name in batch.columns else [None] * count
         self.left_out += [name for name in batch.left_out if name not in self.left_out]
         self.told += [what for what in batch.told if what not in self.told]
-        self.splits += [split] * count
+        self.splits.extend(repeat(split, count))
         self.files += [file] * count
         self.numbers += batch.rows.to_pylist()
         self.faults += [None] * count if batch.faults is None else batch.faults.to_pylist()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ from data_contracts.section import Section
 if TYPE_CHECKING:
     from data_contracts.contract.contract import DataContract
     from data_contracts.contract.rows import Rows
+    from data_contracts.kinds.classify_contract import ClassifyContract
     from data_contracts.recipe.recipe import Recipe
     from data_contracts.recipe.suggest import Choice
 
@@ -126,7 +127,7 @@ class Classify(TaskConfig):
         from data_contracts.recipe.profile import profile
         from data_contracts.recipe.suggest import suggest
 
-        seen = profile(rows, contract)
+        seen = profile(rows, cast("ClassifyContract", contract))
         head = (
             f"Suggested for {seen.rows:,} texts in {seen.classes} classes (the rarest has "
             f"{seen.rarest:,}), half of them up to {seen.median_tokens} tokens long."

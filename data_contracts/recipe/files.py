@@ -13,8 +13,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from data_contracts.errors import NoisefoldError, RecipeError, TrainingError
 
@@ -163,7 +164,7 @@ def model_folder(path: str, field: str = FIELD) -> Path:
 
 
 @contextmanager
-def reading_vectors(vectors: str) -> Iterator[IO[bytes]]:
+def reading_vectors(vectors: str) -> Iterator[BufferedReader]:
     try:
         with open(vectors, "rb") as stream:
             yield stream

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import quantiles
+from typing import TYPE_CHECKING
 
 import regex as re
 
@@ -16,6 +17,9 @@ from data_contracts.contract.contract import DataContract
 from data_contracts.contract.rows import Rows
 from data_contracts.contract.text import UNSPACED, UNSPACED_SCRIPTS
 from data_contracts.errors import RecipeError
+
+if TYPE_CHECKING:
+    from data_contracts.kinds.classify_contract import ClassifyContract
 
 _TOKEN = re.compile(rf"[^\W{UNSPACED_SCRIPTS}]+|{UNSPACED}|\w|[^\w\s]")
 _HAN = re.compile(UNSPACED)
@@ -61,7 +65,7 @@ class Profile:
         return self.rows > MANY
 
 
-def profile(rows: Rows, contract: DataContract) -> Profile:
+def profile(rows: Rows, contract: ClassifyContract) -> Profile:
     """Count what the contract would keep of the rows: texts that are not blank, under a label that
     it knows.
 
@@ -128,7 +132,7 @@ def unknown_share(backbone: str, texts: Sequence[str]) -> float:
         for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)
         for i in encoding.ids
     ]
-    return ids.count(identity) / max(1, len(ids))
+    return (0 if identity is None else ids.count(identity)) / max(1, len(ids))
 
 
 def vector_size(backbone: str) -> int:

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from data_contracts.errors import SourceError
 from data_contracts.tables.batch import FREE_EXPANSION, MAX_EXPANSION
@@ -43,7 +43,7 @@ def decompressed(stream: IO[bytes], compression: str | None, name: str) -> IO[by
         return stream
     counted = _Counted(stream)
     if compression == "gzip":
-        plain: Any = gzip.GzipFile(fileobj=counted, mode="rb")  # type: ignore[arg-type]
+        plain: Any = gzip.GzipFile(fileobj=cast(Any, counted), mode="rb")
     elif compression == "zstd":
         plain = _Chunks(_zstd_chunks(counted))
     elif compression == "bzip2":
@@ -183,7 +183,7 @@ def unzipped(
     if not size:
         raise SourceError(f"{name}: the file is empty.", "Check the export that writes it.")
     try:
-        archive = zipfile.ZipFile(_Modest(stream, name))  # type: ignore[arg-type]
+        archive = zipfile.ZipFile(_Modest(stream, name))
     except (
         zipfile.BadZipFile,
         ValueError,

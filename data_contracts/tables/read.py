@@ -15,7 +15,7 @@ import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import IO, Any, Literal
@@ -148,7 +148,7 @@ def unknown_format(shown: str, name: str) -> SourceError:
 
 def read_batches(
     stream: IO[bytes], name: str, ask: Ask = EVERYTHING, *, format: Format, encoding: str = "utf-8"
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Read an uncompressed stream (a seekable one for Parquet).
 
     Args:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from data_contracts.contract.contract import DataContract
     from data_contracts.contract.infer import Draft
     from data_contracts.contract.rows import Rows
+    from data_contracts.contract.sections import Split
     from data_contracts.recipe.recipe import Recipe
     from tasks.sources.look import Asked, Seen
 
@@ -65,7 +66,7 @@ def suggest_in_terminal(
 
 def task_of(contract: DataContract) -> type[TaskConfig]:
     """The kind of task that a contract's rows are for."""
-    return AnyTask.kinds[contract.kind]  # pyright: ignore[reportReturnType]
+    return AnyTask.kinds[contract.kind]
 
 
 def check_in_terminal(recipe: Recipe) -> None:
@@ -122,7 +123,7 @@ def roles() -> tuple[str, ...]:
     """The columns that some kind of contract has a role for, as options name them."""
     from data_contracts.contract.contract import AnyContract
 
-    own = [role.name for kind in AnyContract.kinds.values() for role in kind.roles]  # pyright: ignore[reportAttributeAccessIssue]
+    own = [role.name for kind in AnyContract.kinds.values() for role in kind.roles]
     return tuple(dict.fromkeys([*own, "id", "split"]))
 
 
@@ -133,11 +134,12 @@ def _look(asked: Mapping[str, Any]) -> Seen:
 
 
 def _asked(asked: Mapping[str, Any]) -> Asked:
+    from data_contracts.contract.sections import SPLITS
     from tasks.sources.look import Asked
 
     files = asked.get("files", ())
-    by_split = {
-        split: asked[split] for split in ("train", "valid", "test") if asked.get(split) is not None
+    by_split: dict[Split, Any] = {
+        split: asked[split] for split in SPLITS if asked.get(split) is not None
     }
     if by_split and files:
         raise SourceError(

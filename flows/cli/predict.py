@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -30,6 +30,7 @@ from tasks.engines.threads import threads_of_a_command
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
+    from data_contracts.tables.read import Format
     from tasks.serving.predict import Answers, Predictor
     from tasks.serving.predict_table import Done
 
@@ -229,7 +230,7 @@ def _spooled(opened: ExitStack, kind: str | None) -> Path:
     from tasks.serving.predict_table import spool
 
     folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="noisefold-")))
-    return spool(sys.stdin.buffer, folder, kind)  # type: ignore[arg-type]
+    return spool(sys.stdin.buffer, folder, cast("Format", kind))
 
 
 def _json_answers(answers: Answers, predictor: Predictor) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from data_contracts.errors import NoisefoldError
@@ -79,7 +79,7 @@ def by_schedules(at: datetime, maker: UUID | None, schedules: Iterable[Deploymen
         return _in_zone(at, made, "its schedule's time zone")
     agreed = {zone for one, zone in zones if one.active} or {zone for _, zone in zones}
     if len(agreed) == 1:
-        return _in_zone(at, *agreed, "its deployment's time zone")
+        return _in_zone(at, agreed.pop(), "its deployment's time zone")
     if agreed:
         return by_machine(
             at, f"its deployment has schedules in {' and '.join(sorted(agreed))}; so by "
@@ -125,7 +125,7 @@ def _in_zone(at: datetime, zone: str, whose: str) -> Due:
 
 def _zone(schedule: DeploymentSchedule) -> str | None:
     """Prefect takes a schedule without a zone to be in UTC; None for one that never fires."""
-    rule = schedule.schedule
+    rule: Any = schedule.schedule
     return (rule.timezone or "UTC") if hasattr(rule, "timezone") else None
 
 

@@ -179,7 +179,8 @@ class Judge(Protocol):
         ...
 
 
-MakeJudge = Callable[[Mapping[str, Any], TaskConfig, EvaluationConfig, StatisticsConfig], Judge]
+# Any: each takes the TaskConfig of its own kind.
+MakeJudge = Callable[[Mapping[str, Any], Any, EvaluationConfig, StatisticsConfig], Judge]
 JUDGES: dict[str, MakeJudge] = {}
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from types import ModuleType
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +117,7 @@ def sampling(module: nn.Module, samples: int, seed: int = 0) -> Iterator[int]:
     All randomness inside the loop is a function of (seed, s). Ends in the modes, and the generator
     states, it found.
     """
-    modes = [(layer, layer.mode) for layer in _layers(module)]
+    modes: list[tuple[Reparameterized, Mode]] = [(layer, layer.mode) for layer in _layers(module)]
     devices = {parameter.device for parameter in module.parameters() if parameter.is_cuda}
     with torch.random.fork_rng(devices):
         try:
@@ -168,7 +169,8 @@ def fold(module: nn.Module) -> nn.Module:
     nothing.
     """
     return _replace(
-        copy.deepcopy(module), lambda layer: layer.fold() if hasattr(layer, "fold") else layer
+        copy.deepcopy(module),
+        lambda layer: cast(Any, layer).fold() if hasattr(layer, "fold") else layer,
     )
 
 

@@ -124,6 +124,8 @@ class Reparameterized(nn.Module):
 
 class Linear(Reparameterized):
     plain = nn.Linear
+    weight: Tensor
+    bias: Tensor | None
 
     def __init__(self, layer: nn.Linear, config: Any) -> None:
         super().__init__(layer, config)
@@ -141,6 +143,7 @@ class Linear(Reparameterized):
 
 class Embedding(Reparameterized):
     plain = nn.Embedding
+    weight: Tensor
 
     def __init__(self, layer: nn.Embedding, config: Any) -> None:
         super().__init__(layer, config)

@@ -75,6 +75,9 @@ class _LowRank(layers.Reparameterized):
 
 
 class LowRankLinear(_LowRank, layers.Linear):
+    A_weight: nn.Module
+    B_weight: nn.Module
+
     def forward(self, x: Tensor) -> Tensor:
         if self.mode == "mean":
             return self._affine(x, self.used("weight"))

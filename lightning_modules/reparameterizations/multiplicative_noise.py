@@ -205,6 +205,8 @@ class _LocalNoise(torch.autograd.Function):
 
 
 class NoisyLinear(Noisy, layers.Linear):
+    log_alpha_weight: Tensor
+
     def __init__(self, layer: nn.Linear, config: Any) -> None:
         super().__init__(layer, config)
         self.local: bool = config.sampling == "local"

@@ -121,6 +121,8 @@ class SparseEmbedding(Sparse, layers.Embedding):
     of them may go.
     """
 
+    log_alpha_row: Tensor
+
     def __init__(self, layer: nn.Embedding, config: Any) -> None:
         # First, since what follows asks for the sizes.
         self.columns_may_go = not getattr(layer, "columns_are_outputs", False)
@@ -151,6 +153,8 @@ class SparseEmbedding(Sparse, layers.Embedding):
 
 
 class SparseLSTM(Sparse, layers.LSTM):
+    log_alpha_unit: Tensor
+
     def __init__(self, layer: nn.LSTM, config: Any) -> None:
         super().__init__(layer, config)
         self.eps: Tensor | None = None

@@ -60,7 +60,7 @@ class TokenTable:
         """Checksum of the rows in their order: a checkpoint belongs to one table."""
         checksum = 0
         for values in (self.ids, self.lengths, *self.columns.values()):
-            checksum = zlib.crc32(np.ascontiguousarray(values), checksum)
+            checksum = zlib.crc32(np.ascontiguousarray(values).data, checksum)
         return checksum
 
     def ids_of(self, rows: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ devices.
 from __future__ import annotations
 
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -94,7 +94,7 @@ class TextModule(pl.LightningModule):
 
     def on_validation_start(self) -> None:
         set_mode(self.network, "mean")
-        self._gathered = self.objective.validation(self.trainer.val_dataloaders.table)  # pyright: ignore
+        self._gathered = self.objective.validation(cast(Any, self.trainer.val_dataloaders).table)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         assert self._gathered is not None

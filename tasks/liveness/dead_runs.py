@@ -99,7 +99,11 @@ def orphaned_task_runs(client: SyncPrefectClient) -> list[tuple[FlowRun, TaskRun
         for run_id in dict.fromkeys(task.flow_run_id for task in tasks)
         if run_id
     }
-    return [(runs[task.flow_run_id], task) for task in tasks if task.flow_run_id in runs]
+    return [
+        (runs[task.flow_run_id], task)
+        for task in tasks
+        if task.flow_run_id and task.flow_run_id in runs
+    ]
 
 
 def open_tracked_runs(client: MlflowClient) -> list[Run]:

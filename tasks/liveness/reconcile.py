@@ -219,7 +219,9 @@ def last_heartbeat(server: SyncPrefectClient, flow_run_id: UUID) -> datetime | N
     """When Prefect heard it last, as far as it keeps events (seven days, unless told otherwise)."""
     events = server.read_events(
         EventFilter(
-            occurred=EventOccurredFilter(since=datetime.now(UTC) - timedelta(days=30)),
+            occurred=EventOccurredFilter.model_validate(
+                {"since": datetime.now(UTC) - timedelta(days=30)}
+            ),
             event=EventNameFilter(name=["prefect.flow-run.heartbeat"]),
             resource=EventResourceFilter(id=[f"prefect.flow-run.{flow_run_id}"]),
         ),

@@ -67,7 +67,7 @@ def promote_version(
     with aliases.alone():
         found = find_version(aliases.client, name, version)
         champion = aliases.current().get(CHAMPION)
-        if champion == str(found.version):
+        if champion is not None and champion == str(found.version):
             aliases.reinstate(champion)
             return Released(
                 champion, champion, False, f"Version {champion} is the champion already."

@@ -78,14 +78,11 @@ def _late_runs(
     before = datetime.now(UTC) - timedelta(minutes=LATE_MINUTES)
     overdue = FlowRunFilter(
         state=_SCHEDULED,
-        expected_start_time=FlowRunFilterExpectedStartTime(before_=before),  # type: ignore[call-arg]
+        expected_start_time=FlowRunFilterExpectedStartTime.model_validate({"before_": before}),
     )
     runs = client.read_flow_runs(flow_filter=ours, flow_run_filter=overdue, limit=200)
-    late = sorted(
-        (run for run in runs if run.expected_start_time), key=lambda run: run.expected_start_time
-    )
-    for run in late[:10]:
-        due = run.expected_start_time
+    dated = [(run.expected_start_time, run) for run in runs if run.expected_start_time]
+    for due, run in sorted(dated, key=lambda one: one[0])[:10]:
         name = names.get(run.deployment_id, "A run")
         text = f"{name} was due at {due:%Y-%m-%d %H:%M} UTC and is {run.state_name}."
         pool = run.work_pool_name or "noisefold"
@@ -189,7 +186,9 @@ def _next_run(client: SyncPrefectClient, schedule: DeploymentSchedule) -> FlowRu
     mine = FlowRunFilter(
         state=_SCHEDULED,
         created_by=FlowRunFilterCreatedBy(id_=[schedule.id]),
-        expected_start_time=FlowRunFilterExpectedStartTime(after_=datetime.now(UTC)),
+        expected_start_time=FlowRunFilterExpectedStartTime.model_validate(
+            {"after_": datetime.now(UTC)}
+        ),
     )
     runs = client.read_flow_runs(
         flow_run_filter=mine, sort=FlowRunSort.EXPECTED_START_TIME_ASC, limit=1

@@ -116,7 +116,7 @@ def _bars(block: Bars) -> Figure:
     axes.hlines(lines, lows, [v.high for v in values], color=BLUE, linewidth=2.5, alpha=0.45)
     axes.plot([value.value for value in values], lines, "o", color=BLUE, markersize=6)
     beside = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 8.5}
-    for line, place, value in zip(lines, chosen, values, strict=True):
+    for line, place, value in zip(lines.tolist(), chosen, values, strict=True):
         axes.text(1.02, line, f"{value.value:.3f}", color=INK, **beside)
         axes.text(1.13, line, f"{block.rows[place]:,}", color=GREY, **beside)
     above = {"transform": axes.transAxes, "va": "bottom", "fontsize": 8.5, "color": GREY}

@@ -54,7 +54,7 @@ class Predictor:
             column.name: "string" if column.type.name == "string" else "number"
             for column in model.metadata.get_output_schema().inputs
         }
-        self.task: type[TaskConfig] = AnyTask.kinds.get(bundle.kind, TaskConfig)  # type: ignore[assignment]
+        self.task: type[TaskConfig] = AnyTask.kinds.get(bundle.kind, TaskConfig)
 
     @property
     def uri(self) -> str:

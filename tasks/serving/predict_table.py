@@ -19,19 +19,19 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any, Protocol, TextIO
+from typing import IO, Any, Protocol, TextIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_contracts.errors import NoisefoldError, SourceError
 from data_contracts.recipe.source import FileSource
-from data_contracts.tables.batch import Ask, plain_text
+from data_contracts.tables.batch import Ask, Batch, plain_text
 from data_contracts.tables.read import Format, name_parts, read_batches, read_records
 from data_contracts.urls import redacted, resolve, shown_url
 from tasks.serving.predict import Answers, Predictor
@@ -264,7 +264,7 @@ def _answer_columns(
 
 def _rows(
     file: SourceFile, source: FileSource, asked: dict[str, str], scratch: Path
-) -> Iterator[Rows]:
+) -> Generator[Rows]:
     """The rows of one file, at most `ROWS` at a time."""
     with file.open(scratch) as opened:
         if opened.format == "parquet":
@@ -282,7 +282,7 @@ def _rows(
 
 def _csv(
     file: SourceFile, opened: Opened, source: FileSource, columns: tuple[str, ...]
-) -> Iterator[Any]:
+) -> Generator[Batch]:
     ask = Ask(
         texts=columns, separator=source.separator, usual_separator=opened.separator, batch_rows=ROWS
     )
@@ -477,12 +477,12 @@ def _compressed(path: Path, compression: str | None) -> Iterator[IO[bytes]]:
     with path.open("wb") as plain:
         if compression == "gzip":
             with gzip.GzipFile(fileobj=plain, mode="wb", mtime=0) as stream:
-                yield stream  # type: ignore[misc]
+                yield cast(IO[bytes], stream)
         elif compression == "zstd":
             import zstandard
 
             with zstandard.ZstdCompressor().stream_writer(plain, closefd=False) as stream:
-                yield stream  # type: ignore[misc]
+                yield stream
         else:
             yield plain
 
@@ -496,7 +496,7 @@ class _JsonlWriter:
         self.stream = stream
 
     def write(self, carried: pa.Table | list[dict[str, Any]], answers: dict[str, pa.Array]) -> None:
-        records = carried.to_pylist() if isinstance(carried, pa.Table) else carried
+        records = carried if isinstance(carried, list) else carried.to_pylist()
         for record, answer in zip(records, pa.table(answers).to_pylist(), strict=True):
             self.stream.write(_json_line({**record, **answer}) + "\n")
 
@@ -514,7 +514,7 @@ class _CsvWriter:
         self._line([*columns, *names])
 
     def write(self, carried: pa.Table | list[dict[str, Any]], answers: dict[str, pa.Array]) -> None:
-        records = carried.to_pylist() if isinstance(carried, pa.Table) else carried
+        records = carried if isinstance(carried, list) else carried.to_pylist()
         for record, answer in zip(records, pa.table(answers).to_pylist(), strict=True):
             self._line(
                 [
@@ -547,14 +547,15 @@ class _ParquetWriter:
         self._held: list[pa.Table] = []
 
     def write(self, carried: pa.Table | list[dict[str, Any]], answers: dict[str, pa.Array]) -> None:
-        if not isinstance(carried, pa.Table):
+        if isinstance(carried, list):
             texts = {
                 name: [_as_text(record.get(name)) for record in carried] for name in self.columns
             }
-            carried = pa.table(
+            table = pa.table(
                 {name: pa.array(values, pa.string()) for name, values in texts.items()}
             )
-        table = carried
+        else:
+            table = carried
         for name, column in answers.items():
             table = table.append_column(name, column)
         self._held.append(table)

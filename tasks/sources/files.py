@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from data_contracts.contract.contract import Split
@@ -20,7 +20,7 @@ from data_contracts.contract.days import Days
 from data_contracts.errors import SourceError
 from data_contracts.recipe.source import FileSource
 from data_contracts.tables.batch import EVERYTHING, Ask, Batch
-from data_contracts.tables.read import name_parts, other_kind, read_batches, unknown_format
+from data_contracts.tables.read import Format, name_parts, other_kind, read_batches, unknown_format
 from data_contracts.urls import shown_url
 from tasks.sources.dated_files import Found, below, chosen, fixed_window, governed
 from tasks.sources.reach import filesystem, is_http, is_local, missing, reaching
@@ -35,7 +35,7 @@ def read_rows(
     *,
     max_rows_per_file: int | None = None,
     scratch: Path | None = None,
-) -> Iterator[tuple[SourceFile, Batch]]:
+) -> Generator[tuple[SourceFile, Batch]]:
     """The rows of a source in reading order: what everything that looks at rows reads them through.
 
     Args:
@@ -78,11 +78,13 @@ def list_files(source: FileSource) -> list[SourceFile]:
             or a window is set and a name does not tell a day.
     """
     urls: dict[Split | None, str] = (
-        dict(source.url) if isinstance(source.url, dict) else {None: source.url}
-    )  # type: ignore[arg-type]
+        {**source.url} if isinstance(source.url, dict) else {None: source.url}
+    )
     window = fixed_window(source)
-    found = {split: _expand(url, source) for split, url in urls.items()}
-    days = {split: chosen(one, window) for split, one in found.items()}
+    found: dict[Split | None, Found] = {split: _expand(url, source) for split, url in urls.items()}
+    days: dict[Split | None, dict[str, Days | None]] = {
+        split: chosen(one, window) for split, one in found.items()
+    }
     if window is not None:
         governed(found, days)
     files = [
@@ -207,13 +209,15 @@ def _wanted(path: str, format: str) -> bool:
     return known and not name.startswith((".", "_")) and name != "dataset_infos.json"
 
 
-def _describe(fs: Any, path: str, split: Split | None, format: str) -> SourceFile:
+def _describe(
+    fs: Any, path: str, split: Split | None, format: Format | Literal["auto"]
+) -> SourceFile:
     plain = unquote(urlsplit(path).path) if is_http(fs) else path
     by_name, compression = name_parts(plain)
     kind = by_name if format == "auto" else format
     if kind is None and compression != "zip":
         raise unknown_format(shown_url(path), plain)
-    return SourceFile(fs, path, plain, kind, compression, split)  # type: ignore[arg-type]
+    return SourceFile(fs, path, plain, kind, compression, split)
 
 
 def _short_names(paths: list[str]) -> list[str]:

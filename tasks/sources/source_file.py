@@ -88,7 +88,8 @@ class SourceFile:
             stream = decompressed(stream, compression, self.name)
             if format == "parquet" and (self.remote or self.compression):
                 stream = _spooled(stream, self.name, scratch, stack)
-            yield Opened(stream, format, usual_separator(name))  # type: ignore[arg-type]
+            assert format is not None  # of a zip alone it is left open
+            yield Opened(stream, format, usual_separator(name))
 
     def version(self) -> str:
         """SHA-256 of a local file's bytes; of a remote one what its server says of its version and

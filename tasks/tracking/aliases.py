@@ -47,8 +47,12 @@ class Move(BaseModel):
     by: By = Field(description="What moved it: a retrain, or the command promote or rollback.")
     model: str
     alias: str
-    before: str | None = Field(alias="from")
-    after: str | None = Field(alias="to", description="Null: the alias was taken away.")
+    before: str | None = Field(validation_alias="from", serialization_alias="from")
+    after: str | None = Field(
+        validation_alias="to",
+        serialization_alias="to",
+        description="Null: the alias was taken away.",
+    )
     why: str
     run_id: str | None = Field(
         description="MLflow run with the evidence; null where there is none."
@@ -66,13 +70,9 @@ class Aliases:
         by: By = "retrain",
         run_id: str | None = None,
     ) -> None:
-        self.client, self.name, self.ledger, self.by, self.run_id = (
-            client,
-            name,
-            Path(ledger),
-            by,
-            run_id,
-        )
+        self.client, self.name, self.ledger = client, name, Path(ledger)
+        self.by: By = by
+        self.run_id = run_id
 
     @contextmanager
     def alone(self) -> Iterator[None]:

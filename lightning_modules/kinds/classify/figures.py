@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,7 +160,8 @@ def fit_temperature(log_proba: NDArray, labels: NDArray) -> Temperature:
             f"the model has all {rows:,} rows right, "
             "so the likelihood rises without end as it falls",
         )
-    best = float(minimize_scalar(nll, bounds=_LOG_TEMPERATURE, method="bounded").x)
+    found: Any = minimize_scalar(nll, bounds=_LOG_TEMPERATURE, method="bounded")
+    best = float(found.x)
     low, high = _LOG_TEMPERATURE
     if nll(low) - nll(best) < _FLAT and nll(high) - nll(best) < _FLAT:
         return Temperature(1.0, "the likelihood is the same at every temperature")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from data_contracts.errors import TrainingError
 from data_contracts.kinds.classify import Classify
 from lightning_modules.kinds.base import Batch, Encode, Loss, Objective, token_rows
 from lightning_modules.kinds.classify.figures import apply_temperature, figures
-from lightning_modules.kinds.classify.head import log_proba
+from lightning_modules.kinds.classify.head import ClassifyHead, log_proba
 from lightning_modules.kinds.classify.naive_bayes import RatioTable, log_ratios
 from lightning_modules.kinds.classify.soft_targets import LESSONS, write_soft_targets
 from lightning_modules.network.network import TextNetwork
@@ -89,11 +89,11 @@ class Classification(Objective):
             self.class_weights = balanced_weights(counts)
 
     def weigh(self, network: TextNetwork, batches: Callable[[], Iterator[Batch]]) -> None:
-        if network.head.wide is not None:
-            network.head.wide.weigh((one["input_ids"], one["lengths"]) for one in batches())
+        if (wide := _head(network).wide) is not None:
+            wide.weigh((one["input_ids"], one["lengths"]) for one in batches())
 
     def wrap(self, network: TextNetwork, batches: Callable[[], Iterator[Batch]]) -> None:
-        wide = network.head.wide
+        wide = _head(network).wide
         if wide is not None and self.task.wide is not None and self.task.wide.naive_bayes:
             rows = ((one["input_ids"], one["lengths"], one["labels"]) for one in batches())
             wide.table = RatioTable(wide.table, log_ratios(wide, rows))
@@ -161,7 +161,8 @@ class Classification(Objective):
         share = self.task.wide and self.task.wide.share
         if share is None:
             return Loss(self.nats(network(ids, lengths), batch), len(lengths))
-        deep, wide = network.head.parts(network.features(ids, lengths), ids, lengths)
+        deep, wide = _head(network).parts(network.features(ids, lengths), ids, lengths)
+        assert wide is not None  # it has a share
         own = self.nats(deep / (1 - share), batch) + self.nats(wide / share, batch)
         return Loss(own, len(lengths), self.nats((deep + wide).detach(), batch))
 
@@ -209,6 +210,10 @@ class Classification(Objective):
 
     def soften(self, train: Path, lessons: Path, weight: float, encode: Encode, out: Path) -> None:
         write_soft_targets(train, lessons, encode, self.num_classes, weight, out)
+
+
+def _head(network: TextNetwork) -> ClassifyHead:
+    return cast(ClassifyHead, network.head)
 
 
 def balanced_weights(counts: np.ndarray) -> Tensor:

@@ -37,7 +37,7 @@ class WideLogits(nn.Module):
     def __init__(self, description: dict[str, Any], classes: int) -> None:
         super().__init__()
         buckets, rows = description["buckets"], description.get("rows")
-        self.table = (
+        self.table: Any = (  # in its place may stand one that a training or a fold makes of it
             ClassTable(buckets, classes)
             if rows in (None, buckets)
             else CompactEmbedding(buckets, rows, classes)

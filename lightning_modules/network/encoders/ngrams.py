@@ -29,7 +29,7 @@ class NgramFeatures(nn.Module):
 
     def __init__(self, description: dict[str, Any]) -> None:
         super().__init__()
-        self.table = token_table(
+        self.table: Any = token_table(  # or what a method or a fold makes of it
             description["buckets"], description["size"], description.get("rows")
         )
         nn.init.zeros_(self.table.weight)

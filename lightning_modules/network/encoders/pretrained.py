@@ -90,7 +90,7 @@ def _refuse_other_code(config: dict[str, Any]) -> None:
 def without_pooler(model: nn.Module) -> nn.Module:
     """BERT's kin bring a layer for another task, which would be trained, stored and never read."""
     if isinstance(getattr(model, "pooler", None), nn.Module):
-        model.pooler = None
+        model.register_module("pooler", None)
     return model
 
 

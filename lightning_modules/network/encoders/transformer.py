@@ -23,7 +23,7 @@ class TransformerEncoder(nn.Module):
         super().__init__()
         self.positions = nn.Parameter(0.02 * torch.randn(description["max_length"], input_size))
         sizes, heads = description["feedforward_sizes"], description["num_heads"]
-        self.blocks = nn.ModuleList(_Block(input_size, heads, size) for size in sizes)
+        self.blocks: Any = nn.ModuleList(_Block(input_size, heads, size) for size in sizes)
         self.norm = nn.LayerNorm(input_size)
         self.output_size, self.num_heads = input_size, heads
 
