@@ -209,7 +209,7 @@ def test_rows_of_another_kind_are_ingested_and_judged(tmp_path: Path) -> None:
 
 def test_drafts_and_checks_find_of_another_kind_what_validate_finds(tmp_path: Path) -> None:
     by, source = toy(tmp_path), written(tmp_path)
-    foretold = judge(corpus_of(first_rows(source, 1_000, **asked(source, by)), by), by)
+    foretold = judge(corpus_of(first_rows(source, 1_000, asked(source, by)), by), by)
     corpus = validated(tmp_path, by)
     assert dict(foretold.first) == corpus.quarantined and foretold.kept == corpus.splits
     assert by.learn(foretold.counts) == corpus.facts
