@@ -90,7 +90,7 @@ def _opened(
     """
     first = next(source, "")
     stated = _EXCEL.fullmatch(first)
-    head = _Head(source, [] if stated else [first], place)
+    head = _FirstLines(source, [] if stated else [first], place)
     separator = ask.separator or (stated[1] if stated else ask.usual_separator) or ","
     try:
         header, fault = head.by(separator), None
@@ -114,7 +114,7 @@ def _opened(
     return chain(head.held, source), separator, header, told
 
 
-class _Head:
+class _FirstLines:
     """The first lines of a source, held so that they can be read by one separator after another."""
 
     def __init__(self, source: Iterator[str], held: list[str], place: Place) -> None:
@@ -134,7 +134,7 @@ class _Head:
         return header
 
     def _lines(self) -> Iterator[str]:
-        yield from list(self.held)
+        yield from self.held
         for line in self.source:
             self.held.append(line)
             yield line
@@ -144,7 +144,7 @@ def _fits(header: list[str], ask: Ask) -> bool:
     return set(ask.roles) <= set(header) if ask.roles else len(header) > 1
 
 
-def _readings(head: _Head, tried: str) -> dict[str, list[str]]:
+def _readings(head: _FirstLines, tried: str) -> dict[str, list[str]]:
     """The header by every other separator by which it has several columns."""
     found = {}
     for separator in SEPARATORS:

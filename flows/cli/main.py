@@ -186,7 +186,7 @@ def compare(  # noqa: PLR0913 - click gives each option by its name
         raise NoisefoldError(
             f"--seeds {seeds}: expected whole numbers.", "For example --seeds 0,1."
         ) from None
-    from flows.cli.terminal import Part, compare_in_terminal
+    from flows.cli.terminal import Selection, compare_in_terminal
 
     # The command that makes the whole table: cells may have come from several, each with a
     # selection of its own.
@@ -194,8 +194,8 @@ def compare(  # noqa: PLR0913 - click gives each option by its name
     command = shlex.join(
         ["noisefold", "compare", shown(file), *(part for option in options for part in option)]
     )
-    part = Part(only, chosen, out, command)
-    compare_in_terminal(grid, part, run=not report, verbose=verbose, as_json=as_json)
+    selection = Selection(only, chosen, out, command)
+    compare_in_terminal(grid, selection, run=not report, verbose=verbose, as_json=as_json)
 
 
 def shown(path: str | Path) -> str:
@@ -272,7 +272,7 @@ def predict(  # noqa: PLR0913 - click gives each option by its name
     carried along; label, probability_<label>, reason and model are appended. A text that is missing
     or empty gets no answer, and the reason; how many did is told on standard error.
     """
-    from flows.cli.predict import Asked, lines_in_terminal, table_in_terminal
+    from flows.cli.predict import TableRequest, lines_in_terminal, table_in_terminal
 
     if table is None:
         for option, given in (("--column", column), ("--output", output), ("--format", kind)):
@@ -284,7 +284,7 @@ def predict(  # noqa: PLR0913 - click gives each option by its name
         return
     if texts:
         raise NoisefoldError("Both texts and --input are given.", "Give one of them.")
-    asked = Asked(table, output or "-", column, kind, encoding, separator, force, strict)
+    asked = TableRequest(table, output or "-", column, kind, encoding, separator, force, strict)
     table_in_terminal(asked, model, alias, as_json=as_json)
 
 

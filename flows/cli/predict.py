@@ -138,7 +138,7 @@ def _kind_of_table(head: list[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Asked:
+class TableRequest:
     """A table, where its answers go, and how both are read and written."""
 
     table: str
@@ -151,7 +151,7 @@ class Asked:
     strict: bool
 
 
-def table_in_terminal(asked: Asked, model: str | None, alias: str, *, as_json: bool) -> None:
+def table_in_terminal(asked: TableRequest, model: str | None, alias: str, *, as_json: bool) -> None:
     """Answer a table; what became of it is told on standard error, or with --json as one object."""
     settings, to_stdout, table = Settings(), asked.output == "-", asked.table
     with ExitStack() as opened:

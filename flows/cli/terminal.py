@@ -74,7 +74,7 @@ def run_in_terminal(recipe: Recipe, *, verbose: bool = False, as_json: bool = Fa
 
 
 @dataclass(frozen=True)
-class Part:
+class Selection:
     """Which cells of a comparison are to run, and where its table goes."""
 
     only: tuple[str, ...]
@@ -84,36 +84,38 @@ class Part:
 
 
 def compare_in_terminal(
-    comparison: Comparison, part: Part, *, run: bool, verbose: bool, as_json: bool
+    comparison: Comparison, selection: Selection, *, run: bool, verbose: bool, as_json: bool
 ) -> None:
     """Run the cells that have not run (or none), and print the table."""
     console, settings = Console(highlight=False, stderr=as_json), Settings()
     # A slip in the selection is told before anything starts.
-    comparison.cells(part.only, part.seeds)
+    comparison.cells(selection.only, selection.seeds)
 
     def load() -> Callable[[], ComparisonRun]:
         from flows.compare import compare
 
-        return lambda: compare(comparison, part.only, part.seeds, part.out, part.command)
+        return lambda: compare(
+            comparison, selection.only, selection.seeds, selection.out, selection.command
+        )
 
     with document(as_json) as stdout:
         if run:
             result = run_flow(load, CellBars(console), settings, verbose=verbose)
             table, look = result.table, how_to_look(result, settings)
         else:
-            table, look = finished_table(comparison, settings, part, verbose=verbose), []
+            table, look = finished_table(comparison, settings, selection, verbose=verbose), []
         if as_json:
             print(printable_json(table.model_dump_json(exclude_none=True)), file=stdout)
             return
     print_table(console, table)
-    if part.out is not None:
-        look = [f"Written to {part.out} and {part.out.with_suffix('.json')}.", *look]
+    if selection.out is not None:
+        look = [f"Written to {selection.out} and {selection.out.with_suffix('.json')}.", *look]
     for line in look:
         console.print(safe(line), soft_wrap=True)
 
 
 def finished_table(
-    comparison: Comparison, settings: Settings, part: Part, *, verbose: bool
+    comparison: Comparison, settings: Settings, selection: Selection, *, verbose: bool
 ) -> Compared:
     """The table of what is finished; reads the store alone."""
     with quiet(verbose):
@@ -122,11 +124,11 @@ def finished_table(
         from tasks.comparing.board import Board
         from tasks.comparing.table import read_table, write_table
 
-        before = read_table(part.out) if part.out is not None else None
-        board = Board(comparison.on(by_machine().day), settings, part.command, before)
+        before = read_table(selection.out) if selection.out is not None else None
+        board = Board(comparison.on(by_machine().day), settings, selection.command, before)
         board.read()
-    if part.out is not None:
-        write_table(board.table(), part.out)
+    if selection.out is not None:
+        write_table(board.table(), selection.out)
     return board.table()
 
 

@@ -117,7 +117,7 @@ class Grid:
         if run.tracker.closed:  # finished so far, by other cells: there is work under it again
             run.tracker.reopen(run.opened_by)
         recipe = self.comparison.recipe_of(cell)
-        part = run.part(recipe, run.tracker, str(cell))
+        part = run.part(recipe, str(cell))
         part.tracker = part.attempt(_open_cell)(
             run.settings, run.tracker, recipe, cell, key, run.opened_by
         )

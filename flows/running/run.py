@@ -168,12 +168,12 @@ class Run(RunContext):
             self.work.name, list(self.work.holds), owner, wait, lambda text: tell("lease", text)
         )
 
-    def part(self, recipe: Recipe, tracker: Tracker, title: str) -> Run:
-        """The same lease, store and records, for a part of the work that has a recipe and an MLflow
-        run of its own; its tasks are named after it in Prefect.
+    def part(self, recipe: Recipe, title: str) -> Run:
+        """The same lease, store and records, for a part of the work that has a recipe of its own;
+        its tasks are named after it in Prefect.
         """
         part = copy(self)
-        part.recipe, part.tracker, part.title = recipe, tracker, title
+        part.recipe, part.title = recipe, title
         part.made, part._failed_attempts = Made(), Counter()
         return part
 
