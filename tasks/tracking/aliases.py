@@ -153,8 +153,19 @@ class Aliases:
         if version is None:
             self.client.delete_registered_model_alias(self.name, alias)
         else:
-            self.client.set_registered_model_alias(self.name, alias, version)
+            self._point(alias, version)
         return True
+
+    def _point(self, alias: str, version: str) -> None:
+        """MLflow looks for an alias and then inserts it: of two machines that make a new one at
+        once, one fails at the other's row, and finds it the next time.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.set_registered_model_alias(self.name, alias, version)
+        except MlflowException:
+            self.client.set_registered_model_alias(self.name, alias, version)
 
     def withdraw(self, version: str, why: str) -> None:
         """No retrain makes this version champion again; a person may (`reinstate`)."""
