@@ -70,7 +70,7 @@ def run(recipe: Recipe, dataset: str, limit: int, seed: int) -> None:
         result = fit(job, lambda event: None)
         bundle = Bundle.load(Path(name) / "out" / "bundle")
         started = time.process_time()
-        judge = judge_of(recipe.task, tokens.facts, recipe.evaluation, recipe.statistics)
+        judge = judge_of(recipe.task, tokens.facts, recipe.statistics)
         test = score_split(judge, bundle, cut / "test.parquet")
         facts = {
             "parameters": result.parameters,

@@ -43,7 +43,7 @@ def _tell(evaluation: EvaluationReport, run: RunContext) -> None:
             log_evaluation(evaluation, run.store, run.tracker)
 
 
-@stage(EvaluationReport, version=3, shaped_by=("task", "evaluation", "statistics"), tell=_tell)
+@stage(EvaluationReport, version=3, shaped_by=("task", "statistics"), tell=_tell)
 def evaluate(
     here: Here, model: TrainedModel, tokens: TokenDataset, corpus: ValidatedCorpus
 ) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def evaluate(
     """
     recipe = here.recipe
     bundle = Bundle.load(here.open(model) / "bundle", model.digest)
-    judge = judge_of(recipe.task, tokens.facts, recipe.evaluation, recipe.statistics)
+    judge = judge_of(recipe.task, tokens.facts, recipe.statistics)
     folder, rows = here.open(tokens), here.open(corpus)
     valid = tokens.splits["valid"]
     total = valid + tokens.splits["test"]

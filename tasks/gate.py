@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from data_contracts.artifacts import EvaluationReport
 from data_contracts.kinds.base import Metric, TaskConfig
 from data_contracts.recipe.recipe import COSTS
-from data_contracts.recipe.sections import Bound, PromotionConfig, SlicesConfig
+from data_contracts.recipe.sections import COMMON_SLICES, Bound, PromotionConfig, SlicesConfig
 from data_contracts.results import Check
 from lightning_modules.kinds.judging import RowFigure
 from tasks.reports.model_card import script
@@ -36,6 +36,7 @@ class Sliced:
     predictions: pa.Table  # see `Judge.answers`
     figure: RowFigure
     identified_by: tuple[str, ...]  # columns of it; the first one's text tells script and length
+    own: tuple[str, ...] = ()  # slices of the kind, see `TaskConfig.slices`
 
     @property
     def texts(self) -> pa.ChunkedArray:
@@ -115,7 +116,7 @@ def small_slices(sliced: Sliced, config: SlicesConfig | None) -> list[str]:
 
 def _slices(sliced: Sliced, config: SlicesConfig) -> Iterator[tuple[str, float, int]]:
     """Each slice in words, the mean of its rows and their number."""
-    for column in config.by:
+    for column in config.by or (*sliced.own, *COMMON_SLICES):
         rows = pa.table(
             {"value": slice_values(sliced, column), "figure": pa.array(sliced.figure.values)}
         )

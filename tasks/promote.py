@@ -115,7 +115,7 @@ def decide(run: RunContext, registered: RegisteredModel, champion_version: str |
     model = run.made[TrainedModel]
     tokens = run.made[TokenDataset]
     evaluation = run.made[EvaluationReport]
-    judge = judge_of(recipe.task, tokens.facts, recipe.evaluation, recipe.statistics)
+    judge = judge_of(recipe.task, tokens.facts, recipe.statistics)
     measured = store.open(evaluation) / "predictions.parquet"
     predictions = pq.read_table(measured)
     served = None
@@ -131,7 +131,8 @@ def decide(run: RunContext, registered: RegisteredModel, champion_version: str |
         failed.append(
             f"Version {registered.version}, fetched from the registry, does not serve: {error}."
         )
-    sliced = Sliced(predictions, judge.row_figure(predictions), recipe.contract.identified_by)
+    identified_by, own = recipe.contract.identified_by, recipe.task.slices
+    sliced = Sliced(predictions, judge.row_figure(predictions), identified_by, own)
     checks = check_bounds(evaluation, sliced, served, recipe.promotion, recipe.task)
     broken, kept = sentences(checks)
     failed += broken

@@ -100,12 +100,11 @@ def evaluate_model(
     model: TrainedModel,
     tokens: TokenDataset,
     corpus: ValidatedCorpus,
-    config: Any,
     store: ArtifactStore,
     **sections: Any,
 ) -> Outcome[EvaluationReport]:
     """`sections`: `statistics`, `task`."""
-    return evaluate.make(run_of(store, evaluation=config, **sections), model, tokens, corpus)
+    return evaluate.make(run_of(store, **sections), model, tokens, corpus)
 
 
 def measure_model(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from string import Formatter
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from data_contracts.errors import RecipeError
@@ -42,7 +43,7 @@ class Metric:
     unit: str | None = None  # once scaled: "points", "nats"
     column: str | None = None  # its heading in the table of a comparison; None: it has no column
     compared: bool = False  # that table also has its difference from the baseline
-    note: str = ""  # a sentence below that table
+    note: str = ""  # a sentence below that table, in which {field} is an option of the kind
     shown: Literal["everywhere", "page", "comparison"] = "everywhere"
 
     def improves(self, one: float, other: float) -> bool:
@@ -85,6 +86,8 @@ class TaskConfig(Section):
     judged: ClassVar[tuple[str, ...]] = ()
     # Metrics known after each epoch; empty: all that have no `per`.
     validated: ClassVar[tuple[str, ...]] = ()
+    # Columns of `Judge.answers` that a floor on slices looks at by default, before the common ones.
+    slices: ClassVar[tuple[str, ...]] = ()
 
     kind: str
 
@@ -123,6 +126,13 @@ class TaskConfig(Section):
         """What of these options shapes the weights, for the key of a training."""
         told = self.identity()
         return {name: value for name, value in told.items() if name not in self.judged}
+
+    @property
+    def noted(self) -> dict[str, Any]:
+        """The options that notes of the metrics name: how a comparison's figures are measured."""
+        named = {name for one in self.metrics for _, name, _, _ in Formatter().parse(one.note)}
+        told = self.model_dump(mode="json")
+        return {name: value for name, value in told.items() if name in named}
 
     def outputs(self, facts: dict[str, Any]) -> tuple[Column, ...]:
         """What a served model answers. `facts`: what the data said, from the manifest."""

@@ -76,7 +76,9 @@ class Classify(TaskConfig):
         Metric("nll", "NLL (nats)", "lower", unit="nats", column="NLL", compared=True),
         Metric("brier", "Brier score", "lower", column="Brier"),
         _points(
-            "ece", "calibration error (ECE)", "lower", column="ECE", note="ECE over {bins} bins."
+            *("ece", "calibration error (ECE)", "lower"),
+            column="ECE",
+            note="ECE over {ece_bins} bins.",
         ),
         _points(
             *("ece_floor", "ECE of a calibrated model", "lower"),
@@ -89,7 +91,8 @@ class Classify(TaskConfig):
         _points("recall", "recall", "higher", per="label", shown="page"),
         _points("f1", "F1", "higher", per="label"),
     )
-    judged: ClassVar[tuple[str, ...]] = ("calibrate",)
+    judged: ClassVar[tuple[str, ...]] = ("calibrate", "ece_bins", "worst_errors")
+    slices: ClassVar[tuple[str, ...]] = ("label",)
     inputs: ClassVar[tuple[Column, ...]] = (Column("text", "string"),)
     model_type: ClassVar[str] = "classifier"
     words: ClassVar[str] = "Text classifier"
@@ -107,6 +110,15 @@ class Classify(TaskConfig):
     )
     wide: WideFeatures | None = Field(
         default=None, description="Hashed n-grams straight to the logits; null: none."
+    )
+    ece_bins: int = Field(
+        default=15,
+        ge=2,
+        le=1000,
+        description="Equal-width confidence bins of the calibration error.",
+    )
+    worst_errors: int = Field(
+        default=20, ge=0, le=1000, description="Most confident errors listed in the report."
     )
 
     @property

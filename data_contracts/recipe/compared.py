@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -95,7 +95,11 @@ class Compared(Section):
     baseline: str
     confidence: float
     bootstrap_samples: int
-    ece_bins: int
+    settings: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Options of the kind that say how its figures are measured (classify: "
+        "ece_bins).",
+    )
     rows: tuple[Row, ...]
     cells: tuple[CellResult, ...]
 
@@ -113,7 +117,7 @@ class Compared(Section):
             before.baseline,
         ):
             return self
-        settings = ("confidence", "bootstrap_samples", "ece_bins")
+        settings = ("confidence", "bootstrap_samples", "settings")
         comparable = all(getattr(self, name) == getattr(before, name) for name in settings)
         wanted = {
             (cell.variant, cell.seed): cell.config for cell in self.cells if cell.file is None

@@ -146,10 +146,17 @@ class Comparison(Section):
             for dotted, value in overrides.items():
                 _check_override(name, dotted, value)
             if "recipe" in info.data:  # else it has its own fault
+                shared: Recipe = info.data["recipe"]
                 try:
-                    cls._from_itself_alone(_overlaid(info.data["recipe"], overrides, name))
+                    variant = cls._from_itself_alone(_overlaid(shared, overrides, name))
                 except RecipeError as error:
                     raise ValueError(error.cause) from None
+                for option, value in shared.task.noted.items():
+                    if variant.task.noted.get(option) != value:
+                        raise ValueError(
+                            f"{name}: task.{option} has to be {value}, as in the recipe that all "
+                            "share: the rows and how they are measured are the same for all"
+                        )
         return variants
 
     @field_validator("baseline")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Union
 
 from pydantic import BaseModel, ValidationError
@@ -73,6 +73,8 @@ RENAMED = {
     "promotion.bootstrap_samples": "statistics.samples",
     "evaluation.confidence": "statistics.confidence",
     "evaluation.bootstrap_samples": "statistics.samples",
+    "evaluation.ece_bins": "task.ece_bins",
+    "evaluation.worst_errors": "task.worst_errors",
     "comparison.confidence": "recipe.statistics.confidence",
     "comparison.bootstrap_samples": "recipe.statistics.samples",
     "training.threads": "execution.threads",
@@ -172,7 +174,7 @@ def with_new_names(error: ValidationError, root: type[BaseModel]) -> ValidationE
     """The same faults, in which an unknown key that was known once says what it is called now."""
     kinds = _kinds(root)
     lines: list[InitErrorDetails] = []
-    for fault in error.errors(include_url=False):
+    for fault in _by_key(error.errors(include_url=False)):
         told = _told_of_change(fault, _place(fault["loc"], kinds), root)
         kind = PydanticCustomError(_RENAMED, "{told}", {"told": told}) if told else None
         lines.append({"type": kind or _same(fault), "loc": fault["loc"], "input": fault["input"]})
@@ -184,6 +186,18 @@ def new_name(dotted: str) -> str | None:
     renamed."""
     names = [dotted, *(dotted[:at] for at, letter in enumerate(dotted) if letter == ".")]
     return next((RENAMED[name] for name in names if name in RENAMED), None)
+
+
+def _by_key(found: Sequence[Any]) -> Iterator[Any]:
+    """Of a section that is gone, a fault for each key in it: each has gone its own way."""
+    sections = {name.partition(".")[0] for name in RENAMED if "." in name}
+    for fault in found:
+        loc, value = fault["loc"], fault["input"]
+        gone = fault["type"] == "extra_forbidden" and len(loc) == 1 and loc[0] in sections
+        if gone and isinstance(value, dict) and value:
+            yield from ({**fault, "loc": (*loc, key), "input": value[key]} for key in value)
+        else:
+            yield fault
 
 
 def _told_of_change(fault: Any, loc: tuple[Any, ...], root: type[BaseModel]) -> str | None:

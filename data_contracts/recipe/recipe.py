@@ -29,9 +29,9 @@ from data_contracts.recipe.methods import LowRank
 from data_contracts.recipe.model import ModelConfig, PretrainedEncoder
 from data_contracts.recipe.sections import (
     BITS,
+    COMMON_SLICES,
     Bound,
     DistillationConfig,
-    EvaluationConfig,
     ExecutionConfig,
     PromotionConfig,
     RegistryConfig,
@@ -98,7 +98,6 @@ class Recipe(Section):
     distillation: DistillationConfig | None = Field(
         default=None, description="A registered model to learn from, beside the labels; null: none."
     )
-    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     statistics: StatisticsConfig = Field(default_factory=StatisticsConfig)
     registry: RegistryConfig = Field(default_factory=RegistryConfig)
     promotion: PromotionConfig = Field(default_factory=PromotionConfig)
@@ -159,8 +158,9 @@ class Recipe(Section):
         for name, bound in self.promotion.bounds.items():
             if (fault := _misplaced(name, bound, self.task)) is not None:
                 yield f"promotion.bounds: {fault}"
-        by = () if self.promotion.slices is None else self.promotion.slices.by
-        known = tuple(dict.fromkeys(("label", "language", "length", *self.contract.columns.slices)))
+        by = (self.promotion.slices and self.promotion.slices.by) or ()
+        own = (*self.task.slices, *COMMON_SLICES, *self.contract.columns.slices)
+        known = tuple(dict.fromkeys(own))
         if unknown := [name for name in by if name not in known]:
             yield f"promotion.slices.by: {', '.join(unknown)} is none of {', '.join(known)}"
 

@@ -126,20 +126,6 @@ class DistillationConfig(Section):
         return self
 
 
-class EvaluationConfig(Section):
-    """What is measured on the test split."""
-
-    ece_bins: int = Field(
-        default=15,
-        ge=2,
-        le=1000,
-        description="Equal-width confidence bins of the calibration error.",
-    )
-    worst_errors: int = Field(
-        default=20, ge=0, le=1000, description="Most confident errors listed in the report."
-    )
-
-
 class StatisticsConfig(Section):
     """How sure a figure is: bootstrap over the test rows (Efron 1979)."""
 
@@ -193,15 +179,20 @@ class Bound(Section):
         return next(side for side in (self.min, self.max) if side is not None)
 
 
+COMMON_SLICES = ("language", "length")
+"""What the rows of every kind of task can be told apart by."""
+
+
 class SlicesConfig(Section):
     """A floor on every slice of the test rows that is large enough to say something."""
 
-    by: tuple[str, ...] = Field(
-        default=("label", "language", "length"),
+    by: tuple[str, ...] | None = Field(
+        default=None,
         min_length=1,
-        description="Columns whose values are the slices: label, language (the script of most "
-        "letters, unless the contract carries a column of that name), length (a band "
-        "of characters), any column in the contract's slices.",
+        description="Columns whose values are the slices: those of the kind of task (classify has "
+        "label), language (the script of most letters, unless the contract carries a "
+        "column of that name), length (a band of characters), any column in the "
+        "contract's slices. null: those of the kind, language and length.",
     )
     min: float = Field(gt=0, le=1, description="Floor of the share of right rows in every slice.")
     min_rows: int = Field(

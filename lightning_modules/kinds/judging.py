@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data_contracts.kinds.base import Metric, TaskConfig
-from data_contracts.recipe.sections import EvaluationConfig, StatisticsConfig
+from data_contracts.recipe.sections import StatisticsConfig
 from data_contracts.results import Block, Interval
 from lightning_modules.evidence import Evidence
 from lightning_modules.kinds.heads import ROOMS
@@ -180,20 +180,15 @@ class Judge(Protocol):
 
 
 # Any: each takes the TaskConfig of its own kind.
-MakeJudge = Callable[[Mapping[str, Any], Any, EvaluationConfig, StatisticsConfig], Judge]
+MakeJudge = Callable[[Mapping[str, Any], Any, StatisticsConfig], Judge]
 JUDGES: dict[str, MakeJudge] = {}
 
 
-def judge_of(
-    task: TaskConfig,
-    facts: Mapping[str, Any],
-    evaluation: EvaluationConfig,
-    statistics: StatisticsConfig,
-) -> Judge:
+def judge_of(task: TaskConfig, facts: Mapping[str, Any], statistics: StatisticsConfig) -> Judge:
     """The judge of a task's kind; `facts` is what the data said (the labels), from the manifest.
 
     Where none has entered `JUDGES` yet, the kind's room is imported (`TaskConfig.room`).
     """
     if task.kind not in JUDGES:
         import_module(f"{task.room or f'{ROOMS}.{task.kind}'}.judge")
-    return JUDGES[task.kind](facts, task, evaluation, statistics)
+    return JUDGES[task.kind](facts, task, statistics)

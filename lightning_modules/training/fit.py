@@ -235,7 +235,7 @@ def _identity(job: TrainingJob, data: TokenData) -> str:
         {split: data.table(split).digest() for split in ("train", "valid")},
         [job.vocab_size, job.windowing.model_dump(), job.facts, start],
         hashlib.sha256(job.tokenizer_json).hexdigest(),
-        job.task.identity(),
+        job.task.learnt,
         job.model.identity(),
         training,
         job.execution.identity(BITS),

@@ -174,7 +174,6 @@ class Board:
             )
             for name, judged in {**variants, **others}.items()
         ]
-        evaluation = self.comparison.recipe.evaluation
         found = Compared(
             name=self.comparison.name,
             kind=self.comparison.recipe.task.kind,
@@ -186,7 +185,7 @@ class Board:
             baseline=self.comparison.baseline,
             confidence=self.comparison.recipe.statistics.confidence,
             bootstrap_samples=self.comparison.recipe.statistics.paired_samples,
-            ece_bins=evaluation.ece_bins,
+            settings=self.comparison.recipe.task.noted,
             rows=tuple(rows),
             cells=(*map(self._result, self.comparison.cells()), *self._results_of_others()),
         )
@@ -291,7 +290,7 @@ class Board:
         # more field.
         recipe = self.comparison.recipe_of(cell)
         try:
-            return digest_of(recipe.identity((*VARIED, "evaluation", *BIT_FIELDS)))
+            return digest_of(recipe.identity((*VARIED, *BIT_FIELDS)))
         except NoisefoldError:  # a given file is not here, so its path has to stand for it
             return digest_of(recipe.model_dump(mode="json", include=set(VARIED)))
 

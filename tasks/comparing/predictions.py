@@ -69,7 +69,7 @@ class TestRows:
 
     @classmethod
     def of(cls, corpus: ValidatedCorpus, store: ArtifactStore, recipe: Recipe) -> TestRows:
-        judge = judge_of(recipe.task, corpus.facts, recipe.evaluation, recipe.statistics)
+        judge = judge_of(recipe.task, corpus.facts, recipe.statistics)
         table = read_test(corpus, store, ["id", *judge.truth])
         ids = table["id"].cast(pa.large_string())
         return cls(table.set_column(0, "id", ids), judge, corpus.digest)

@@ -128,7 +128,7 @@ def _how_to_read(table: Compared, chosen: Metric, metrics: Sequence[Metric]) -> 
         f"Δ: from {markdown(table.baseline)}, with {table.confidence:.0%} intervals: paired "
         f"bootstrap over the test rows ({table.bootstrap_samples:,} resamples), averaged over the "
         "seeds that both have finished.",
-        *(one.note.format(bins=table.ece_bins) for one in metrics if one.note),
+        *(one.note.format(**table.settings) for one in metrics if one.note),
         "MB: all that predicting needs. texts/s: from text to answer, per second of one CPU "
         "thread.",
     ]

@@ -67,7 +67,7 @@ def test_predictions_are_those_that_compare_reads_and_the_table_measures(
     path = tmp_path / "tfidf-0.parquet"
     write_predictions(path, corpus.test.ids, log_proba, corpus.labels, FACTS, SEARCH)
     recipe = Recipe()
-    judge = ClassifyJudge({"labels": LABELS}, Classify(), recipe.evaluation, recipe.statistics)
+    judge = ClassifyJudge({"labels": LABELS}, Classify(), recipe.statistics)
     found = read_predictions(path, judge)
     assert found.scored["id"].to_pylist() == corpus.test.ids
     assert (found.facts.parameters, found.facts.chosen) == (10, "C = 1")

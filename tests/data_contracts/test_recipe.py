@@ -285,6 +285,8 @@ OLD: list[tuple[dict[str, Any], str]] = [
     ({"promotion": {"beat_majority": False}}, "is promotion.beat_constant now"),
     ({"promotion": {"bootstrap_samples": 100}}, "is statistics.samples now"),
     ({"evaluation": {"confidence": 0.9}}, "evaluation.confidence: is statistics.confidence now"),
+    ({"evaluation": {"ece_bins": 10}}, "evaluation.ece_bins: is task.ece_bins now"),
+    ({"evaluation": {"worst_errors": 5}}, "evaluation.worst_errors: is task.worst_errors now"),
     ({"training": {"threads": 2}}, "training.threads: is execution.threads now"),
     ({"execution": {"stage_timeout_seconds": 9}}, "is execution.limits.stage now"),
     ({"teacher": {"model": "m"}}, "teacher: is distillation, "),

@@ -13,7 +13,7 @@ import pytest
 
 from data_contracts.kinds.classify import Classify
 from data_contracts.recipe.model import ModelConfig
-from data_contracts.recipe.sections import EvaluationConfig, StatisticsConfig, TrainingConfig
+from data_contracts.recipe.sections import StatisticsConfig, TrainingConfig
 from data_contracts.recipe.tokenizer import WindowConfig, WordTokenizer
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.judge import ClassifyJudge
@@ -80,7 +80,7 @@ def test_epoch_is_kept_by_what_the_model_shows_on_documents(
         windowing=tokens.windowing, training=training, work=tmp_path / "work", out=tmp_path / "out",
     )  # fmt: skip
     assert result.windows == tokens.windows["train"]
-    judge = ClassifyJudge(tokens.facts, Classify(), EvaluationConfig(), StatisticsConfig())
+    judge = ClassifyJudge(tokens.facts, Classify(), StatisticsConfig())
     bundle = Bundle.load(tmp_path / "out" / "bundle")
     scored = score_split(judge, bundle, folder / "valid.parquet")
     valid = read_rows(store.open(corpus), "valid", scored["id"], ["id", "label"])

@@ -141,6 +141,14 @@ def test_relative_paths_of_variants_and_predictions_start_at_the_grid(tmp_path):
             {"variants": {"a": {"evaluation": {"ece_bins": 3}}}},
             "a: evaluation: a variant may change task",
         ),
+        (
+            {"variants": {"a": {"evaluation.ece_bins": 3}}},
+            "a: evaluation.ece_bins: is task.ece_bins now",
+        ),
+        (
+            {"variants": {"a": {"task.ece_bins": 3}}},
+            "a: task.ece_bins has to be 15, as in the recipe that all share",
+        ),
         ({"variants": {"a|b": {}}, "baseline": "a|b"}, "'a|b': 1 to 60 characters"),
         ({"variants": ["dropout"]}, "variants"),
         (

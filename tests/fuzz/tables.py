@@ -293,9 +293,7 @@ def files(folder: Path) -> list[Target]:
         from tasks.comparing.predictions import read_predictions
 
         recipe = Recipe()
-        judge = ClassifyJudge(
-            {"labels": ("a", "b")}, Classify(), recipe.evaluation, recipe.statistics
-        )
+        judge = ClassifyJudge({"labels": ("a", "b")}, Classify(), recipe.statistics)
         try:
             scored = read_predictions(predictions, judge).scored
         except SourceError as error:

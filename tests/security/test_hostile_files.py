@@ -631,7 +631,7 @@ def test_predictions_of_another_program_that_cannot_be_are_refused(
 ) -> None:
     pq.write_table(table, tmp_path / "p.parquet")
     recipe = Recipe()
-    judge = judge_of(recipe.task, {"labels": ["a", "b"]}, recipe.evaluation, recipe.statistics)
+    judge = judge_of(recipe.task, {"labels": ["a", "b"]}, recipe.statistics)
     with pytest.raises(SourceError, match=r"p\.parquet"):
         read_predictions(tmp_path / "p.parquet", judge)
     (tmp_path / "p.parquet").write_bytes(os.urandom(64))

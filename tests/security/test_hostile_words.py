@@ -202,7 +202,7 @@ def test_the_summaries_that_prefect_shows_mean_no_more_than_they_say(made) -> No
     table = table_of(
         Compared(
             name="x", command=f"noisefold compare {SCRIPT}`", corpus=None, test_rows=0, baseline=names[0],
-            confidence=0.95, bootstrap_samples=100, ece_bins=15, rows=tuple(rows), cells=cells,
+            confidence=0.95, bootstrap_samples=100, settings={"ece_bins": 15}, rows=tuple(rows), cells=cells,
         )
     )  # fmt: skip
     for text in (summary, table):

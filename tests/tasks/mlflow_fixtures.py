@@ -31,7 +31,7 @@ from data_contracts.artifacts import (
 from data_contracts.kinds.classify import Classify
 from data_contracts.recipe.reading import parse_recipe
 from data_contracts.recipe.recipe import Recipe
-from data_contracts.recipe.sections import EvaluationConfig, StatisticsConfig
+from data_contracts.recipe.sections import StatisticsConfig
 from data_contracts.recipe.tokenizer import WindowConfig, WordTokenizer
 from lightning_modules.bundle import save_bundle
 from lightning_modules.network.network import TextNetwork, build_network
@@ -75,17 +75,9 @@ class World:
         return make_model(self.store, self.tokens, quality, nudge)
 
     def evaluate(self, model: TrainedModel, **config: Any) -> EvaluationReport:
-        task = Classify(calibrate=config.pop("calibrate", False))
-        settings, statistics = EvaluationConfig(**config), StatisticsConfig(samples=100)
-        return evaluate_model(
-            model,
-            self.tokens,
-            self.corpus,
-            settings,
-            self.store,
-            statistics=statistics,
-            task=task,
-        ).manifest
+        """`config`: options of the task."""
+        sections = {"task": Classify(**config), "statistics": StatisticsConfig(samples=100)}
+        return evaluate_model(model, self.tokens, self.corpus, self.store, **sections).manifest
 
     def register(
         self, model: TrainedModel, report: EvaluationReport, **lineage: str

@@ -33,7 +33,7 @@ from tasks.settings import Settings
 LABELS = ("bad", "good", "没有意见")
 IDS = [f"row-{i}" for i in range(40)]
 RECIPE = Recipe()
-JUDGE = ClassifyJudge({"labels": LABELS}, Classify(), RECIPE.evaluation, RECIPE.statistics)
+JUDGE = ClassifyJudge({"labels": LABELS}, Classify(), RECIPE.statistics)
 
 
 def read_predictions(path, judge=JUDGE):
@@ -307,3 +307,13 @@ def test_the_figure_to_choose_by_is_what_the_shared_recipe_monitors(tmp_path) ->
         table = Board(grid, Settings(home=tmp_path), "").table()
         assert table.chosen_by == name
         assert f"| {column} |" in as_markdown(table)
+
+
+def test_the_table_tells_by_what_options_of_the_kind_its_figures_are_measured(tmp_path) -> None:
+    recipe = parse_recipe({"source": {"kind": "sample"}, "task": {"ece_bins": 7}}, origin="t")
+    grid = Comparison(name="g", recipe=recipe, seeds=(0,), variants={"a": {}}, baseline="a")
+    table = Board(grid, Settings(home=tmp_path), "").table()
+    assert table.settings == {"ece_bins": 7}
+    assert "ECE over 7 bins." in as_markdown(table)
+    write_table(table, tmp_path / "table.md")
+    assert read_table(tmp_path / "table.md") == table

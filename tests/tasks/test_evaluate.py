@@ -14,7 +14,6 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
 from data_contracts.errors import NoisefoldError
-from data_contracts.recipe.sections import EvaluationConfig
 from data_contracts.results import Bars, Interval, Matrix
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.figures import part_names
@@ -69,12 +68,12 @@ def test_predictions_are_those_of_the_bundle_on_the_raw_text(world: World) -> No
 
 
 def test_second_evaluation_is_cached_and_a_fresh_one_is_equal(world: World, store) -> None:
-    model, config = world.model(), EvaluationConfig()
-    first = evaluate_model(model, world.tokens, world.corpus, config, world.store)
-    again = evaluate_model(model, world.tokens, world.corpus, config, world.store)
+    model = world.model()
+    first = evaluate_model(model, world.tokens, world.corpus, world.store)
+    again = evaluate_model(model, world.tokens, world.corpus, world.store)
     assert again.cached
     assert again.manifest == first.manifest
-    fresh = evaluate_model(model, world.tokens, world.corpus, config, store)
+    fresh = evaluate_model(model, world.tokens, world.corpus, store)
     assert not fresh.cached
     assert fresh.manifest.digest == first.manifest.digest
     assert fresh.manifest.files == first.manifest.files, "the same bytes, plots included"
@@ -156,7 +155,7 @@ def test_empty_test_split_names_the_split(world: World, store) -> None:
         )
     model = model.model_copy(update={"uri": str(world.store.open(model))})
     with pytest.raises(NoisefoldError, match="test split has no rows"):
-        evaluate_model(model, empty, world.corpus, EvaluationConfig(), store)
+        evaluate_model(model, empty, world.corpus, store)
 
 
 def test_cells_cannot_be_formulas_and_text_cannot_be_markup() -> None:

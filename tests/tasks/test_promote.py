@@ -96,7 +96,7 @@ def judging(world: World, labels: Sequence[str] | None = None) -> ClassifyJudge:
     """The judge of the challenger, which knows these labels."""
     recipe = world.recipe
     facts = {"labels": labels or world.tokens.facts["labels"]}
-    judge = judge_of(recipe.task, facts, recipe.evaluation, recipe.statistics)
+    judge = judge_of(recipe.task, facts, recipe.statistics)
     assert isinstance(judge, ClassifyJudge)
     return judge
 
@@ -417,6 +417,9 @@ def test_bounds_that_hold_let_a_first_champion_pass(world: World, ledger: Path) 
     decision = run(kind, world.model(), ledger)
     assert decision.promoted
     assert decision.checks and all(check.passed for check in decision.checks)
+    told = "\n".join(check.what for check in decision.checks)
+    columns = dict.fromkeys(re.findall(r"where (\w+) is", told))
+    assert list(columns) == ["label", "language", "length"]
     assert f"{len(decision.checks)} bounds hold." in decision.reasons
 
 
@@ -903,6 +906,10 @@ def test_slices_of_another_kind_have_its_own_figure_and_texts() -> None:
         "Closeness where language is LATIN (60 rows):",
     ]
     assert all(check.passed for check in checks)
+    unasked = SlicesConfig(min=0.9, min_rows=1)
+    found = slice_checks(Sliced(table, figure, ("question",), ("number",)), unasked)
+    columns = [check.what.split(" is ")[0].removeprefix("Closeness where ") for check in found]
+    assert list(dict.fromkeys(columns)) == ["number", "language", "length"], "its own first"
 
 
 def test_line_that_a_crash_cut_short_spoils_no_later_one(ledger: Path) -> None:

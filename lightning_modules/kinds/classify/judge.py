@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from data_contracts.kinds.base import Metric
 from data_contracts.kinds.classify import Classify
-from data_contracts.recipe.sections import EvaluationConfig, StatisticsConfig
+from data_contracts.recipe.sections import StatisticsConfig
 from data_contracts.results import Block, Interval
 from lightning_modules.evidence import Evidence, Floats
 from lightning_modules.kinds.classify import figures as m
@@ -56,14 +56,10 @@ class ClassifyJudge:
     exact: ClassVar[tuple[str, ...]] = ("id", "label", "predicted")
 
     def __init__(
-        self,
-        facts: Mapping[str, Any],
-        task: Classify,
-        evaluation: EvaluationConfig,
-        statistics: StatisticsConfig,
+        self, facts: Mapping[str, Any], task: Classify, statistics: StatisticsConfig
     ) -> None:
         self.labels: tuple[str, ...] = tuple(facts["labels"])
-        self.task, self.config, self.statistics = task, evaluation, statistics
+        self.task, self.statistics = task, statistics
         self.temperature = m.Temperature(1.0, "no rows were looked at")
 
     @property
@@ -129,7 +125,7 @@ class ClassifyJudge:
             self._numbers(rows),
             served,
             parts=m.part_names(self.labels),
-            bins=self.config.ece_bins,
+            bins=self.task.ece_bins,
             beside=beside,
         )
 
@@ -167,7 +163,7 @@ class ClassifyJudge:
         return tuple(name for name, many in zip(self.labels, counts, strict=True) if not many)
 
     def beside(self, scored: pa.Table) -> dict[str, float]:
-        return {"ece_floor": m.ece_floor(self._served(scored), bins=self.config.ece_bins)}
+        return {"ece_floor": m.ece_floor(self._served(scored), bins=self.task.ece_bins)}
 
     def report(
         self, rows: pa.Table, scored: pa.Table, found: Mapping[str, Interval]
@@ -178,9 +174,9 @@ class ClassifyJudge:
             temperature=self.temperature,
             applied=self.applied,
             other=self._other_name,
-            bins=self.config.ece_bins,
+            bins=self.task.ece_bins,
             confidence=self.statistics.confidence,
-            most_errors=self.config.worst_errors,
+            most_errors=self.task.worst_errors,
         )
         return report_of(told, rows, self._numbers(rows), log_proba, found)
 
