@@ -13,7 +13,7 @@ from data_contracts.recipe.methods import MultiplicativeNoise, Reparameterizatio
 from data_contracts.section import ByContent, Section, kind_is
 
 
-class TanhEncoder(Section):
+class TanhConfig(Section):
     """The source's encoder: h = tanh(W e + b) per token, then mean and max over the document's
     tokens."""
 
@@ -21,7 +21,7 @@ class TanhEncoder(Section):
     hidden_size: int = Field(default=128, ge=1, le=8192, description="Units per token.")
 
 
-class LSTMEncoder(Section):
+class LSTMConfig(Section):
     """One LSTM from left to right (Hochreiter & Schmidhuber 1997); the state at the document's
     last token."""
 
@@ -30,7 +30,7 @@ class LSTMEncoder(Section):
     num_layers: int = Field(default=1, ge=1, le=8, description="Stacked layers.")
 
 
-class BiLSTMEncoder(Section):
+class BiLSTMConfig(Section):
     """Two LSTMs, one per direction, pooled by additive attention (Bahdanau 2015) with a learned
     query."""
 
@@ -39,7 +39,7 @@ class BiLSTMEncoder(Section):
     num_layers: int = Field(default=1, ge=1, le=8, description="Stacked bidirectional layers.")
 
 
-class TransformerEncoder(Section):
+class TransformerConfig(Section):
     """Pre-norm Transformer (Xiong 2020), learned positions, mean pooling."""
 
     kind: Literal["transformer"] = "transformer"
@@ -52,7 +52,7 @@ class TransformerEncoder(Section):
     )
 
 
-class PretrainedEncoder(Section):
+class PretrainedConfig(Section):
     """A Hugging Face backbone, encoder or causal decoder, with its own embedding (extra
     `pretrained`).
 
@@ -70,16 +70,16 @@ class PretrainedEncoder(Section):
     )
 
 
-Encoder = Annotated[
+EncoderConfig = Annotated[
     Annotated[
-        TanhEncoder | LSTMEncoder | BiLSTMEncoder | TransformerEncoder | PretrainedEncoder,
+        TanhConfig | LSTMConfig | BiLSTMConfig | TransformerConfig | PretrainedConfig,
         Field(discriminator="kind"),
     ],
     kind_is(lambda value: "pretrained" if "path" in value else "bilstm_attention"),
 ]
 
 
-class NgramFeatures(Section):
+class NgramConfig(Section):
     """Hashed n-grams of token ids beside the encoder (Joulin 2017,
     https://arxiv.org/abs/1607.01759):
     their mean vector joins the document's."""
@@ -120,8 +120,8 @@ class ModelConfig(Section):
     embedding: EmbeddingConfig = Field(
         default_factory=EmbeddingConfig, description="Of a model from scratch."
     )
-    encoder: Encoder = Field(default_factory=BiLSTMEncoder)
-    ngrams: NgramFeatures | None = Field(
+    encoder: EncoderConfig = Field(default_factory=BiLSTMConfig)
+    ngrams: NgramConfig | None = Field(
         default=None, description="Hashed n-grams beside the encoder; null: none."
     )
     dropout: float = Field(
@@ -136,18 +136,18 @@ class ModelConfig(Section):
     @property
     def parts(self) -> tuple[str, ...]:
         """The parts of the network whose weights are trained, by name."""
-        given = isinstance(self.encoder, PretrainedEncoder)
+        given = isinstance(self.encoder, PretrainedConfig)
         own = ("encoder", "decoder") if given else ("embedding", "encoder", "decoder")
         return (*own, "ngrams") if self.ngrams else own
 
     @model_validator(mode="after")
     def _fits_together(self) -> ModelConfig:
         encoder, size = self.encoder, self.embedding.size
-        if isinstance(encoder, TransformerEncoder) and size % encoder.num_heads:
+        if isinstance(encoder, TransformerConfig) and size % encoder.num_heads:
             raise ValueError(
                 f"num_heads ({encoder.num_heads}) does not divide embedding.size ({size})"
             )
-        if isinstance(encoder, PretrainedEncoder) and (fault := next(self._idle(), None)):
+        if isinstance(encoder, PretrainedConfig) and (fault := next(self._idle(), None)):
             raise ValueError(fault)
         return self
 

@@ -26,7 +26,7 @@ from data_contracts.kinds.classify import Classify
 from data_contracts.open_kinds import AnyKind
 from data_contracts.recipe import faults
 from data_contracts.recipe.methods import LowRank
-from data_contracts.recipe.model import ModelConfig, PretrainedEncoder
+from data_contracts.recipe.model import ModelConfig, PretrainedConfig
 from data_contracts.recipe.sections import (
     BITS,
     COMMON_SLICES,
@@ -124,7 +124,7 @@ class Recipe(Section):
                 f"task.kind is {self.task.kind}, and contract {self.contract.name} has rows for "
                 f"{self.contract.kind}: they have to be the same"
             )
-        pretrained = isinstance(self.model.encoder, PretrainedEncoder)
+        pretrained = isinstance(self.model.encoder, PretrainedConfig)
         if pretrained and not isinstance(self.tokenizer, FileTokenizer):
             yield "a pretrained encoder needs its own tokenizer (tokenizer.kind: file)"
         frozen = isinstance(self.model.reparameterization, LowRank)

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from data_contracts.errors import RecipeError
 from data_contracts.recipe.files import FIELD, TOKENIZER, VECTORS, WEIGHTS, locate, model_folder
-from data_contracts.recipe.model import PretrainedEncoder as PretrainedConfig
+from data_contracts.recipe.model import PretrainedConfig
 
 # What the tables of input embeddings are called: BERT and its kin, Llama and its kin, GPT-2,
 # ModernBERT, T5.

@@ -9,11 +9,11 @@ import torch
 from data_contracts.errors import TrainingError
 from data_contracts.recipe.files import is_backbone
 from data_contracts.recipe.model import (
-    BiLSTMEncoder,
-    LSTMEncoder,
+    BiLSTMConfig,
+    LSTMConfig,
     ModelConfig,
-    PretrainedEncoder,
-    TanhEncoder,
+    PretrainedConfig,
+    TanhConfig,
 )
 from lightning_modules.kinds.base import Objective
 from lightning_modules.network.network import TextNetwork, build_network
@@ -44,8 +44,8 @@ def starting_network(
     length = job.windowing.max_length
     sizes = body_description(model, job.vocab_size, length)
     network = build_network({**sizes, "kind": objective.kind, **objective.head()})
-    pretrained = isinstance(model.encoder, PretrainedEncoder)
-    if isinstance(model.encoder, PretrainedEncoder):
+    pretrained = isinstance(model.encoder, PretrainedConfig)
+    if isinstance(model.encoder, PretrainedConfig):
         load_weights(network, model.encoder, vocab_size=job.vocab_size, max_length=length)
     else:
         torch.nn.init.normal_(network.embedding.weight, std=model.embedding.init_std)
@@ -65,13 +65,13 @@ def starting_network(
 def body_description(model: ModelConfig, vocab_size: int, max_length: int) -> dict[str, Any]:
     """The sizes of the network that a recipe asks for, without its head (see `TextNetwork`)."""
     config = model.encoder
-    if isinstance(config, PretrainedEncoder):
+    if isinstance(config, PretrainedConfig):
         return {"encoder": describe(config)}
-    if isinstance(config, TanhEncoder):
+    if isinstance(config, TanhConfig):
         encoder: dict[str, Any] = {"kind": "tanh", "hidden_size": config.hidden_size}
-    elif isinstance(config, LSTMEncoder):
+    elif isinstance(config, LSTMConfig):
         encoder = {"kind": "lstm", "hidden_sizes": [config.hidden_size] * config.num_layers}
-    elif isinstance(config, BiLSTMEncoder):
+    elif isinstance(config, BiLSTMConfig):
         encoder = {
             "kind": "bilstm_attention",
             "hidden_sizes": [[config.hidden_size, config.hidden_size]] * config.num_layers,

@@ -18,7 +18,7 @@ from transformers import AutoModel
 from data_contracts.errors import RecipeError
 from data_contracts.kinds.classify import Classify
 from data_contracts.recipe.files import digest
-from data_contracts.recipe.model import ModelConfig, PretrainedEncoder
+from data_contracts.recipe.model import ModelConfig, PretrainedConfig
 from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.base import objective_of
@@ -94,7 +94,7 @@ def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def make(folder: Path, method: str | None = None, **config: Any) -> TextNetwork:
-    chosen = PretrainedEncoder(path=str(folder), **config)
+    chosen = PretrainedConfig(path=str(folder), **config)
     torch.manual_seed(1)
     network = build_network({"encoder": describe(chosen), "num_classes": 3})
     load_weights(network, chosen, vocab_size=VOCABULARY, max_length=POSITIONS)
@@ -399,7 +399,7 @@ def test_what_cannot_be_read_is_refused_with_its_reason(
 def test_windows_longer_than_the_positions_are_refused(
     backbones: dict[str, Path], kind: str
 ) -> None:
-    config = PretrainedEncoder(path=str(backbones[kind]))
+    config = PretrainedConfig(path=str(backbones[kind]))
     network = build_network({"encoder": describe(config), "num_classes": 2})
     load_weights(network, config, vocab_size=VOCABULARY, max_length=POSITIONS)
     with torch.no_grad():
