@@ -112,73 +112,75 @@ class Compared(Section):
         the same test rows and its cells have the settings that the grid asks for now; its
         differences, where the baseline's are the same too.
         """
-        if self.corpus not in (None, before.corpus) or (self.name, self.baseline) != (
-            before.name,
-            before.baseline,
-        ):
+        same_grid = (self.name, self.baseline) == (before.name, before.baseline)
+        if not same_grid or self.corpus not in (None, before.corpus):
             return self
-        settings = ("confidence", "bootstrap_samples", "settings")
-        comparable = all(getattr(self, name) == getattr(before, name) for name in settings)
-        wanted = {
-            (cell.variant, cell.seed): cell.config for cell in self.cells if cell.file is None
-        }
-        variants = {variant for variant, _ in wanted}
-
-        def holds(variant: str) -> bool:
-            then = [
-                cell
-                for cell in before.cells
-                if cell.variant == variant and cell.state == "finished"
-            ]
-            return variant not in variants or all(
-                wanted.get((variant, cell.seed)) == cell.config for cell in then
-            )
-
-        comparable &= holds(self.baseline)
-        here = {row.variant: row for row in self.rows}
-
-        def tells_more(row: Row) -> bool:
-            now = here[row.variant]
-            paired_there = (
-                bool(row.differences) and not now.differences and row.figures == now.figures
-            )
-            return row.finished > now.finished or paired_there
-
-        kept = {
-            row.variant: row.model_copy(
-                update={
-                    "planned": here[row.variant].planned
-                    if row.variant in variants
-                    else row.planned,
-                    "differences": row.differences if comparable else {},
-                }
-            )
-            for row in before.rows
-            if row.variant in here and tells_more(row) and holds(row.variant)
-        }
+        kept = self._kept_of(before)
         if not kept:
             return self
-        then = {(cell.variant, cell.seed): cell for cell in before.cells if cell.file is None}
         return self.model_copy(
             update={
                 "corpus": before.corpus,
                 "test_rows": before.test_rows,
                 "unmeasured": before.unmeasured,
                 "rows": tuple(kept.get(row.variant, row) for row in self.rows),
-                "cells": (
-                    *(
-                        then.get((cell.variant, cell.seed), cell) if cell.variant in kept else cell
-                        for cell in self.cells
-                        if cell.variant in variants or cell.variant not in kept
-                    ),
-                    *(
-                        cell
-                        for cell in before.cells
-                        if cell.variant in kept and cell.variant not in variants
-                    ),
-                ),
+                "cells": self._cells_with(before, kept),
             }
         )
+
+    def _grid(self) -> dict[tuple[str, int | None], CellResult]:
+        """The cells that are trained, not read from another program's files."""
+        return {(cell.variant, cell.seed): cell for cell in self.cells if cell.file is None}
+
+    def _kept_of(self, before: Compared) -> dict[str, Row]:
+        """The rows of an earlier table that stand for those here, by variant."""
+        settings = ("confidence", "bootstrap_samples", "settings")
+        comparable = self._asks_for(self.baseline, before) and all(
+            getattr(self, name) == getattr(before, name) for name in settings
+        )
+        here = {row.variant: row for row in self.rows}
+        variants = {variant for variant, _ in self._grid()}
+        kept = {}
+        for row in before.rows:
+            now = here.get(row.variant)
+            if now is None or not _tells_more(row, now) or not self._asks_for(row.variant, before):
+                continue
+            planned = now.planned if row.variant in variants else row.planned
+            differences = row.differences if comparable else {}
+            update = {"planned": planned, "differences": differences}
+            kept[row.variant] = row.model_copy(update=update)
+        return kept
+
+    def _asks_for(self, variant: str, before: Compared) -> bool:
+        """Whether the finished cells of an earlier table have the settings that the grid asks for;
+        another program has none."""
+        grid = self._grid()
+        if variant not in {name for name, _ in grid}:
+            return True
+        then = [
+            cell for cell in before.cells if cell.variant == variant and cell.state == "finished"
+        ]
+        wanted = {place: cell.config for place, cell in grid.items()}
+        return all(wanted.get((variant, cell.seed)) == cell.config for cell in then)
+
+    def _cells_with(self, before: Compared, kept: Collection[str]) -> tuple[CellResult, ...]:
+        """The cells here, and in place of a kept row's those that it is made of."""
+        variants, then = {variant for variant, _ in self._grid()}, before._grid()
+        here = (
+            then.get((cell.variant, cell.seed), cell) if cell.variant in kept else cell
+            for cell in self.cells
+            if cell.variant in variants or cell.variant not in kept
+        )
+        of_other_programs = (
+            cell for cell in before.cells if cell.variant in kept and cell.variant not in variants
+        )
+        return (*here, *of_other_programs)
+
+
+def _tells_more(row: Row, now: Row) -> bool:
+    """Whether an earlier row has more seeds than the one now, or its figures and differences."""
+    paired_there = bool(row.differences) and not now.differences and row.figures == now.figures
+    return row.finished > now.finished or paired_there
 
 
 def same_names(what: str, found: Collection[str], wanted: Collection[str]) -> None:
