@@ -169,7 +169,7 @@ class ValidatedCorpus(Artifact):
         return tuple(self.facts["labels"])
 
 
-class Windowing(BaseModel):
+class WindowingFacts(BaseModel):
     """How documents are cut into windows [prefix ids suffix] of token ids; neighbours share ids, so
     none is lost.
     """
@@ -200,7 +200,7 @@ class TokenDataset(Artifact):
     windows: dict[str, int] = Field(description="Token rows per split.")
     tokens: int
     vocab_size: int
-    windowing: Windowing
+    windowing: WindowingFacts
     tokenizer_digest: str
     over_length_share: float = Field(description="Share of documents cut into several windows.")
     unknown_share: float = Field(description="Share of tokens that are the unknown token.")

@@ -40,7 +40,7 @@ from tasks.artifacts.store import RowDigest, digest_of
 from tasks.progress import report, tell
 from tasks.serving.fetched import fetch_model
 from tasks.stage import Here, RunContext, stage
-from tasks.tokenize import TEACHER_TEXTS, TRAIN_TEXTS, Rows
+from tasks.tokenize import TEACHER_TEXTS, TRAIN_TEXTS, ValidatedRows
 from tasks.tracking.runs import TEACHER, Tracker
 
 MOST_SEEN = 0.01  # share of the valid or test rows that a teacher may have been trained on
@@ -86,7 +86,7 @@ def teach(here: Here, corpus: ValidatedCorpus, teacher: FetchedModel) -> dict[st
             "Give distillation.teacher a model that was trained for the same task.",
         )
     known = np.load(teacher.texts, allow_pickle=False)
-    train, seen = _read(Rows(here.open(corpus), here.recipe.contract), known, teacher)
+    train, seen = _read(ValidatedRows(here.open(corpus), here.recipe.contract), known, teacher)
     _ask(objective, bundle, train, config, here.keep / "answers")
     np.save(here.out / TEACHER_TEXTS, known, allow_pickle=False)
     return {
@@ -97,7 +97,9 @@ def teach(here: Here, corpus: ValidatedCorpus, teacher: FetchedModel) -> dict[st
     }
 
 
-def _read(rows: Rows, known: np.ndarray, teacher: FetchedModel) -> tuple[pa.Table, dict[str, int]]:
+def _read(
+    rows: ValidatedRows, known: np.ndarray, teacher: FetchedModel
+) -> tuple[pa.Table, dict[str, int]]:
     """The train rows, and how many rows of each split the teacher was trained on."""
     train: list[pa.Table] = []
     count: dict[str, int] = dict.fromkeys(SPLITS, 0)

@@ -73,7 +73,7 @@ def tokenize(here: Here, corpus: ValidatedCorpus) -> dict[str, Any]:
     """
     recipe, folder = here.recipe, here.open(corpus)
     objective = objective_of(recipe.task, corpus.facts)
-    rows = Rows(folder, recipe.contract)
+    rows = ValidatedRows(folder, recipe.contract)
     if isinstance(recipe.tokenizer, FileTokenizer):
         tokenizer = load_given(recipe.tokenizer, recipe.window)
     else:
@@ -86,7 +86,7 @@ def tokenize(here: Here, corpus: ValidatedCorpus) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Rows:
+class ValidatedRows:
     """The validated rows, batch by batch, with what a kind reads of them."""
 
     folder: Path
@@ -129,7 +129,12 @@ class Counts:
 
 
 def write_tokens(
-    tokenizer: HFTokenizer, objective: Objective, rows: Rows, recipe: Recipe, out: Path, total: int
+    tokenizer: HFTokenizer,
+    objective: Objective,
+    rows: ValidatedRows,
+    recipe: Recipe,
+    out: Path,
+    total: int,
 ) -> dict[str, Any]:
     """Encode the corpus of `total` rows batch by batch; returns the manifest's own fields."""
     tokenizer_json = tokenizer.to_str().encode()

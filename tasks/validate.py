@@ -35,7 +35,7 @@ from data_contracts.contract.expectations import (
     row_suite,
 )
 from data_contracts.contract.frames import arrow_schema, quarantine_schema, raw_schema, row_frame
-from data_contracts.contract.verdicts import Judge, Verdicts, aggregates
+from data_contracts.contract.verdicts import RowJudge, Verdicts, aggregates
 from data_contracts.errors import ContractViolation
 from tasks.artifacts.parquet_parts import PartWriter, read_parts
 from tasks.artifacts.store import RowDigest
@@ -146,7 +146,7 @@ def validate(here: Here, raw: RawCorpus) -> dict[str, Any]:
 
 
 def _judge_rows(folder: Path, raw: RawCorpus, contract: DataContract, batch_rows: int) -> Verdicts:
-    rows, suite, judge = raw.rows_out, row_suite(contract), Judge(contract, raw.rows_out)
+    rows, suite, judge = raw.rows_out, row_suite(contract), RowJudge(contract, raw.rows_out)
     judged = 0
     for table in read_parts(folder, batch_rows):
         _check_schema(table.schema, contract)

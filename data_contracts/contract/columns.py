@@ -75,7 +75,7 @@ INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__|)")
 
 
 @dataclass(eq=False)
-class Column:
+class SeenColumn:
     """What the rows show of one column."""
 
     name: str

@@ -31,7 +31,7 @@ from data_contracts.yaml_text import read_yaml
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from data_contracts.contract.infer import Draft, Profile
+    from data_contracts.contract.infer import Draft, UndescribedRows
 
 __all__ = ["SPLITS", "AnyContract", "Contract", "DataContract", "Split", "load_contract"]
 
@@ -137,7 +137,7 @@ class DataContract(DataSet):
         return counts
 
     @classmethod
-    def infer(cls, profile: Profile) -> Draft | None:
+    def infer(cls, undescribed: UndescribedRows) -> Draft | None:
         """A contract of this kind that the rows pass; None where nothing is known of drafting one.
 
         Raises:

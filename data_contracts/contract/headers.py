@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from data_contracts.contract.columns import HAN, WHOLE, Column
+from data_contracts.contract.columns import HAN, WHOLE, SeenColumn
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ def header_faults(header: Sequence[str], columns: dict[str, list[str | None]]) -
         return []
     faults = []
     for name in header:
-        column = Column(name, columns.get(name, []))
+        column = SeenColumn(name, columns.get(name, []))
         fault = next(
             ((what, sure) for looks, what, sure in _LIKE_A_CELL if looks(name.strip(), column)),
             None,
@@ -35,24 +35,24 @@ def header_faults(header: Sequence[str], columns: dict[str, list[str | None]]) -
     return faults
 
 
-def _among_values(name: str, column: Column) -> bool:
+def _among_values(name: str, column: SeenColumn) -> bool:
     return column.counts[name] > 1 and len(column.counts) <= max(20, column.filled // 5)
 
 
-def _is_sentence(name: str, column: Column) -> bool:
+def _is_sentence(name: str, column: SeenColumn) -> bool:
     long = len(name.split()) >= 5 or len(HAN.findall(name)) >= 12
     return long and column.kind is None and column.mean_length >= 15
 
 
-def _same_kind(name: str, column: Column) -> bool:
+def _same_kind(name: str, column: SeenColumn) -> bool:
     return column.kind is not None and bool(WHOLE[column.kind].fullmatch(name))
 
 
-def _is_number(name: str, _: Column) -> bool:
+def _is_number(name: str, _: SeenColumn) -> bool:
     return bool(re.fullmatch(r"[-+]?\d+([.,]\d+)?", name))
 
 
-_LIKE_A_CELL: tuple[tuple[Callable[[str, Column], bool], str, bool], ...] = (
+_LIKE_A_CELL: tuple[tuple[Callable[[str, SeenColumn], bool], str, bool], ...] = (
     (_among_values, "is a value that the rows below have too", True),
     (_same_kind, "is of the same kind as the cells below it", True),
     (_is_number, "is a number", True),

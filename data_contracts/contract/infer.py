@@ -21,7 +21,7 @@ class Closer(Protocol):
 
 
 @dataclass(frozen=True)
-class Profile:
+class UndescribedRows:
     """Some rows of a source that nobody has described yet."""
 
     rows: Rows  # all columns
@@ -44,7 +44,7 @@ class Draft:
     seen: Rows = field(default_factory=Rows)  # the rows, read as the contract reads them
 
 
-def infer(profile: Profile) -> Draft:
+def infer(undescribed: UndescribedRows) -> Draft:
     """A contract of the first kind that the rows fit.
 
     Raises:
@@ -53,7 +53,7 @@ def infer(profile: Profile) -> Draft:
     refused: SourceError | None = None
     for kind in AnyContract.kinds.values():
         try:
-            draft = kind.infer(profile)
+            draft = kind.infer(undescribed)
         except SourceError as error:
             refused = refused or error
             continue

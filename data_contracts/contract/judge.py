@@ -18,7 +18,7 @@ from data_contracts.contract.counts import Counts
 from data_contracts.contract.raw import Cells, raw_table, selected, wanted_columns
 from data_contracts.contract.rows import Rows
 from data_contracts.contract.rules import CorpusRule
-from data_contracts.contract.verdicts import Judge, Verdicts, aggregates, broken_rows
+from data_contracts.contract.verdicts import RowJudge, Verdicts, aggregates, broken_rows
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Foretold:
 
 def judge(corpus: Corpus, contract: DataContract) -> Foretold:
     """Every row by itself, then against the others."""
-    gathering = Judge(contract, len(corpus))
+    gathering = RowJudge(contract, len(corpus))
     gathering.add(corpus.table, broken_rows(contract, corpus.table))
     verdicts = gathering.finish()
     kept = corpus.table.filter(pa.array(verdicts.reasons == 0))

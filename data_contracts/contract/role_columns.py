@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Sequence
 
-from data_contracts.contract.columns import INDEX, Column
+from data_contracts.contract.columns import INDEX, SeenColumn
 from data_contracts.contract.rows import Rows
 from data_contracts.contract.text import SPLIT_NAMES
 from data_contracts.errors import SourceError
@@ -16,7 +16,7 @@ def quoted(name: str) -> str:
     return name if re.fullmatch(r"[\w.\-]+", name) else f'"{name}"'
 
 
-def named_column(columns: list[Column], name: str, role: str, rows: Rows) -> Column:
+def named_column(columns: list[SeenColumn], name: str, role: str, rows: Rows) -> SeenColumn:
     if name in rows.hidden:
         raise SourceError(
             f"--{role} {name}: the column holds objects, or lists of several values.",
@@ -38,7 +38,7 @@ def named_column(columns: list[Column], name: str, role: str, rows: Rows) -> Col
     )
 
 
-def listed(columns: Sequence[Column]) -> str:
+def listed(columns: Sequence[SeenColumn]) -> str:
     return (
         ", ".join(repr(column.name[:60]) for column in columns[:20])
         + (" …" if len(columns) > 20 else "")
@@ -46,7 +46,7 @@ def listed(columns: Sequence[Column]) -> str:
     )
 
 
-def split_column(columns: list[Column], warned: list[str]) -> Column | None:
+def split_column(columns: list[SeenColumn], warned: list[str]) -> SeenColumn | None:
     """A column of train, valid and test. With one of them missing, that split would stay empty in
     every run.
     """
@@ -70,7 +70,7 @@ def split_column(columns: list[Column], warned: list[str]) -> Column | None:
     return None
 
 
-def id_column(given: Column | None, columns: list[Column], rows: Rows) -> Column | None:
+def id_column(given: SeenColumn | None, columns: list[SeenColumn], rows: Rows) -> SeenColumn | None:
     """Only a column whose values are unique in each file, without gaps, can name rows."""
     if given is not None:
         unnamed, repeats = len(rows) - given.filled, given.filled - different(given, rows)
@@ -94,7 +94,7 @@ def id_column(given: Column | None, columns: list[Column], rows: Rows) -> Column
     return max(unique, key=lambda c: c.named("id"), default=None)
 
 
-def different(column: Column, rows: Rows) -> int:
+def different(column: SeenColumn, rows: Rows) -> int:
     return len(
         {
             (file, cell)

@@ -66,7 +66,7 @@ class Verdicts:
         return np.flatnonzero(((self.reasons & bit) != 0) & ((self.reasons & below) == 0))
 
 
-class Judge:
+class RowJudge:
     """Gathers the verdicts on `rows` rows that come part by part."""
 
     def __init__(self, contract: DataContract, rows: int) -> None:

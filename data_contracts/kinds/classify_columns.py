@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from data_contracts.contract.columns import HAN, INDEX, NOT_TEXT, Column, Role
+from data_contracts.contract.columns import HAN, INDEX, NOT_TEXT, Role, SeenColumn
 from data_contracts.contract.forms import Form, form_of
 from data_contracts.contract.role_columns import id_column, named_column, quoted, split_column
 from data_contracts.contract.rows import Rows
@@ -24,10 +24,10 @@ NOT_LABEL = ("dates", "web addresses", "mail addresses", "names of accounts", "h
 class Chosen:
     """The roles, and what a person should know of the choice."""
 
-    text: Column
-    label: Column
-    id: Column | None = None
-    split: Column | None = None
+    text: SeenColumn
+    label: SeenColumn
+    id: SeenColumn | None = None
+    split: SeenColumn | None = None
     form: Form | None = None
     told: tuple[str, ...] = ()  # for the draft
     warned: tuple[str, ...] = ()  # for the draft and the terminal
@@ -35,8 +35,8 @@ class Chosen:
 
 @dataclass
 class _Choice:
-    column: Column
-    others: list[Column] = field(default_factory=list)  # that fit as well
+    column: SeenColumn
+    others: list[SeenColumn] = field(default_factory=list)  # that fit as well
     unsure: bool = False
     doubt: str = ""  # against the one that was chosen
 
@@ -50,8 +50,8 @@ def choose(rows: Rows, given: Mapping[str, str] | None = None) -> Chosen:
         SourceError: where no column fits a role, naming the option that gives one.
     """
     given = given or {}
-    columns = [Column(name, cells) for name, cells in rows.columns.items()]
-    named: dict[str, Column] = {
+    columns = [SeenColumn(name, cells) for name, cells in rows.columns.items()]
+    named: dict[str, SeenColumn] = {
         role: named_column(columns, name, role, rows) for role, name in given.items()
     }
     form = form_of([*rows.columns, *rows.hidden])
@@ -101,7 +101,7 @@ def _tell(role: str, choice: _Choice, told: list[str], warned: list[str]) -> Non
         )
 
 
-def described(column: Column, role: str) -> str:
+def described(column: SeenColumn, role: str) -> str:
     values = len(column.counts)
     if role == "label":
         return ", ".join(sorted(column.counts)[:3]) + (
@@ -117,7 +117,7 @@ def described(column: Column, role: str) -> str:
 # --- text -----------------------------------------------------------------------------------------
 
 
-def _text(columns: list[Column], rows: Rows, form: Form | None) -> _Choice:
+def _text(columns: list[SeenColumn], rows: Rows, form: Form | None) -> _Choice:
     """The column of the longest cells that people wrote; a usual name decides among those of
     similar length.
     """
@@ -152,7 +152,7 @@ def _text(columns: list[Column], rows: Rows, form: Form | None) -> _Choice:
     return _Choice(first, others, unsure=any(_as_well_named(first, c, "text") for c in others))
 
 
-def _as_well_named(one: Column, other: Column, role: Role) -> bool:
+def _as_well_named(one: SeenColumn, other: SeenColumn, role: Role) -> bool:
     return (one.named(role), one.rank(role)) == (other.named(role), other.rank(role))
 
 
@@ -167,11 +167,11 @@ def _hidden(rows: Rows, form: Form | None) -> str:
 # --- label ----------------------------------------------------------------------------------------
 
 
-def few_values(column: Column, rows: int) -> bool:
+def few_values(column: SeenColumn, rows: int) -> bool:
     return 2 <= len(column.counts) <= max(20, min(1000, rows // 5))
 
 
-def _usable_label(column: Column) -> Column:
+def _usable_label(column: SeenColumn) -> SeenColumn:
     if len(column.counts) < 2:
         raise SourceError(
             f"--label {column.name}: all rows have the label {next(iter(column.counts), '')!r}.",
@@ -187,7 +187,7 @@ def _usable_label(column: Column) -> Column:
     return column
 
 
-def _label(columns: list[Column], text: Column, rows: Rows, form: Form | None) -> _Choice:
+def _label(columns: list[SeenColumn], text: SeenColumn, rows: Rows, form: Form | None) -> _Choice:
     """A column with few values: by its name, then by how much the texts tell of it, then by its
     place.
     """
@@ -233,7 +233,11 @@ def _label(columns: list[Column], text: Column, rows: Rows, form: Form | None) -
 
 
 def _no_label(
-    columns: list[Column], few: list[Column], text: Column, rows: Rows, form: Form | None
+    columns: list[SeenColumn],
+    few: list[SeenColumn],
+    text: SeenColumn,
+    rows: Rows,
+    form: Form | None,
 ) -> SourceError:
     constant = [c for c in columns if len(c.counts) == 1 and c.named("label")]
     if constant and not few:
@@ -262,7 +266,7 @@ def _no_label(
     )
 
 
-def _one_to_one(one: Column, other: Column) -> bool:
+def _one_to_one(one: SeenColumn, other: SeenColumn) -> bool:
     pairs = {
         (a, b)
         for a, b in zip(one.cells, other.cells, strict=True)

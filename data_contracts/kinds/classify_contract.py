@@ -16,7 +16,7 @@ from data_contracts.section import Section
 from data_contracts.tables.categories import category_text
 
 if TYPE_CHECKING:
-    from data_contracts.contract.infer import Draft, Profile
+    from data_contracts.contract.infer import Draft, UndescribedRows
 
 
 class ClassifyColumns(Columns):
@@ -92,10 +92,10 @@ class ClassifyContract(DataContract):
     labels: Labels = Field(default_factory=Labels)
 
     @classmethod
-    def infer(cls, profile: Profile) -> Draft:
+    def infer(cls, undescribed: UndescribedRows) -> Draft:
         from data_contracts.kinds.classify_draft import draft  # judges rows, so it loads Arrow
 
-        return draft(profile)
+        return draft(undescribed)
 
     def text_limits(self, role: str) -> TextLimits:
         return self.text

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from data_contracts.contract.headers import HeaderFault, header_faults
-from data_contracts.contract.infer import Draft, Profile
+from data_contracts.contract.infer import Draft, UndescribedRows
 from data_contracts.contract.judge import Corpus, corpus_of
 from data_contracts.contract.notes import rare, spelled_alike
 from data_contracts.contract.rows import Found, Rows
@@ -43,16 +43,16 @@ class Roles:
         return [name for name in named if name is not None]
 
 
-def draft(profile: Profile) -> Draft:
-    """A contract that the rows of a profile pass.
+def draft(undescribed: UndescribedRows) -> Draft:
+    """A contract that rows which nobody has described pass.
 
     Raises:
         SourceError: where no column is text or label, or no contract can be one that they pass.
     """
-    roles = find_roles(profile.rows, profile.given)
+    roles = find_roles(undescribed.rows, undescribed.given)
     columns = roles.columns
-    rows = profile.closer(roles.names, [columns.text], [columns.label])
-    return draft_contract(rows, roles, profile.name, profile.found)
+    rows = undescribed.closer(roles.names, [columns.text], [columns.label])
+    return draft_contract(rows, roles, undescribed.name, undescribed.found)
 
 
 def find_roles(rows: Rows, given: Mapping[str, str] | None = None) -> Roles:

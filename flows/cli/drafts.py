@@ -105,7 +105,7 @@ def draft_from(asked: Mapping[str, Any]) -> tuple[Rows, Seen, Draft]:
     Args:
         asked: the command's options by name, `files` or `train`, `valid` and `test` among them.
     """
-    from data_contracts.contract.infer import Profile, infer
+    from data_contracts.contract.infer import UndescribedRows, infer
     from data_contracts.recipe.names import dataset_name
     from tasks.sources.look import look_closer
 
@@ -115,7 +115,9 @@ def draft_from(asked: Mapping[str, Any]) -> tuple[Rows, Seen, Draft]:
     name = asked.get("name") or dataset_name(
         _whole(url) if isinstance(url, str) else {k: _whole(v) for k, v in url.items()}
     )
-    draft = infer(Profile(seen.rows, name, partial(look_closer, seen.source), given, seen.found))
+    draft = infer(
+        UndescribedRows(seen.rows, name, partial(look_closer, seen.source), given, seen.found)
+    )
     return draft.seen, seen, draft
 
 

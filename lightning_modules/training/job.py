@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from data_contracts.artifacts import Windowing
+from data_contracts.artifacts import WindowingFacts
 from data_contracts.kinds.base import AnyTask, TaskConfig
 from data_contracts.recipe.model import ModelConfig
 from data_contracts.recipe.sections import ExecutionConfig, TrainingConfig
@@ -25,7 +25,7 @@ class TrainingJob(BaseModel):
     tokens: Path = Field(description="Folder of train.parquet, valid.parquet and tokenizer.json.")
     facts: dict[str, Any] = Field(description="What the data say of the kind: its labels, say.")
     vocab_size: int
-    windowing: Windowing
+    windowing: WindowingFacts
     task: Annotated[TaskConfig, AnyTask]
     model: ModelConfig
     training: TrainingConfig

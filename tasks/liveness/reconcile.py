@@ -119,7 +119,7 @@ def reconcile(settings: Settings, *, prefect: bool = True, dry_run: bool = False
             does not.
     """
     found, leases = Reconciled(dry_run), Leases(settings.root)
-    judge = Judge(leases.all().values())
+    judge = RunJudge(leases.all().values())
     if prefect:
         with prefect_client() as server:
             _flow_runs(server, judge, found)
@@ -141,7 +141,7 @@ def reconcile(settings: Settings, *, prefect: bool = True, dry_run: bool = False
     return found
 
 
-class Judge:
+class RunJudge:
     """What this state folder's leases say about the flow runs. See Note [what counts as dead]."""
 
     def __init__(self, leases: Iterable[Lease]) -> None:
@@ -178,7 +178,7 @@ class Judge:
             self.living.add(flow_run_id)
 
 
-def _flow_runs(server: SyncPrefectClient, judge: Judge, found: Reconciled) -> None:
+def _flow_runs(server: SyncPrefectClient, judge: RunJudge, found: Reconciled) -> None:
     for run in open_flow_runs(server):
         dead, why = judge.knows(str(run.id), Owner.of_tags(run.tags))
         if dead is None:
@@ -190,7 +190,7 @@ def _flow_runs(server: SyncPrefectClient, judge: Judge, found: Reconciled) -> No
             close_flow_run(server, run, why)
 
 
-def _task_runs(server: SyncPrefectClient, judge: Judge, found: Reconciled) -> None:
+def _task_runs(server: SyncPrefectClient, judge: RunJudge, found: Reconciled) -> None:
     for run, task in orphaned_task_runs(server):
         dead, why = judge.knows(str(run.id), Owner.of_tags(run.tags))
         ended = run.end_time
@@ -231,7 +231,7 @@ def last_heartbeat(server: SyncPrefectClient, flow_run_id: UUID) -> datetime | N
 
 
 def _tracked_runs(
-    settings: Settings, judge: Judge, found: Reconciled, server: SyncPrefectClient | None
+    settings: Settings, judge: RunJudge, found: Reconciled, server: SyncPrefectClient | None
 ) -> None:
     if (
         settings.tracking_uri.startswith("sqlite:///")
@@ -253,7 +253,9 @@ def _tracked_runs(
             close_tracked_run(client, run.info.run_id, why)
 
 
-def _tracked(run: Run, judge: Judge, server: SyncPrefectClient | None) -> tuple[bool | None, str]:
+def _tracked(
+    run: Run, judge: RunJudge, server: SyncPrefectClient | None
+) -> tuple[bool | None, str]:
     flow_run_id = run.data.tags.get("noisefold.flow_run_id", "")
     dead, why = judge.knows(flow_run_id, owner_of(run))
     if dead is not None:

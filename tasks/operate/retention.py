@@ -123,7 +123,7 @@ def plan(
     needs = _Finder(runs, versions, keep).needs_of(client, settings, models)
     before = datetime.now(UTC) - timedelta(days=older_than_days)
     young = f"younger than {older_than_days:g} days"
-    found = Judge(needs, before, young)
+    found = ThingJudge(needs, before, young)
     found.things += _versions(client, settings, found, versions)
     found.things += _logged_models(client, found, registered)
     found.things += _artifacts(store, found)
@@ -158,7 +158,7 @@ def collect(
     return things
 
 
-class Judge:
+class ThingJudge:
     """Whether a thing goes: nobody needs it, and it is old enough."""
 
     def __init__(self, needs: Needs, before: datetime, young: str) -> None:
@@ -279,7 +279,7 @@ def _touched(run: Run) -> int:
 
 
 def _versions(
-    client: MlflowClient, settings: Settings, judge: Judge, versions: list[Any]
+    client: MlflowClient, settings: Settings, judge: ThingJudge, versions: list[Any]
 ) -> Iterator[Thing]:
     for found in versions:
         name, number = found.name, str(found.version)
@@ -300,7 +300,9 @@ def _versions(
         yield judge(Thing("model version", f"{name} {number}", made, 0, remove), needed)
 
 
-def _logged_models(client: MlflowClient, judge: Judge, registered: list[Any]) -> Iterator[Thing]:
+def _logged_models(
+    client: MlflowClient, judge: ThingJudge, registered: list[Any]
+) -> Iterator[Thing]:
     """The files of versions. They stay as long as a version that stays refers to them, whoever
     registered it.
     """
@@ -338,7 +340,7 @@ def _logged_models(client: MlflowClient, judge: Judge, registered: list[Any]) ->
         yield judge(Thing("logged model", name, made, size, remove), needed, old=begun)
 
 
-def _artifacts(store: ArtifactStore, judge: Judge) -> Iterator[Thing]:
+def _artifacts(store: ArtifactStore, judge: ThingJudge) -> Iterator[Thing]:
     for kind in _STAGES:
         for folder in _folders(store.root / kind.stage):
             key = folder.name.strip(".").removesuffix(".part")
@@ -360,7 +362,7 @@ def _artifacts(store: ArtifactStore, judge: Judge) -> Iterator[Thing]:
             yield judge(Thing("artifact", shown, made, size, remove), needed)
 
 
-def _work(store: ArtifactStore, judge: Judge) -> Iterator[Thing]:
+def _work(store: ArtifactStore, judge: ThingJudge) -> Iterator[Thing]:
     """Work that an attempt has left half done, and copies of what lies elsewhere."""
     stages = {kind.stage for kind in _STAGES}
     for folder in sorted(store.work.glob("*-*")):

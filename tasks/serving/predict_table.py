@@ -46,7 +46,7 @@ _JSON = ("jsonl", "json")
 
 
 @dataclass(frozen=True)
-class Rows:
+class AskedRows:
     """Some rows of a file: what the model is asked, why a row cannot be, and everything they hold
     (a record each, or a table).
     """
@@ -264,7 +264,7 @@ def _answer_columns(
 
 def _rows(
     file: SourceFile, source: FileSource, asked: dict[str, str], scratch: Path
-) -> Generator[Rows]:
+) -> Generator[AskedRows]:
     """The rows of one file, at most `ROWS` at a time."""
     with file.open(scratch) as opened:
         if opened.format == "parquet":
@@ -277,7 +277,7 @@ def _rows(
             for batch in _csv(file, opened, source, tuple(asked.values())):
                 texts = {name: batch.columns[column].to_pylist() for name, column in asked.items()}
                 numbers = batch.rows.to_pylist()
-                yield Rows(numbers, texts, [None] * len(numbers), pa.table(batch.columns))
+                yield AskedRows(numbers, texts, [None] * len(numbers), pa.table(batch.columns))
 
 
 def _csv(
@@ -293,7 +293,7 @@ def _csv(
 
 def _json_rows(
     records: Iterator[tuple[int, dict[str, Any]]], asked: dict[str, str]
-) -> Iterator[Rows]:
+) -> Iterator[AskedRows]:
     numbers: list[int] = []
     held: list[dict[str, Any]] = []
     characters = 0
@@ -309,7 +309,9 @@ def _json_rows(
         yield _of_records(numbers, held, asked)
 
 
-def _of_records(numbers: list[int], records: list[dict[str, Any]], asked: dict[str, str]) -> Rows:
+def _of_records(
+    numbers: list[int], records: list[dict[str, Any]], asked: dict[str, str]
+) -> AskedRows:
     reasons: list[str | None] = [None] * len(records)
     texts: dict[str, list[str | None]] = {name: [] for name in asked}
     for row, record in enumerate(records):
@@ -321,7 +323,7 @@ def _of_records(numbers: list[int], records: list[dict[str, Any]], asked: dict[s
             # the model was trained on.
             text = _SURROGATES.sub("\ufffd", value) if isinstance(value, str) else None
             texts[name].append(text)
-    return Rows(numbers, texts, reasons, records)
+    return AskedRows(numbers, texts, reasons, records)
 
 
 def _json_type(value: Any) -> str:
@@ -329,7 +331,9 @@ def _json_type(value: Any) -> str:
     return names.get(type(value), "a JSON number")
 
 
-def _parquet_rows(file: SourceFile, stream: IO[bytes], asked: dict[str, str]) -> Iterator[Rows]:
+def _parquet_rows(
+    file: SourceFile, stream: IO[bytes], asked: dict[str, str]
+) -> Iterator[AskedRows]:
     with _parquet(file, stream) as table:
         for column in asked.values():
             kind = table.schema_arrow.field(column).type
@@ -346,7 +350,7 @@ def _parquet_rows(file: SourceFile, stream: IO[bytes], asked: dict[str, str]) ->
             }
             if rows:
                 numbers = list(range(first, first + rows))
-                yield Rows(numbers, texts, [None] * rows, pa.Table.from_batches([batch]))
+                yield AskedRows(numbers, texts, [None] * rows, pa.Table.from_batches([batch]))
             first += rows
 
 
@@ -376,7 +380,7 @@ def _parquet(file: SourceFile, stream: IO[bytes]) -> Iterator[pq.ParquetFile]:
 # --- writing --------------------------------------------------------------------------------------
 
 
-class Writer(Protocol):
+class AnswerWriter(Protocol):
     """Takes rows and their answers, a batch at a time."""
 
     def write(
@@ -386,7 +390,7 @@ class Writer(Protocol):
     def close(self) -> None: ...
 
 
-Target = Callable[[list[str], list[str]], Writer]
+Target = Callable[[list[str], list[str]], AnswerWriter]
 
 
 @contextmanager
@@ -487,7 +491,7 @@ def _compressed(path: Path, compression: str | None) -> Iterator[IO[bytes]]:
             yield plain
 
 
-def _writer(format: str, stream: TextIO, columns: list[str], names: list[str]) -> Writer:
+def _writer(format: str, stream: TextIO, columns: list[str], names: list[str]) -> AnswerWriter:
     return _JsonlWriter(stream) if format == "jsonl" else _CsvWriter(stream, columns, names)
 
 

@@ -34,7 +34,7 @@ _SHOWN = 3  # files that a message names
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundFiles:
     """The files that one URL of a source stands for.
 
     `base` is the folder part that all of them share by the URL, None where the URL names one file;
@@ -88,7 +88,7 @@ def below(fs: Any, folder: str, depth: int = _DEPTH) -> list[str]:
     return found
 
 
-def chosen(found: Found, window: Days | None) -> dict[str, Days | None]:
+def chosen(found: FoundFiles, window: Days | None) -> dict[str, Days | None]:
     """The files to read, with the days that each is named for; None for those that the URL vouches
     for.
 
@@ -121,7 +121,7 @@ def chosen(found: Found, window: Days | None) -> dict[str, Days | None]:
 
 
 def governed(
-    found: Mapping[Split | None, Found], days: Mapping[Split | None, Mapping[str, Days | None]]
+    found: Mapping[Split | None, FoundFiles], days: Mapping[Split | None, Mapping[str, Days | None]]
 ) -> None:
     """A file that a URL names by itself may stand beside files that the window chooses (a test set
     that stays), and not alone: then the window would choose nothing.
@@ -135,7 +135,7 @@ def governed(
         raise _untold(every, next(iter(found.values())))
 
 
-def _untold(refused: Mapping[str, str], found: Found) -> SourceError:
+def _untold(refused: Mapping[str, str], found: FoundFiles) -> SourceError:
     files = "; ".join(f"{name} ({why})" for name, why in list(refused.items())[:_SHOWN])
     more = f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
     these = "a name does not" if len(refused) == 1 else f"{len(refused)} names do not"

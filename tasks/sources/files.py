@@ -22,7 +22,7 @@ from data_contracts.recipe.source import FileSource
 from data_contracts.tables.batch import EVERYTHING, Ask, Batch
 from data_contracts.tables.read import Format, name_parts, other_kind, read_batches, unknown_format
 from data_contracts.urls import shown_url
-from tasks.sources.dated_files import Found, below, chosen, fixed_window, governed
+from tasks.sources.dated_files import FoundFiles, below, chosen, fixed_window, governed
 from tasks.sources.reach import filesystem, is_http, is_local, missing, reaching
 from tasks.sources.source_file import SourceFile
 
@@ -81,7 +81,9 @@ def list_files(source: FileSource) -> list[SourceFile]:
         {**source.url} if isinstance(source.url, dict) else {None: source.url}
     )
     window = fixed_window(source)
-    found: dict[Split | None, Found] = {split: _expand(url, source) for split, url in urls.items()}
+    found: dict[Split | None, FoundFiles] = {
+        split: _expand(url, source) for split, url in urls.items()
+    }
     days: dict[Split | None, dict[str, Days | None]] = {
         split: chosen(one, window) for split, one in found.items()
     }
@@ -101,7 +103,7 @@ def _reading_order(file: tuple[str, Days | None]) -> tuple[date, str]:
     return days.last if days is not None else date.min, path
 
 
-def _expand(url: str, source: FileSource) -> Found:
+def _expand(url: str, source: FileSource) -> FoundFiles:
     window, placed = fixed_window(source), False
     if window is not None:
         filled = url.replace("{start}", str(window.first)).replace("{end}", str(window.last))
@@ -110,12 +112,12 @@ def _expand(url: str, source: FileSource) -> Found:
     shown = shown_url(url)
     with reaching(path, shown):
         if is_http(fs):  # no listing there, and `?` starts the query
-            return Found(fs, (path,), None, shown, placed)
+            return FoundFiles(fs, (path,), None, shown, placed)
         folder = fs.isdir(path)
         if not folder and (fs.exists(path) or not _SPECIAL.search(path)):
             if not fs.exists(path):
                 raise missing(shown)
-            return Found(fs, (path,), None, shown, placed)
+            return FoundFiles(fs, (path,), None, shown, placed)
         listed = (
             fs.glob(path)
             if not folder
@@ -146,7 +148,7 @@ def _expand(url: str, source: FileSource) -> Found:
         raise SourceError(
             f"{what} {shown}: no file of a known kind{there}.", others[0][1] if others else remedy
         )
-    return Found(fs, tuple(known), base.rstrip("/"), f"{what} {shown}", placed)
+    return FoundFiles(fs, tuple(known), base.rstrip("/"), f"{what} {shown}", placed)
 
 
 def _refuse_saved_data_sets(found: list[str], what: str) -> None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_contracts.artifacts import Windowing as Windows
+from data_contracts.artifacts import WindowingFacts
 from data_contracts.errors import TrainingError
 from data_contracts.recipe.model import ModelConfig
 from data_contracts.recipe.sections import ExecutionConfig, TrainingConfig
@@ -75,7 +75,7 @@ def job(tokens: Path, folder: Path, method: dict[str, Any], **changes: Any) -> T
         "tokens": tokens,
         "facts": {},
         "vocab_size": 45,
-        "windowing": Windows.model_validate(WINDOWING),
+        "windowing": WindowingFacts.model_validate(WINDOWING),
         "task": TASK,
         "model": ModelConfig.model_validate(
             {"embedding": {"size": 8}, "encoder": {"kind": "tanh"}, "reparameterization": method}

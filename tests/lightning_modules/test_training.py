@@ -28,7 +28,7 @@ from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.base import objective_of
 from lightning_modules.kinds.classify.head import predict_proba
-from lightning_modules.kinds.classify.objective import Validation, balanced_weights
+from lightning_modules.kinds.classify.objective import ClassifyValidation, balanced_weights
 from lightning_modules.network.tokenizer import load_tokenizer
 from lightning_modules.training import checkpoints, recorder
 from lightning_modules.training.fit import FitResult
@@ -841,7 +841,7 @@ def test_validation_gathers_windows_to_documents_in_any_order() -> None:
     objective.class_weights = torch.tensor([0.5, 2.0, 0.0])
     found = []
     for order in (torch.arange(7), torch.tensor([6, 2, 0, 4, 3, 5, 1])):
-        gathered = Validation(objective, 4)
+        gathered = ClassifyValidation(objective, 4)
         for rows in order.split(3):
             gathered.add_logits(
                 logits[rows], {"labels": of_document[documents[rows]], "documents": documents[rows]}
@@ -863,7 +863,7 @@ def test_validation_gathers_windows_to_documents_in_any_order() -> None:
 
 def test_validation_has_the_macro_f1_of_the_test_split() -> None:
     """The mean over the classes that occur among the labels: class 2 is said, and is nobody's."""
-    gathered = Validation(classification(), 3)
+    gathered = ClassifyValidation(classification(), 3)
     gathered.add_logits(
         torch.eye(3)[[0, 2, 1]], {"labels": torch.tensor([0, 0, 1]), "documents": torch.arange(3)}
     )

@@ -19,7 +19,7 @@ from data_contracts.recipe.tokenizer import WindowConfig
 from tasks.artifacts.store import ArtifactStore, Workspace
 from tasks.liveness.lease import Busy, Leases, this_process
 from tasks.operate import retention
-from tasks.operate.retention import GONE, Judge, Needs, Thing, _artifacts, collect, plan
+from tasks.operate.retention import GONE, Needs, Thing, ThingJudge, _artifacts, collect, plan
 from tasks.register import DIGEST
 from tasks.serving.check import fetch_version
 from tasks.settings import Settings
@@ -328,7 +328,7 @@ def test_an_artifact_of_an_object_store_goes_whole(tmp_path: Path) -> None:
     later = datetime.now(UTC) + timedelta(minutes=1)
     needs = Needs(artifacts={needed.key: "the newest of recipe x"})
     for before, going in ((later - timedelta(minutes=2), set()), (later, {f"ingest {other.key}"})):
-        things = list(_artifacts(store, Judge(needs, before, "young")))
+        things = list(_artifacts(store, ThingJudge(needs, before, "young")))
         assert {thing.name for thing in things if thing.goes} == going
     for thing in things:
         if thing.goes:

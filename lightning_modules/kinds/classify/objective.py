@@ -166,8 +166,8 @@ class Classification(Objective):
         own = self.nats(deep / (1 - share), batch) + self.nats(wide / share, batch)
         return Loss(own, len(lengths), self.nats((deep + wide).detach(), batch))
 
-    def validation(self, table: TokenTable) -> Validation:
-        return Validation(self, table.num_documents)
+    def validation(self, table: TokenTable) -> ClassifyValidation:
+        return ClassifyValidation(self, table.num_documents)
 
     def served(self) -> dict[str, Any]:
         return {"labels": list(self.labels), "temperature": 1.0}
@@ -223,7 +223,7 @@ def balanced_weights(counts: np.ndarray) -> Tensor:
     return torch.tensor(weights, dtype=torch.float32)
 
 
-class Validation:
+class ClassifyValidation:
     """A split's figures from its windows, which come in any order: one answer per document, as it
     is served.
 
