@@ -23,7 +23,12 @@ from data_contracts.contract.contract import SPLITS, DataContract, Split
 from data_contracts.contract.frames import joined
 from data_contracts.contract.text import text_hash
 from data_contracts.recipe.recipe import Recipe
-from data_contracts.recipe.tokenizer import FileTokenizer, Tokenizer
+from data_contracts.recipe.tokenizer import (
+    ByteTokenizer,
+    CharacterTokenizer,
+    FileTokenizer,
+    Tokenizer,
+)
 from lightning_modules.kinds.base import TOKENS, Objective, objective_of
 from lightning_modules.network.tokenizer import special_ids, surrounding_ids
 from lightning_modules.network.windows import Windowing
@@ -213,7 +218,7 @@ def unknown_warning(
         for split, share in shares.items()
         if share > UNKNOWN_LIMIT
     ]
-    if not high:
+    if not high or isinstance(config, CharacterTokenizer | ByteTokenizer):
         return ()
     if isinstance(config, FileTokenizer):
         remedy = (

@@ -1,9 +1,14 @@
 """The sections `tokenizer` and `window` of a recipe: what a token is, and how many are read at
-once."""
+once.
+
+Each tokenizer says whether it is `lossless`: decoding what it encodes gives every text back, letter
+by letter. The others fold letters (case, width, white space), which a classifier likes and a model
+that writes cannot use.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -30,6 +35,7 @@ class WordTokenizer(TrainedTokenizer):
     """Words and punctuation; by character or cluster where a script has no spaces (Chinese,
     Japanese, Thai, Khmer, Lao, Burmese and others). The readable choice for short texts."""
 
+    lossless: ClassVar[bool] = False
     kind: Literal["word"] = "word"
 
 
@@ -44,18 +50,55 @@ class BpeTokenizer(TrainedTokenizer):
         le=500_000,
         description="Largest vocabulary, special tokens included.",
     )
+    lossless: bool = Field(
+        default=False,
+        description="Texts as they are written: neither NFKC nor lower case, no space put before "
+        "them, and a token [EOS] for their end.",
+    )
+
+    @model_validator(mode="after")
+    def _nothing_is_folded(self) -> BpeTokenizer:
+        if self.lossless and "lowercase" in self.stated():
+            raise ValueError(
+                "lossless keeps texts as they are written, so that lowercase has no effect beside "
+                "it: leave one of them out"
+            )
+        return self
 
 
 class WordPieceTokenizer(TrainedTokenizer):
     """WordPiece with BERT's pre-tokenizer, which splits Chinese by character; Thai, Khmer, Lao and
     Burmese by cluster."""
 
+    lossless: ClassVar[bool] = False
     kind: Literal["wordpiece"] = "wordpiece"
+
+
+class CharacterTokenizer(Section):
+    """Characters (Unicode code points); one that the train split has too rarely is spelled by its
+    UTF-8 bytes. Every text comes back as it was written."""
+
+    lossless: ClassVar[bool] = True
+    kind: Literal["character"] = "character"
+    min_frequency: int = Field(
+        default=2,
+        ge=1,
+        description="A character seen less often in the train split is spelled by its bytes.",
+    )
+
+
+class ByteTokenizer(Section):
+    """The 256 bytes of UTF-8: the same vocabulary whatever the texts, which come back as they were
+    written."""
+
+    lossless: ClassVar[bool] = True
+    kind: Literal["byte"] = "byte"
 
 
 class FileTokenizer(Section):
     """A given `tokenizer.json` of Hugging Face tokenizers."""
 
+    lossless: ClassVar[None] = None  # told by the file, when it is read
     kind: Literal["file"] = "file"
     path: Annotated[str, ByContent(tokenizer_digest)] = Field(
         description="Path or fsspec URL of a tokenizer.json, its folder, or a hub name in the "
@@ -63,11 +106,12 @@ class FileTokenizer(Section):
     )
 
 
+# Those of which the vocabulary comes from the train split, or from nowhere.
+OwnTokenizer = (
+    WordTokenizer | BpeTokenizer | WordPieceTokenizer | CharacterTokenizer | ByteTokenizer
+)
 Tokenizer = Annotated[
-    Annotated[
-        WordTokenizer | BpeTokenizer | WordPieceTokenizer | FileTokenizer,
-        Field(discriminator="kind"),
-    ],
+    Annotated[OwnTokenizer | FileTokenizer, Field(discriminator="kind")],
     kind_is(lambda value: "file" if "path" in value else "word"),
 ]
 
