@@ -68,8 +68,8 @@ class RollingWindow(Section):
 
 
 class FileSource(Section):
-    """CSV, JSON (lines or an array) or Parquet, plain or compressed: a file, a folder or a glob
-    at an fsspec URL."""
+    """CSV, JSON (lines or an array), Parquet or plain text (.txt), as it is or compressed: a file,
+    a folder or a glob at an fsspec URL."""
 
     kind: Literal["files"] = "files"
     url: str | dict[Split, str] = Field(
@@ -80,13 +80,20 @@ class FileSource(Section):
             "by its dates."
         )
     )
-    format: Literal["auto", "csv", "jsonl", "json", "parquet"] = Field(
-        default="auto", description="Read from the name when auto."
+    format: Literal["auto", "csv", "jsonl", "json", "parquet", "text"] = Field(
+        default="auto",
+        description="Read from the name when auto; a .txt beside tables is then left aside.",
+    )
+    documents: Literal["file", "paragraph", "line"] = Field(
+        default="file",
+        description="What of plain text is a row: a whole file, what stands between blank lines, "
+        "or each line that is not blank.",
     )
     encoding: str = Field(
         default="utf-8",
         description=(
-            "Text encoding of CSV and JSON files; a byte order mark, where there is one, decides."
+            "Text encoding of CSV, JSON and plain text; a byte order mark, where there is one, "
+            "decides."
         ),
     )
     separator: str | None = Field(
@@ -123,10 +130,26 @@ class FileSource(Section):
             raise ValueError("the URL holds {start} or {end}, so `window` must give both dates")
         return self
 
+    @model_validator(mode="after")
+    def _documents_of_plain_text(self) -> FileSource:
+        if self.format not in ("auto", "text") and self.says_documents:
+            raise ValueError(
+                f"documents says what of plain text is a row, and format is {self.format}: leave "
+                "one of them out"
+            )
+        return self
+
+    @property
+    def says_documents(self) -> bool:
+        return "documents" in self.stated()
+
     @property
     def reading(self) -> dict[str, Any]:
         """What shapes how rows are read, beside what the files hold."""
-        return self.model_dump(mode="json", include={"kind", "format", "encoding", "separator"})
+        shaping = {"kind", "format", "encoding", "separator"}
+        if self.documents != "file":  # no table has it, so it is in no key of one
+            shaping.add("documents")
+        return self.model_dump(mode="json", include=shaping)
 
 
 SOURCES = (

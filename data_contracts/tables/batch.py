@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,6 +32,7 @@ MAX_EXPANSION = 200
 FREE_EXPANSION = 1 << 26  # bytes
 MAX_COLUMNS = 10_000
 BATCH_CHARACTERS = 1 << 23  # a batch of long rows is cut where it has so many
+Documents = Literal["file", "paragraph", "line"]
 MAX_SPELLINGS = 1_000  # of categories, told one by one
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -79,6 +80,7 @@ class Ask:
     optional: Sequence[str] = ()  # read as well, where they are there
     separator: str | None = None  # of CSV; None: the usual one, or the one whose header fits
     usual_separator: str | None = None  # None: as the file's name has it
+    documents: Documents = "file"  # what of plain text is a row
     batch_rows: int = 50_000
 
     @property
@@ -97,10 +99,11 @@ class Place:
     file: str
     row: int = 0
     encoding: str = "utf-8"
+    unit: str = "row"  # what `row` counts
 
     def error(self, what: str, remedy: str, row: int | None = None) -> SourceError:
         at = self.row if row is None else row
-        return SourceError(f"{self.file}{f', row {at}' if at else ''}: {what}.", remedy)
+        return SourceError(f"{self.file}{f', {self.unit} {at}' if at else ''}: {what}.", remedy)
 
 
 def bad_encoding(place: Place, row: int, undecoded: str = "") -> SourceError:

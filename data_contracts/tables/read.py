@@ -1,10 +1,11 @@
-"""CSV, JSON and Parquet as Arrow batches of text columns, each row with its number in the file.
+"""CSV, JSON, Parquet and plain text as Arrow batches of text columns, each row with its number in
+the file.
 
 Works on an open binary stream and knows nothing of disks or networks. Memory is bounded by one
 batch. Every fault is a `SourceError` that names the file and the row or column; an error of the
 stream itself (a lost connection) passes through as it is. Lines, cells, columns and the expansion
 of compressed data are bounded (`table_batch`, `table_packed`). Rows count from 1: records without
-the header in CSV, lines in JSON Lines, records in a JSON array.
+the header in CSV, lines in JSON Lines and plain text, records in a JSON array.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from typing import IO, Any, Literal
 from data_contracts.errors import SourceError
 from data_contracts.tables.batch import EVERYTHING, Ask, Batch, Place, bad_encoding, with_categories
 from data_contracts.tables.csv import read_csv
+from data_contracts.tables.documents import read_documents
 from data_contracts.tables.encoding import MARK_BYTES, kind_of, marked
 from data_contracts.tables.json import read_json, records
 from data_contracts.tables.packed import COMPRESSIONS
 from data_contracts.tables.parquet import read_parquet
 
-Format = Literal["csv", "jsonl", "json", "parquet"]
+Format = Literal["csv", "jsonl", "json", "parquet", "text"]
+PLAIN_TEXT: Format = "text"
 EXTENSIONS: dict[str, Format] = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -38,9 +41,15 @@ EXTENSIONS: dict[str, Format] = {
     ".json": "json",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".txt": PLAIN_TEXT,
 }
 _TABBED = (".tsv", ".tab")
-_TEXT_READERS: dict[str, Any] = {"csv": read_csv, "jsonl": read_json, "json": read_json}
+_TEXT_READERS: dict[str, Any] = {
+    "csv": read_csv,
+    "jsonl": read_json,
+    "json": read_json,
+    PLAIN_TEXT: read_documents,
+}
 _NO_ENCODINGS = {
     "idna",
     "punycode",
@@ -96,11 +105,12 @@ _OTHERS = {
     (".txt", ".text", ".dat"): (
         "plain text, whose columns the name does not tell",
         "Where it is a table, name it .csv or .tsv, or set source.format: csv (and "
-        "source.separator).",
+        "source.separator); where it is text, set source.format: text.",
     ),
     (".md", ".pdf", ".doc", ".docx", ".rtf"): (
         "a document",
-        "Write its texts and labels as CSV or JSON Lines.",
+        "Write its texts and labels as CSV or JSON Lines; where the file itself is the text, set "
+        "source.format: text.",
     ),
     (".conll", ".conllu", ".iob", ".bio"): (
         "words with a tag each",
@@ -114,6 +124,13 @@ def name_parts(name: str) -> tuple[Format | None, str | None]:
     """Format and compression as the end of a file name tells them: `a.csv.gz` → ("csv", "gzip")."""
     stem, compression = _stem(name)
     return next((kind for end, kind in EXTENSIONS.items() if stem.endswith(end)), None), compression
+
+
+def is_table(name: str) -> bool:
+    """Whether a file of this name holds rows of several columns; beside such a file, plain text is
+    taken for a note on it.
+    """
+    return name_parts(name)[0] not in (None, PLAIN_TEXT)
 
 
 def usual_separator(name: str) -> str:
@@ -153,7 +170,7 @@ def read_batches(
 
     Args:
         name: what to call the file in errors.
-        encoding: of CSV and JSON; a byte order mark, which is exact, comes before it.
+        encoding: of CSV, JSON and plain text; a byte order mark, which is exact, comes before it.
     Raises:
         SourceError: naming the file, and the row or column where there is one.
     """
@@ -201,7 +218,9 @@ def _damage_told(place: Place) -> Iterator[None]:
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile) as error:
-        what = f"the compressed data end early or are damaged after row {place.row} ({error})"
+        what = (
+            f"the compressed data end early or are damaged after {place.unit} {place.row} ({error})"
+        )
         raise SourceError(f"{place.file}: {what}.", "Write or download the file again.") from error
     except (
         UnicodeError

@@ -165,6 +165,7 @@ def _asked(asked: Mapping[str, Any]) -> Asked:
         encoding=asked.get("encoding"),
         separator=separator and SEPARATORS.get(separator.lower(), separator),
         format=asked.get("format_"),
+        documents=asked.get("documents"),
     )
 
 

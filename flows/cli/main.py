@@ -498,7 +498,8 @@ def _rows(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--split", metavar="COLUMN", help="Column of train, valid and test."),
             click.option(
                 "--encoding",
-                help="Of CSV and JSON files, such as gb18030; otherwise found by their bytes.",
+                help="Of CSV, JSON and text files, such as gb18030; otherwise found by their "
+                "bytes.",
             ),
             click.option(
                 "--separator",
@@ -507,7 +508,11 @@ def _rows(command: Callable[..., None]) -> Callable[..., None]:
             click.option(
                 "--format",
                 "format_",
-                help="csv, jsonl, json or parquet; otherwise told by the name.",
+                help="csv, jsonl, json, parquet or text; otherwise told by the name.",
+            ),
+            click.option(
+                "--documents",
+                help="What of plain text is a row: file, paragraph or line; otherwise file.",
             ),
             click.option("--name", help="Name of the data set; otherwise the file's or folder's."),
         )
@@ -555,8 +560,8 @@ def contract_group() -> None:
     "--output", "-o", type=click.Path(dir_okay=False), help="Write here instead of to the terminal."
 )
 def infer(output: str | None, **asked: Any) -> None:
-    """Draft a contract from the rows of a file, a folder or a glob: CSV, JSON Lines or Parquet, a
-    path or a URL.
+    """Draft a contract from the rows of a file, a folder or a glob: CSV, JSON Lines, Parquet or
+    plain text, a path or a URL.
     """
     from flows.cli.drafts import infer_in_terminal
 

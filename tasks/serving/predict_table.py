@@ -32,7 +32,13 @@ import pyarrow.parquet as pq
 from data_contracts.errors import NoisefoldError, SourceError
 from data_contracts.recipe.source import FileSource
 from data_contracts.tables.batch import Ask, Batch, plain_text
-from data_contracts.tables.read import Format, name_parts, read_batches, read_records
+from data_contracts.tables.read import (
+    PLAIN_TEXT,
+    Format,
+    name_parts,
+    read_batches,
+    read_records,
+)
 from data_contracts.urls import redacted, resolve, shown_url
 from tasks.serving.predict import Answers, Predictor
 from tasks.sources.files import list_files
@@ -207,6 +213,12 @@ def _columns_of(
     file: SourceFile, source: FileSource, column: str | None, scratch: Path
 ) -> list[str]:
     with file.open(scratch) as opened:
+        if opened.format == PLAIN_TEXT:
+            raise SourceError(
+                f"{file.name} is plain text, and no table.",
+                "Where each of its lines is a text, give them on standard input with --lines; "
+                "where it is a table, say of which format: --format csv.",
+            )
         if opened.format == "parquet":
             with _parquet(file, opened.stream) as table:
                 there = list(table.schema_arrow.names)

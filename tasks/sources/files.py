@@ -20,7 +20,15 @@ from data_contracts.contract.days import Days
 from data_contracts.errors import SourceError
 from data_contracts.recipe.source import FileSource
 from data_contracts.tables.batch import EVERYTHING, Ask, Batch
-from data_contracts.tables.read import Format, name_parts, other_kind, read_batches, unknown_format
+from data_contracts.tables.read import (
+    PLAIN_TEXT,
+    Format,
+    is_table,
+    name_parts,
+    other_kind,
+    read_batches,
+    unknown_format,
+)
 from data_contracts.urls import shown_url
 from tasks.sources.dated_files import FoundFiles, below, chosen, fixed_window, governed
 from tasks.sources.reach import filesystem, is_http, is_local, missing, reaching
@@ -46,12 +54,18 @@ def read_rows(
     Raises:
         SourceError: naming file and row or column.
     """
-    ask = replace(ask, separator=source.separator)
+    ask = replace(ask, separator=source.separator, documents=source.documents)
     if max_rows_per_file is not None:
         ask = replace(ask, batch_rows=min(ask.batch_rows, max_rows_per_file))
     for file in list_files(source):
         left = max_rows_per_file
         with file.open(scratch) as opened:
+            if source.says_documents and opened.format != PLAIN_TEXT:
+                raise SourceError(
+                    f"source.documents says what of plain text is a row, and {file.name} is "
+                    f"{opened.format}.",
+                    "Leave it out, or set source.format: text.",
+                )
             batches = read_batches(
                 opened.stream,
                 file.name,
@@ -131,7 +145,7 @@ def _expand(url: str, source: FileSource) -> FoundFiles:
     if is_local(fs):
         _refuse_links_out(Path(base).resolve(), found, f"{what} {shown}")
     _refuse_saved_data_sets(found, f"{what} {shown}")
-    known = [one for one in found if _wanted(one, source.format)]
+    known = _known(found, source.format)
     if not known:
         there = (
             f"; it holds {', '.join(PurePosixPath(one).name for one in found[:5])}" if found else ""
@@ -180,12 +194,14 @@ def left_aside(source: FileSource) -> list[str]:
                 if _SPECIAL.search(path)
                 else []
             )
-        for one in sorted(there):
+        folders = {one for one in there if is_local(fs) and fs.isdir(one)}
+        read = _known([one for one in there if one not in folders], source.format)
+        for one in sorted(set(there).difference(read)):
             name = PurePosixPath(one).name
             if name.startswith((".", "_")):
                 continue
-            if name_parts(name)[0] is not None:
-                found += [f"{name} (a folder)"] if is_local(fs) and fs.isdir(one) else []
+            if one in folders and name_parts(name)[0] is not None:
+                found.append(f"{name} (a folder)")
             elif (kind := other_kind(name)) is not None:
                 found.append(f"{name} ({kind[0]})")
     return found
@@ -201,6 +217,13 @@ def _refuse_links_out(base: Path, found: list[str], what: str) -> None:
                 f"{what}: {PurePosixPath(one).name} is a link that leads out of it.",
                 "Put the file itself there, or name it in source.url.",
             )
+
+
+def _known(paths: list[str], format: str) -> list[str]:
+    """Those that are read. A text beside tables tells of them (readme.txt), and is none itself."""
+    known = [one for one in paths if _wanted(one, format)]
+    tables = [one for one in known if is_table(one)] if format == "auto" else []
+    return [one for one in known if not tables or name_parts(one)[0] != PLAIN_TEXT]
 
 
 def _wanted(path: str, format: str) -> bool:

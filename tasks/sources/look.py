@@ -40,9 +40,15 @@ class Asked:
     encoding: str | None = None
     separator: str | None = None
     format: str | None = None
+    documents: str | None = None
 
     def source(self, **found: str) -> FileSource:
-        given = {"encoding": self.encoding, "separator": self.separator, "format": self.format}
+        given = {
+            "encoding": self.encoding,
+            "separator": self.separator,
+            "format": self.format,
+            "documents": self.documents,
+        }
         fields = {**found, **{name: value for name, value in given.items() if value is not None}}
         url = self.url if isinstance(self.url, str) else dict(self.url)
         try:
@@ -246,7 +252,7 @@ class as_options:
 
 
 def _as_option(remedy: str) -> str:
-    for field in ("encoding", "separator", "format"):
+    for field in ("encoding", "separator", "format", "documents"):
         remedy = re.sub(
             rf"\b([Ss]et|[Nn]ame the one it has in) source\.{field}( to)?\b:?",
             rf"give --{field}",

@@ -18,7 +18,7 @@ from data_contracts.contract.contract import Split
 from data_contracts.contract.days import Days
 from data_contracts.errors import SourceError
 from data_contracts.tables.packed import decompressed, unzipped
-from data_contracts.tables.read import Format, name_parts, unknown_format, usual_separator
+from data_contracts.tables.read import Format, is_table, name_parts, unknown_format, usual_separator
 from tasks.sources.reach import is_http, is_local, reaching
 
 # What different file systems call the mark of a version, strongest first.
@@ -77,9 +77,7 @@ class SourceFile:
             name, format, compression = self.name, self.format, self.compression
             if compression == "zip":
                 stream = _spooled(stream, self.name, scratch, stack) if self.remote else stream
-                inner, stream = stack.enter_context(
-                    unzipped(stream, self.name, lambda one: name_parts(one)[0] is not None)
-                )
+                inner, stream = stack.enter_context(unzipped(stream, self.name, is_table))
                 by_name, compression = name_parts(inner)
                 format = format or by_name
                 if format is None or compression == "zip":

@@ -24,6 +24,7 @@ from data_contracts.contract.contract import parse_contract
 from data_contracts.contract.written import to_yaml
 from data_contracts.errors import SourceError, TrainingError
 from data_contracts.tables.batch import Ask
+from data_contracts.tables.encoding import marked
 from data_contracts.tables.packed import decompressed, unzipped
 from data_contracts.tables.read import name_parts, read_batches
 from data_contracts.yaml_text import parse_yaml
@@ -119,6 +120,45 @@ def _rows_hold(stream: Any, data: bytes, kind: Any, name: str) -> bool:
         assert batch.faults is None or (
             batch.faults.type == pa.string() and len(batch.faults) == len(numbers)
         )
+    return True
+
+
+TEXT = [
+    b"A first line.\nA second one.\n\n\n  Another paragraph,\r\nindented.\r\n \t\nThe last",
+    "\ufeff第一段。\n\n第二段，\u2028还是它。\r还是。".encode(),
+    "好\n\nß\n".encode("utf-16"),
+    "好\n\n坏\n".encode("gb18030"),
+    b"",
+    b"\n \n\r\n",
+    b"line\n" * 40,
+]
+TEXT_WORDS = joined(
+    ["\n", "\n\n", "\r\n", "\r", " ", "\t", "\0", "\ufeff", "\u2028", "\x85", "\x1c", "\u3000", "x" * 300, "好"],
+    *BROKEN,
+)  # fmt: skip
+
+
+def documents(data: bytes) -> bool:
+    """How the file is cut follows from its bytes, so that a case is one byte string."""
+    encoding = ENCODINGS[len(data) % len(ENCODINGS)]
+    cut = ("file", "paragraph", "line")[len(data) % 3]
+    columns = (None, ["text"], ["text"], ["label"])[len(data) // 3 % 4]
+    ask = Ask(columns, batch_rows=1 + len(data) % 7, documents=cut)
+    try:
+        batches = list(
+            read_batches(io.BytesIO(data), "a.txt", ask, format="text", encoding=encoding)
+        )
+    except SourceError as error:
+        return refused(error)
+    lines = [row for batch in batches for row in batch.rows.to_pylist()]
+    texts = [text for batch in batches for text in batch.columns["text"].to_pylist()]
+    assert lines == sorted(set(lines)) and lines[0] > 0, (
+        "every document begins on a line of its own"
+    )
+    if encoding == "utf-8" and marked(data) is None:
+        whole = data.decode()
+        assert texts == [whole] or cut != "file", "a file is its text"
+        assert "".join("".join(texts).split()) == "".join(whole.split()), "only white space goes"
     return True
 
 
@@ -348,5 +388,6 @@ TABLES = [
     Target(
         "compressed", "gzip, zstd, bzip2 and xz", 4, compressed, seeds=_compressed_seeds(), tokens=COMPRESSED_WORDS,
     ),
+    Target("text", "plain text by file, paragraph and line", 6, documents, seeds=TEXT, tokens=TEXT_WORDS),
     Target("zip", "one file in a zip", 2, zipped, seeds=_zips(), tokens=ZIP_WORDS),
 ]  # fmt: skip
