@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -187,8 +188,8 @@ def _write_rows(
     named = places(folder, sorted(set(verdicts.instead.values())), contract, batch_rows)
     instead = {lost: named[counts] for lost, counts in verdicts.instead.items()}
     for role in contract.texts:
-        size = contract.text_limits(role.name).max_characters + 1
-        findings.lengths[role.name] = {split: np.zeros(size, np.int64) for split in SPLITS}
+        # A count for each length that occurs: a text may have millions of characters.
+        findings.lengths[role.name] = {split: Counter() for split in SPLITS}
     with (
         PartWriter(out / "corpus", schema, batch_rows) as parts,
         pq.ParquetWriter(out / "quarantine.parquet", refused, compression="zstd") as quarantine,
@@ -221,7 +222,8 @@ def _count(kept: pa.Table, findings: Findings, contract: DataContract) -> None:
         lengths = measured.drop_null().to_numpy().astype(np.int64)
         present = splits[measured.is_valid().to_numpy()]
         for split, counts in findings.lengths[role.name].items():
-            counts += np.bincount(lengths[present == split], minlength=len(counts))
+            there, times = np.unique(lengths[present == split], return_counts=True)
+            counts.update(dict(zip(there.tolist(), times.tolist(), strict=True)))
 
 
 # --- the corpus as a whole ------------------------------------------------------------------------

@@ -43,6 +43,8 @@ class DataContract(DataSet):
     """
 
     KINDS: ClassVar[dict[str, type[DataContract]]] = {}
+    # These four are the same for all contracts of a kind, or a property of each of them, where its
+    # rows come in several forms.
     roles: ClassVar[tuple[Role, ...]]
     # Roles whose text draws the split of a row, and by which repeats and leaks are found.
     identified_by: ClassVar[tuple[str, ...]]
@@ -59,6 +61,16 @@ class DataContract(DataSet):
             DataContract.KINDS[kind] = cls
 
     # --- what a kind may say otherwise ------------------------------------------------------------
+
+    @classmethod
+    def possible_roles(cls) -> tuple[Role, ...]:
+        """Every role that a contract of this kind may have."""
+        return cls.roles
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Own sections and columns that say nothing of the rows of this contract."""
+        return ()
 
     def text_limits(self, role: str) -> TextLimits:
         """Of the texts of a role."""
@@ -137,8 +149,14 @@ class DataContract(DataSet):
         return counts
 
     @classmethod
+    def claims(cls, undescribed: UndescribedRows) -> bool:
+        """Whether rows are so plainly of this kind that it is asked before the others."""
+        return False
+
+    @classmethod
     def infer(cls, undescribed: UndescribedRows) -> Draft | None:
-        """A contract of this kind that the rows pass; None where nothing is known of drafting one.
+        """A contract of this kind that the rows pass; None where nothing is known of drafting one,
+        or they speak for another kind.
 
         Raises:
             SourceError: where the rows are not of this kind, and why.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from data_contracts.contract.contract import AnyContract, DataContract
 from data_contracts.contract.rows import Found, Rows
 from data_contracts.errors import SourceError
+from data_contracts.open_kinds import installed_kinds
 
 
 class Closer(Protocol):
@@ -29,6 +30,7 @@ class UndescribedRows:
     closer: Closer
     given: Mapping[str, str] = field(default_factory=dict)  # columns that a person named for a role
     found: Found = field(default_factory=Found)  # what had to be found out to read them
+    kind: str | None = None  # that a person chose; None: told by the rows
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,48 @@ class Draft:
 
 
 def infer(undescribed: UndescribedRows) -> Draft:
-    """A contract of the first kind that the rows fit.
+    """A contract of the kind that was chosen, or of the first one that the rows fit.
 
     Raises:
         SourceError: where they fit none, as the first kind that was asked says it.
     """
     refused: SourceError | None = None
-    for kind in AnyContract.kinds.values():
+    for kind in _asked(undescribed):
         try:
             draft = kind.infer(undescribed)
         except SourceError as error:
+            if kind.claims(undescribed):
+                raise
             refused = refused or error
             continue
         if draft is not None:
             return draft
-    raise refused or SourceError("The rows fit no kind of contract.", "Write one by hand.")
+    if refused is None:
+        raise SourceError("The rows fit no kind of contract.", "Write one by hand.")
+    kinds = [] if undescribed.kind is not None else list(AnyContract.kinds)
+    others = [kind for kind in kinds if _drafts(undescribed, kind)]
+    hint = f" Or, for another kind of task: --kind {' or '.join(others)}."
+    raise SourceError(refused.cause, refused.remedy + (hint if others else ""))
+
+
+def _drafts(undescribed: UndescribedRows, kind: str) -> bool:
+    """Whether a kind would take these rows if it were chosen."""
+    try:
+        return AnyContract.kinds[kind].infer(replace(undescribed, kind=kind)) is not None
+    except SourceError:
+        return False
+
+
+def _asked(undescribed: UndescribedRows) -> list[type[DataContract]]:
+    """The kinds in the order in which they are asked, those first that claim the rows."""
+    kinds = AnyContract.kinds
+    if undescribed.kind is None:
+        return sorted(kinds.values(), key=lambda kind: not kind.claims(undescribed))
+    if undescribed.kind not in kinds:
+        installed_kinds()
+    if undescribed.kind not in kinds:
+        raise SourceError(
+            f"--kind {undescribed.kind}: there is no such kind of task.",
+            f"There are {', '.join(kinds)}.",
+        )
+    return [kinds[undescribed.kind]]

@@ -25,6 +25,7 @@ class Rows:
     told: list[str] = field(default_factory=list)  # what was read otherwise than one may think
     header: dict[str, list[str]] = field(default_factory=dict)  # of each CSV file
     complete: bool = True  # False: there are more rows than were read
+    plain: bool = False  # documents of plain text, which hold nothing beside it
 
     def __len__(self) -> int:
         return len(self.splits)

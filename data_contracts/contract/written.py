@@ -91,17 +91,19 @@ def contract_yaml(draft: Draft, sections: dict[str, str], *, only_own: bool = Fa
 
 
 def in_order(contract: DataContract, content: dict[str, Any]) -> dict[str, Any]:
-    """Fields as a person would write them: a kind's own sections follow those that name rows."""
+    """Fields as a person would write them: a kind's own sections follow those that name rows, and
+    what says nothing is left out.
+    """
     own = [name for name in type(contract).model_fields if name not in DataContract.model_fields]
     common = list(DataContract.model_fields)
     place = common.index("select") + 1
     order = [*common[:place], *own, *common[place:]]
     if "columns" in content:
-        columns = content["columns"]
+        columns = {k: v for k, v in content["columns"].items() if k not in contract.idle}
         first = ["id", *(role.name for role in contract.roles)]
         named = {name: columns[name] for name in first if name in columns}
         content = {**content, "columns": {**named, **columns}}
-    return {name: content[name] for name in order if name in content}
+    return {name: content[name] for name in order if name in content and name not in contract.idle}
 
 
 def _value_lines(values: Sequence[str], counts: Counter[str], rows: int) -> list[str]:

@@ -115,9 +115,8 @@ def draft_from(asked: Mapping[str, Any]) -> tuple[Rows, Seen, Draft]:
     name = asked.get("name") or dataset_name(
         _whole(url) if isinstance(url, str) else {k: _whole(v) for k, v in url.items()}
     )
-    draft = infer(
-        UndescribedRows(seen.rows, name, partial(look_closer, seen.source), given, seen.found)
-    )
+    closer = partial(look_closer, seen.source)
+    draft = infer(UndescribedRows(seen.rows, name, closer, given, seen.found, asked.get("kind")))
     return draft.seen, seen, draft
 
 
@@ -125,7 +124,7 @@ def roles() -> tuple[str, ...]:
     """The columns that some kind of contract has a role for, as options name them."""
     from data_contracts.contract.contract import AnyContract
 
-    own = [role.name for kind in AnyContract.kinds.values() for role in kind.roles]
+    own = [role.name for kind in AnyContract.kinds.values() for role in kind.possible_roles()]
     return tuple(dict.fromkeys([*own, "id", "split"]))
 
 

@@ -515,6 +515,7 @@ def _rows(command: Callable[..., None]) -> Callable[..., None]:
                 help="What of plain text is a row: file, paragraph or line; otherwise file.",
             ),
             click.option("--name", help="Name of the data set; otherwise the file's or folder's."),
+            click.option("--kind", help="Kind of task; otherwise told by the rows."),
         )
     ):
         command = option(command)

@@ -6,8 +6,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from data_contracts.contract.contract import SPLITS, DataContract
 from data_contracts.contract.counts import Counts
 from data_contracts.contract.shown import shown_cell
@@ -53,7 +51,7 @@ class Findings:
     kept: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
     counts: Counts = field(default_factory=Counter)
     # Rows by number of characters, per text and split.
-    lengths: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    lengths: dict[str, dict[str, Counter[int]]] = field(default_factory=dict)
 
     @property
     def found(self) -> Counter[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -94,7 +95,7 @@ def summarise(
             role.plural: _shares(contract, findings, role.name) for role in contract.categories
         },
         "characters": {
-            text: {split: _quantiles(counts) for split, counts in of_text.items() if counts.any()}
+            text: {split: _quantiles(counts) for split, counts in of_text.items() if counts}
             for text, of_text in findings.lengths.items()
         },
     }
@@ -112,11 +113,17 @@ def _shares(contract: DataContract, findings: Findings, role: str) -> dict[str, 
     }
 
 
-def _quantiles(counts: np.ndarray) -> dict[str, int]:
-    """Smallest number of characters that at least this share of the rows do not exceed."""
-    below = np.cumsum(counts)
+def _quantiles(counts: Counter[int]) -> dict[str, int]:
+    """Smallest number of characters that at least this share of the rows do not exceed.
+
+    Args:
+        counts: rows by number of characters.
+    """
+    lengths = sorted(counts)
+    below = np.cumsum([counts[one] for one in lengths])
     return {
-        name: int(np.searchsorted(below, max(1, q * below[-1]))) for name, q in QUANTILES.items()
+        name: lengths[int(np.searchsorted(below, max(1, q * below[-1])))]
+        for name, q in QUANTILES.items()
     }
 
 

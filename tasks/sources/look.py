@@ -20,6 +20,7 @@ from data_contracts.recipe.source import FileSource
 from data_contracts.tables.batch import EVERYTHING, Ask
 from data_contracts.tables.csv import SEPARATORS
 from data_contracts.tables.encoding import Encoding, find_encoding, marked
+from data_contracts.tables.read import PLAIN_TEXT
 from data_contracts.tables.separator import find_separator
 from tasks.sources.files import list_files, read_rows
 from tasks.sources.source_file import SourceFile
@@ -83,6 +84,7 @@ def look(asked: Asked, most: int = MAX_ROWS) -> Seen:
         rows = first_rows(source, most)
         tables = {head.name for head in heads if head.format == "csv"}
         rows.header = {name: header for name, header in rows.header.items() if name in tables}
+        rows.plain = all(head.format == PLAIN_TEXT for head in heads)
         return Seen(
             rows, source, Found(found.fields, (*found.told, *_splits_in_names(files, asked)))
         )
