@@ -45,16 +45,21 @@ class AnyKind(Generic[K]):
         import_module(BUNDLED)
         return cast(Any, self.base).KINDS
 
+    def named(self, kind: str) -> type[K] | None:
+        """The kind of a name, of installed packages too; None where there is none."""
+        if kind not in self.kinds:
+            installed_kinds()
+        return self.kinds.get(kind)
+
     def of(self, value: Any) -> K:
         """The section of the kind that it names; `DEFAULT_KIND` where it names none."""
         if isinstance(value, self.base):
             return value
         kind = value.get("kind", DEFAULT_KIND) if isinstance(value, dict) else DEFAULT_KIND
-        if isinstance(kind, str) and kind not in self.kinds:
-            installed_kinds()
-        if not isinstance(kind, str) or kind not in self.kinds:
+        found = self.named(kind) if isinstance(kind, str) else None
+        if found is None:
             raise ValueError(f"kind {kind!r} is none of {', '.join(self.kinds)}")
-        return self.kinds[kind].model_validate(value)
+        return found.model_validate(value)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
         # "any": as the value itself is, or the fields of the base alone would be written down.

@@ -165,14 +165,32 @@ def kind_is(default: Callable[[dict[str, Any]], str]) -> BeforeValidator:
     """A section without `kind` is of its default kind, so that `--set tokenizer.vocab_size=500`
     is enough."""
 
-    def fill(value: Any) -> Any:
-        return (
-            {"kind": default(value), **value}
-            if isinstance(value, dict) and "kind" not in value
-            else value
-        )
+    return BeforeValidator(_Kind(default))
 
-    return BeforeValidator(fill)
+
+class _Kind:
+    """Fills in the kind of a section that names none."""
+
+    def __init__(self, default: Callable[[dict[str, Any]], str]) -> None:
+        self.default = default
+
+    def __call__(self, value: Any) -> Any:
+        if not isinstance(value, dict) or "kind" in value:
+            return value
+        return {"kind": self.default(value), **value}
+
+
+def implied_kind(marks: Sequence[Any], section: dict[str, Any]) -> str | None:
+    """The kind that the fields of a section say without naming it, as `path` says `file`; None
+    where they fit the usual one.
+
+    Args:
+        marks: the metadata of the field that it is written in.
+    """
+    kinds = [one.func for one in marks if isinstance(one, BeforeValidator)]
+    found = [one.default(section) for one in kinds if isinstance(one, _Kind)]
+    usual = [one.default({}) for one in kinds if isinstance(one, _Kind)]
+    return next((kind for kind in found if kind not in usual), None)
 
 
 def texts_in(value: Any, field: str = "") -> Iterator[tuple[str, str]]:

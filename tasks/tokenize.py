@@ -80,13 +80,16 @@ def tokenize(here: Here, corpus: ValidatedCorpus) -> dict[str, Any]:
     objective = objective_of(recipe.task, corpus.facts)
     rows = ValidatedRows(folder, recipe.contract)
     if isinstance(recipe.tokenizer, FileTokenizer):
-        tokenizer = load_given(recipe.tokenizer, recipe.window)
+        tokenizer = load_given(recipe.tokenizer, recipe.window, lossless=recipe.task.lossless)
     else:
 
         def texts() -> Iterator[list[str]]:
             return (list(objective.texts(some)) for some in rows.of("train"))
 
         tokenizer = train_tokenizer(recipe.tokenizer, texts)
+    if recipe.task.lossless:
+        # As `load_lossless` has it, by which the model is served: "[EOS]" in a text is text.
+        tokenizer.encode_special_tokens = True
     return write_tokens(tokenizer, objective, rows, recipe, here.out, corpus.rows_out)
 
 

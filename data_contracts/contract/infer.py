@@ -10,7 +10,6 @@ from typing import Protocol
 from data_contracts.contract.contract import AnyContract, DataContract
 from data_contracts.contract.rows import Found, Rows
 from data_contracts.errors import SourceError
-from data_contracts.open_kinds import installed_kinds
 
 
 class Closer(Protocol):
@@ -84,11 +83,10 @@ def _asked(undescribed: UndescribedRows) -> list[type[DataContract]]:
     kinds = AnyContract.kinds
     if undescribed.kind is None:
         return sorted(kinds.values(), key=lambda kind: not kind.claims(undescribed))
-    if undescribed.kind not in kinds:
-        installed_kinds()
-    if undescribed.kind not in kinds:
+    kind = AnyContract.named(undescribed.kind)
+    if kind is None:
         raise SourceError(
             f"--kind {undescribed.kind}: there is no such kind of task.",
             f"There are {', '.join(kinds)}.",
         )
-    return [kinds[undescribed.kind]]
+    return [kind]

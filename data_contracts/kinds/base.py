@@ -88,6 +88,11 @@ class TaskConfig(Section):
     validated: ClassVar[tuple[str, ...]] = ()
     # Columns of `Judge.answers` that a floor on slices looks at by default, before the common ones.
     slices: ClassVar[tuple[str, ...]] = ()
+    # Sections of a recipe of this kind where it does not say otherwise, as a person would write
+    # them: a causal model, say. They lie below what is written, key by key.
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    # Every character counts, so that a tokenizer has to give each text back as it was.
+    lossless: ClassVar[bool] = False
 
     kind: str
 

@@ -38,6 +38,7 @@ from pydantic import (
 
 from data_contracts.errors import RecipeError
 from data_contracts.recipe import faults
+from data_contracts.recipe.defaults import without_defaults
 from data_contracts.recipe.reading import describe, merge, parse_recipe, rebase
 from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.sections import BITS
@@ -242,10 +243,10 @@ def load_comparison(
 def _overlaid(recipe: Recipe, overrides: dict[str, Any], origin: str) -> Recipe:
     # What the recipe leaves open stays open, so that an override which changes a section's kind
     # meets no stale field.
-    told = {
-        "source": recipe.source.model_dump(mode="json"),
-        **recipe.model_dump(mode="json", exclude_unset=True),
-    }
+    stated = without_defaults(
+        recipe.model_dump(mode="json", exclude_unset=True), recipe.task, Recipe
+    )
+    told = {"source": recipe.source.model_dump(mode="json"), **stated}
     return parse_recipe(merge(told, overrides), origin=origin)
 
 

@@ -114,6 +114,10 @@ class EmbeddingConfig(Section):
     )
 
 
+# Fields that are refused beside a pretrained encoder.
+FROM_SCRATCH = ("embedding", "ngrams")
+
+
 class ModelConfig(Section):
     """Embedding → encoder → head, and how its weights are reparameterized."""
 

@@ -25,6 +25,7 @@ from data_contracts.kinds.base import AnyTask, Metric, TaskConfig
 from data_contracts.kinds.classify import Classify
 from data_contracts.open_kinds import AnyKind
 from data_contracts.recipe import faults
+from data_contracts.recipe.defaults import with_defaults
 from data_contracts.recipe.methods import LowRank
 from data_contracts.recipe.model import ModelConfig, PretrainedConfig
 from data_contracts.recipe.sections import (
@@ -105,9 +106,9 @@ class Recipe(Section):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _renamed_keys_say_so(cls, data: Any, handler: ModelWrapValidatorHandler[Recipe]) -> Recipe:
+    def _filled_in(cls, data: Any, handler: ModelWrapValidatorHandler[Recipe]) -> Recipe:
         try:
-            return handler(_tokenizer_of_backbone(data))
+            return handler(with_defaults(_tokenizer_of_backbone(data), cls))
         except ValidationError as error:
             raise faults.with_new_names(error, cls) from None
 
@@ -139,6 +140,12 @@ class Recipe(Section):
                 f"window.special_tokens: a tokenizer of kind {self.tokenizer.kind} is trained "
                 "without special tokens, so there are none to leave out; they are of a given one "
                 "(tokenizer.path). Leave it out"
+            )
+        if self.task.lossless and self.tokenizer.lossless is False:
+            yield (
+                f"tokenizer.kind is {self.tokenizer.kind}, which changes texts, and bits per byte "
+                "count every character: choose tokenizer.kind character, byte, or bpe with "
+                "lossless: true"
             )
         yield from self.task.refusals(self)
         yield from self._unknown_names()
