@@ -31,7 +31,7 @@ from data_contracts.contract.frames import raw_schema
 from data_contracts.contract.raw import Cells, raw_table, selected
 from data_contracts.errors import SourceError
 from data_contracts.recipe.source import FileSource, SampleSource, Source
-from data_contracts.sample import generator as sample
+from data_contracts.sample import bundled
 from data_contracts.tables.batch import Batch
 from tasks.artifacts.parquet_parts import PartWriter
 from tasks.artifacts.store import RowDigest, digest_of
@@ -50,11 +50,10 @@ def survey(source: Source) -> Snapshot:
     without a window).
 
     SHA-256 of each local file, ETag (or Last-Modified) and size of a remote one, the generator's
-    own code with rows, seed and classes for the sample.
+    own code and options for a sample.
     """
     if isinstance(source, SampleSource):
-        facts = (sample.made_by(), source.rows, source.seed, source.classes)
-        return Snapshot(fingerprint=digest_of("sample", *facts))
+        return Snapshot(fingerprint=digest_of("sample", *bundled.made_of(source)))
     files = list_files(source)
     return Snapshot(fingerprint=_fingerprint(files), window=window_read(source, files))
 
@@ -133,7 +132,7 @@ def _new_digest(contract: DataContract) -> RowDigest:
 
 def _sample_files(source: SampleSource, here: Here) -> FileSource:
     path = here.keep / "sample.parquet"
-    sample.write_sample(path, source.rows, source.seed, source.classes)
+    bundled.write(source, path)
     return FileSource(url=str(path))
 
 

@@ -77,6 +77,15 @@ def _tokenizer_of_backbone(data: Any) -> Any:
     return {**data, "tokenizer": {"kind": "file", "path": encoder["path"], **tokenizer}}
 
 
+def _contract_of_sample(data: Any) -> Any:
+    """A bundled sample brings its contract, where none is named."""
+    source = data.get("source") if isinstance(data, dict) else None
+    sample = source.get("data") if isinstance(source, dict) else getattr(source, "data", None)
+    if sample != "stories" or "contract" in data:
+        return data
+    return {**data, "contract": sample}
+
+
 class Recipe(Section):
     """One retrain, completely described."""
 
@@ -108,7 +117,7 @@ class Recipe(Section):
     @classmethod
     def _filled_in(cls, data: Any, handler: ModelWrapValidatorHandler[Recipe]) -> Recipe:
         try:
-            return handler(with_defaults(_tokenizer_of_backbone(data), cls))
+            return handler(with_defaults(_contract_of_sample(_tokenizer_of_backbone(data)), cls))
         except ValidationError as error:
             raise faults.with_new_names(error, cls) from None
 

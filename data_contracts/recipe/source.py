@@ -10,23 +10,46 @@ from pydantic import Field, field_validator, model_validator
 from data_contracts.contract.contract import Split
 from data_contracts.section import Section, kind_is
 
+SAMPLES = ("reviews", "stories")
+_STORIES = 4_000  # rows of that sample where a recipe does not say how many
+
 
 class SampleSource(Section):
-    """The bundled synthetic sample: product reviews in English and Chinese, made by
-    `data_contracts.sample`."""
+    """A bundled synthetic sample in English and Chinese, made by `data_contracts.sample`: product
+    reviews to sort, or short stories to learn to write."""
 
     kind: Literal["sample"] = "sample"
+    data: Literal["reviews", "stories"] = Field(
+        default="reviews", description="Reviews have labels, stories do not."
+    )
     classes: Literal[2, 4] = Field(
-        default=4, description="4: all; 2: only reviews that are plainly positive or negative."
+        default=4,
+        description="Of reviews. 4: all; 2: only those that are plainly positive or negative.",
     )
     rows: int = Field(
-        default=20_000, ge=200, le=5_000_000, description="Rows to generate, dirty ones included."
+        default=20_000,
+        ge=200,
+        le=5_000_000,
+        description="Rows to generate, dirty ones included; of stories 4,000 where it is left out.",
     )
     seed: int = Field(
         default=20260101,
         ge=0,
         description="Seed of the generator; the same seed gives the same rows.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fewer_stories(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("data") != "stories":
+            return data
+        return {"rows": _STORIES, **data}
+
+    @model_validator(mode="after")
+    def _classes_of_reviews(self) -> SampleSource:
+        if self.data == "stories" and "classes" in self.stated():
+            raise ValueError("classes are those of the reviews, and data is stories: leave it out")
+        return self
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -161,7 +184,9 @@ SOURCES = (
 def _kind_of_source(value: dict[str, Any]) -> str:
     """The sample where a field of it is named; nothing, or what is unknown to both, is never
     taken for the sample."""
-    return "sample" if value and set(value) <= SampleSource.model_fields.keys() else "files"
+    known = value and set(value) <= SampleSource.model_fields.keys()
+    # A path under `data` is what other programs call the rows.
+    return "sample" if known and value.get("data", "reviews") in SAMPLES else "files"
 
 
 Source = Annotated[
