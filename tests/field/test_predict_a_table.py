@@ -297,6 +297,11 @@ def test_more_rows_than_are_answered_at_a_time(shop: Shop) -> None:
         (["--input", "two.csv", "hello"], ["Both texts and --input"]),
         (["--output", "x.csv", "hello"], ["--output is about a table"]),
         (["--input", "empty.jsonl"], ["no rows"]),
+        (["--input", "note.txt"], ["note.txt is plain text", "--lines", "--format csv"]),
+        (
+            ["--input", "two.csv", "--column", "body", "--output", "x.txt"],
+            ["does not tell the format", ".parquet"],
+        ),
     ],
 )
 def test_a_fault_is_one_message_with_the_way_out(
@@ -306,6 +311,7 @@ def test_a_fault_is_one_message_with_the_way_out(
     shop.write("two.csv", f"n,body\n1,{GOOD}\n")
     shop.write("torn.parquet", b"PAR1 and no more")
     shop.write("empty.jsonl", "\n")
+    shop.write("note.txt", GOOD)
     pq.write_table(pa.table({"text": [1, 2]}), shop.folder / "numbers.parquet")
     before = sorted(shop.folder.iterdir())
     done = shop.predict(*words)
