@@ -52,6 +52,23 @@ class TransformerConfig(Section):
     )
 
 
+class CausalTransformerConfig(Section):
+    """Pre-norm Transformer (Xiong 2020) from left to right, rotary positions (Su 2021); each token
+    attends to the last `window.max_length` tokens."""
+
+    kind: Literal["causal_transformer"] = "causal_transformer"
+    num_layers: int = Field(default=4, ge=1, le=48, description="Blocks.")
+    num_heads: int = Field(
+        default=4,
+        ge=1,
+        le=64,
+        description="Attention heads; divides embedding.size into even sizes.",
+    )
+    feedforward_size: int = Field(
+        default=512, ge=1, le=32768, description="Units between the two feed-forward layers."
+    )
+
+
 class PretrainedConfig(Section):
     """A Hugging Face backbone, encoder or causal decoder, with its own embedding (extra
     `pretrained`).
@@ -72,7 +89,12 @@ class PretrainedConfig(Section):
 
 EncoderConfig = Annotated[
     Annotated[
-        TanhConfig | LSTMConfig | BiLSTMConfig | TransformerConfig | PretrainedConfig,
+        TanhConfig
+        | LSTMConfig
+        | BiLSTMConfig
+        | TransformerConfig
+        | CausalTransformerConfig
+        | PretrainedConfig,
         Field(discriminator="kind"),
     ],
     kind_is(lambda value: "pretrained" if "path" in value else "bilstm_attention"),
@@ -150,6 +172,11 @@ class ModelConfig(Section):
         if isinstance(encoder, TransformerConfig) and size % encoder.num_heads:
             raise ValueError(
                 f"num_heads ({encoder.num_heads}) does not divide embedding.size ({size})"
+            )
+        if isinstance(encoder, CausalTransformerConfig) and size % (2 * encoder.num_heads):
+            raise ValueError(
+                f"num_heads ({encoder.num_heads}) does not divide embedding.size ({size}) into "
+                "even sizes, which rotary positions need"
             )
         if isinstance(encoder, PretrainedConfig) and (fault := next(self._idle(), None)):
             raise ValueError(fault)

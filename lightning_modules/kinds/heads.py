@@ -8,10 +8,10 @@ This file is shipped inside the registered model: it imports torch and nothing o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 DEFAULT_KIND = "classify"  # of a description that names none
 ROOMS = "lightning_modules.kinds"  # the package in which a kind's room is looked for
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+class AskedWronglyError(ValueError):
+    """What is asked beside the texts cannot be had; the text says which and what may be."""
 
 
 class Head(nn.Module):
@@ -34,6 +38,9 @@ class Head(nn.Module):
     KINDS: ClassVar[dict[str, type[Head]]] = {}
     kind: ClassVar[str]
     asked: ClassVar[tuple[str, ...]] = ("text",)  # columns of texts that `predict` is given
+    # What `forward` is given first: the document's vector (B, F), or the state (B, T, F) at each
+    # position, which knows what stands up to it. The latter needs an encoder from left to right.
+    reads: ClassVar[Literal["document", "states"]] = "document"
     optional: ClassVar[tuple[str, ...]] = ()  # of these, such as may be null in a row that counts
     new_with_the_task: ClassVar[bool] = True  # so a method that freezes weights trains it whole
 
@@ -58,7 +65,8 @@ class Head(nn.Module):
     def share_rows(self, shared: Callable[[nn.Module], nn.Module]) -> None:
         """Put `shared(table)` in the place of each table of which equal rows may stand once."""
 
-    def forward(self, document_BF: Tensor, input_ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
+    def forward(self, read: Tensor, input_ids_BT: Tensor, lengths_B: Tensor, /) -> Tensor:
+        """What answers and losses are computed from, of what `reads` says."""
         raise NotImplementedError
 
     @classmethod
@@ -80,6 +88,44 @@ class Head(nn.Module):
             columns: those of `asked`, each with as many rows.
         """
         raise NotImplementedError
+
+    # Whether a text without anything but space in it is a question like any other.
+    blank_is_asked: ClassVar[bool] = False
+
+    def stream(
+        self, bundle: Bundle, columns: Mapping[str, str], params: Mapping[str, Any]
+    ) -> Iterator[dict[str, Any]] | None:
+        """The answer to one question as it is made: each has the `piece` of text, the last one
+        the whole `answer`; None where it comes as a whole.
+        """
+        return None
+
+    @classmethod
+    def columns(cls, facts: Mapping[str, Any]) -> tuple[str, ...]:
+        """The columns of a corpus' rows that `questions` reads."""
+        return cls.asked
+
+    @classmethod
+    def questions(
+        cls, facts: Mapping[str, Any], rows: Mapping[str, Sequence[Any]]
+    ) -> dict[str, list[Any]]:
+        """What a served model would be asked of a corpus' rows.
+
+        Args:
+            facts: what the data said, or those of a bundle.
+        """
+        return {name: list(rows[name]) for name in cls.asked}
+
+    @classmethod
+    def question(cls, measured: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+        """What a served model is asked of rows that its evaluation holds, before `differences`.
+
+        Args:
+            measured: columns of the evaluation's predictions.
+        Raises:
+            KeyError: a column is missing.
+        """
+        return {name: list(measured[name]) for name in cls.asked}
 
     compared: ClassVar[str] = "answers"  # what `differences` compares, in words
 

@@ -47,6 +47,8 @@ class TextNetwork(nn.Module):
         self.ngrams = NgramFeatures(ngrams) if ngrams else None
         features = self.encoder.output_size + (self.ngrams.output_size if self.ngrams else 0)
         kind = head_class(description.get("kind", DEFAULT_KIND))
+        if kind.reads == "states" and (why := self._no_states()) is not None:
+            raise ValueError(f"a head of kind {kind.kind} {why}")
         self.head: Head | Any = kind(features, description)
         if clash := {name for name, _ in self.head.named_children()} & {*self.BODY}:
             raise ValueError(f"a head may have no part called {clash.pop()!r}")
@@ -68,8 +70,30 @@ class TextNetwork(nn.Module):
             **self.head.describe(),
         }
 
+    def _no_states(self) -> str | None:
+        """Why this body has no states from left to right; None where it has."""
+        encoder = self.encoder
+        if not hasattr(encoder, "read") or not getattr(encoder, "causal", True):
+            kind = encoder.describe()["kind"]
+            return f"needs an encoder that reads from left to right, and {kind} does not"
+        if self.ngrams is not None:
+            return "reads states, and n-grams of a whole document know what stands behind them"
+        return None
+
     def forward(self, input_ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        return self.head(self.features(input_ids_BT, lengths_B), input_ids_BT, lengths_B)
+        if self.head.reads == "states":
+            read, _ = self.read(input_ids_BT)
+        else:
+            read = self.features(input_ids_BT, lengths_B)
+        return self.head(read, input_ids_BT, lengths_B)
+
+    def read(self, input_ids_BT: Tensor, carry: Any = None) -> tuple[Tensor, Any]:
+        """The state (B, T, F) at each position, of what stands up to it; and what a later call goes
+        on from, as if both had been read at once.
+
+        What stands behind a row's end in its padding has no part in the states before it.
+        """
+        return self.encoder.read(self.embedding(input_ids_BT), carry)
 
     def features(self, input_ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
         """The documents' vectors (B, F): the encoder's, and those of the n-grams where there are

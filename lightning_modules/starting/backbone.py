@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +15,7 @@ from data_contracts.recipe.model import PretrainedConfig
 # What the tables of input embeddings are called: BERT and its kin, Llama and its kin, GPT-2,
 # ModernBERT, T5.
 _EMBEDDINGS = ("word_embeddings", "embed_tokens", "wte", "tok_embeddings", "shared")
+_OUTPUTS = ("lm_head", "embed_out")  # the same of outputs: nearly all, GPT-NeoX
 
 
 def describe(config: PretrainedConfig) -> dict[str, Any]:
@@ -88,6 +89,26 @@ def load_weights(
     encoder.backbone = without_pooler(model).train()
 
 
+def output_embeddings(path: str, rows: int) -> Any:
+    """What a causal backbone multiplies its last state with, float32 (rows, H): its own table, or
+    that of its input embeddings where it has none.
+
+    Raises:
+        RecipeError: there is neither, or it has fewer rows than there are tokens.
+    """
+    folder = model_folder(path)
+    table = _table_called(folder, _OUTPUTS)
+    if table is None:
+        table = _table_called(folder, _EMBEDDINGS)
+    if table is None or len(table) < rows:
+        known = "no table" if table is None else f"a table of {len(table)} rows"
+        raise RecipeError(
+            f"{FIELD} {path}: there is {known} to tell {rows} tokens by.",
+            "Give a causal decoder such as GPT-2, Llama or Qwen, with its own tokenizer.",
+        )
+    return table[:rows].float()
+
+
 def input_embeddings(path: str) -> tuple[Any, Any]:
     """A backbone's tokenizer, which neither cuts nor pads, and its table of input embeddings,
     float32 (rows, size).
@@ -105,7 +126,7 @@ def input_embeddings(path: str) -> tuple[Any, Any]:
 
     folder, file = model_folder(path, VECTORS), locate(path, TOKENIZER, VECTORS)
     try:
-        tokenizer, table = load_tokenizer(file.read_bytes()), _embedding_table(folder)
+        tokenizer, table = load_tokenizer(file.read_bytes()), _table_called(folder, _EMBEDDINGS)
     except (OSError, BundleError, SafetensorError) as error:
         raise RecipeError(
             f"{VECTORS} {path} cannot be read: {error}", "Fetch the model again."
@@ -126,13 +147,14 @@ def input_embeddings(path: str) -> tuple[Any, Any]:
     return tokenizer, table.float()
 
 
-def _embedding_table(folder: Path) -> Any:
+def _table_called(folder: Path, names: Sequence[str]) -> Any:
+    """The first table of weights that bears one of the names; None where none does."""
     from safetensors import safe_open
 
     for file in sorted(folder.glob(WEIGHTS)):
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 (it is no mapping)
-                if name.endswith(tuple(f"{known}.weight" for known in _EMBEDDINGS)):
+                if name.endswith(tuple(f"{known}.weight" for known in names)):
                     return tensors.get_tensor(name)
     return None
 

@@ -10,6 +10,7 @@ from data_contracts.errors import TrainingError
 from data_contracts.recipe.files import is_backbone
 from data_contracts.recipe.model import (
     BiLSTMConfig,
+    CausalTransformerConfig,
     LSTMConfig,
     ModelConfig,
     PretrainedConfig,
@@ -43,10 +44,13 @@ def starting_network(
     model = job.model
     length = job.windowing.max_length
     sizes = body_description(model, job.vocab_size, length)
-    network = build_network({**sizes, "kind": objective.kind, **objective.head()})
+    # A head that says every token has so many, whatever the body is.
+    head = {"kind": objective.kind, "head_size": job.vocab_size, **objective.head()}
+    network = build_network({**sizes, **head})
     pretrained = isinstance(model.encoder, PretrainedConfig)
     if isinstance(model.encoder, PretrainedConfig):
         load_weights(network, model.encoder, vocab_size=job.vocab_size, max_length=length)
+        objective.start_from(network, model.encoder.path)
     else:
         torch.nn.init.normal_(network.embedding.weight, std=model.embedding.init_std)
     objective.weigh(network, data.given)
@@ -76,6 +80,13 @@ def body_description(model: ModelConfig, vocab_size: int, max_length: int) -> di
             "kind": "bilstm_attention",
             "hidden_sizes": [[config.hidden_size, config.hidden_size]] * config.num_layers,
             "attention_size": config.hidden_size,
+        }
+    elif isinstance(config, CausalTransformerConfig):
+        encoder = {
+            "kind": "causal_transformer",
+            "context": max_length,
+            "num_heads": config.num_heads,
+            "feedforward_sizes": [config.feedforward_size] * config.num_layers,
         }
     else:
         encoder = {

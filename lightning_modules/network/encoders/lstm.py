@@ -7,10 +7,12 @@ inside the registered model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lightning_modules.network.encoders.pooling import width
 
@@ -38,9 +40,36 @@ class LSTMEncoder(nn.Module):
         }
 
     def forward(self, x_BTD: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
-        for layer in self.layers:
-            x_BTD, _ = layer(x_BTD)
-        return x_BTD[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
+        h_BTH, _ = self.read(x_BTD)
+        return h_BTH[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
+
+    def read(
+        self, x_BTD: Tensor, carry: Sequence[Any] | None = None
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """The state at every position (B, T, H), and what to go on from: h and c of each layer."""
+        states: list[tuple[Tensor, Tensor]] = []
+        for layer, before in zip(self.layers, carry or [None] * len(self.layers), strict=True):
+            step = x_BTD.shape[1] == 1 and before is not None and isinstance(layer, nn.LSTM)
+            x_BTD, state = (_step if step else _steps)(layer, x_BTD, before)
+            states.append(state)
+        return x_BTD, states
+
+
+def _steps(layer: Any, x_BTD: Tensor, before: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    return layer(x_BTD, before)
+
+
+def _step(layer: Any, x_B1D: Tensor, before: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """One position: the fused kernel packs its weights anew at each call, which is five times the
+    work.
+    """
+    h_BH, c_BH = before[0][0], before[1][0]
+    gates = F.linear(x_B1D[:, 0], layer.weight_ih_l0, layer.bias_ih_l0)
+    gates = gates + F.linear(h_BH, layer.weight_hh_l0, layer.bias_hh_l0)
+    i, f, g, o = gates.chunk(4, dim=-1)
+    c_BH = torch.sigmoid(f) * c_BH + torch.sigmoid(i) * torch.tanh(g)
+    h_BH = torch.sigmoid(o) * torch.tanh(c_BH)
+    return h_BH.unsqueeze(1), (h_BH.unsqueeze(0), c_BH.unsqueeze(0))
 
 
 class BiLSTMEncoder(nn.Module):

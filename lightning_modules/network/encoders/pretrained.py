@@ -13,7 +13,7 @@ this repository.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +61,60 @@ class PretrainedEncoder(nn.Module):
         if self.pooling == "cls":
             return h_BTH[:, 0]
         return h_BTH[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
+
+    @property
+    def causal(self) -> bool:
+        """Whether a position knows nothing of what stands behind it."""
+        from transformers.models.auto import modeling_auto as auto
+
+        config: Any = self.backbone.config
+        kind = config.model_type
+        return (
+            kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+            and kind not in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        )
+
+    def read(self, input_ids_BT: Tensor, carry: Reading | None = None) -> tuple[Tensor, Reading]:
+        """The state at every position (B, T, H), and what to go on from.
+
+        Where the backbone's positions end, it begins anew with the later half of what they held.
+        """
+        config: Any = self.backbone.config
+        limit: int | None = getattr(config, "max_position_embeddings", None)
+        most = input_ids_BT.shape[1] if limit is None else max(1, limit // 2)
+        states: list[Tensor] = []
+        for piece in input_ids_BT.split(most, dim=1):
+            state, carry = self._go_on(piece, carry, limit)
+            states.append(state)
+        assert carry is not None  # something is read
+        return torch.cat(states, dim=1), carry
+
+    def _go_on(
+        self, ids_BT: Tensor, carry: Reading | None, limit: int | None
+    ) -> tuple[Tensor, Reading]:
+        """Read at most half of the positions."""
+        from transformers import DynamicCache
+
+        config: Any = self.backbone.config
+        known = ids_BT[:, :0] if carry is None else carry.ids
+        together = torch.cat([known, ids_BT], dim=1)
+        if carry is not None and (limit is None or together.shape[1] <= limit):
+            out = self.backbone(input_ids=ids_BT, past_key_values=carry.cache, use_cache=True)
+            return out.last_hidden_state, Reading(together, out.past_key_values)
+        # Positions are counted from 0 again.
+        fitting = together.shape[1] if limit is None else min(together.shape[1], limit // 2)
+        read = together[:, together.shape[1] - max(fitting, ids_BT.shape[1]) :]
+        cache = DynamicCache(config=config)
+        out = self.backbone(input_ids=read, past_key_values=cache, use_cache=True)
+        own = out.last_hidden_state[:, read.shape[1] - ids_BT.shape[1] :]
+        return own, Reading(read, out.past_key_values)
+
+
+class Reading(NamedTuple):
+    """What a backbone goes on from."""
+
+    ids: Tensor  # (B, C) what its cache holds
+    cache: Any  # transformers' own
 
 
 def _refuse_other_code(config: dict[str, Any]) -> None:
