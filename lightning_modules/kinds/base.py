@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
+import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -73,6 +74,13 @@ class Validation(Protocol):
         ...
 
 
+class SharedTokens(NamedTuple):
+    """The tokens that two vocabularies share."""
+
+    same: bool  # every id means the same token in both
+    pairs: list[tuple[int, int]]  # ids, new and old, of a token that both have
+
+
 class Objective:
     """What is learnt, for one training.
 
@@ -125,6 +133,15 @@ class Objective:
             TrainingError: why not.
         """
 
+    def start_from(self, network: TextNetwork, backbone: str) -> None:
+        """Set what of the head a pretrained backbone brings with it, where it does.
+
+        Args:
+            backbone: as the recipe names it.
+        Raises:
+            RecipeError: it has not what the head needs.
+        """
+
     def weigh(self, network: TextNetwork, batches: Callable[[], Iterator[Batch]]) -> None:
         """Set what the head counts from the train rows, before weights of another model are taken
         over.
@@ -136,13 +153,11 @@ class Objective:
     def wrap(self, network: TextNetwork, batches: Callable[[], Iterator[Batch]]) -> None:
         """Give the head the form in which it is trained; each layer's `fold` undoes it."""
 
-    def carry_over(self, network: TextNetwork, source: Bundle, same_tokens: bool) -> set[str]:
+    def carry_over(self, network: TextNetwork, source: Bundle, tokens: SharedTokens) -> set[str]:
         """Copy the head's weights from another model; returns the names, in the head, of what was
         taken.
 
         Here: all that has the same name and shape, if the other is of the same kind.
-        Args:
-            same_tokens: whether an id means the same token in both.
         """
         if source.kind != self.kind:
             return set()
@@ -213,6 +228,18 @@ class Objective:
             f"A task of kind {self.kind} does not learn from a teacher.",
             "Leave the section teacher out.",
         )
+
+
+def copy_rows(tensor: Tensor, old: Tensor, pairs: Sequence[tuple[int, int]]) -> bool:
+    """Copy rows, given as (new, old) numbers, where their sizes are the same; whether there were
+    any.
+    """
+    pairs = [(new, before) for new, before in pairs if new < len(tensor) and before < len(old)]
+    if not pairs or old.shape[1:] != tensor.shape[1:]:
+        return False
+    to, of = torch.tensor(pairs).T
+    tensor[to] = old[of]
+    return True
 
 
 def import_room(task: TaskConfig) -> None:

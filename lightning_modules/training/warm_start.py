@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from lightning_modules.bundle import Bundle
-from lightning_modules.kinds.base import Objective
+from lightning_modules.kinds.base import Objective, SharedTokens, copy_rows
 from lightning_modules.network.network import TextNetwork
 from lightning_modules.network.tokenizer import load_tokenizer
 
@@ -27,8 +27,9 @@ def warm_start(
     source = Bundle.load(folder)
     vocabulary = load_tokenizer(tokenizer_json).get_vocab()
     known = source.tokenizer.get_vocab()
-    same_tokens = vocabulary == known
-    same_ngrams = same_tokens and _ngrams(network) == _ngrams(source.network)
+    pairs = [(new, known[token]) for token, new in vocabulary.items() if token in known]
+    tokens = SharedTokens(vocabulary == known, pairs)
+    same_ngrams = tokens.same and _ngrams(network) == _ngrams(source.network)
     old_state = source.network.state_dict()
     index = old_state.get("embedding.index")
     if index is not None:  # a compacted table: back to a row per token
@@ -40,27 +41,14 @@ def warm_start(
         if part == "head" or old is None or (part == "ngrams" and not same_ngrams):
             continue
         if name == "embedding.weight":
-            pairs = [(new, known[token]) for token, new in vocabulary.items() if token in known]
-            if _copy_rows(tensor, old, pairs):
+            if copy_rows(tensor, old, pairs):
                 taken.add(name)
         elif old.shape == tensor.shape:
             tensor.copy_(old)
             taken.add(name)
-    carried = objective.carry_over(network, source, same_tokens)
+    carried = objective.carry_over(network, source, tokens)
     return taken | {f"head.{name}" for name in carried}
 
 
 def _ngrams(network: TextNetwork) -> dict[str, int] | None:
     return network.ngrams and network.ngrams.describe()
-
-
-def _copy_rows(tensor: torch.Tensor, old: torch.Tensor, pairs: list[tuple[int, int]]) -> bool:
-    """Copy rows, given as (new, old) numbers, where their sizes are the same; whether there were
-    any.
-    """
-    pairs = [(new, before) for new, before in pairs if new < len(tensor) and before < len(old)]
-    if not pairs or old.shape[1:] != tensor.shape[1:]:
-        return False
-    to, of = torch.tensor(pairs).T
-    tensor[to] = old[of]
-    return True

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from data_contracts.errors import TrainingError
 from data_contracts.kinds.classify import Classify
-from lightning_modules.kinds.base import Batch, Encode, Loss, Objective, token_rows
+from lightning_modules.kinds.base import Batch, Encode, Loss, Objective, SharedTokens, token_rows
 from lightning_modules.kinds.classify.figures import apply_temperature, figures
 from lightning_modules.kinds.classify.head import ClassifyHead, log_proba
 from lightning_modules.kinds.classify.naive_bayes import RatioTable, log_ratios
@@ -98,7 +98,7 @@ class Classification(Objective):
             rows = ((one["input_ids"], one["lengths"], one["labels"]) for one in batches())
             wide.table = RatioTable(wide.table, log_ratios(wide, rows))
 
-    def carry_over(self, network: TextNetwork, source: Bundle, same_tokens: bool) -> set[str]:
+    def carry_over(self, network: TextNetwork, source: Bundle, tokens: SharedTokens) -> set[str]:
         """The decoder row by row, matched by label; rows without a match keep their fresh values.
 
         A bucket of n-grams means the same only where every token has the id it had, and its row
@@ -114,7 +114,7 @@ class Classification(Objective):
         ]
         head, old_head = network.head, source.network.head
         sizes, old_sizes = head.describe().get("wide"), old_head.describe().get("wide")
-        same_table = same_tokens and sizes == old_sizes and self.labels == old_labels
+        same_table = tokens.same and sizes == old_sizes and self.labels == old_labels
         taken: set[str] = set()
         old_state = old_head.state_dict()
         for name, tensor in head.state_dict().items():
