@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save as save_safetensors
+from tokenizers import Tokenizer
 
 from lightning_modules.bundle_files import (
     COMMON,
@@ -30,7 +32,12 @@ from lightning_modules.bundle_files import (
     read_bundle,
 )
 from lightning_modules.network.network import TextNetwork
-from lightning_modules.network.tokenizer import BundleError, load_tokenizer, special_ids
+from lightning_modules.network.tokenizer import (
+    BundleError,
+    load_lossless,
+    load_tokenizer,
+    special_ids,
+)
 from lightning_modules.network.windows import Windowing
 
 
@@ -128,6 +135,11 @@ class Bundle:
             raise BundleError(f"{folder / DESCRIPTION}: {missing(field)}.")
         bundle._check_ids(folder)
         return bundle
+
+    @cached_property
+    def lossless_tokenizer(self) -> Tokenizer:
+        """The tokenizer as one that takes special tokens in a text for what they are: text."""
+        return load_lossless(self.tokenizer_json)
 
     @property
     def asked(self) -> tuple[str, ...]:

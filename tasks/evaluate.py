@@ -65,6 +65,7 @@ def evaluate(
     judge = judge.fitted(truth, scored)
     scored = score_split(judge, bundle, folder / "test.parquet", valid, total)
     of_test = read_rows(rows, "test", scored["id"])
+    judge = judge.tried(bundle, of_test, folder)
     without = judge.without_rows(folder)
     return write_report(judge, of_test, scored, without, recipe.statistics, here.out)
 

@@ -48,7 +48,8 @@ def measure(here: Here, model: TrainedModel, corpus: ValidatedCorpus) -> dict[st
     """
     bundle = Bundle.load(here.open(model) / "bundle", model.digest)
     predict = partial(answer, bundle)
-    rows = some_rows(here.open(corpus) / "corpus", bundle.asked, TEXTS)
+    columns = bundle.network.head.columns(bundle.facts)
+    rows = some_rows(here.open(corpus) / "corpus", columns, TEXTS)
     with one_thread():
         few = every(rows, -(-len(rows) // 32))
         cpu_seconds(predict, few)
@@ -67,11 +68,11 @@ def measure(here: Here, model: TrainedModel, corpus: ValidatedCorpus) -> dict[st
     }
 
 
-def some_rows(corpus: Path, asked: Sequence[str], most: int) -> pa.Table:
-    """The columns that are asked, of test rows at even distances, `most` of them where there are
+def some_rows(corpus: Path, columns: Sequence[str], most: int) -> pa.Table:
+    """The columns that are named, of test rows at even distances, `most` of them where there are
     more.
     """
-    rows = pq.read_table(corpus, columns=list(asked), filters=[("split", "==", "test")])
+    rows = pq.read_table(corpus, columns=list(columns), filters=[("split", "==", "test")])
     return take_rows(rows, np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))
 
 
@@ -80,7 +81,7 @@ def every(rows: pa.Table, step: int) -> pa.Table:
 
 
 def answer(bundle: Bundle, rows: pa.Table) -> None:
-    bundle.predict(rows.to_pydict())
+    bundle.predict(bundle.network.head.questions(bundle.facts, rows.to_pydict()))
 
 
 def cpu_seconds(predict: Callable[[Any], Any], asked: Any) -> float:

@@ -29,6 +29,7 @@ from data_contracts.artifacts import (
 from data_contracts.kinds.base import TaskConfig
 from data_contracts.recipe.recipe import Recipe
 from lightning_modules.bundle import Bundle, save_bundle
+from lightning_modules.kinds.heads import head_class
 from lightning_modules.shipping import ship
 from tasks.artifacts.store import ArtifactStore, digest_of
 from tasks.reports.model_card import Subject, example_rows, model_card
@@ -84,8 +85,8 @@ def register_model(run: RunContext, evaluation: EvaluationReport) -> RegisteredM
             if found is None:
                 tags = lineage_tags(model, tokens, corpus, recipe, lineage) | {DIGEST: digest}
                 tags |= {TEACHER: str(tracker.tag(TEACHER))} if model.taught_by else {}
-                asked = [column.name for column in recipe.task.inputs]
-                examples = example_rows(store.open(corpus) / "corpus", asked)
+                head = head_class(recipe.task.kind)
+                examples = example_rows(store.open(corpus) / "corpus", head, tokens.facts)
                 made = Subject(model, tokens, corpus, evaluation)
                 card = model_card(made, recipe, tags, examples)
                 seen = np.load(store.open(model) / SEEN_TEXTS, allow_pickle=False)
@@ -245,11 +246,19 @@ def check_model_folder(folder: Path) -> None:
 def signature(task: TaskConfig, facts: dict[str, Any]) -> ModelSignature:
     """What the kind asks and answers."""
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
     asked = [ColSpec(one.type, one.name, required=one.required) for one in task.inputs]
     told = [ColSpec(one.type, one.name, required=one.required) for one in task.outputs(facts)]
-    return ModelSignature(inputs=Schema([*asked]), outputs=Schema([*told]))
+    # Null, or an empty list, as the default: what the recipe says of it stands in the bundle.
+    params = [
+        ParamSpec(one.name, one.type, [], shape=(-1,))
+        if one.listed
+        else ParamSpec(one.name, one.type, None)
+        for one in task.params
+    ]
+    schema: Any = ParamSchema(params) if params else None  # null is what it takes for none
+    return ModelSignature(inputs=Schema([*asked]), outputs=Schema([*told]), params=schema)
 
 
 def serving_requirements(bundle: Bundle) -> list[str]:

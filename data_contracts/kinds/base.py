@@ -61,6 +61,16 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Param:
+    """How a served model answers, where whoever asks says it: MLflow's ParamSpec in words."""
+
+    name: str
+    type: Literal["string", "double", "long"]
+    words: str
+    listed: bool = False  # several values
+
+
+@dataclass(frozen=True)
 class Card:
     """A kind's part of a model card, as plain text: it is escaped when it is written."""
 
@@ -78,6 +88,7 @@ class TaskConfig(Section):
     KINDS: ClassVar[dict[str, type[TaskConfig]]] = {}
     metrics: ClassVar[tuple[Metric, ...]]  # the first is the gate's, the monitor's and the tables'
     inputs: ClassVar[tuple[Column, ...]]  # what a served model is asked
+    params: ClassVar[tuple[Param, ...]] = ()  # what may be asked beside, with every question
     # Dotted package of its head.py and objective.py; None: the house's own, `kinds.<kind>`.
     room: ClassVar[str | None] = None
     model_type: ClassVar[str] = "text"  # MLflow's word for such a model

@@ -80,6 +80,15 @@ class Judge(Protocol):
         """
         ...
 
+    def tried(self, bundle: Bundle, rows: pa.Table, tokens: Path) -> Self:
+        """This judge with what the model itself has to show: texts that it writes, say.
+
+        Args:
+            rows: of the test split, in the order in which they are judged.
+            tokens: the folder of token tables.
+        """
+        ...
+
     @property
     def decided(self) -> Any:
         """What `fitted` found, for the digest of the report; null where there is nothing to fit."""

@@ -7,14 +7,21 @@ Text that came from data or from a recipe is escaped: the registry renders Markd
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
 
 from data_contracts.artifacts import EvaluationReport, TokenDataset, TrainedModel, ValidatedCorpus
 from data_contracts.kinds.base import Metric
 from data_contracts.recipe.recipe import Recipe
 from tasks.artifacts.parquet_parts import read_parts
 from tasks.reports.readable import markdown, markdown_table, shorten, with_interval
+
+if TYPE_CHECKING:
+    from lightning_modules.kinds.heads import Head
 
 _MOST_PARTS = 30
 
@@ -112,19 +119,24 @@ def _weakest(own: list[Metric], evaluation: EvaluationReport, percent: str) -> l
 
 
 def example_rows(
-    corpus: Path, asked: list[str], most: int = 3, limit: int = 200
+    corpus: Path, head: type[Head], facts: Mapping[str, Any], most: int = 3, limit: int = 200
 ) -> list[dict[str, str]]:
-    """A short test row for each script that the data is written in, commonest script first.
+    """A short question of a test row for each script that the data is written in, commonest script
+    first.
 
     Args:
-        asked: the columns of a row; the first one's script counts.
+        head: says what is asked of a row; the first column's script counts.
+        facts: what the data said.
     """
+    asked = head.asked
     found: dict[str, list[dict[str, str]]] = {}
-    for batch in read_parts(corpus, 2000, [*asked, "split"]):
-        for row in batch.to_pylist():
-            texts = [row[name] or "" for name in asked]
+    for batch in read_parts(corpus, 2000, [*head.columns(facts), "split"]):
+        of_test = batch.filter(pc.equal(batch["split"], "test"))
+        questions = head.questions(facts, of_test.to_pydict())
+        for values in zip(*(questions[name] for name in asked), strict=True):
+            texts = [text or "" for text in values]
             short = all(len(text) <= limit for text in texts)
-            if row["split"] == "test" and short and texts[0].strip():
+            if short and texts[0].strip():
                 example = dict(zip(asked, texts, strict=True))
                 found.setdefault(script(texts[0]), []).append(example)
         if sum(map(len, found.values())) >= 500:

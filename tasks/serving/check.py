@@ -106,7 +106,7 @@ def check_served(client: MlflowClient, name: str, version: str, predictions: Pat
         head, facts = served_head(model)
         try:
             measured = sample(pq.read_table(predictions), ROWS)
-            question = {name: measured[name] for name in head.asked}
+            question = head.question(measured)
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise Unservable(
                 f"the predictions of its evaluation cannot be read ({type(error).__name__})"
@@ -117,7 +117,7 @@ def check_served(client: MlflowClient, name: str, version: str, predictions: Pat
             for file in (model / "artifacts" / "bundle").rglob("*")
             if file.is_file()
         )
-    rows = len(measured["id"])
+    rows = len(question[head.asked[0]])
     try:
         away = np.array(head.differences(facts, measured, answer))
     except (KeyError, TypeError, ValueError) as error:

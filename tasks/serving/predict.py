@@ -107,6 +107,32 @@ class Predictor:
                     values[row] = value
         return Answers(answers, found)
 
+    def stream(self, text: str, params: Mapping[str, Any]) -> Iterator[Any]:
+        """The answer to one text, piece by piece as it is made (`Head.stream`).
+
+        Raises:
+            NoisefoldError: models of this kind answer as a whole, or have no such parameter.
+        """
+        import pandas as pd
+
+        self.check_params(params)
+        yield from self._model.predict_stream(
+            pd.DataFrame({self.only_input: [text]}), params=dict(params)
+        )
+
+    def check_params(self, params: Mapping[str, Any]) -> None:
+        """
+        Raises:
+            NoisefoldError: the model has no such parameter.
+        """
+        known = [one.name for one in self.task.params]
+        for name in params:
+            if name not in known:
+                has = f"it has {', '.join(known)}" if known else "it has none"
+                raise NoisefoldError(
+                    f"{self.name} has no parameter {name}.", f"Leave it out: {has}."
+                )
+
 
 @contextmanager
 def load_predictor(settings: Settings, name: str, alias: str) -> Iterator[Predictor]:
@@ -138,4 +164,4 @@ def load_predictor(settings: Settings, name: str, alias: str) -> Iterator[Predic
         except MlflowException as error:
             if error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
-            raise NoisefoldError(error.message.rstrip(".") + ".", "Mend the text.") from error
+            raise NoisefoldError(error.message.rstrip(".") + ".", "Mend what is asked.") from error

@@ -7,7 +7,7 @@ nothing else of it. Which columns are asked and answered, the head of the bundle
 
 # No `from __future__ import annotations`: MLflow reads the hints of `predict` as they are.
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -39,12 +39,12 @@ class TextModel(PythonModel):
                 text.
         """
         head = self.bundle.network.head
-        columns = read_columns(model_input, head.asked, head.optional)
+        columns = read_columns(model_input, head.asked, head.optional, head.blank_is_asked)
         needed = [columns[name] for name in head.asked if name not in head.optional]
         rows = len(columns[head.asked[0]])
         asked = [row for row in range(rows) if all(texts[row] is not None for texts in needed)]
         questions = {name: [texts[row] for row in asked] for name, texts in columns.items()}
-        found = pd.DataFrame(self.bundle.predict(questions, params))
+        found = self._answers(questions, params)
         if len(asked) == rows:
             return found
         # As objects: a column of numbers or strings would have NaN where no answer is, which JSON
@@ -54,11 +54,55 @@ class TextModel(PythonModel):
             answers[row] = answer
         return pd.DataFrame(answers, columns=found.columns, dtype=object)
 
+    def predict_stream(
+        self, context: Any, model_input: Any, params: dict[str, Any] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The answer to one row as it is made: pieces of text, and last the whole answer.
+
+        Raises:
+            MlflowException: (a 400 when served) there is more than one row, or the kind answers as
+                a whole.
+        """
+        from lightning_modules.kinds.heads import AskedWronglyError
+
+        head = self.bundle.network.head
+        if isinstance(model_input, dict):  # as MLflow hands one row on
+            model_input = pd.DataFrame({name: [text] for name, text in model_input.items()})
+        columns = read_columns(model_input, head.asked, head.optional, head.blank_is_asked)
+        question = {name: texts[0] or "" for name, texts in columns.items() if len(texts) == 1}
+        if len(question) < len(columns):
+            raise MlflowException.invalid_parameter_value("One row at a time is streamed.")
+        try:
+            pieces = head.stream(self.bundle, question, params or {})
+        except AskedWronglyError as error:
+            raise MlflowException.invalid_parameter_value(f"{error}.") from error
+        if pieces is None:
+            raise MlflowException.invalid_parameter_value(
+                f"A model of kind {self.bundle.kind} answers as a whole: predict."
+            )
+        yield from pieces
+
+    def _answers(
+        self, questions: dict[str, list[str | None]], params: dict[str, Any] | None
+    ) -> pd.DataFrame:
+        from lightning_modules.kinds.heads import AskedWronglyError
+
+        try:
+            answers = self.bundle.predict(questions, params)
+        except AskedWronglyError as error:
+            raise MlflowException.invalid_parameter_value(f"{error}.") from error
+        found = pd.DataFrame(answers)
+        # As objects, for the same reason.
+        gaps = any(None in values for values in answers.values())
+        return pd.DataFrame(answers, dtype=object) if gaps else found
+
 
 def read_columns(
-    model_input: Any, asked: Sequence[str], optional: Sequence[str] = ()
+    model_input: Any, asked: Sequence[str], optional: Sequence[str] = (), blank: bool = False
 ) -> dict[str, list[str | None]]:
-    """The texts of each column that is asked; null where one is missing or has nothing in it."""
+    """The texts of each column that is asked; null where one is missing or, unless `blank`, has
+    nothing in it.
+    """
     first = asked[0]
     if not isinstance(model_input, pd.DataFrame):
         if len(asked) > 1:
@@ -66,7 +110,7 @@ def read_columns(
             raise MlflowException.invalid_parameter_value(
                 f"A frame with the columns {', '.join(asked)} is needed: {kind}."
             )
-        return {first: read_texts(model_input, first)}
+        return {first: read_texts(model_input, first, blank)}
     missing = [name for name in asked if name not in model_input.columns and name not in optional]
     if missing:
         found = (
@@ -79,24 +123,24 @@ def read_columns(
             f"A column named {missing[0]} is needed; found: {found}."
         )
     return {
-        name: read_texts(model_input[name], name)
+        name: read_texts(model_input[name], name, blank)
         if name in model_input.columns
         else [None] * len(model_input)
         for name in asked
     }
 
 
-def read_texts(column: Any, name: str) -> list[str | None]:
+def read_texts(column: Any, name: str, blank: bool = False) -> list[str | None]:
     """The texts of one column."""
     if isinstance(column, str | bytes | range) or not isinstance(column, Sequence | pd.Series):
         kind = type(column).__name__
         raise MlflowException.invalid_parameter_value(
             f"A frame with a column {name} or a list of strings is needed: {kind}."
         )
-    return [_read_text(text, row) for row, text in enumerate(column)]
+    return [_read_text(text, row, blank) for row, text in enumerate(column)]
 
 
-def _read_text(text: Any, row: int) -> str | None:
+def _read_text(text: Any, row: int, blank: bool) -> str | None:
     if pd.api.types.is_scalar(text) and pd.isna(text):
         return None
     if not isinstance(text, str):
@@ -107,7 +151,7 @@ def _read_text(text: Any, row: int) -> str | None:
         # Half of a surrogate pair, which JSON can hold and no text: as the rows that the model was
         # trained on are read.
         text = re.sub("[\ud800-\udfff]", "\ufffd", text)
-    return str(text) if text.strip() else None
+    return str(text) if blank or text.strip() else None
 
 
 set_model(TextModel())

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 import venv
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,15 +132,21 @@ def test_champion_predicts_the_same_in_an_environment_of_its_own_requirements(
 
 @pytest.fixture
 def server(champion: tuple[World, str, np.ndarray], tmp_path: Path) -> Iterator[str]:
-    """`mlflow models serve` from this environment, started in a folder that is not the repository."""
     world, uri, _ = champion
+    with model_server(uri, world.tracker.tracking_uri, tmp_path) as address:
+        yield address
+
+
+@contextmanager
+def model_server(uri: str, tracking_uri: str, folder: Path) -> Iterator[str]:
+    """`mlflow models serve` from this environment, started in a folder that is not the repository."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     scripts = str(Path(sys.executable).parent)  # MLflow starts uvicorn by name
     environment = bare_environment(
         PATH=scripts + os.pathsep + os.environ["PATH"],
-        MLFLOW_TRACKING_URI=world.tracker.tracking_uri,
+        MLFLOW_TRACKING_URI=tracking_uri,
     )
     command = [
         "mlflow",
@@ -154,11 +161,11 @@ def server(champion: tuple[World, str, np.ndarray], tmp_path: Path) -> Iterator[
         "-p",
         str(port),
     ]
-    log = tmp_path / "serve.log"
+    log = folder / "serve.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [str(Path(scripts) / command[0]), *command[1:]],
-            cwd=tmp_path,
+            cwd=folder,
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -39,6 +39,9 @@ class AmountJudge:
     def fitted(self, rows: pa.Table, scored: pa.Table) -> Self:
         return self
 
+    def tried(self, bundle: Bundle, rows: pa.Table, tokens: Path) -> Self:
+        return self
+
     @property
     def decided(self) -> Any:
         return None
