@@ -71,4 +71,6 @@ def test_the_examples_of_the_readme_are_valid(block: str) -> None:
             }
         )
     else:
-        parse_recipe({**content, "contract": "sample"}, origin="README")
+        kind = content.get("task", {}).get("kind", "classify")
+        contract = {"classify": "sample", "generate": "stories"}[kind]
+        parse_recipe({**content, "contract": contract}, origin="README")

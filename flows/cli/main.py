@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from data_contracts.errors import NoisefoldError, RecipeError, printable, stop_signal
+from flows.cli.params import OfParams
 from flows.running.signals import dropped_are_sent_again
 
 if TYPE_CHECKING:
@@ -286,6 +287,27 @@ def predict(  # noqa: PLR0913 - click gives each option by its name
         raise NoisefoldError("Both texts and --input are given.", "Give one of them.")
     asked = TableRequest(table, output or "-", column, kind, encoding, separator, force, strict)
     table_in_terminal(asked, model, alias, as_json=as_json)
+
+
+@main.command(cls=OfParams)
+@click.argument("prompt", default="")
+@_model
+@click.option(
+    "--version", "alias", default="champion", show_default=True, help="Alias or version number."
+)
+@click.option("--json", "as_json", is_flag=True, help="The whole answer as one JSON object.")
+def write(prompt: str, model: str | None, alias: str, as_json: bool, **params: Any) -> None:
+    """Write on from PROMPT with the champion of a language model; - is standard input.
+
+    \b
+    noisefold write "ROMEO:" --temperature 0.7 --max-tokens 500
+
+    The text comes as it is written. The same model, prompt, parameters and seed give the same text
+    on one machine.
+    """
+    from flows.cli.write import write_in_terminal
+
+    write_in_terminal(prompt, model, alias, params, as_json=as_json)
 
 
 _unchecked = click.option(

@@ -59,9 +59,9 @@ def lines_in_terminal(
     if not any(text.strip() for text in first) and len(first) < LINES:
         raise NoisefoldError("There is no text to predict.", 'For example: noisefold predict "…".')
     settings, rows, refused = Settings(), 0, []
-    with ExitStack() as opened:
-        out = opened.enter_context(document(as_json))
-        predictor = _opened(opened, settings, model, alias)
+    with ExitStack() as stack:
+        out = stack.enter_context(document(as_json))
+        predictor = opened(stack, settings, model, alias)
         name = predictor.only_input
         batch = first
         while batch:
@@ -154,12 +154,12 @@ class TableRequest:
 def table_in_terminal(asked: TableRequest, model: str | None, alias: str, *, as_json: bool) -> None:
     """Answer a table; what became of it is told on standard error, or with --json as one object."""
     settings, to_stdout, table = Settings(), asked.output == "-", asked.table
-    with ExitStack() as opened:
-        out = opened.enter_context(document(as_json or to_stdout))
+    with ExitStack() as stack:
+        out = stack.enter_context(document(as_json or to_stdout))
         if table == "-":
-            table = str(_spooled(opened, asked.kind))
-        bar = opened.enter_context(_Rows(Console(stderr=True, highlight=False)))
-        predictor = _opened(opened, settings, model, alias)
+            table = str(_spooled(stack, asked.kind))
+        bar = stack.enter_context(_Rows(Console(stderr=True, highlight=False)))
+        predictor = opened(stack, settings, model, alias)
         from data_contracts.recipe.source import FileSource
         from tasks.serving.predict_table import Output, predict_table
 
@@ -211,17 +211,17 @@ def _as_options(text: str) -> str:
     )
 
 
-def _opened(opened: ExitStack, settings: Settings, model: str | None, alias: str) -> Predictor:
-    """The version, loaded quietly and with few threads until `opened` ends."""
+def opened(stack: ExitStack, settings: Settings, model: str | None, alias: str) -> Predictor:
+    """The version, loaded quietly and with few threads until `stack` ends."""
     for context in (writable_home(settings), quiet(False), threads_of_a_command()):
-        opened.enter_context(context)
+        stack.enter_context(context)
     switches()
     from tasks.serving.predict import load_predictor
 
-    return opened.enter_context(load_predictor(settings, chosen_model(settings, model), alias))
+    return stack.enter_context(load_predictor(settings, chosen_model(settings, model), alias))
 
 
-def _spooled(opened: ExitStack, kind: str | None) -> Path:
+def _spooled(stack: ExitStack, kind: str | None) -> Path:
     if kind is None:
         raise NoisefoldError(
             "Standard input has no name that tells its format.",
@@ -229,7 +229,7 @@ def _spooled(opened: ExitStack, kind: str | None) -> Path:
         )
     from tasks.serving.predict_table import spool
 
-    folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="noisefold-")))
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="noisefold-")))
     return spool(sys.stdin.buffer, folder, cast("Format", kind))
 
 

@@ -1,0 +1,30 @@
+"""Options of a command that are a model's parameters. Light: the command line imports it."""
+
+from __future__ import annotations
+
+import click
+
+_TYPES = {"string": str, "double": float, "long": int}
+
+
+class OfParams(click.Command):
+    """Has an option for each parameter that models of some kind take, known once it runs."""
+
+    params_are_there = False
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        if not self.params_are_there:
+            from data_contracts.kinds.base import TaskConfig
+
+            params = {one.name: one for kind in TaskConfig.KINDS.values() for one in kind.params}
+            self.params[1:1] = [
+                click.Option(
+                    [f"--{one.name.replace('_', '-')}"],
+                    type=_TYPES[one.type],
+                    multiple=one.listed,
+                    help=f"{one.words} Otherwise as the model's recipe says.",
+                )
+                for one in params.values()
+            ]
+            self.params_are_there = True
+        return super().get_params(ctx)
