@@ -157,6 +157,9 @@ def _modules(description: dict[str, Any]) -> int:
         for key in ("hidden_sizes", "feedforward_sizes")
         if isinstance(encoder.get(key), list)
     ]
+    # A head may have parts of its own, one for each item of a list.
+    parts = [value for value in description.values() if isinstance(value, dict)]
+    sizes += [len(value) for part in parts for value in part.values() if isinstance(value, list)]
     config = encoder.get("config")
     if isinstance(config, dict):
         sizes += [

@@ -102,7 +102,7 @@ class Generate(TaskConfig):
     model_type: ClassVar[str] = "text-generation"
     words: ClassVar[str] = "Language model"
     lossless: ClassVar[bool] = True
-    judged: ClassVar[tuple[str, ...]] = ("ece_bins", "samples", "writing")
+    judged: ClassVar[tuple[str, ...]] = ("adaptive", "ece_bins", "samples", "writing")
     validated: ClassVar[tuple[str, ...]] = ("bits_per_byte", "perplexity", "accuracy")
     defaults: ClassVar[Mapping[str, Any]] = {
         "tokenizer": {"kind": "bpe", "lossless": True},
@@ -121,6 +121,11 @@ class Generate(TaskConfig):
     counted: CountedConfig | None = Field(
         default_factory=CountedConfig,
         description="Counts of the train split beside the network; null: none.",
+    )
+    adaptive: bool = Field(
+        default=False,
+        description="Where it is served and judged, the counted table goes on counting through "
+        "each text, by itself (Kuhn & De Mori 1990); no weight changes.",
     )
     ece_bins: int = Field(
         default=15,
@@ -156,6 +161,8 @@ class Generate(TaskConfig):
             )
         if recipe.distillation is not None:
             yield "task.kind generate learns from no teacher: leave distillation out"
+        if self.adaptive and self.counted is None:
+            yield "task.adaptive goes on with the counts of task.counted, and there are none"
         longest = self.counted.order - 1 if self.counted else 0
         if longest > recipe.window.overlap + 1:
             yield (
@@ -171,6 +178,9 @@ class Generate(TaskConfig):
             Column("tokens", "long", required=False),
             Column("finish_reason", "string", required=False),
         )
+
+    def served_facts(self, measured: Mapping[str, Any]) -> dict[str, Any]:
+        return {"adaptive": self.adaptive, "writing": self.writing.model_dump(mode="json")}
 
     def card(self, facts: Mapping[str, Any], measured: Mapping[str, Any]) -> Card:
         pairs = facts["form"] == "pairs"

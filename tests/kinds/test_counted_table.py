@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lightning_modules.kinds.generate.counted import CountedTable, cross_fitted, discounts
+from lightning_modules.kinds.generate.growing import Growing, mixed
 
 VOCABULARY, LONGEST = 6, 3
 
@@ -103,6 +104,34 @@ def test_what_training_is_told_of_a_position_was_counted_elsewhere() -> None:
             *context, token = train[row].tolist()
             expected = probability(counts, context, token)
             np.testing.assert_allclose(said.proba[row], expected, rtol=1e-12)
+
+
+def test_a_table_that_goes_on_counting_is_one_that_counted_all() -> None:
+    train, text = grams(30, 0), grams(12, 5)
+    table = CountedTable.empty(LONGEST, VOCABULARY)
+    table.count([train])
+    growing = Growing(table)
+    shares = np.eye(LONGEST + 1)
+    for row in range(len(text)):
+        *context, token = text[row].tolist()
+        every = CountedTable.empty(LONGEST, VOCABULARY)
+        every.count([np.concatenate([train, text[:row]])])
+        for order in every.orders:  # its discounts stay those of the train split
+            kept = table.get_buffer(f"discounts_{order}")
+            every.register_buffer(f"discounts_{order}", kept)
+        places = every.places(text[row : row + 1, :LONGEST])
+        known = growing.look(context)
+        for order in every.orders:
+            expected = every.mixed(places, shares[order][None, :])[0]
+            found = mixed(known, shares[order], VOCABULARY)
+            np.testing.assert_allclose(found, expected, rtol=1e-12)
+        seen = every.seen(places)[0].tolist()
+        assert [0 if one is None else one.total for one in known] == seen
+        growing.add(context, token)
+    frozen = table.places(text[:, :LONGEST])
+    again = CountedTable.empty(LONGEST, VOCABULARY)
+    again.count([train])
+    assert np.array_equal(table.seen(frozen), again.seen(frozen)), "the table itself is as it was"
 
 
 def test_its_counts_come_back_from_a_state_dict(table: CountedTable) -> None:

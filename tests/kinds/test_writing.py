@@ -30,7 +30,7 @@ from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.kinds.base import objective_of
 from lightning_modules.kinds.generate import scoring
 from lightning_modules.kinds.generate.objective import LanguageModel, windows
-from lightning_modules.kinds.generate.writing import Reader, Style, write
+from lightning_modules.kinds.generate.writing import Piece, Reader, Style, write
 from lightning_modules.kinds.heads import AskedWronglyError
 from lightning_modules.network.tokenizer import load_lossless
 from lightning_modules.network.windows import Windowing
@@ -184,6 +184,38 @@ def test_documents_are_judged_alike_alone_and_among_others(bundle: Bundle, token
         assert math.isclose(evidence[:, scoring.BYTES].sum(), one.bytes)
 
 
+def test_a_model_that_goes_on_counting_is_judged_and_writes_alike(
+    bundle: Bundle, tokens: Path
+) -> None:
+    """The log-probability of what it writes is what it says of that text; and no text sees
+    another.
+    """
+    facts = bundle.facts
+    bundle.facts = {**facts, "adaptive": True}
+    try:
+        prompts = ["the cat saw it. the cat", "猫"]
+        params = {"max_tokens": 40, "temperature": 0}
+        together = bundle.predict({"prompt": prompts}, params)
+        alone = bundle.predict({"prompt": prompts[1:]}, params)
+        assert together["completion"][1] == alone["completion"][0]
+        tokenizer, head = bundle.lossless_tokenizer, bundle.network.head
+        before = [head.eos_id, *tokenizer.encode(prompts[0]).ids]
+        ids = [*before, *tokenizer.encode(together["completion"][0]).ids]
+        if together["finish_reason"][0] == "end":
+            ids.append(head.eos_id)
+        given = [scoring.Document(np.array(ids), len(before), 1), *documents(tokens)[:4]]
+        evidence = scoring.evidence_of(bundle.network, given, 15, adaptive=True)
+        said = pytest.approx(together["log_probability"][0], rel=1e-4)
+        assert -evidence[0][:, scoring.NATS].sum() == said
+        for one, among in zip(given, evidence, strict=True):
+            (by_itself,) = scoring.evidence_of(bundle.network, [one], 15, adaptive=True)
+            np.testing.assert_allclose(by_itself[:, :4], among[:, :4], **NEAR)
+        static = scoring.evidence_of(bundle.network, given, 15)
+        assert not np.allclose(static[0], evidence[0], rtol=1e-3)
+    finally:
+        bundle.facts = facts
+
+
 def test_a_sample_is_a_function_of_model_prompt_seed_and_position(bundle: Bundle) -> None:
     def said(**params: Any) -> str:
         return bundle.predict({"prompt": ["the "]}, {"max_tokens": 40, **params})["completion"][0]
@@ -198,16 +230,21 @@ def test_a_sample_is_a_function_of_model_prompt_seed_and_position(bundle: Bundle
 
 
 def test_what_is_streamed_is_what_is_answered(bundle: Bundle) -> None:
-    style = Style(max_tokens=60, temperature=1.0, seed=4)
-    pieces = list(write(bundle, "the cat 猫", style))
+    long = (seed for seed in range(100) if len(_pieces(bundle, seed)) > 10)
+    seed = next(long)
+    pieces = _pieces(bundle, seed)
     whole = pieces[-1].written
     assert whole is not None
     assert "".join(piece.text for piece in pieces) == whole.text
     assert len([piece for piece in pieces if piece.text]) > 5
     answer = bundle.predict(
-        {"prompt": ["the cat 猫"]}, {"max_tokens": 60, "temperature": 1.0, "seed": 4}
+        {"prompt": ["the cat 猫"]}, {"max_tokens": 60, "temperature": 1.0, "seed": seed}
     )
     assert answer["completion"] == [whole.text]
+
+
+def _pieces(bundle: Bundle, seed: int) -> list[Piece]:
+    return list(write(bundle, "the cat 猫", Style(max_tokens=60, temperature=1.0, seed=seed)))
 
 
 def test_the_log_probability_of_a_completion_is_that_of_its_tokens(bundle: Bundle) -> None:
@@ -455,6 +492,10 @@ def test_special_words_in_a_prompt_are_text(bundle: Bundle) -> None:
         ({"model": {"ngrams": {}}}, "model.ngrams are of whole documents"),
         ({"window": {"max_length": 32, "overlap": 2}}, "window.overlap has to be 5 or more"),
         ({"tokenizer": {"kind": "word"}}, "lossless"),
+        (
+            {"task": {"kind": "generate", "counted": None, "adaptive": True}},
+            "task.adaptive goes on",
+        ),
         (
             {"distillation": {"teacher": "other"}},
             "task.kind generate learns from no teacher",

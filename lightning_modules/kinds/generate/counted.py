@@ -136,7 +136,9 @@ class CountedTable(nn.Module):
             starts=starts,
             ends=ends,
             after=after,
+            counts=counts,
             totals=totals,
+            discounts=self._of("discounts", order),
             gains=(counts - taken) / some[of_node],
             # Of a context that nothing followed all goes to the shorter one.
             spare=np.where(totals > 0, _sums(taken, starts, ends) / some, 1.0),
@@ -229,6 +231,8 @@ class _Level:
     starts: Ints  # (N,) of a context's entries
     ends: Ints
     after: Ints  # (E,) the token
+    counts: Ints  # (E,)
+    discounts: Ints  # (3,)
     totals: Ints  # (N,) what was counted
     gains: Ints  # (E,) (c - D) / total
     spare: Ints  # (N,) what the discounts leave for the shorter context

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.kinds.generate.counted import CountedTable
+from lightning_modules.kinds.generate.growing import Growing, mixed
 from lightning_modules.kinds.generate.writing import Piece, Style, Written, write
 from lightning_modules.kinds.heads import AskedWronglyError, Head
 
@@ -100,6 +101,22 @@ class GenerateHead(Head):
         table_PV = table_PV.to(deep_PV.device, deep_PV.dtype)
         return torch.logaddexp(shares[:, :1] + deep_PV, table_PV.log())
 
+    def next_of_growing(self, state_F: Tensor, growing: Growing, context: Sequence[int]) -> Tensor:
+        """(V,) natural logarithms after one text, whose own tokens are counted, too.
+
+        Args:
+            context: its last M tokens.
+        """
+        deep_V = self.decoder(state_F).log_softmax(dim=-1)
+        known = growing.look(context)
+        seen = [0 if one is None else one.total for one in known]
+        counts = torch.from_numpy(np.log1p(np.array(seen, np.float64)))[None, :]
+        shares = self.shares(state_F[None, :], counts.to(deep_V.device, deep_V.dtype))[0]
+        of_orders = shares[1:].exp().double().cpu().numpy()
+        table_V = torch.from_numpy(mixed(known, of_orders, growing.table.vocab_size))
+        table_V = table_V.to(deep_V.device, deep_V.dtype)
+        return torch.logaddexp(shares[0] + deep_V, table_V.log())
+
     def of_targets(
         self, states_PF: Tensor, targets_P: Tensor, said: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor]:
@@ -136,6 +153,8 @@ class GenerateHead(Head):
         template = facts.get("template")
         if not isinstance(template, str) or template.count("{prompt}") != 1:
             return "template"
+        if not isinstance(facts.get("adaptive", False), bool):
+            return "adaptive"
         writing = facts.get("writing")
         if not isinstance(writing, dict):
             return "writing"

@@ -69,7 +69,12 @@ class GenerateJudge:
         return {} if self.samples is None else self.samples.figures()
 
     def score(self, bundle: Bundle, windows: pa.Table) -> pa.Table:
-        return self._scored(bundle, windows)
+        return self._scored(self._as_served(bundle), windows)
+
+    def _as_served(self, bundle: Bundle) -> Bundle:
+        """What of its answers the recipe decides now; it may have been trained before."""
+        bundle.facts = {**bundle.facts, **self.task.served_facts({})}
+        return bundle
 
     def _scored(self, bundle: Bundle, windows: pa.Table) -> pa.Table:
         lists = windows["input_ids"].combine_chunks()
@@ -77,7 +82,8 @@ class GenerateJudge:
         numbers = windows["window"].to_numpy()
         columns = {name: windows[name].to_numpy() for name in ("context", "bytes")}
         given = list(scoring.documents(lists.flatten().to_numpy(), lengths, numbers, columns))
-        found = scoring.evidence_of(bundle.network, given, self.task.ece_bins)
+        adaptive = bundle.facts.get("adaptive", False)
+        found = scoring.evidence_of(bundle.network, given, self.task.ece_bins, adaptive)
         ids = windows["id"].filter(pa.array(numbers == 0))
         return pa.table({"id": ids, _EVIDENCE: _lists(found)})
 
@@ -86,7 +92,8 @@ class GenerateJudge:
 
     def tried(self, bundle: Bundle, rows: pa.Table, tokens: Path) -> Self:
         judge = copy(self)
-        judge.samples = write_samples(bundle, rows, tokens, self.texts[0], self.task)
+        served = self._as_served(bundle)
+        judge.samples = write_samples(served, rows, tokens, self.texts[0], self.task)
         return judge
 
     def without_rows(self, tokens: Path) -> dict[str, tuple[str, ...]]:

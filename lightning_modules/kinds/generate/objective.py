@@ -200,8 +200,8 @@ class LanguageModel(Objective):
     # --- what ships
 
     def served(self) -> dict[str, Any]:
-        writing = self.task.writing.model_dump(mode="json")
-        return {"form": self.facts["form"], "template": self.facts["template"], "writing": writing}
+        said = self.task.served_facts({})
+        return {"form": self.facts["form"], "template": self.facts["template"], **said}
 
 
 class Validation:

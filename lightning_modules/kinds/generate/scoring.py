@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lightning_modules.kinds.generate.growing import Growing
 from lightning_modules.network.network import TextNetwork
 
 BLOCK = 1_000  # tokens of a document that are counted together
@@ -60,15 +61,20 @@ def documents(
 
 
 @torch.inference_mode()
-def evidence_of(network: TextNetwork, given: Sequence[Document], bins: int) -> list[np.ndarray]:
+def evidence_of(
+    network: TextNetwork, given: Sequence[Document], bins: int, adaptive: bool = False
+) -> list[np.ndarray]:
     """Per document (blocks, K) sums: nats, tokens, bytes, next tokens that were the likeliest, and
     for each bin of confidence its tokens, their confidence and their hits.
 
     A document's bytes are shared out over its blocks as its tokens are.
+
+    Args:
+        adaptive: the counted table goes on counting through each document, by itself.
     """
     found: list[np.ndarray] = [np.zeros((0, 0))] * len(given)
     for batch in _batches(given):
-        evidence = _of_batch(network, [given[place] for place in batch], bins)
+        evidence = _of_batch(network, [given[place] for place in batch], bins, adaptive)
         for place, one in zip(batch, evidence, strict=True):
             found[place] = one
     return found
@@ -95,7 +101,9 @@ def _batches(given: Sequence[Document]) -> Iterator[list[int]]:
         yield batch
 
 
-def _of_batch(network: TextNetwork, given: list[Document], bins: int) -> list[np.ndarray]:
+def _of_batch(
+    network: TextNetwork, given: list[Document], bins: int, adaptive: bool
+) -> list[np.ndarray]:
     device = next(network.parameters()).device
     head: Any = network.head
     longest = max(len(one.ids) for one in given)
@@ -107,6 +115,8 @@ def _of_batch(network: TextNetwork, given: list[Document], bins: int) -> list[np
     contexts = head.contexts(torch.from_numpy(ids_BT))
     blocks = [-(-(len(one.ids) - one.first) // BLOCK) for one in given]
     found = [np.zeros((count, width(bins))) for count in blocks]
+    table: Any = head.counted if adaptive else None
+    growing = [] if table is None else [Growing(table) for _ in given]
     carry = None
     for start in range(0, longest - 1, _CHUNK):
         stop = min(start + _CHUNK, longest - 1)
@@ -120,7 +130,11 @@ def _of_batch(network: TextNetwork, given: list[Document], bins: int) -> list[np
         for some in range(0, len(row), step):
             r, t = row[some : some + step], at[some : some + step]
             there = contexts[r, start + t]
-            log_proba = head.next_log_proba(states[r, t], there)
+            if growing:
+                texts = [(growing[row], ids_BT[row]) for row in r]
+                log_proba = _counted_on(head, states[r, t], texts, start + t)
+            else:
+                log_proba = head.next_log_proba(states[r, t], there)
             told = _told(log_proba, ids_BT[r, start + t + 1], bins)
             block = (start + t + 1 - firsts[r]) // BLOCK
             for document in np.unique(r):
@@ -129,6 +143,33 @@ def _of_batch(network: TextNetwork, given: list[Document], bins: int) -> list[np
     for one, evidence in zip(given, found, strict=True):
         evidence[:, BYTES] = one.bytes * evidence[:, TOKENS] / max(1.0, evidence[:, TOKENS].sum())
     return found
+
+
+def _counted_on(
+    head: Any, states_PF: torch.Tensor, texts: list[tuple[Any, np.ndarray]], at: np.ndarray
+) -> torch.Tensor:
+    """(P, V) where each text's table has counted it up to the position; positions of a text come in
+    order.
+
+    Args:
+        texts: (P,) the growing table and the ids of each position's text.
+        at: (P,) the place of the last id that is read.
+    """
+    found = []
+    for state, (growing, ids), place in zip(states_PF, texts, at, strict=True):
+        for new in range(growing.read, place + 1):
+            if new:  # it begins with the end of another text
+                growing.add(_before(ids, new, head), int(ids[new]))
+        growing.read = place + 1
+        found.append(head.next_of_growing(state, growing, _before(ids, place + 1, head)))
+    return torch.stack(found)
+
+
+def _before(ids: np.ndarray, place: int, head: Any) -> list[int]:
+    """The last M ids before a place."""
+    first = max(0, place - head.longest)
+    here = ids[first:place].tolist()
+    return [head.eos_id] * (head.longest - len(here)) + here
 
 
 def _told(log_proba: torch.Tensor, targets: np.ndarray, bins: int) -> np.ndarray:
