@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from data_contracts.errors import RecipeError
 from data_contracts.kinds.base import Card, Column, Metric, Param, TaskConfig
 from data_contracts.recipe.model import CausalTransformerConfig, LSTMConfig, PretrainedConfig
 from data_contracts.section import Section
 
 if TYPE_CHECKING:
+    from data_contracts.contract.contract import DataContract
+    from data_contracts.contract.rows import Rows
     from data_contracts.recipe.recipe import Recipe
+    from data_contracts.recipe.suggest import Choice
+
+
+_SMALL = 2_000_000  # characters
 
 
 class CountedConfig(Section):
@@ -170,6 +177,42 @@ class Generate(TaskConfig):
                 f"begins with {recipe.window.overlap + 1} that stood before: window.overlap has to "
                 f"be {longest - 1} or more"
             )
+
+    @classmethod
+    def suggest(
+        cls, rows: Rows, contract: DataContract, backbone: str | None, folder: str | None
+    ) -> tuple[str, list[Choice]]:
+        from data_contracts.recipe.suggest import Choice
+
+        texts = [rows.columns.get(column, []) for column in contract.sources.values()]
+        characters = sum(len(text) for column in texts for text in column if text)
+        if not characters:
+            raise RecipeError(
+                f"The rows of contract {contract.name} have no text to learn from.",
+                "Check the columns that it names.",
+            )
+        small = characters < _SMALL
+        head = f"Suggested for {len(rows):,} rows of {characters:,} characters."
+        choices = [
+            Choice(
+                "tokenizer",
+                {"kind": "bpe", "lossless": True, "vocab_size": 2000 if small else 8000},
+                "Few tokens for few texts: 2,000 took .018 bits per byte off 8,000 on the bundled "
+                "stories, in a quarter of the time.",
+            ),
+            Choice(
+                "training",
+                {"max_epochs": 3 if characters > _SMALL // 4 else 8, "batch_size": 16},
+                "The counted table knows by heart what a network would need more epochs for.",
+            ),
+        ]
+        if backbone is None:
+            return head, choices
+        path = {"kind": "pretrained", "path": backbone}
+        method = {"kind": "low_rank", "rank": 16, "noise": {"kind": "multiplicative_noise"}}
+        model = {"encoder": path, "reparameterization": method}
+        why = "Low rank with noise is what did best for classifiers; for texts it was not measured."
+        return head, [Choice("model", model, why), choices[1]]
 
     def outputs(self, facts: dict[str, Any]) -> tuple[Column, ...]:
         return (

@@ -10,6 +10,7 @@ import yaml
 from data_contracts.contract.infer import Draft
 from data_contracts.contract.written import comment, comments, contract_yaml
 from data_contracts.recipe.reading import parse_recipe
+from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.suggest import Choice
 from data_contracts.yaml_text import parse_yaml
 
@@ -23,12 +24,14 @@ def recipe_yaml(source: dict[str, Any], draft: Draft, head: str, choices: Sequen
         draft: of the contract.
         head: a sentence of what rows it is suggested for.
     """
-    name = draft.contract.name
-    parts = [
-        f"{comments(draft, [head])}\nname: {name}\n",
-        _section({"source": {"kind": "files", **source}}),
-    ]
+    name, kind = draft.contract.name, draft.contract.kind
+    parts = [f"{comments(draft, [head])}\nname: {name}\n"]
     contract = contract_yaml(draft, {}, only_own=True)
+    usual = Recipe.model_fields["task"].get_default(call_default_factory=True)
+    if kind != usual.kind:
+        parts.append(_section({"task": {"kind": kind}}))
+        contract = f"kind: {kind}\n{contract}"
+    parts.append(_section({"source": {"kind": "files", **source}}))
     parts.append("# Drafted from the rows; read it through.\ncontract:\n" + _indented(contract))
     sections: dict[str, dict[str, Any]] = {}
     reasons: dict[str, list[str]] = {}

@@ -281,3 +281,19 @@ def test_a_recipe_is_checked_before_the_night(tmp_path: Path) -> None:
     done = run("recipe", "check", tmp_path / "books.yaml", "--set", "contract.columns={text: body}")
     assert "book.txt: no column 'body'. It has 'text'." in done.output
     assert "It is plain text, which has the one column text" in " ".join(done.output.split())
+
+
+def test_a_recipe_is_suggested_that_the_rows_pass(tmp_path: Path) -> None:
+    """It says that it writes, which no default does."""
+    folder = tmp_path / "books"
+    folder.mkdir()
+    book(folder / "one.txt")
+    out = tmp_path / "books.yaml"
+    done = run("recipe", "suggest", folder, "--documents", "paragraph", "-o", out)
+    assert done.exit_code == 0, done.output
+    text = out.read_text(encoding="utf-8")
+    assert "task: {kind: generate}" in text
+    assert "  kind: generate" in text
+    checked = run("recipe", "check", out)
+    assert checked.exit_code == 0, checked.output
+    assert "300" in checked.output
