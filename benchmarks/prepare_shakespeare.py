@@ -3,8 +3,9 @@
     python -m benchmarks.prepare_shakespeare [--source FOLDER] [--target FOLDER]
 
 `choose/` holds the last twentieth of the first nine tenths back as its valid text: what a recipe
-looks like is decided there. `final/` has all nine tenths as its train text, as others have them, and
-their end once more as its valid text, by which nothing is decided.
+looks like is decided there. `final/` is what is measured: its valid text, which tells the epoch, is
+the beginning, 20,000 characters that others train on; the end of the nine tenths, whose play goes on
+in the test text, stays in train.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parents[1] / "shared" / "data" / "tiny_shakespeare"
+BEGINNING = 20_000
 TARGET = HERE.parent / ".noisefold" / "benchmarks" / "shakespeare"
 
 
@@ -24,7 +26,7 @@ def prepare(source: Path, target: Path) -> None:
     held = int(end * 0.95)
     folders = {
         "choose": {"train": text[:held], "valid": text[held:end], "test": text[end:]},
-        "final": {"train": text[:end], "valid": text[end - 20_000 : end], "test": text[end:]},
+        "final": {"train": text[BEGINNING:end], "valid": text[:BEGINNING], "test": text[end:]},
     }
     for name, parts in folders.items():
         (target / name).mkdir(parents=True, exist_ok=True)
