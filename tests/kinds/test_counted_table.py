@@ -106,6 +106,12 @@ def test_what_training_is_told_of_a_position_was_counted_elsewhere() -> None:
             np.testing.assert_allclose(said.proba[row], expected, rtol=1e-12)
 
 
+def test_two_tokens_are_enough_to_count() -> None:
+    said = cross_fitted(grams(80, 0)[:2], LONGEST, VOCABULARY, 10)
+    assert said.proba.shape == (2, LONGEST + 1)
+    assert (said.proba > 0).all()
+
+
 def test_a_table_that_goes_on_counting_is_one_that_counted_all() -> None:
     train, text = grams(30, 0), grams(12, 5)
     table = CountedTable.empty(LONGEST, VOCABULARY)

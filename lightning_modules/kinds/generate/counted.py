@@ -203,7 +203,8 @@ def cross_fitted(grams: Ints, longest: int, vocab_size: int, parts: int) -> Said
     Parts are runs of positions, since neighbours tell each other: of a text whose other lines were
     counted a table knows more than of a new one.
     """
-    borders = np.linspace(0, len(grams), parts + 1).astype(int)
+    # Of two positions, the fewest that there are, each is read with the other.
+    borders = np.linspace(0, len(grams), min(parts, len(grams)) + 1).astype(int)
     found = []
     for first, end in pairwise(borders):
         table = CountedTable.empty(longest, vocab_size)
