@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 import lightning_modules
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.kinds.heads import head_class
 from lightning_modules.shipping import shipped_files
 from tasks.register import Shown, build_model_folder, check_model_folder, quiet_mlflow, signature
 from tasks.reports.model_card import Subject, example_rows, model_card, script
@@ -227,7 +228,8 @@ def test_card_shows_hostile_text_as_text(world: World) -> None:
 
 
 def test_example_rows_show_each_script_of_the_data(world: World) -> None:
-    rows = example_rows(world.store.open(world.corpus) / "corpus", ["text"])
+    head = head_class("classify")
+    rows = example_rows(world.store.open(world.corpus) / "corpus", head, world.tokens.facts)
     texts = [row["text"] for row in rows]
     assert {script(text) for text in texts} == {"LATIN", "CJK"}
     assert script("123 !?") == "OTHER"
