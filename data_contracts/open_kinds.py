@@ -71,4 +71,5 @@ class AnyKind(Generic[K]):
     ) -> dict[str, Any]:
         # Through the handler, so that the sections within a kind join the definitions of the whole.
         forms = [handler(kind.__pydantic_core_schema__) for kind in self.kinds.values()]
-        return {"oneOf": [*forms, {"type": "string"}] if self.by_name else forms}
+        # Any and not one: what says no kind may fit several, and is of the usual one.
+        return {"anyOf": [*forms, {"type": "string"}] if self.by_name else forms}

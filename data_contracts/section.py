@@ -7,8 +7,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
-from pydantic_core import to_jsonable_python
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic_core import CoreSchema, to_jsonable_python
 
 from data_contracts.yaml_text import Written, as_written, plain
 
@@ -165,7 +171,19 @@ def kind_is(default: Callable[[dict[str, Any]], str]) -> BeforeValidator:
     """A section without `kind` is of its default kind, so that `--set tokenizer.vocab_size=500`
     is enough."""
 
-    return BeforeValidator(_Kind(default))
+    return _UsualKind(_Kind(default))
+
+
+class _UsualKind(BeforeValidator):
+    """In the JSON schema, too, a section may say no kind, and then fits several."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        found = handler(schema)
+        if "oneOf" in found:
+            found["anyOf"] = found.pop("oneOf")
+        return found
 
 
 class _Kind:

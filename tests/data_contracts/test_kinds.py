@@ -176,8 +176,8 @@ def test_the_schema_of_a_recipe_lists_every_kind() -> None:
 
 
 def _kinds(schema: dict[str, Any]) -> list[dict[str, Any]]:
-    if "oneOf" in schema:
-        return schema["oneOf"]
+    if "anyOf" in schema:
+        return schema["anyOf"]
     return [kind for one in schema.get("anyOf", []) for kind in _kinds(one)]
 
 

@@ -146,3 +146,29 @@ def test_a_real_worker_runs_a_real_deployment(prefect_api, tmp_path):
     client = mlflow_client(home)
     version = client.get_model_version_by_alias("noisefold-deployed", "champion")
     assert version.tags["noisefold.flow_run_id"] == str(run.id)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"contract": {"name": "mails", "columns": {"id": "id"}}},
+        {"contract": "sample", "tokenizer": {"vocab_size": 500}},
+        {"contract": "sample", "model": {"encoder": {"hidden_size": 8}}},
+        {"contract": "stories", "task": {"kind": "generate"}, "tokenizer": {"vocab_size": 500}},
+    ],
+)
+def test_a_server_takes_a_section_that_names_no_kind_as_the_command_does(sections):
+    """It fits several, and is of the usual one: what `noisefold retrain` reads, `prefect deploy`
+    takes.
+    """
+    from prefect.utilities.callables import parameter_schema
+    from prefect.utilities.schema_tools.validation import validate
+
+    from flows.retrain import retrain
+
+    recipe = {"name": "mails", "source": {"url": "mails.csv"}, **sections}
+    parse_recipe(recipe, origin="here")
+    schema = parameter_schema(retrain).model_dump_for_openapi()
+    assert validate({"recipe": recipe}, schema, ignore_required=True) == []
+    wrong = {**recipe, "tokenizer": {"vocab": 500}}
+    assert validate({"recipe": wrong}, schema, ignore_required=True) != []
