@@ -23,6 +23,7 @@ from tokenizers import Tokenizer
 from data_contracts.kinds.generate import Generate
 from data_contracts.recipe.tokenizer import CharacterTokenizer
 from lightning_modules.bundle import Bundle, save_bundle
+from lightning_modules.kinds.generate.counted import CountedTable
 from lightning_modules.kinds.generate.writing import Style, write
 from lightning_modules.network.network import build_network
 from lightning_modules.network.windows import Windowing
@@ -46,7 +47,7 @@ def bundle(name: str, tokenizer: Tokenizer, order: int | None, folder: Path) -> 
     """A network with fresh weights, and a table of random characters where `order` says so."""
     torch.manual_seed(0)
     size = tokenizer.get_vocab_size()
-    counted = None if order is None else {"sizes": [[1, 0], *[[0, 0]] * (order - 1)]}
+    counted = None if order is None else CountedTable.nothing(order - 1)
     network = build_network(
         {
             "kind": "generate",

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_contracts.artifacts import Measurement, TrainedModel, ValidatedCorpus
-from data_contracts.tables.take import take_rows
+from data_contracts.tables.take import evenly, take_rows
 from lightning_modules.bundle import Bundle
 from tasks.artifacts.store import digest_of
 from tasks.engines.threads import threads
@@ -73,7 +73,7 @@ def some_rows(corpus: Path, columns: Sequence[str], most: int) -> pa.Table:
     more.
     """
     rows = pq.read_table(corpus, columns=list(columns), filters=[("split", "==", "test")])
-    return take_rows(rows, np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))
+    return take_rows(rows, evenly(len(rows), most))
 
 
 def every(rows: pa.Table, step: int) -> pa.Table:

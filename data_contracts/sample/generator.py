@@ -31,10 +31,10 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+from data_contracts.sample import made
 from data_contracts.sample import writer as writing
 from data_contracts.sample.writer import LANGUAGES, Writer, grammar
 
@@ -63,16 +63,8 @@ WHITE_SPACE = (" ", "\u3000", "\t", "\n")
 
 
 def dirty_rows(rows: int = DEFAULT_ROWS) -> dict[str, int]:
-    """How many rows of each fault a sample of this size holds: `DIRTY_ROWS` in proportion, at least
-    one of each.
-    """
-    if rows < MIN_ROWS:
-        raise ValueError(
-            f"a sample needs at least {MIN_ROWS} rows to hold one of each fault, not {rows}"
-        )
-    return {
-        fault: max(1, round(count * rows / DEFAULT_ROWS)) for fault, count in DIRTY_ROWS.items()
-    }
+    """How many rows of each fault a sample of this size holds."""
+    return made.in_proportion(DIRTY_ROWS, rows, of=DEFAULT_ROWS, fewest=MIN_ROWS)
 
 
 @dataclass
@@ -193,7 +185,12 @@ def _row(
 
 def made_by() -> str:
     """All that the rows follow from beside their number and seed: this code and the grammars."""
-    files = [Path(__file__), Path(writing.__file__), *map(writing.grammar_file, LANGUAGES)]
+    files = [
+        Path(__file__),
+        Path(made.__file__),
+        Path(writing.__file__),
+        *map(writing.grammar_file, LANGUAGES),
+    ]
     return "".join(file.read_text(encoding="utf-8") for file in files)
 
 
@@ -203,26 +200,5 @@ def write_sample(
     seed: int = DEFAULT_SEED,
     classes: Literal[2, 4] = 4,
 ) -> int:
-    """Write the synthetic sample as Parquet (zstd) and return its number of rows.
-
-    Written beside its place and moved there when complete, so that no reader meets half a file.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    schema = pa.schema(
-        [(column, pa.string()) for column in COLUMNS], metadata={"origin": "synthetic"}
-    )
-    stream, written = generate(rows, seed, classes=classes), 0
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-            while batch := list(islice(stream, 4_096)):
-                writer.write_table(pa.Table.from_pylist(batch, schema=schema))
-                written += len(batch)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return written
+    """Write the synthetic sample as Parquet (zstd) and return its number of rows."""
+    return made.write_rows(path, COLUMNS, generate(rows, seed, classes=classes))

@@ -19,13 +19,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from data_contracts.contract.text import text_hash
+from data_contracts.sample import made
 
 LANGUAGES = ("en", "zh")
 COLUMNS = ("text", "language")
@@ -138,16 +138,8 @@ class Storyteller:
 
 
 def dirty_rows(rows: int = DEFAULT_ROWS) -> dict[str, int]:
-    """How many rows of each fault a sample of this size holds: `DIRTY_ROWS` in proportion, at least
-    one of each.
-    """
-    if rows < MIN_ROWS:
-        raise ValueError(
-            f"a sample needs at least {MIN_ROWS} rows to hold one of each fault, not {rows}"
-        )
-    return {
-        fault: max(1, round(count * rows / DEFAULT_ROWS)) for fault, count in DIRTY_ROWS.items()
-    }
+    """How many rows of each fault a sample of this size holds."""
+    return made.in_proportion(DIRTY_ROWS, rows, of=DEFAULT_ROWS, fewest=MIN_ROWS)
 
 
 def generate(rows: int, seed: int) -> Iterator[dict[str, str]]:
@@ -214,31 +206,10 @@ def _break(fault: str, text: str, language: str, rng: random.Random) -> str:
 
 def made_by() -> str:
     """All that the rows follow from beside their number and seed: this code and the grammars."""
-    files = [Path(__file__), *map(grammar_file, LANGUAGES)]
+    files = [Path(__file__), Path(made.__file__), *map(grammar_file, LANGUAGES)]
     return "".join(file.read_text(encoding="utf-8") for file in files)
 
 
 def write_stories(path: str | os.PathLike[str], rows: int, seed: int) -> int:
-    """Write the stories as Parquet (zstd) and return their number.
-
-    Written beside its place and moved there when complete, so that no reader meets half a file.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    schema = pa.schema(
-        [(column, pa.string()) for column in COLUMNS], metadata={"origin": "synthetic"}
-    )
-    stream, written = generate(rows, seed), 0
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-            while batch := list(islice(stream, 4_096)):
-                writer.write_table(pa.Table.from_pylist(batch, schema=schema))
-                written += len(batch)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return written
+    """Write the stories as Parquet (zstd) and return their number."""
+    return made.write_rows(path, COLUMNS, generate(rows, seed))

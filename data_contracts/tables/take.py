@@ -9,6 +9,11 @@ import pyarrow as pa
 _TAKEN = 1000
 
 
+def evenly(rows: int, most: int) -> np.ndarray:
+    """Places of at most `most` of so many rows, spread from the first to the last."""
+    return np.linspace(0, rows - 1, min(most, rows)).astype(int)
+
+
 def take_rows(table: pa.Table, places: np.ndarray) -> pa.Table:
     """The rows at `places`, in that order and as often as they are named.
 

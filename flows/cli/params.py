@@ -14,9 +14,9 @@ class OfParams(click.Command):
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         if not self.params_are_there:
-            from data_contracts.kinds.base import TaskConfig
+            from data_contracts.kinds.base import AnyTask
 
-            params = {one.name: one for kind in TaskConfig.KINDS.values() for one in kind.params}
+            params = {one.name: one for kind in AnyTask.kinds.values() for one in kind.params}
             self.params[1:1] = [
                 click.Option(
                     [f"--{one.name.replace('_', '-')}"],

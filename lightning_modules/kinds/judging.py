@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -186,6 +186,18 @@ class Judge(Protocol):
             tokens: the folder of token tables, whose train split may tell the answer.
         """
         ...
+
+
+def with_slices(
+    columns: Mapping[str, Any], rows: pa.Table, roles: Collection[str]
+) -> dict[str, Any]:
+    """The columns of `answers` and, beside them, what of the rows plays no role: the slices."""
+    found = dict(columns)
+    for name in rows.column_names:
+        if name not in roles:
+            # A slice column may bear one of the judge's names; the judge's stand.
+            found[f"slice_{name}" if name in found else name] = rows[name]
+    return found
 
 
 # Any: each takes the TaskConfig of its own kind.

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_contracts.errors import RecipeError
-from data_contracts.tables.take import take_rows
+from data_contracts.tables.take import evenly, take_rows
 from data_contracts.yaml_text import read_yaml
 from tasks.tracking.runs import DIGEST, quiet_mlflow
 from tasks.tracking.versions import GONE
@@ -135,8 +135,7 @@ def check_served(client: MlflowClient, name: str, version: str, predictions: Pat
 
 def sample(predictions: pa.Table, rows: int) -> dict[str, list[Any]]:
     """Columns of up to `rows` evaluated rows, spread evenly."""
-    chosen = np.linspace(0, predictions.num_rows - 1, min(rows, predictions.num_rows)).astype(int)
-    return take_rows(predictions, chosen).to_pydict()
+    return take_rows(predictions, evenly(predictions.num_rows, rows)).to_pydict()
 
 
 def served_head(model: Path) -> tuple[type[Head], dict[str, Any]]:

@@ -116,24 +116,25 @@ def test_a_table_that_goes_on_counting_is_one_that_counted_all() -> None:
     train, text = grams(30, 0), grams(12, 5)
     table = CountedTable.empty(LONGEST, VOCABULARY)
     table.count([train])
-    growing = Growing(table)
+    growing = Growing(table, end=-1)  # every token of this text is text
+    growing.follow(text[0, :LONGEST].tolist(), counting=False)
     shares = np.eye(LONGEST + 1)
     for row in range(len(text)):
-        *context, token = text[row].tolist()
+        token = int(text[row, LONGEST])
         every = CountedTable.empty(LONGEST, VOCABULARY)
         every.count([np.concatenate([train, text[:row]])])
         for order in every.orders:  # its discounts stay those of the train split
             kept = table.get_buffer(f"discounts_{order}")
             every.register_buffer(f"discounts_{order}", kept)
         places = every.places(text[row : row + 1, :LONGEST])
-        known = growing.look(context)
+        known = growing.look()
         for order in every.orders:
             expected = every.mixed(places, shares[order][None, :])[0]
             found = mixed(known, shares[order], VOCABULARY)
             np.testing.assert_allclose(found, expected, rtol=1e-12)
         seen = every.seen(places)[0].tolist()
         assert [0 if one is None else one.total for one in known] == seen
-        growing.add(context, token)
+        growing.follow([token])
     frozen = table.places(text[:, :LONGEST])
     again = CountedTable.empty(LONGEST, VOCABULARY)
     again.count([train])

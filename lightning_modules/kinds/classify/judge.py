@@ -34,7 +34,7 @@ from lightning_modules.kinds.classify.rivals import (
     against_commonest,
     of_shared_labels,
 )
-from lightning_modules.kinds.judging import JUDGES, Comparable, Rivals, RowFigure
+from lightning_modules.kinds.judging import JUDGES, Comparable, Rivals, RowFigure, with_slices
 
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
@@ -150,12 +150,8 @@ class ClassifyJudge:
             "correct": predicted == self._numbers(rows),
             "probabilities": _lists(proba),
         }
-        for name in rows.column_names:
-            if name not in ROLES:
-                # A slice column may bear one of our names; ours stand.
-                columns[f"slice_{name}" if name in columns else name] = rows[name]
         described = {LABELS: json.dumps(list(self.labels), ensure_ascii=False)}
-        return pa.table(columns).replace_schema_metadata(described)
+        return pa.table(with_slices(columns, rows, ROLES)).replace_schema_metadata(described)
 
     def predictions(self, table: pa.Table) -> pa.Table:
         log_proba = log_proba_of_file(table, self.labels)

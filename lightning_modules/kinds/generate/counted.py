@@ -59,6 +59,13 @@ class CountedTable(nn.Module):
             self.register_buffer(f"discounts_{order}", torch.zeros(3, dtype=torch.float64))
         self._levels: list[_Level] | None = None
 
+    @staticmethod
+    def nothing(longest: int) -> dict[str, Any]:
+        """The description of a table of contexts up to `longest` tokens that has counted
+        nothing.
+        """
+        return {"sizes": [[1, 0], *([[0, 0]] * longest)]}
+
     def describe(self) -> dict[str, Any]:
         return {
             "sizes": [[len(self._of("before", m)), len(self._of("next", m))] for m in self.orders]
@@ -77,7 +84,7 @@ class CountedTable(nn.Module):
     @classmethod
     def empty(cls, longest: int, vocab_size: int) -> CountedTable:
         """A table of contexts up to `longest` tokens that has counted nothing."""
-        return cls({"sizes": [[1, 0], *([[0, 0]] * longest)]}, vocab_size)
+        return cls(cls.nothing(longest), vocab_size)
 
     def count(self, grams: Iterable[Ints]) -> None:
         """Replace what is counted.
@@ -127,7 +134,8 @@ class CountedTable(nn.Module):
         counts = self._of("counts", order)
         ends = np.append(starts[1:], len(after))
         of_node = np.repeat(np.arange(len(nodes), dtype=np.int64), ends - starts)
-        taken = self._of("discounts", order)[_bin(counts)]
+        discounts = self._of("discounts", order)
+        taken = discounts[_bin(counts)]
         totals = _sums(counts, starts, ends)
         some = np.maximum(totals, 1)
         return _Level(
@@ -138,7 +146,7 @@ class CountedTable(nn.Module):
             after=after,
             counts=counts,
             totals=totals,
-            discounts=self._of("discounts", order),
+            discounts=discounts,
             gains=(counts - taken) / some[of_node],
             # Of a context that nothing followed all goes to the shorter one.
             spare=np.where(totals > 0, _sums(taken, starts, ends) / some, 1.0),

@@ -11,7 +11,7 @@ This file is shipped inside the registered model: it imports numpy alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -32,21 +32,30 @@ class Known(NamedTuple):
 class Growing:
     """A table, and what was counted of one text."""
 
-    def __init__(self, table: CountedTable) -> None:
-        self.table = table
-        self.read = 0  # how many ids of its text were looked at, for whoever reads it
+    def __init__(self, table: CountedTable, end: int) -> None:
+        """Args:
+        end: the id that ends a text; before one there is nothing else.
+        """
+        self.table, self.end = table, end
+        self.read = 0  # how many ids of its text it has followed
+        self._latest = [end] * table.longest
         self._counts: list[dict[tuple[int, ...], dict[int, int]]] = [{} for _ in table.orders]
 
-    def look(self, context: Sequence[int]) -> list[Known | None]:
+    def follow(self, ids: Iterable[int], counting: bool = True) -> None:
+        """Go on through the text; the end of another one, with which it begins, is none of it."""
+        for token in ids:
+            if counting and token != self.end:
+                self.add(self._latest, token)
+            self._latest = [*self._latest, token][1:] if self._latest else []
+            self.read += 1
+
+    def look(self) -> list[Known | None]:
         """What is known of the last tokens, from the shortest context to that of M; None of one
         that nobody has met.
-
-        Args:
-            context: the last M tokens.
         """
         found: list[Known | None] = []
-        for order, node in enumerate(self._nodes(context)):
-            own = self._counts[order].get(_last(context, order))
+        for order, node in enumerate(self._nodes(self._latest)):
+            own = self._counts[order].get(_last(self._latest, order))
             if own is not None:
                 found.append(self._together(order, own))
             elif node is None:

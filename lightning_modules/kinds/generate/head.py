@@ -13,7 +13,8 @@ This file is shipped inside the registered model: it imports torch, numpy and wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -90,32 +91,37 @@ class GenerateHead(Head):
 
     def next_log_proba(self, states_PF: Tensor, contexts_PM: np.ndarray) -> Tensor:
         """(P, V) natural logarithms."""
-        deep_PV = self.decoder(states_PF).log_softmax(dim=-1)
-        if self.counted is None:
-            return deep_PV
-        places = self.counted.places(contexts_PM)
-        seen = torch.from_numpy(np.log1p(self.counted.seen(places)))
-        shares = self.shares(states_PF, seen.to(deep_PV.device, deep_PV.dtype))
-        of_orders = shares[:, 1:].exp().double().cpu().numpy()
-        table_PV = torch.from_numpy(self.counted.mixed(places, of_orders))
-        table_PV = table_PV.to(deep_PV.device, deep_PV.dtype)
-        return torch.logaddexp(shares[:, :1] + deep_PV, table_PV.log())
+        table = self.counted
+        if table is None:
+            return self.decoder(states_PF).log_softmax(dim=-1)
+        places = table.places(contexts_PM)
+        return self._mixed(states_PF, table.seen(places), partial(table.mixed, places))
 
-    def next_of_growing(self, state_F: Tensor, growing: Growing, context: Sequence[int]) -> Tensor:
-        """(V,) natural logarithms after one text, whose own tokens are counted, too.
+    def next_of_growing(self, state_F: Tensor, growing: Growing) -> Tensor:
+        """(V,) natural logarithms after one text, as far as its table has followed it."""
+        known = growing.look()
+        seen = np.array([[0 if one is None else one.total for one in known]])
+
+        def table(shares: np.ndarray) -> np.ndarray:
+            return mixed(known, shares[0], growing.table.vocab_size)[None, :]
+
+        return self._mixed(state_F[None, :], seen, table)[0]
+
+    def _mixed(
+        self, states_PF: Tensor, seen_PE: np.ndarray, table: Callable[[np.ndarray], np.ndarray]
+    ) -> Tensor:
+        """(P, V) of network and table together.
 
         Args:
-            context: its last M tokens.
+            seen_PE: how much was counted after the context of each order.
+            table: from the shares of the orders (P, E) to what they say together (P, V).
         """
-        deep_V = self.decoder(state_F).log_softmax(dim=-1)
-        known = growing.look(context)
-        seen = [0 if one is None else one.total for one in known]
-        counts = torch.from_numpy(np.log1p(np.array(seen, np.float64)))[None, :]
-        shares = self.shares(state_F[None, :], counts.to(deep_V.device, deep_V.dtype))[0]
-        of_orders = shares[1:].exp().double().cpu().numpy()
-        table_V = torch.from_numpy(mixed(known, of_orders, growing.table.vocab_size))
-        table_V = table_V.to(deep_V.device, deep_V.dtype)
-        return torch.logaddexp(shares[0] + deep_V, table_V.log())
+        deep_PV = self.decoder(states_PF).log_softmax(dim=-1)
+        counts = torch.from_numpy(np.log1p(seen_PE)).to(deep_PV.device, deep_PV.dtype)
+        shares = self.shares(states_PF, counts)
+        of_orders = shares[:, 1:].exp().double().cpu().numpy()
+        table_PV = torch.from_numpy(table(of_orders)).to(deep_PV.device, deep_PV.dtype)
+        return torch.logaddexp(shares[:, :1] + deep_PV, table_PV.log())
 
     def of_targets(
         self, states_PF: Tensor, targets_P: Tensor, said: tuple[Tensor, Tensor] | None

@@ -24,7 +24,7 @@ from lightning_modules.kinds.generate import scoring
 from lightning_modules.kinds.generate.objective import LanguageModel
 from lightning_modules.kinds.generate.report import Judged, report_of
 from lightning_modules.kinds.generate.samples import Samples, write_samples
-from lightning_modules.kinds.judging import JUDGES, Comparable, Rivals, RowFigure
+from lightning_modules.kinds.judging import JUDGES, Comparable, Rivals, RowFigure, with_slices
 
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
@@ -77,15 +77,9 @@ class GenerateJudge:
         return bundle
 
     def _scored(self, bundle: Bundle, windows: pa.Table) -> pa.Table:
-        lists = windows["input_ids"].combine_chunks()
-        lengths = np.diff(lists.offsets.to_numpy())
-        numbers = windows["window"].to_numpy()
-        columns = {name: windows[name].to_numpy() for name in ("context", "bytes")}
-        given = list(scoring.documents(lists.flatten().to_numpy(), lengths, numbers, columns))
-        adaptive = bundle.facts.get("adaptive", False)
+        given, adaptive = scoring.documents_of(windows), bundle.facts.get("adaptive", False)
         found = scoring.evidence_of(bundle.network, given, self.task.ece_bins, adaptive)
-        ids = windows["id"].filter(pa.array(numbers == 0))
-        return pa.table({"id": ids, _EVIDENCE: _lists(found)})
+        return pa.table({"id": _ids(windows), _EVIDENCE: _lists(found)})
 
     def fitted(self, rows: pa.Table, scored: pa.Table) -> Self:
         return self
@@ -108,18 +102,13 @@ class GenerateJudge:
     def evidence(self, rows: pa.Table, scored: pa.Table) -> Evidence:
         """A row per document, or per block where there are few."""
         blocks = _blocks(scored[_EVIDENCE])
-        if len(blocks) < FEW:
-            values = np.concatenate(blocks)
-        else:
-            values = np.stack([one.sum(axis=0) for one in blocks])
-        return Evidence(values, partial(scoring.figures, bins=_bins(values)))
+        return _evidence(np.concatenate(blocks) if len(blocks) < FEW else _sums(blocks))
 
     def answers(self, rows: pa.Table, scored: pa.Table) -> pa.Table:
         """id, the texts, bits_per_byte, accuracy, what was asked and written of some rows,
         evidence, slices.
         """
-        sums = np.stack([one.sum(axis=0) for one in _blocks(scored[_EVIDENCE])])
-        found = scoring.figures(sums, self.task.ece_bins)
+        found = scoring.figures(_sums(_blocks(scored[_EVIDENCE])), self.task.ece_bins)
         columns: dict[str, Any] = {"id": pa.array(scored["id"].to_pylist(), pa.string())}
         columns |= {name: rows[name] for name in self.texts}
         columns |= {
@@ -128,11 +117,7 @@ class GenerateJudge:
             **self._written(rows),
             _EVIDENCE: scored[_EVIDENCE],
         }
-        for name in rows.column_names:
-            if name not in ROLES:
-                # A slice column may bear one of our names; ours stand.
-                columns[f"slice_{name}" if name in columns else name] = rows[name]
-        return pa.table(columns)
+        return pa.table(with_slices(columns, rows, ROLES))
 
     def _written(self, rows: pa.Table) -> dict[str, pa.Array]:
         written = {} if self.samples is None else self.samples.by_row
@@ -161,10 +146,10 @@ class GenerateJudge:
         self, rows: pa.Table, scored: pa.Table, found: Mapping[str, Interval]
     ) -> list[Block]:
         blocks = _blocks(scored[_EVIDENCE])
-        sums = np.sum([one.sum(axis=0) for one in blocks], axis=0)
+        sums = _sums(blocks)
         over = "blocks" if len(blocks) < FEW else "documents"
-        per_row = _per_row(blocks, self.task.ece_bins)
-        judged = Judged(found, sums, per_row, over, self.samples)
+        per_row = scoring.figures(sums, self.task.ece_bins)["bits_per_byte"]
+        judged = Judged(found, sums.sum(axis=0), per_row, over, self.samples)
         return report_of(self.task, judged, rows.select([*self.texts]))
 
     # --- the gate
@@ -208,8 +193,7 @@ class GenerateJudge:
         pairs = [_aligned(one, other) for one, other in zip(ours, theirs, strict=True)]
         note = f"{len(ours)} documents are compared by their blocks of {scoring.BLOCK:,} tokens."
         sides = [np.concatenate(side) for side in zip(*pairs, strict=True)]
-        evidence = [Evidence(one, partial(scoring.figures, bins=_bins(one))) for one in sides]
-        return Rivals(evidence[0], evidence[1], f"of {name}", [note])
+        return Rivals(_evidence(sides[0]), _evidence(sides[1]), f"of {name}", [note])
 
     def against_constant(self, predictions: pa.Table, tokens: Path) -> Rivals:
         """This model beside one that knows how frequent each token is, and nothing of the text."""
@@ -225,17 +209,12 @@ def always(ids: Sequence[str], tokens: Path, bins: int) -> list[np.ndarray]:
     each, in the blocks of the documents' own."""
     train = pq.read_table(tokens / "train.parquet", columns=["input_ids"])["input_ids"]
     test = pq.read_table(tokens / "test.parquet", columns=list(GenerateJudge.token_columns))
-    lists = test["input_ids"].combine_chunks()
-    flat = lists.flatten().to_numpy()
+    by_id = dict(zip(_ids(test).to_pylist(), scoring.documents_of(test), strict=True))
     known = np.concatenate([chunk.flatten().to_numpy() for chunk in train.chunks])
-    counts = np.bincount(known, minlength=int(flat.max(initial=0)) + 1) + 1.0
+    highest = max(int(one.ids.max()) for one in by_id.values())
+    counts = np.bincount(known, minlength=highest + 1) + 1.0
     nats = -np.log(counts / counts.sum())
     commonest = int(counts.argmax())
-    columns = {name: test[name].to_numpy() for name in ("context", "bytes")}
-    lengths, windows = np.diff(lists.offsets.to_numpy()), test["window"].to_numpy()
-    given = scoring.documents(flat, lengths, windows, columns)
-    first = test["id"].filter(pa.array(windows == 0)).to_pylist()
-    by_id = dict(zip(first, given, strict=True))
     found = []
     for name in ids:
         one = by_id[name]
@@ -248,6 +227,11 @@ def always(ids: Sequence[str], tokens: Path, bins: int) -> list[np.ndarray]:
         starts = np.arange(0, len(targets), scoring.BLOCK)
         found.append(np.add.reduceat(told, starts, axis=0))
     return found
+
+
+def _ids(windows: pa.Table) -> pa.ChunkedArray:
+    """Of the documents, each once."""
+    return windows["id"].filter(pa.array(windows["window"].to_numpy() == 0))
 
 
 def _lists(found: list[np.ndarray]) -> pa.Array:
@@ -281,14 +265,14 @@ def _joined(blocks: np.ndarray, count: int) -> np.ndarray:
     return np.add.reduceat(blocks, starts, axis=0)
 
 
-def _bins(values: np.ndarray) -> int:
-    return (values.shape[1] - 4) // 3
+def _sums(blocks: list[np.ndarray]) -> np.ndarray:
+    """(N, K) of whole documents."""
+    return np.stack([one.sum(axis=0) for one in blocks])
 
 
-def _per_row(blocks: list[np.ndarray], bins: int) -> np.ndarray:
-    """(N,) bits per byte."""
-    sums = np.stack([one.sum(axis=0) for one in blocks])
-    return scoring.figures(sums, bins)["bits_per_byte"]
+def _evidence(values: np.ndarray) -> Evidence:
+    """Of (rows, K) sums, whatever a row is."""
+    return Evidence(values, partial(scoring.figures, bins=(values.shape[1] - 4) // 3))
 
 
 JUDGES["generate"] = GenerateJudge

@@ -29,7 +29,7 @@ from lightning_modules.kinds.base import (
     SharedTokens,
     copy_rows,
 )
-from lightning_modules.kinds.generate.counted import cross_fitted
+from lightning_modules.kinds.generate.counted import CountedTable, cross_fitted
 from lightning_modules.kinds.generate.head import GenerateHead
 from lightning_modules.kinds.generate.scoring import documents, evidence_of, figures
 from lightning_modules.network.batching import cut
@@ -126,9 +126,8 @@ class LanguageModel(Objective):
         self.said_of = train
 
     def head(self) -> dict[str, Any]:
-        longest = self.task.counted and self.task.counted.order - 1
-        empty = None if longest is None else {"sizes": [[1, 0], *([[0, 0]] * longest)]}
-        return {"eos_id": self.eos_id, "counted": empty}
+        counted = self.task.counted and CountedTable.nothing(self.task.counted.order - 1)
+        return {"eos_id": self.eos_id, "counted": counted}
 
     @torch.no_grad()
     def start_from(self, network: TextNetwork, backbone: str) -> None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_contracts.kinds.generate import Generate
+from data_contracts.tables.take import evenly
 from lightning_modules.kinds.generate.head import GenerateHead, beginning, style_of
 from lightning_modules.kinds.generate.objective import encoded
 from lightning_modules.kinds.generate.writing import Style, Written
@@ -115,9 +116,8 @@ def write_samples(
 
 def rows_of(rows: int, samples: int) -> list[int]:
     """Of the rows that a served version is asked, some, spread evenly."""
-    served = np.linspace(0, rows - 1, min(SERVED_ROWS, rows)).astype(int)
-    few = np.linspace(0, len(served) - 1, min(samples, len(served))).astype(int)
-    return sorted({int(served[place]) for place in few})
+    served = evenly(rows, SERVED_ROWS)
+    return sorted({int(row) for row in served[evenly(len(served), samples)]})
 
 
 def _repeated(texts: Sequence[Sequence[int]]) -> float:

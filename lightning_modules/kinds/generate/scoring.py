@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from lightning_modules.kinds.generate.growing import Growing
@@ -58,6 +59,15 @@ def documents(
         parts += [flat[starts[row] + contexts[row] : ends[row]] for row in range(first + 1, end)]
         size = int(sizes[first:end].sum())
         yield Document(np.concatenate(parts), int(contexts[first]), size)
+
+
+def documents_of(windows: pa.Table) -> list[Document]:
+    """The documents of rows as a token table's file has them."""
+    lists = windows["input_ids"].combine_chunks()
+    lengths = np.diff(lists.offsets.to_numpy())
+    columns = {name: windows[name].to_numpy() for name in ("context", "bytes")}
+    flat, numbers = lists.flatten().to_numpy(), windows["window"].to_numpy()
+    return list(documents(flat, lengths, numbers, columns))
 
 
 @torch.inference_mode()
@@ -116,7 +126,7 @@ def _of_batch(
     blocks = [-(-(len(one.ids) - one.first) // BLOCK) for one in given]
     found = [np.zeros((count, width(bins))) for count in blocks]
     table: Any = head.counted if adaptive else None
-    growing = [] if table is None else [Growing(table) for _ in given]
+    growing = [] if table is None else [Growing(table, head.eos_id) for _ in given]
     carry = None
     for start in range(0, longest - 1, _CHUNK):
         stop = min(start + _CHUNK, longest - 1)
@@ -157,19 +167,9 @@ def _counted_on(
     """
     found = []
     for state, (growing, ids), place in zip(states_PF, texts, at, strict=True):
-        for new in range(growing.read, place + 1):
-            if new:  # it begins with the end of another text
-                growing.add(_before(ids, new, head), int(ids[new]))
-        growing.read = place + 1
-        found.append(head.next_of_growing(state, growing, _before(ids, place + 1, head)))
+        growing.follow(ids[growing.read : place + 1].tolist())
+        found.append(head.next_of_growing(state, growing))
     return torch.stack(found)
-
-
-def _before(ids: np.ndarray, place: int, head: Any) -> list[int]:
-    """The last M ids before a place."""
-    first = max(0, place - head.longest)
-    here = ids[first:place].tolist()
-    return [head.eos_id] * (head.longest - len(here)) + here
 
 
 def _told(log_proba: torch.Tensor, targets: np.ndarray, bins: int) -> np.ndarray:

@@ -166,9 +166,8 @@ class Reader:
         self.eos_id: int = self.head.eos_id
         self.device = next(self.network.parameters()).device
         self.carry: Any = None
-        self.latest = np.full(self.head.longest, self.eos_id, np.int64)
         table: Any = self.head.counted
-        self.growing = None if table is None else Growing(table)
+        self.growing = None if table is None else Growing(table, self.eos_id)
         self.counting: bool = bundle.facts.get("adaptive", False)
 
     def read(self, ids: Sequence[int]) -> np.ndarray:
@@ -177,24 +176,12 @@ class Reader:
         for first in range(0, len(ids), CHUNK):
             some = torch.tensor([ids[first : first + CHUNK]], device=self.device)
             states, self.carry = self.network.read(some, self.carry)
-        before, self.latest = self.latest, np.append(self.latest, ids)[len(ids) :]
         if self.growing is None:
-            found = self.head.next_log_proba(states[:, -1], self.latest[None, :])[0]
+            found = self.head.next_log_proba(states[:, -1], np.empty((1, 0), np.int64))[0]
         else:
-            if self.counting:
-                count(self.growing, before.tolist(), ids, self.eos_id)
-            found = self.head.next_of_growing(states[0, -1], self.growing, self.latest.tolist())
+            self.growing.follow(ids, self.counting)
+            found = self.head.next_of_growing(states[0, -1], self.growing)
         return found.double().cpu().numpy()
-
-
-def count(growing: Growing, context: list[int], ids: Sequence[int], end: int) -> None:
-    """Count some more ids of a text; the end of another one, with which it begins, is none of
-    it.
-    """
-    for token in ids:
-        if token != end:
-            growing.add(context, token)
-        context = [*context, token][1:] if context else context
 
 
 class Choice:

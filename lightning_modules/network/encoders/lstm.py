@@ -49,14 +49,12 @@ class LSTMEncoder(nn.Module):
         """The state at every position (B, T, H), and what to go on from: h and c of each layer."""
         states: list[tuple[Tensor, Tensor]] = []
         for layer, before in zip(self.layers, carry or [None] * len(self.layers), strict=True):
-            step = x_BTD.shape[1] == 1 and before is not None and isinstance(layer, nn.LSTM)
-            x_BTD, state = (_step if step else _steps)(layer, x_BTD, before)
+            if x_BTD.shape[1] == 1 and before is not None and isinstance(layer, nn.LSTM):
+                x_BTD, state = _step(layer, x_BTD, before)
+            else:
+                x_BTD, state = layer(x_BTD, before)
             states.append(state)
         return x_BTD, states
-
-
-def _steps(layer: Any, x_BTD: Tensor, before: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    return layer(x_BTD, before)
 
 
 def _step(layer: Any, x_B1D: Tensor, before: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
