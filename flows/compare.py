@@ -21,7 +21,7 @@ switches()  # before Prefect and MLflow are imported: they read their settings t
 from prefect import flow  # noqa: E402
 
 from data_contracts.recipe.comparison import Comparison  # noqa: E402
-from flows.running.due import due  # noqa: E402
+from flows.running.due import due, run_name  # noqa: E402
 from flows.running.grid import ComparisonRun, Grid  # noqa: E402
 from tasks.evaluate import evaluate  # noqa: E402
 from tasks.ingest import ingest  # noqa: E402
@@ -33,7 +33,7 @@ from tasks.train import train  # noqa: E402
 from tasks.validate import validate  # noqa: E402
 
 
-@flow(name="compare", description=__doc__, validate_parameters=True)
+@flow(name="compare", flow_run_name=run_name, description=__doc__, validate_parameters=True)
 def compare(
     comparison: Comparison,
     only: tuple[str, ...] = (),

@@ -18,7 +18,7 @@ switches()  # before Prefect and MLflow are imported: they read their settings t
 from prefect import flow  # noqa: E402
 
 from data_contracts.recipe.recipe import Recipe  # noqa: E402
-from flows.running.due import due  # noqa: E402
+from flows.running.due import due, run_name  # noqa: E402
 from flows.running.run import Run  # noqa: E402
 from flows.running.summary import Retrained  # noqa: E402
 from tasks.evaluate import evaluate  # noqa: E402
@@ -31,7 +31,7 @@ from tasks.train import train  # noqa: E402
 from tasks.validate import validate  # noqa: E402
 
 
-@flow(name="retrain", description=__doc__, validate_parameters=True)
+@flow(name="retrain", flow_run_name=run_name, description=__doc__, validate_parameters=True)
 def retrain(recipe: Recipe = Recipe()) -> Retrained:  # noqa: B008 - frozen, and Prefect shows it as the form's defaults
     """Retrain one text model after its recipe and decide whether it becomes champion."""
     when = due()  # a late or retried run reads the data window of its schedule, not of the clock

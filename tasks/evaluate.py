@@ -1,4 +1,4 @@
-"""evaluate: a trained model on the held-out rows, with intervals, plots and every prediction.
+"""evaluate: a trained model on the held-out rows, with intervals, a page and every prediction.
 
 What the figures are, and what a person wants to see of them, is the kind's own (its `Judge`).
 """
@@ -6,7 +6,6 @@ What the figures are, and what a person wants to see of them, is the kind's own 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,38 +17,38 @@ import pyarrow.parquet as pq
 
 from data_contracts.artifacts import EvaluationReport, TokenDataset, TrainedModel, ValidatedCorpus
 from data_contracts.errors import NoisefoldError
+from data_contracts.kinds.base import TaskConfig
 from data_contracts.recipe.sections import StatisticsConfig
-from data_contracts.results import Block, Text
+from data_contracts.results import Block, Interval, Text
 from data_contracts.tables.take import take_rows
 from lightning_modules.bundle import Bundle
 from lightning_modules.evidence import figures
 from lightning_modules.kinds.judging import Judge, judge_of
 from lightning_modules.network.batching import cut
-from tasks.artifacts.store import ArtifactStore, RowDigest, digest_of
+from tasks.artifacts.store import RowDigest, digest_of
 from tasks.progress import report
 from tasks.reports import blocks as drawn
+from tasks.reports.html import render
+from tasks.reports.preview import preview
 from tasks.stage import Here, RunContext, stage
-from tasks.tracking.runs import Tracker
 
 SEED = 0  # of the resamples: the same rows give the same intervals in every run
 _DOCUMENTS, _TOKENS = 2048, 1 << 20  # scored at a time, at most
-# With more parts, MLflow gets a figure of each without bounds; the report has them all.
-_BOUNDED_PARTS = 50
 
 
 def _tell(evaluation: EvaluationReport, run: RunContext) -> None:
     with run.tracker.once("evaluate", evaluation.key) as fresh:
         if fresh:
-            log_evaluation(evaluation, run.store, run.tracker)
+            log_evaluation(evaluation, run)
 
 
-@stage(EvaluationReport, version=3, shaped_by=("task", "statistics"), tell=_tell)
+@stage(EvaluationReport, version=4, shaped_by=("task", "statistics"), tell=_tell)
 def evaluate(
     here: Here, model: TrainedModel, tokens: TokenDataset, corpus: ValidatedCorpus
 ) -> dict[str, Any]:
     """Measure the model on the test split, as it will be registered.
 
-    Effects: report, tables, plots and predictions below the store's key; the figures in the MLflow
+    Effects: report, tables and predictions below the store's key; the figures in the MLflow
     run. Safe to repeat.
     Raises:
         NoisefoldError: where the valid or the test split is empty.
@@ -70,24 +69,27 @@ def evaluate(
     return write_report(judge, of_test, scored, without, recipe.statistics, here.out)
 
 
-def log_evaluation(evaluation: EvaluationReport, store: ArtifactStore, tracker: Tracker) -> None:
-    """Show the report in the MLflow run: every figure with its bounds, the files in `evaluation/`.
+def log_evaluation(evaluation: EvaluationReport, run: RunContext) -> None:
+    """Show the report in the MLflow run: the figures of the whole split as metrics, all of them
+    with their bounds as a table, the files in `evaluation/`.
 
     Safe to repeat: the same values and files under the same names.
     """
-    values = {
-        f"evaluation/{name}": fact
-        for name, fact in evaluation.facts.items()
-        if isinstance(fact, float)
-    }
-    parts = Counter(name.rpartition("/")[0] for name in evaluation.metrics)
-    for name, interval in evaluation.metrics.items():
-        values[name] = interval.value
-        figure = name.rpartition("/")[0]  # test/<figure> of test/<figure>/<part>
-        if figure == "test" or parts[figure] <= _BOUNDED_PARTS:
-            values |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
-    tracker.log_metrics(values)
-    tracker.log_folder(store.open(evaluation), "evaluation")
+    tracker = run.tracker
+    found = headlines(evaluation, run.recipe.task)
+    tracker.log_metrics({name: one.value for name, one in found.items()})
+    folder = run.store.open(evaluation)
+    tracker.log_folder(folder, "evaluation")
+    rows = [[name, one.value, one.low, one.high] for name, one in evaluation.metrics.items()]
+    tracker.log_table(["figure", "value", "low", "high"], rows, "evaluation/figures.json")
+    tracker.log_table(*preview(folder / "predictions.parquet"), "evaluation/predictions.json")
+
+
+def headlines(evaluation: EvaluationReport, task: TaskConfig) -> dict[str, Interval]:
+    """The few figures of the whole split that people look for first, in the kind's order."""
+    first = task.metrics[0]
+    names = [f"test/{one.name}" for one in task.metrics if one.headline or one is first]
+    return {name: evaluation.metrics[name] for name in names if name in evaluation.metrics}
 
 
 def score_split(
@@ -166,10 +168,14 @@ def write_report(
 
 
 def write_pages(content: dict[str, Any], blocks: list[Block], out: Path) -> None:
-    """`report.json`, `report.md`, and a file for each block that has a name."""
+    """`report.json`, `report.html`, the blocks themselves, and a file for each table that has a
+    name.
+    """
     text = json.dumps(content | drawn.as_json(blocks), indent=2, ensure_ascii=False)
     (out / "report.json").write_text(text, encoding="utf-8")
-    (out / "report.md").write_text(drawn.page("Evaluation", blocks), encoding="utf-8")
+    (out / drawn.FILE).write_text(drawn.dump(blocks), encoding="utf-8")
+    page = render("evaluation.html.j2", title="Evaluation", content=blocks)
+    (out / "report.html").write_text(page, encoding="utf-8")
     drawn.write_files(blocks, out)
 
 

@@ -8,7 +8,7 @@ row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -115,8 +115,16 @@ def small_slices(sliced: Sliced, config: SlicesConfig | None) -> list[str]:
 
 
 def _slices(sliced: Sliced, config: SlicesConfig) -> Iterator[tuple[str, float, int]]:
-    """Each slice in words, the mean of its rows and their number."""
-    for column in config.by or (*sliced.own, *COMMON_SLICES):
+    return all_slices(sliced, config.by or (*sliced.own, *COMMON_SLICES))
+
+
+def all_slices(sliced: Sliced, columns: Iterable[str]) -> Iterator[tuple[str, float, int]]:
+    """Each slice in words, the mean of its rows and their number.
+
+    Args:
+        columns: whose values are the slices; `language` and `length` are told from the text.
+    """
+    for column in columns:
         rows = pa.table(
             {"value": slice_values(sliced, column), "figure": pa.array(sliced.figure.values)}
         )

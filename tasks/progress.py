@@ -1,15 +1,13 @@
-"""How far a stage is. Stages report; whoever runs the flow in a terminal listens; under a worker
-nobody does.
-"""
+"""How far a stage is. Stages report; a terminal and the page of the Prefect run listen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-State = Literal["running", "told", "ran", "cached", "retried", "failed"]
+State = Literal["running", "told", "measured", "ran", "cached", "retried", "failed"]
 
 
 @dataclass(frozen=True)
@@ -19,16 +17,26 @@ class Progress:
     total: float | None = None
     note: str = ""
     state: State = "running"
+    points: tuple[dict[str, Any], ...] = ()  # of what was measured: {key, value, step}
 
 
-_listener: Callable[[Progress], None] | None = None
+_listeners: tuple[Callable[[Progress], None], ...] = ()
 
 
 def report(
     stage: str, done: float, total: float | None = None, note: str = "", state: State = "running"
 ) -> None:
-    if _listener is not None:
-        _listener(Progress(stage, done, total, note, state))
+    _tell_all(Progress(stage, done, total, note, state))
+
+
+def measured(stage: str, points: Sequence[dict[str, Any]]) -> None:
+    """Points of curves: what was measured since the last ones."""
+    _tell_all(Progress(stage, 0, state="measured", points=tuple(points)))
+
+
+def _tell_all(progress: Progress) -> None:
+    for listener in _listeners:
+        listener(progress)
 
 
 def tell(stage: str, message: str) -> None:
@@ -45,9 +53,10 @@ def tell(stage: str, message: str) -> None:
 
 @contextmanager
 def listening(listener: Callable[[Progress], None]) -> Iterator[None]:
-    global _listener
-    previous, _listener = _listener, listener
+    """While this lasts the listener hears what stages report, beside those that hear it already."""
+    global _listeners
+    _listeners = (*_listeners, listener)
     try:
         yield
     finally:
-        _listener = previous
+        _listeners = tuple(one for one in _listeners if one is not listener)

@@ -32,20 +32,22 @@ from data_contracts.artifacts import (
     ValidatedCorpus,
 )
 from data_contracts.errors import listed
-from data_contracts.kinds.base import Metric
-from data_contracts.recipe.sections import PromotionConfig
-from data_contracts.results import Interval, PromotionDecision
+from data_contracts.results import PromotionDecision
 from lightning_modules.kinds.judging import judge_of
 from tasks.contest import Verdict, compare, first_champion
 from tasks.gate import Sliced, check_bounds, sentences, small_slices
+from tasks.register import about_model
 from tasks.reports.decision import decision_page, reasons_table
+from tasks.reports.story import OUTCOMES
 from tasks.serving.check import Unservable, check_served
 from tasks.serving.fetched import fetch_champion
 from tasks.stage import RunContext, step
 from tasks.tokenize import SEEN_TEXTS
 from tasks.tracking.aliases import CHAMPION, Aliases
-from tasks.tracking.runs import Tracker
+from tasks.tracking.bookkeeping import OUTCOME
+from tasks.tracking.registry_page import show
 
+_OUTCOME_LIMIT = 500  # characters of an outcome with its reasons, on a version
 _AGAINST = "noisefold.promotion_against"  # the champion's version that was decided against, or none
 
 
@@ -71,6 +73,7 @@ def promote_model(run: RunContext, registered: RegisteredModel) -> PromotionDeci
         if champion_version == registered.version:
             # A first attempt may have died after the decisive move; its evidence is in the run.
             aliases.settle_champion(registered.version)
+            show(aliases, [registered.version])
             return PromotionDecision(
                 promoted=False,
                 outcome="already_champion",
@@ -96,16 +99,13 @@ def promote_model(run: RunContext, registered: RegisteredModel) -> PromotionDeci
             champion_before=champion_version,
             **verdict.evidence,
         )
-        made_from = {
-            "bundle_digest": run.made[TrainedModel].digest,
-            "data_digest": run.made[ValidatedCorpus].digest,
-        }
-        log_decision(decision, run.recipe.promotion, run.recipe.task.metrics[0], made_from, tracker)
+        log_decision(decision, run)
         why = " ".join(decision.reasons)
         if decision.promoted:
             aliases.crown(registered.version, champion_version, why)
         elif withdrawn is None:
             aliases.keep_challenger(registered.version, champion_version, why)
+        show(aliases, [registered.version, champion_version], about_model(run.recipe))
         return decision
 
 
@@ -177,27 +177,23 @@ def _together(
     return Verdict(passed, reasons, evidence | compared.evidence)
 
 
-def log_decision(
-    decision: PromotionDecision,
-    config: PromotionConfig,
-    metric: Metric,
-    made_from: dict[str, str],
-    tracker: Tracker,
-) -> None:
+def log_decision(decision: PromotionDecision, run: RunContext) -> None:
     """The decision, its reasons and every bound in the MLflow run; the outcome on the version.
 
     A finished run has told of its decision. Where a later night decides otherwise, or against
     another champion, what it decided stands beside the first, under `promotion/` and its time, and
     the tags tell the newest.
-
-    Args:
-        metric: the one that decides.
     """
+    tracker, config = run.tracker, run.recipe.promotion
+    made_from = {
+        "bundle_digest": run.made[TrainedModel].digest,
+        "data_digest": run.made[ValidatedCorpus].digest,
+    }
     against = decision.champion_before or "none"
+    outcome = OUTCOMES[decision.outcome].lower()
     folder_name = "promotion"
     if tracker.closed:
-        known = tracker.client.get_run(tracker.run_id).data.tags
-        if (known.get("noisefold.promotion"), known.get(_AGAINST)) == (decision.outcome, against):
+        if (tracker.tag(OUTCOME), tracker.tag(_AGAINST)) == (outcome, against):
             return
         folder_name = f"promotion/{datetime.now(UTC):%Y-%m-%d %H.%M.%S}"
     content = {
@@ -213,24 +209,8 @@ def log_decision(
         (folder / "promotion.md").write_text(decision_page(decision), encoding="utf-8")
         tracker.log_folder(folder, folder_name)
     tracker.log_table(*reasons_table(decision), f"{folder_name}/reasons.json")
-    tracker.log_metrics(
-        {
-            **_interval(f"promotion/{metric.name}_difference", decision.difference),
-            **_interval(f"promotion/{metric.name}_over_constant", decision.over_constant),
-            **{f"promotion/{name}": value for name, value in decision.notes.items()},
-        }
+    tracker.set_tags({OUTCOME: outcome, _AGAINST: against})
+    told = outcome if decision.promoted else f"{outcome}: {' '.join(decision.reasons)}"
+    tracker.client.set_model_version_tag(
+        decision.name, decision.version, OUTCOME, told[:_OUTCOME_LIMIT]
     )
-    tags = {
-        "noisefold.promotion": decision.outcome,
-        "noisefold.promotion_reasons": " ".join(decision.reasons)[:5000],
-    }
-    tracker.set_tags({**tags, _AGAINST: against})
-    for key, text in tags.items():
-        tracker.client.set_model_version_tag(decision.name, decision.version, key, text)
-
-
-def _interval(name: str, found: Interval | None) -> dict[str, float]:
-    """A difference as MLflow has it; nothing where there is none."""
-    if found is None:
-        return {}
-    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}

@@ -8,6 +8,7 @@ where it stopped.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version as installed
@@ -32,11 +33,17 @@ from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.kinds.heads import head_class
 from lightning_modules.shipping import ship
 from tasks.artifacts.store import ArtifactStore, digest_of
+from tasks.evaluate import headlines
 from tasks.reports.model_card import Subject, example_rows, model_card
+from tasks.reports.readable import fit, markdown, with_interval
 from tasks.serving.check import pickles
 from tasks.stage import RunContext, step
 from tasks.tokenize import SEEN_TEXTS
-from tasks.tracking.runs import DIGEST, TEACHER, Tracker, quiet_mlflow
+from tasks.tracking.bookkeeping import DIGEST, LINEAGE, TEACHER
+from tasks.tracking.data_sets import name_and_digest
+from tasks.tracking.registry_page import LIMIT, WHOLE_CARD
+from tasks.tracking.runs import Tracker, quiet_mlflow
+from tasks.tracking.versions import model_of
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -45,7 +52,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 # mlflow-skinny is MLflow without its UI, SQL store and plots; it loads and serves a model.
 _SERVING = ("mlflow-skinny", "torch", "tokenizers", "safetensors", "numpy", "pandas")
-_TAG_LIMIT = 5000
 
 
 @step
@@ -66,7 +72,7 @@ def register_model(run: RunContext, evaluation: EvaluationReport) -> RegisteredM
     Effects: a logged model and a version in MLflow, tagged with what they were made from. Safe to
         repeat.
     """
-    recipe, store, tracker, lineage = run.recipe, run.store, run.tracker, run.lineage
+    recipe, store, tracker = run.recipe, run.store, run.tracker
     model, tokens, corpus = (
         run.made[TrainedModel],
         run.made[TokenDataset],
@@ -83,12 +89,12 @@ def register_model(run: RunContext, evaluation: EvaluationReport) -> RegisteredM
             found = find_version(tracker, name, digest)
             created = found is None
             if found is None:
-                tags = lineage_tags(model, tokens, corpus, recipe, lineage) | {DIGEST: digest}
-                tags |= {TEACHER: str(tracker.tag(TEACHER))} if model.taught_by else {}
+                made_from = lineage_of(run, evaluation)
+                tags = {DIGEST: digest, LINEAGE: json.dumps(made_from, ensure_ascii=False)}
                 head = head_class(recipe.task.kind)
                 examples = example_rows(store.open(corpus) / "corpus", head, tokens.facts)
                 made = Subject(model, tokens, corpus, evaluation)
-                card = model_card(made, recipe, tags, examples)
+                card = model_card(made, recipe, made_from, examples)
                 seen = np.load(store.open(model) / SEEN_TEXTS, allow_pickle=False)
                 asks = signature(recipe.task, tokens.facts)
                 shown = Shown(name, recipe.task.model_type, card, examples, asks, tags)
@@ -99,9 +105,12 @@ def register_model(run: RunContext, evaluation: EvaluationReport) -> RegisteredM
                     source=f"models:/{logged.model_id}",
                     run_id=tracker.run_id,
                     tags=tags,
-                    description=card,
+                    description=fit(card, LIMIT, WHOLE_CARD),
                     model_id=logged.model_id,
                 )
+            dataset = name_and_digest(corpus, "test")
+            if model_id := model_of(found):
+                tracker.log_model_metrics(model_id, headlines(evaluation, recipe.task), dataset)
     tracker.set_tags(
         {"noisefold.model_name": name, "noisefold.model_version": found.version, DIGEST: digest}
     )
@@ -270,15 +279,14 @@ def serving_requirements(bundle: Bundle) -> list[str]:
     return [f"{package}=={installed(package).split('+')[0]}" for package in (*_SERVING, *backbone)]
 
 
-def lineage_tags(
-    model: TrainedModel,
-    tokens: TokenDataset,
-    corpus: ValidatedCorpus,
-    recipe: Recipe,
-    lineage: dict[str, str],
-) -> dict[str, str]:
-    """What the version was made from."""
-    tags = {
+def lineage_of(run: RunContext, evaluation: EvaluationReport) -> dict[str, str]:
+    """What the version was made from, and the figure by which its kind is judged."""
+    recipe, made = run.recipe, run.made
+    model, tokens, corpus = made[TrainedModel], made[TokenDataset], made[ValidatedCorpus]
+    teacher = {"teacher": str(run.tracker.tag(TEACHER))} if model.taught_by else {}
+    first = next(iter(headlines(evaluation, recipe.task).items()), None)
+    headline = f"{recipe.task.metrics[0].words} {with_interval(first[1])}" if first else ""
+    facts = {
         "data_digest": corpus.digest,
         "contract": f"{corpus.contract_name} v{corpus.contract_version}",
         "tokens_digest": tokens.digest,
@@ -287,12 +295,11 @@ def lineage_tags(
         "trained_in_run": model.run_id,
         "recipe": recipe.name,
         "recipe_digest": digest_of(recipe.identity_of_run()),
-        **lineage,
+        "headline": f"{headline} on {evaluation.rows_out:,} test rows",
+        **teacher,
+        **run.lineage,
     }
-    return {
-        key if key.startswith("noisefold.") else f"noisefold.{key}": str(v)[:_TAG_LIMIT]
-        for key, v in tags.items()
-    }
+    return {name.removeprefix("noisefold."): str(value) for name, value in facts.items()}
 
 
 def _forget_local_paths(folder: Path) -> None:
@@ -313,15 +320,19 @@ def _logged_name(name: str) -> str:
     return "".join("-" if c in "/:.%\"'" else c for c in name)
 
 
+def about_model(recipe: Recipe) -> str:
+    """What the registered model is, in the first sentences of its page."""
+    return (
+        f"{markdown(recipe.task.words)} of the noisefold recipe {markdown(recipe.name)}. Its runs "
+        "move the aliases champion, challenger and previous."
+    )
+
+
 def _ensure_registered_model(tracker: Tracker, name: str, recipe: Recipe) -> None:
     from mlflow.exceptions import MlflowException
 
-    text = (
-        f"{recipe.task.words} of the noisefold recipe {recipe.name}. Its runs move the aliases "
-        "champion, challenger and previous."
-    )
     try:
-        tracker.client.create_registered_model(name, description=text)
+        tracker.client.create_registered_model(name, description=about_model(recipe))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -13,8 +13,8 @@ from data_contracts.urls import netloc_login, shown_url
 
 
 class Settings(BaseSettings):
-    """`NOISEFOLD_HOME` and `NOISEFOLD_ARTIFACTS`; `MLFLOW_TRACKING_URI` and `PREFECT_API_URL` keep
-    their own names.
+    """`NOISEFOLD_HOME`, `NOISEFOLD_ARTIFACTS` and `NOISEFOLD_MLFLOW_UI_URL`; `MLFLOW_TRACKING_URI`
+    and `PREFECT_API_URL` keep their own names.
     """
 
     model_config = SettingsConfigDict(env_prefix="NOISEFOLD_", frozen=True)
@@ -24,6 +24,11 @@ class Settings(BaseSettings):
     )
     mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
 
+    mlflow_ui_url: str | None = Field(
+        default=None,
+        description="Where browsers find MLflow, if not where runs are sent to; for links.",
+    )
+
     @property
     def root(self) -> Path:
         return self.home.expanduser().resolve()
@@ -31,6 +36,11 @@ class Settings(BaseSettings):
     @property
     def work(self) -> Path:
         return self.root / "work"
+
+    @property
+    def reports(self) -> Path:
+        """Pages of runs, as files."""
+        return self.root / "reports"
 
     @property
     def ledger(self) -> Path:

@@ -50,10 +50,14 @@ class Made:
                 self._held[kind] = artifact
 
     def __getitem__(self, kind: type[A]) -> A:
-        found = self._held.get(kind)
-        if not isinstance(found, kind):
+        found = self.get(kind)
+        if found is None:
             raise LookupError(f"this run has made no {kind.__name__} yet")
         return found
+
+    def get(self, kind: type[A]) -> A | None:
+        found = self._held.get(kind)
+        return found if isinstance(found, kind) else None
 
 
 @dataclass

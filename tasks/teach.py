@@ -41,7 +41,8 @@ from tasks.progress import report, tell
 from tasks.serving.fetched import fetch_model
 from tasks.stage import Here, RunContext, stage
 from tasks.tokenize import TEACHER_TEXTS, TRAIN_TEXTS, ValidatedRows
-from tasks.tracking.runs import TEACHER, Tracker
+from tasks.tracking.bookkeeping import TEACHER
+from tasks.tracking.runs import Tracker
 
 MOST_SEEN = 0.01  # share of the valid or test rows that a teacher may have been trained on
 LESSONS_FILE = "lessons.parquet"

@@ -47,19 +47,6 @@ _BATCH_BYTES = 1 << 20  # a token and what the tokenizer notes about it take som
 
 
 def _tell(tokens: TokenDataset, run: RunContext) -> None:
-    run.tracker.log_metrics(
-        {
-            "tokens/total": tokens.tokens,
-            "tokens/vocab_size": tokens.vocab_size,
-            "tokens/windows": tokens.rows_out,
-            "tokens/over_length_share": tokens.over_length_share,
-            "tokens/unknown_share": tokens.unknown_share,
-            **{
-                f"tokens/unknown_share_{split}": share
-                for split, share in tokens.unknown_shares.items()
-            },
-        }
-    )
     for sentence in tokens.warnings:
         tell("tokenize", sentence)
 
@@ -70,8 +57,7 @@ def tokenize(here: Here, corpus: ValidatedCorpus) -> dict[str, Any]:
 
     A document longer than `window.max_length` becomes several overlapping windows: nothing is cut.
     Safe to repeat.
-    Effects: Parquet below the store's key, manifest last; its counts as `tokens/…` in the MLflow
-    run.
+    Effects: Parquet below the store's key, manifest last.
     Raises:
         RecipeError: where a given tokenizer.json cannot be used.
         NoisefoldError: where the train split yields no vocabulary.

@@ -42,10 +42,12 @@ from tasks.artifacts.parquet_parts import PartWriter, read_parts
 from tasks.artifacts.store import RowDigest
 from tasks.progress import report, tell
 from tasks.reports.findings import Findings
+from tasks.reports.preview import preview
 from tasks.reports.quarantine import places, quarantined
 from tasks.reports.readable import markdown
-from tasks.reports.validation import days_held, render, sentences, summarise, violation
+from tasks.reports.validation import days_held, page, sentences, summarise, violation
 from tasks.stage import Here, RunContext, stage
+from tasks.tracking.data_sets import of_corpus
 from tasks.tracking.runs import Tracker
 
 MAX_TOLD = 8  # sentences in the terminal; the report has all
@@ -59,17 +61,11 @@ def _tell(corpus: ValidatedCorpus, run: RunContext) -> None:
             folder = run.store.open(corpus)
             for file in ("report.html", "report.json", "quarantine.parquet"):
                 tracker.log_file(folder / file, "validation")
+            tracker.log_table(*preview(folder / "quarantine.parquet"), "validation/quarantine.json")
             days = days_held(run.made[RawCorpus].days)
-            profile = {"rows": corpus.rows_out, **corpus.splits, **({"days": days} if days else {})}
-            tracker.log_dataset(name, corpus.digest, corpus.uri, profile)
-    tracker.log_metrics(
-        {
-            "rows/in": corpus.rows_in,
-            "rows/kept": corpus.rows_out,
-            "rows/quarantined": corpus.rows_in - corpus.rows_out,
-            **{f"rows/{split}": rows for split, rows in corpus.splits.items()},
-        }
-    )
+            profile = {"quarantined": corpus.rows_in - corpus.rows_out}
+            about = {**profile, **({"days": days} if days else {})}
+            tracker.log_data_sets(of_corpus(corpus, run.recipe.source, folder, about))
     for sentence in corpus.warnings[:MAX_TOLD]:
         tell("validate", sentence)
     reasons = "\n".join(
@@ -251,10 +247,10 @@ def _category_rows(
 def _write_report(folder: Path, summary: dict[str, Any]) -> None:
     text = json.dumps(summary, ensure_ascii=False, indent=2)
     (folder / "report.json").write_text(text, encoding="utf-8")
-    (folder / "report.html").write_text(render(summary), encoding="utf-8")
+    (folder / "report.html").write_text(page(summary), encoding="utf-8")
 
 
 def publish(text: str, tracker: Tracker) -> None:
     """The outcome as a Prefect artifact, with the address of the whole page in the MLflow run."""
-    page = f"{tracker.run_url()}/artifacts/validation/report.html"
-    create_markdown_artifact(f"{text}\n\n[The whole report]({page})\n", key="validation-report")
+    address = tracker.run_url(artifact="validation/report.html")
+    create_markdown_artifact(f"{text}\n\n[The whole report]({address})\n", key="validation-report")

@@ -45,6 +45,7 @@ class Metric:
     compared: bool = False  # that table also has its difference from the baseline
     note: str = ""  # a sentence below that table, in which {field} is an option of the kind
     shown: Literal["everywhere", "page", "comparison"] = "everywhere"
+    headline: bool = False  # one of the few that people look for first, as the kind's first is
 
     def improves(self, one: float, other: float) -> bool:
         """Whether `one` is better than `other`."""

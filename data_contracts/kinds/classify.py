@@ -66,18 +66,23 @@ class Classify(TaskConfig):
     """One label of several for each text: a softmax over the labels of the contract."""
 
     metrics: ClassVar[tuple[Metric, ...]] = (
-        _points("macro_f1", "macro-F1", "higher", column="macro-F1", compared=True),
-        _points("accuracy", "accuracy", "higher", column="accuracy", compared=True),
+        _points("macro_f1", "macro-F1", "higher", column="macro-F1", compared=True, headline=True),
+        _points(
+            *("accuracy", "accuracy", "higher"), column="accuracy", compared=True, headline=True
+        ),
         _points("macro_precision", "macro precision", "higher"),
-        _points("macro_recall", "macro recall", "higher"),
+        _points("macro_recall", "macro recall", "higher", headline=True),
         _points("weighted_precision", "weighted precision", "higher"),
         _points("weighted_recall", "weighted recall", "higher"),
         _points("weighted_f1", "weighted F1", "higher"),
-        Metric("nll", "NLL (nats)", "lower", unit="nats", column="NLL", compared=True),
-        Metric("brier", "Brier score", "lower", column="Brier"),
+        Metric(
+            "nll", "NLL (nats)", "lower", unit="nats", column="NLL", compared=True, headline=True
+        ),
+        Metric("brier", "Brier score", "lower", column="Brier", headline=True),
         _points(
             *("ece", "calibration error (ECE)", "lower"),
             column="ECE",
+            headline=True,
             note="ECE over {ece_bins} bins.",
         ),
         _points(

@@ -90,10 +90,34 @@ class Generate(TaskConfig):
             "in UTF-8: so they compare whatever the tokens are.",
         ),
         Metric(
-            "perplexity", "perplexity per token", "lower", digits=2, unit="", column="perplexity"
+            "perplexity",
+            "perplexity per token",
+            "lower",
+            digits=2,
+            unit="",
+            column="perplexity",
+            headline=True,
         ),
-        Metric("accuracy", "next-token accuracy", "higher", 100, 1, unit="points", column="next"),
-        Metric("ece", "calibration error (ECE)", "lower", 100, 1, unit="points", column="ECE"),
+        Metric(
+            "accuracy",
+            "next-token accuracy",
+            "higher",
+            100,
+            1,
+            unit="points",
+            column="next",
+            headline=True,
+        ),
+        Metric(
+            "ece",
+            "calibration error (ECE)",
+            "lower",
+            100,
+            1,
+            unit="points",
+            column="ECE",
+            headline=True,
+        ),
     )
     inputs: ClassVar[tuple[Column, ...]] = (Column("prompt", "string", required=False),)
     params: ClassVar[tuple[Param, ...]] = (

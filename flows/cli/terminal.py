@@ -27,9 +27,9 @@ from rich.table import Table
 
 from data_contracts.errors import NoisefoldError, printable, printable_json, stop_signal
 from data_contracts.recipe.recipe import Recipe
-from data_contracts.urls import redacted, shown_url
+from data_contracts.urls import redacted
 from flows.cli.document import document
-from flows.running.environment import embed, running_server, switches
+from flows.running.environment import embed, switches
 from tasks.engines.threads import threads_of_a_command
 from tasks.progress import Progress as Report
 from tasks.progress import listening
@@ -275,8 +275,10 @@ class StageBars:
         self.progress.stop()
 
     def __call__(self, report: Report) -> None:
+        if report.state == "measured":
+            return
         if report.state == "told":
-            self.console.print(f"{report.stage:<9} {safe(report.note)}")
+            self.console.print(f"{report.stage:<9} {safe(report.note)}", soft_wrap=True)
             return
         if report.stage not in self.tasks:
             self.tasks[report.stage] = self.progress.add_task(report.stage, total=None, note="")
@@ -386,16 +388,10 @@ def print_summary(console: Console, result: Retrained, settings: Settings, secon
 
 
 def how_to_look(result: Retrained | ComparisonRun, settings: Settings) -> list[str]:
-    addresses = running_server(settings)
-    prefect = (
-        shown_url(os.environ.get("PREFECT_API_URL", "")).removesuffix("/api")
-        or "http://127.0.0.1:4200"
-    )
-    mlflow = (
-        result.tracking_uri if result.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
-    )
-    if addresses:
-        prefect, mlflow = addresses["prefect"], addresses["mlflow"]
+    from flows.running.addresses import addresses
+    from tasks.tracking.runs import run_page
+
+    there = addresses(settings)
     embedded = not result.tracking_uri.startswith("http")
     home = (
         f"NOISEFOLD_HOME={shlex.quote(str(settings.home))} "
@@ -407,11 +403,12 @@ def how_to_look(result: Retrained | ComparisonRun, settings: Settings) -> list[s
         if shutil.which("noisefold")
         else os.path.relpath(Path(sys.executable).with_name("noisefold"))
     )
-    serve = [f"  {home}{command} ui      # serves both"] if embedded and not addresses else []
+    serve = [f"  {home}{command} ui      # serves both"] if embedded and not there.running else []
     return [
         *serve,
-        f"  MLflow   {mlflow}/#/experiments/{result.experiment_id}/runs/{result.run_id}",
-        f"  Prefect  {prefect}/runs/flow-run/{result.flow_run_id}",
+        *([f"  Report   {result.report}"] if getattr(result, "report", "") else []),
+        f"  MLflow   {there.mlflow}{run_page(result.experiment_id, result.run_id)}",
+        f"  Prefect  {there.flow_run(result.flow_run_id)}",
     ]
 
 

@@ -39,6 +39,16 @@ class Due:
         return f"{self.at:%Y-%m-%d %H:%M} ({self.clock})"
 
 
+def run_name() -> str:
+    """What a flow run is called in Prefect: its recipe, or comparison, and when it was due."""
+    from prefect.runtime import flow_run
+
+    given = flow_run.parameters or {}
+    subject = given.get("recipe") or given.get("comparison")
+    name = subject.get("name") if isinstance(subject, dict) else getattr(subject, "name", None)
+    return f"{name or flow_run.flow_name} {due().at:%Y-%m-%d %H:%M}"
+
+
 def due() -> Due:
     """When the flow run around this call was due; within another flow, when that one was."""
     from prefect.context import FlowRunContext

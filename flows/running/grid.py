@@ -30,7 +30,8 @@ from tasks.engines.threads import threads
 from tasks.progress import State
 from tasks.retries import STAGE, Interrupted
 from tasks.settings import Settings
-from tasks.tracking.runs import RUN_KEY, Tracker, log_params, log_recipe, open_run
+from tasks.tracking.bookkeeping import RUN_KEY
+from tasks.tracking.runs import Tracker, log_params, log_recipe, open_run
 
 # What a variant, not the machine, is at fault for: its cell fails, the others go on.
 OF_THE_CELL = (TrainingError, RecipeError, Interrupted)

@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from prefect import Task, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas import State
 from prefect.context import TagsContext
 from prefect.runtime import flow_run
@@ -33,9 +32,11 @@ from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.sections import DistillationConfig
 from data_contracts.results import PromotionDecision
 from data_contracts.urls import shown_url
+from flows.running import faults
 from flows.running.due import Due
+from flows.running.pages import Pages
 from flows.running.signals import dropped_are_sent_again
-from flows.running.summary import HowItWent, Retrained, StageRecord, as_markdown
+from flows.running.summary import Retrained
 from tasks.artifacts.store import ArtifactStore
 from tasks.engines.threads import threads
 from tasks.evaluate import evaluate
@@ -46,6 +47,7 @@ from tasks.liveness.lease import Held, Leases, Owner, this_process
 from tasks.liveness.scratch import scratch
 from tasks.progress import report as report_progress
 from tasks.progress import tell
+from tasks.reports.story import HowItWent, StageRecord
 from tasks.retries import STAGE, Interrupted, healing
 from tasks.serving.fetched import fetch_model
 from tasks.settings import Settings
@@ -53,22 +55,16 @@ from tasks.sources.dated_files import hold
 from tasks.stage import Made, RunContext, Step, as_task
 from tasks.teach import distill, find_teacher, teach
 from tasks.tokenize import tokenize
+from tasks.tracking.bookkeeping import ARTIFACT, OWNER, WARM_START
 from tasks.tracking.owner import refuse_other_data
-from tasks.tracking.runs import (
-    ARTIFACT,
-    OWNER,
-    WARM_START,
-    Tracker,
-    connect,
-    git_commit,
-    open_tracker,
-)
+from tasks.tracking.runs import Tracker, connect, git_commit, open_tracker
 from tasks.train import train
 from tasks.validate import validate
 
 # Of the stages whose results stand in the MLflow run.
 STAGES = (ingest, validate, tokenize, teach, distill, train, evaluate)
 VERSIONS = {stage.name: stage.version for stage in STAGES}
+faults.install()
 GRACE_SECONDS = 60.0  # for an attempt that is ended at its limit to come to its end
 
 
@@ -90,7 +86,7 @@ def retraining(recipe: Recipe) -> Work:
     def open_(run: Run) -> Tracker:
         run.attempt(_refuse_other_data)(run.client, recipe)
         return run.attempt(_open_run)(
-            run.settings, recipe, run.source.fingerprint, run.opened_by, VERSIONS
+            run.settings, recipe, run.source.fingerprint, run.opened_by, VERSIONS, run.name
         )
 
     holds = (f"recipe {recipe.name}", f"model {recipe.model_name}")
@@ -111,6 +107,7 @@ class Run(RunContext):
         self.work = work or retraining(recipe)
         self.store = ArtifactStore(self.settings.artifacts_url, self.settings.work)
         self.title = ""  # of a part
+        self.current = ""  # the stage in work
         self.made = Made()
         self.stages: list[StageRecord] = []
         self.warnings: list[str] = []
@@ -128,9 +125,26 @@ class Run(RunContext):
             opened.enter_context(TagsContext(current_tags=set()))
             opened.enter_context(scratch(self.settings.work))
             opened.enter_context(threads(self.recipe.execution.threads))
-            self._begin()
+            self.pages = Pages(self)
+            try:
+                self._begin()
+            except BaseException as error:
+                self.pages.failed(error)
+                raise
+            opened.enter_context(self.pages.following())
+            opened.enter_context(self.tracker.system_metrics())
             self._opened = opened.pop_all()
         return self
+
+    @property
+    def name(self) -> str:
+        """What it is called in MLflow, as in Prefect."""
+        return f"{self.recipe.name} {self.due.at:%Y-%m-%d %H:%M}"
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began."""
+        return round(time.monotonic() - self._started, 1)
 
     def _begin(self) -> None:
         # A server that does not answer ends the run before any work is done.
@@ -149,6 +163,7 @@ class Run(RunContext):
         for line in self.attempt(_close_left)(self.tracker, self.lease.left):
             tell("lease", line)
         self.lease.update(left=())
+        self.pages.opened()
 
     def _hold_window(self, window: WindowRead) -> dict[str, str]:
         """Say what of the window is there, and hold it to the contract; returns it as tags of the
@@ -192,6 +207,7 @@ class Run(RunContext):
         stop = stop_signal(error)
         status = "FAILED" if issubclass(kind, Exception) and stop is None else "KILLED"
         assert error is not None
+        self.pages.failed(error)
         try:
             self.tracker.end(status, told_of(error))
         except Exception as unreachable:
@@ -204,6 +220,7 @@ class Run(RunContext):
     def carry_out(self, step: Step[..., R], *inputs: Any) -> R:
         """One step as a Prefect task with the recipe's retries; how it went is written down."""
         name, started = step.name, time.monotonic()
+        self.current = name
         self.lease.check()
         report_progress(name, 0)
         task = as_task(step, self)
@@ -211,10 +228,14 @@ class Run(RunContext):
             state: State = self.attempt(task)(*inputs, return_state=True)
         if state.is_failed() or state.is_crashed():
             report_progress(name, 0, state="failed")
+            seconds = round(time.monotonic() - started, 1)
+            record = StageRecord(name=name, state="failed", rows_in=0, rows_out=0, seconds=seconds)
+            self.stages.append(record)
         with self._in_time(task):
             result: Any = state.result()
         ran = "retried" if self._failed_attempts[name] else "ran"
         self._write_down(name, "cached" if state.name == "Cached" else ran, result, started)
+        self.current = ""
         return result
 
     def _write_down(self, name: str, how: HowItWent, result: Any, started: float) -> None:
@@ -282,8 +303,12 @@ class Run(RunContext):
         return found
 
     def finish(self, decision: PromotionDecision) -> Retrained:
+        """The end of a retrain: its pages, and what it came to."""
         report = self.made[EvaluationReport]
-        result = Retrained(
+        self.tell_needs()
+        publish = Task(lambda: self.pages.publish(decision), name="publish", **STAGE)
+        page = self.attempt(publish)()
+        return Retrained(
             recipe=self.recipe.name,
             stages=tuple(self.stages),
             metrics=report.metrics,
@@ -297,20 +322,12 @@ class Run(RunContext):
             run_id=self.tracker.run_id,
             tracking_uri=shown_url(self.tracker.tracking_uri),
             flow_run_id=str(flow_run.id or ""),
-            seconds=round(time.monotonic() - self._started, 1),
+            seconds=self.seconds,
             artifacts=self._artifacts,
             due=str(self.due),
             window=self.source.window,
+            report=page,
         )
-        self.tell_needs()
-        text = as_markdown(result, self.tracker.run_url())
-        # The summary of the night that did the work stays; Prefect has this one's.
-        if not self.tracker.closed:
-            self.tracker.log_text(text, "summary.md")
-        create_markdown_artifact(
-            text, key="retrain-summary", description=f"Retrain of {self.recipe.name}"
-        )
-        return result
 
     def attempt(self, stage: Task[..., Any]) -> Callable[..., Any]:
         """The task with the recipe's retries and limits."""
@@ -388,5 +405,6 @@ def _open_run(
     source_fingerprint: str,
     lineage: dict[str, str],
     versions: dict[str, int],
+    name: str,
 ) -> Tracker:
-    return open_tracker(settings, recipe, source_fingerprint, lineage, versions)
+    return open_tracker(settings, recipe, source_fingerprint, lineage, versions, name)

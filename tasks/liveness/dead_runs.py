@@ -26,7 +26,7 @@ from prefect.states import Crashed
 from pydantic import ValidationError
 
 from tasks.liveness.lease import Owner
-from tasks.tracking.runs import OWNER, RUN_KEY
+from tasks.tracking.bookkeeping import ERROR, OWNER, RUN_KEY, of_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -114,14 +114,14 @@ def open_tracked_runs(client: MlflowClient) -> list[Run]:
 
 
 def close_tracked_run(client: MlflowClient, run_id: str, message: str) -> None:
-    client.set_tag(run_id, "noisefold.error", message)
+    client.set_tag(run_id, ERROR, message)
     client.set_terminated(run_id, "KILLED")
 
 
 def owner_of(run: Run) -> Owner | None:
     """The process that opened an MLflow run last."""
     try:
-        return Owner.model_validate_json(run.data.tags.get(OWNER, ""))
+        return Owner.model_validate_json(of_run(run).get(OWNER, ""))
     except ValidationError:
         return None
 
@@ -146,7 +146,7 @@ def close_left(owners: Collection[Owner], client: MlflowClient, run_id: str) -> 
             if owner is not None:
                 close_task_run(prefect, task, obituary(owner))
     for run in open_tracked_runs(client):
-        owner = dead.get(run.data.tags.get("noisefold.flow_run_id", "")) or died(owner_of(run))
+        owner = dead.get(of_run(run).get("noisefold.flow_run_id", "")) or died(owner_of(run))
         if owner is not None and run.info.run_id != run_id:
             close_tracked_run(client, run.info.run_id, obituary(owner))
             said.append(f"MLflow run {run.info.run_name}: killed. {obituary(owner)}")

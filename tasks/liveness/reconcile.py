@@ -48,6 +48,7 @@ from tasks.liveness.dead_runs import (
 from tasks.liveness.lease import Lease, Leases, Owner
 from tasks.liveness.scratch import dead_folders, sweep_dead
 from tasks.settings import Settings
+from tasks.tracking.bookkeeping import of_run
 from tasks.tracking.runs import connect
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ def _tracked_runs(
 def _tracked(
     run: Run, judge: RunJudge, server: SyncPrefectClient | None
 ) -> tuple[bool | None, str]:
-    flow_run_id = run.data.tags.get("noisefold.flow_run_id", "")
+    flow_run_id = of_run(run).get("noisefold.flow_run_id", "")
     dead, why = judge.knows(flow_run_id, owner_of(run))
     if dead is not None:
         return dead, why

@@ -32,7 +32,8 @@ from tasks.operate.schedules import schedules
 from tasks.serving.check import Unservable, fetch_version
 from tasks.settings import Settings
 from tasks.tracking.aliases import CHAMPION, PREVIOUS
-from tasks.tracking.runs import DIGEST, connect
+from tasks.tracking.bookkeeping import DIGEST
+from tasks.tracking.runs import connect
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

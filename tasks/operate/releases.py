@@ -17,6 +17,7 @@ from data_contracts.errors import NoisefoldError
 from tasks.serving.check import Unservable, check_served
 from tasks.settings import Settings
 from tasks.tracking.aliases import CHAMPION, PREVIOUS, Aliases, By, Move
+from tasks.tracking.registry_page import show
 from tasks.tracking.runs import connect, quiet_mlflow
 from tasks.tracking.versions import GONE, find_version, model_names, no_such_model
 
@@ -76,6 +77,7 @@ def promote_version(
         aliases.run_id = found.run_id or None
         aliases.reinstate(str(found.version))
         moved = aliases.crown(str(found.version), champion, f"{why} ({note})")
+        show(aliases, [str(found.version), champion])
         return Released(str(found.version), champion, moved, note)
 
 
@@ -116,6 +118,7 @@ def rollback(settings: Settings, name: str, why: str, *, checked: bool = True) -
             aliases.withdraw(champion, why)
         aliases.move(CHAMPION, previous, f"{why} ({note})")
         aliases.move(PREVIOUS, None, f"Version {previous} is champion again.")
+        show(aliases, [previous, champion])
         return Released(previous, champion, True, note)
 
 

@@ -41,7 +41,16 @@ from tasks.liveness.lease import CLEANING, EVERYTHING, Leases, this_process
 from tasks.liveness.reconcile import reconcile
 from tasks.settings import Settings
 from tasks.tracking.aliases import CHAMPION, WITHDRAWN, Aliases, Move
-from tasks.tracking.runs import ARTIFACT, DIGEST, LAST_SEEN, RUN_KEY, WARM_START, connect
+from tasks.tracking.bookkeeping import (
+    ARTIFACT,
+    DIGEST,
+    LAST_SEEN,
+    RUN_KEY,
+    WARM_START,
+    of_run,
+)
+from tasks.tracking.runs import connect
+from tasks.tracking.versions import model_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -100,7 +109,7 @@ class Needs:
     def run(self, run: Run, why: str) -> None:
         """What a run made, what it registered, and the champion that it started from."""
         self.runs.setdefault(run.info.run_id, why)
-        tags = run.data.tags
+        tags = of_run(run)
         for tag, key in tags.items():
             if tag.startswith(ARTIFACT):
                 self.artifacts.setdefault(key, why)
@@ -267,7 +276,7 @@ def _touched(run: Run) -> int:
     """When it was last of use, in ms: a later night that finds it finished leaves its times, and
     says so in a tag.
     """
-    seen = run.data.tags.get(LAST_SEEN)
+    seen = of_run(run).get(LAST_SEEN)
     try:
         found = int(datetime.fromisoformat(seen).timestamp() * 1000) if seen else 0
     except ValueError:
@@ -418,12 +427,6 @@ def _runs(client: MlflowClient) -> Iterator[Run]:
     experiments = [found.experiment_id for found in pages(client.search_experiments)]
     if experiments:
         yield from pages(client.search_runs, experiments, f"tags.`{RUN_KEY}` != ''")
-
-
-def model_of(version: Any) -> str | None:
-    """The logged model that holds a version's files; MLflow's search leaves `model_id` empty."""
-    found = re.fullmatch(r"models:/(m-[0-9a-f]+)", version.source or "")
-    return found[1] if found else version.model_id
 
 
 def _logged_bytes(client: MlflowClient, model_id: str, path: str | None = None) -> int:

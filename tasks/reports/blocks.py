@@ -1,40 +1,41 @@
-"""Blocks of a report as people open them: a page, JSON, tables and pictures. No kind is known here.
+"""Blocks of a report as files: JSON, tables, and themselves. No kind is known here.
 
-A block that is known by name is a file of that name: a `Table` or `Matrix` as CSV, a `Matrix`,
-`Curve` or `Bars` as PNG. In JSON it stands under its name.
+A `Table` or `Matrix` that is known by name is a file of that name, as CSV. In JSON a block stands
+under its name. How a page shows them is `tasks.reports.html`.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from data_contracts.results import Bars, Block, Cell, Curve, Interval, Matrix, Table, Text
-from tasks.reports.plots import draw
-from tasks.reports.readable import markdown, markdown_table, with_interval, write_csv
+from tasks.reports.readable import with_interval, write_csv
 
-_LONGEST = 2000  # characters of a paragraph
-
-
-def page(title: str, blocks: Sequence[Block]) -> str:
-    """Markdown; whatever came from data is escaped."""
-    return "\n\n".join([f"# {title}", *map(as_markdown, blocks)]) + "\n"
+FILE = "blocks.json"
+_KINDS: dict[str, TypeAdapter[Block]] = {
+    kind.__name__: TypeAdapter(kind) for kind in (Text, Table, Matrix, Curve, Bars)
+}
 
 
-def as_markdown(block: Block) -> str:
-    match block:
-        case Text(text, "heading"):
-            return f"## {markdown(text)}"
-        case Text(text, "note"):
-            return f"**Note.** {markdown(text, _LONGEST)}"
-        case Text(text):
-            return markdown(text, _LONGEST)
-        case Table():
-            rows = shown_rows(block)
-            return markdown_table(block.headings or block.columns, rows) if rows else "None."
-        case _:
-            return f"![]({block.name}.png)"
+def dump(blocks: Sequence[Block]) -> str:
+    """The blocks as JSON, to be read back by `load`."""
+    plain = [{"block": type(block).__name__, **asdict(block)} for block in blocks]
+    return json.dumps(plain, ensure_ascii=False, default=_as_plain)
+
+
+def load(text: str) -> list[Block]:
+    """The blocks that `dump` wrote."""
+    return [_KINDS[one.pop("block")].validate_python(one) for one in json.loads(text)]
+
+
+def _as_plain(value: Any) -> Any:
+    return value.model_dump() if isinstance(value, Interval) else value.item()
 
 
 def as_json(blocks: Sequence[Block]) -> dict[str, Any]:
@@ -47,13 +48,11 @@ def as_json(blocks: Sequence[Block]) -> dict[str, Any]:
 
 
 def write_files(blocks: Sequence[Block], out: Path) -> None:
-    """Tables and pictures of the blocks that have a name, below `out`."""
+    """Tables of the blocks that have a name, below `out`."""
     for block in blocks:
         match block:
             case Table(name=str(name)) | Matrix(name=str(name)):
                 write_csv(out / f"{name}.csv", *flat(block))
-        if isinstance(block, Matrix | Curve | Bars):
-            draw(block, out / f"{block.name}.png")
 
 
 def shown_rows(table: Table) -> list[list[str]]:

@@ -37,7 +37,7 @@ class Subject:
 
 
 def model_card(
-    made: Subject, recipe: Recipe, tags: dict[str, str], examples: list[dict[str, str]]
+    made: Subject, recipe: Recipe, lineage: dict[str, str], examples: list[dict[str, str]]
 ) -> str:
     """Markdown that reads like a README. What is the kind's own comes from `TaskConfig.card`."""
     model, tokens, corpus, evaluation = made.model, made.tokens, made.corpus, made.evaluation
@@ -70,7 +70,7 @@ def model_card(
         f'model = mlflow.pyfunc.load_model("models:/{recipe.model_name}@champion")\n'
         f"model.predict(pandas.DataFrame({{{question}}}))  # {card.answers}\n```",
         "## Data",
-        f"{markdown(recipe.contract.description)} Contract {markdown(tags['noisefold.contract'])}: "
+        f"{markdown(recipe.contract.description)} Contract {markdown(lineage['contract'])}: "
         f"{corpus.rows_out:,} rows ({splits}), {corpus.rows_in - corpus.rows_out:,} quarantined. "
         f"{tokens.over_length_share:.1%} of the documents are longer than "
         f"{tokens.windowing.max_length} tokens; "
@@ -91,9 +91,7 @@ def model_card(
             ]
         ),
         "## Lineage",
-        markdown_table(
-            ["what", "which"], sorted((k.removeprefix("noisefold."), v) for k, v in tags.items())
-        ),
+        markdown_table(["what", "which"], sorted(lineage.items())),
     ]
     return "\n\n".join(parts) + "\n"
 

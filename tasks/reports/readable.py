@@ -60,6 +60,14 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def fit(text: str, limit: int, rest: str = "…") -> str:
+    """Markdown of at most `limit` characters: whole paragraphs, and what stands for the others."""
+    if len(text) <= limit:
+        return text
+    room = text[: limit - len(rest) - 2]
+    return f"{room.rpartition(chr(10) * 2)[0] or room}\n\n{rest}"
+
+
 def with_interval(value: Interval | None, digits: int = 3) -> str:
     """0.912 (0.898 to 0.925); a dash for what is not known."""
     if value is None:

@@ -16,9 +16,10 @@ from data_contracts.contract.counts import per_split
 from data_contracts.contract.days import Days, coverage, shown_spans
 from data_contracts.contract.expectations import Result
 from data_contracts.contract.rules import CorpusRule
-from data_contracts.contract.shown import shown_cell, shown_count, shown_share
-from data_contracts.errors import ContractViolation, printable
+from data_contracts.contract.shown import shown_cell
+from data_contracts.errors import ContractViolation
 from tasks.reports.findings import Findings
+from tasks.reports.html import render
 
 SHOWN_SPELLINGS = 5  # of categories, in sentences
 MAX_SENTENCES = 40
@@ -141,20 +142,9 @@ def shown_value(result: Result) -> str:
     return result.rule.shown(result.observed)
 
 
-def render(summary: dict[str, Any]) -> str:
+def page(summary: dict[str, Any]) -> str:
     """One page without any reference outside itself; every value is escaped."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: printable(value) if isinstance(value, str) else value,
-    )
-    environment.filters |= {"share": shown_share, "count": shown_count}
-    template = Path(__file__).with_name("validation.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(template).render(summary, split_names=SPLITS)
+    return render("validation.html.j2", **summary, split_names=SPLITS)
 
 
 def violation(

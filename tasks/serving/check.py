@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 from data_contracts.errors import RecipeError
 from data_contracts.tables.take import evenly, take_rows
 from data_contracts.yaml_text import read_yaml
-from tasks.tracking.runs import DIGEST, quiet_mlflow
+from tasks.tracking.bookkeeping import DIGEST
+from tasks.tracking.runs import quiet_mlflow
 from tasks.tracking.versions import GONE
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 WITHDRAWN = "noisefold.withdrawn"
-_LINE = "noisefold.ledger."
+_LINE = "mlflow.noisefold.ledger."  # MLflow's pages hide it; they show the table of `registry_page`
 _WHY_LIMIT = 3000  # a tag's value holds 5,000 characters, and the line has other fields
 By = Literal["retrain", "promote", "rollback"]
 

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from tasks.progress import measured
 from tasks.tracking.runs import Tracker
 
 
@@ -50,6 +51,8 @@ class Forwarder:
         """Send every complete line that the server has not seen."""
         with self._lock:
             points, offset = self._read()
+            if points:
+                measured("train", points)
             for key in sorted({point["key"] for point in points} - self._asked):
                 history = self.tracker.client.get_metric_history(self.tracker.run_id, key)
                 self._seen[key] = max((metric.step for metric in history), default=-1)

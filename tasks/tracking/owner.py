@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from data_contracts.errors import RecipeError
 from data_contracts.recipe.recipe import Recipe
 from tasks.tracking.aliases import CHAMPION
+from tasks.tracking.bookkeeping import lineage_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,9 +28,8 @@ def refuse_other_data(client: MlflowClient, recipe: Recipe) -> None:
     version = dict(found[0].aliases).get(CHAMPION) if found else None
     if version is None:
         return
-    kept = client.get_model_version(recipe.model_name, str(version)).tags.get(
-        "noisefold.contract", ""
-    )
+    found = client.get_model_version(recipe.model_name, str(version))
+    kept = lineage_of(found).get("contract", "")
     theirs = kept.rpartition(" v")[0]
     if theirs and theirs != recipe.contract.name:
         raise RecipeError(

@@ -17,12 +17,13 @@ import time
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from filelock import FileLock
 
@@ -31,25 +32,30 @@ from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.sections import BITS
 from data_contracts.urls import redacted, shown_url
 from tasks.artifacts.store import digest_of
+from tasks.reports.readable import fit
 from tasks.settings import Settings
+from tasks.tracking.bookkeeping import (
+    ERROR,
+    LAST_SEEN,
+    LAST_SEEN_ERROR,
+    RUN_KEY,
+    as_tags,
+    is_shown,
+    state_of,
+    without,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput
 
-RUN_KEY, OWNER = "noisefold.run_key", "noisefold.owner"
-DIGEST = "noisefold.digest"  # of the served bundle, on a run, a logged model and a version
-# Why the run was left unfinished; a run that is under way or finished has none.
-ERROR = "noisefold.error"
-# A finished run that a later night found done: when, by which flow run, and how that night failed,
-# if it did.
-LAST_SEEN, LAST_SEEN_ERROR = "noisefold.last_seen", "noisefold.last_seen_error"
-WARM_START = "noisefold.warm_start"  # the champion's version that a run started from
 _NAME = re.compile(r"[\w\-. ]+")  # a part of a param's name
-TEACHER = "noisefold.teacher"  # NAME/VERSION that a run learns from
-# And a stage's name: the key of the artifact that the run has of it.
-ARTIFACT = "noisefold.artifact."
+NOTE = "mlflow.note.content"  # the description of a run
+_NOTE_LIMIT = 7500  # a tag holds 8,000 characters
 _TABLES = "mlflow.loggedArtifacts"  # by which MLflow knows its tables
 PROBE_SECONDS = 3.0
+DEFAULT_UI = "http://127.0.0.1:5000"  # of `noisefold ui`
+TRAINING_VIEW = "workflowType=machine_learning"
 # MLflow's own limits wait about four minutes per call on a dead server; a stage's retry is the
 # better place to wait.
 _BOUNDS = {
@@ -113,14 +119,28 @@ class Tracker:
             self.client.log_batch(self.run_id, metrics=metrics[start : start + _BATCH])
 
     def set_tags(self, tags: dict[str, Any]) -> None:
-        from mlflow.entities import RunTag
-
-        self.client.log_batch(
-            self.run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()]
-        )
+        """Write values down under their names: tags of their own, or in the run's state
+        (`tasks.tracking.bookkeeping`). One process works on a run at a time, by its lease.
+        """
+        values = {name: str(value) for name, value in tags.items()}
+        # Told again with each attempt: what stands there already asks no server to write.
+        before = self._tags()
+        known = state_of(before)
+        new = {name: text for name, text in values.items() if known.get(name) != text}
+        self._write(as_tags(new, before))
 
     def tag(self, key: str) -> str | None:
-        return self.client.get_run(self.run_id).data.tags.get(key)
+        """A value that was written down under this name."""
+        return state_of(self._tags()).get(key)
+
+    def _tags(self) -> dict[str, str]:
+        return self.client.get_run(self.run_id).data.tags
+
+    def _write(self, tags: dict[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        if tags:
+            self.client.log_batch(self.run_id, tags=[RunTag(*pair) for pair in tags.items()])
 
     def log_folder(self, folder: Path, artifact_path: str) -> None:
         self.client.log_artifacts(self.run_id, str(folder), artifact_path)
@@ -142,16 +162,56 @@ class Tracker:
         if entry not in known:
             self.set_tags({_TABLES: json.dumps([*known, entry])})
 
-    def log_dataset(self, name: str, digest: str, source: str, profile: dict[str, Any]) -> None:
-        """Show the corpus under the run's "Datasets", where MLflow users look for it."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
+    def describe(self, text: str) -> None:
+        """The run's description, Markdown; shortened at the end of a paragraph where it is longer
+        than MLflow takes.
+        """
+        self.set_tags({NOTE: fit(text, _NOTE_LIMIT)})
 
-        dataset = Dataset(
-            name, digest, "noisefold", json.dumps({"uri": source}), profile=json.dumps(profile)
+    @contextmanager
+    def system_metrics(self) -> Iterator[None]:
+        """While this lasts the run gets the machine's load (MLflow's own `system/…` metrics); a
+        closed run gets none.
+        """
+        if self.closed:
+            yield
+            return
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        monitor = SystemMetricsMonitor(
+            self.run_id, resume_logging=True, tracking_uri=self.tracking_uri
         )
-        self.client.log_inputs(
+        monitor.start()
+        try:
+            yield
+        finally:
+            monitor.finish()
+
+    def log_data_sets(self, inputs: list[DatasetInput]) -> None:
+        """Show the rows under the run's "Datasets", where MLflow users look for them."""
+        self.client.log_inputs(self.run_id, datasets=inputs)
+
+    def log_model_metrics(
+        self, model_id: str, metrics: Iterable[str], dataset: tuple[str, str]
+    ) -> None:
+        """The run's metrics of these names as the logged model's own, by which MLflow's page of
+        models sorts and compares; a closed run told them when it was open.
+
+        Args:
+            dataset: name and digest of the rows they were measured on.
+        """
+        if self.closed:
+            return
+        from mlflow.entities import Metric
+
+        # At the very instant at which the run has them: MLflow then knows that they are the same.
+        histories = [self.client.get_metric_history(self.run_id, name) for name in metrics]
+        points = [history[-1] for history in histories if history]
+        self.client.log_batch(
             self.run_id,
-            datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])],
+            metrics=[
+                Metric(p.key, p.value, p.timestamp, p.step, model_id, *dataset) for p in points
+            ],
         )
 
     @contextmanager
@@ -165,18 +225,23 @@ class Tracker:
         if fresh:
             self.set_tags({tag: key})
 
-    def run_url(self, ui: str | None = None) -> str:
-        """Address of the run in the MLflow UI."""
-        base = ui or (
-            shown_url(self.tracking_uri)
-            if self.tracking_uri.startswith("http")
-            else "http://127.0.0.1:5000"
-        )
-        return f"{base.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+    def run_url(self, ui: str | None = None, artifact: str = "") -> str:
+        """Address of the run in the MLflow UI, or of one of its artifacts there.
+
+        Args:
+            ui: of the UI; without it where the runs are sent to, or where `noisefold ui` serves.
+        """
+        place = run_page(self.experiment_id, self.run_id, artifact)
+        return f"{(ui or ui_address(self.tracking_uri)).rstrip('/')}{place}"
 
     def remove_tag(self, key: str) -> None:
-        if self.tag(key) is not None:
+        before = self._tags()
+        if key not in state_of(before):
+            return
+        if is_shown(key):
             self.client.delete_tag(self.run_id, key)
+        else:
+            self._write(without(key, before))
 
     def reopen(self, lineage: dict[str, str]) -> None:
         """RUNNING, without the error of an earlier attempt; `lineage` says who works on it now.
@@ -215,12 +280,31 @@ class Tracker:
         self.client.set_terminated(self.run_id, status)
 
 
+def ui_address(tracking_uri: str) -> str:
+    """Where a browser finds MLflow: NOISEFOLD_MLFLOW_UI_URL, or the server that runs are sent to;
+    an embedded store is served by `noisefold ui`.
+    """
+    named = Settings().mlflow_ui_url
+    if named is None and tracking_uri.startswith(("http://", "https://")):
+        named = shown_url(tracking_uri)
+    return (named or DEFAULT_UI).rstrip("/")
+
+
+def run_page(experiment_id: str, run_id: str, artifact: str = "") -> str:
+    """Path of a run's page in the MLflow UI; the view is that of training runs, which MLflow does
+    not choose by itself.
+    """
+    place = f"/artifacts/{quote(artifact)}" if artifact else ""
+    return f"/#/experiments/{experiment_id}/runs/{run_id}{place}?{TRAINING_VIEW}"
+
+
 def open_tracker(
     settings: Settings,
     recipe: Recipe,
     fingerprint: str,
     tags: dict[str, str],
     versions: Mapping[str, int] = MappingProxyType({}),
+    name: str = "",
 ) -> Tracker:
     """Find the run of (recipe, fingerprint), or create it; it is RUNNING when this returns, unless
     it is finished.
@@ -228,6 +312,7 @@ def open_tracker(
     Args:
         versions: of the stages' code: where one is raised the stages run anew, and what they find
             is another run's.
+        name: of the run, where it is new; otherwise the recipe's and the time.
     Raises:
         ServiceUnavailable: within seconds, where the tracking server does not answer.
         RecipeError: its backbone or tokenizer cannot be read.
@@ -239,7 +324,7 @@ def open_tracker(
         settings,
         recipe.experiment,
         run_key,
-        f"{recipe.name} {time.strftime('%Y-%m-%d %H:%M')}",
+        name or f"{recipe.name} {time.strftime('%Y-%m-%d %H:%M')}",
         {
             "mlflow.source.name": "flows/retrain.py",
             "noisefold.recipe": recipe.name,
@@ -279,8 +364,7 @@ def open_run(
                 "mlflow.user": user_name(),
                 "mlflow.source.type": "PROJECT",
                 "mlflow.source.git.commit": git_commit(),
-                **tags,
-                **lineage,
+                **as_tags({**tags, **lineage}, {}),
             },
         )  # fmt: skip
     tracker = Tracker(

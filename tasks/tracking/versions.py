@@ -5,6 +5,7 @@ there is none.
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING, Any
 
 from data_contracts.errors import NoisefoldError
@@ -92,6 +93,12 @@ def find_version(client: MlflowClient, name: str, version: str) -> Any:
             f"{name} has no version {version}. {there}{named}",
             "Give one of these numbers or aliases.",
         ) from error
+
+
+def model_of(version: Any) -> str | None:
+    """The logged model that holds a version's files; MLflow's search leaves `model_id` empty."""
+    found = re.fullmatch(r"models:/(m-[0-9a-f]+)", version.source or "")
+    return found[1] if found else version.model_id
 
 
 def no_such_model(name: str, names: list[str]) -> NoisefoldError:

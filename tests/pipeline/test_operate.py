@@ -34,7 +34,7 @@ from tasks.liveness.reconcile import Reconciled, last_heartbeat, reconcile
 from tasks.operate.finding import Line
 from tasks.operate.schedules import schedules
 from tasks.settings import Settings
-from tasks.tracking.runs import OWNER, RUN_KEY
+from tasks.tracking.bookkeeping import OWNER, RUN_KEY
 from tests.pipeline.conftest import (
     REPOSITORY,
     TINY,

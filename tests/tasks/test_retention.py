@@ -24,7 +24,8 @@ from tasks.register import DIGEST
 from tasks.serving.check import fetch_version
 from tasks.settings import Settings
 from tasks.tracking.aliases import CHAMPION, WITHDRAWN, Aliases
-from tasks.tracking.runs import ARTIFACT, open_tracker
+from tasks.tracking.bookkeeping import ARTIFACT
+from tasks.tracking.runs import open_tracker
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
     from tests.tasks.mlflow_fixtures import World

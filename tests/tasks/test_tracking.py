@@ -18,7 +18,8 @@ from data_contracts.urls import shown_url
 from lightning_modules.training.metrics_log import MetricsLog
 from tasks.settings import Settings
 from tasks.tracking import runs as tracking
-from tasks.tracking.runs import OWNER, Tracker, flatten, open_tracker
+from tasks.tracking.bookkeeping import OWNER
+from tasks.tracking.runs import Tracker, flatten, open_tracker
 from tasks.train import Forwarder
 from tests.servers import free_port, mlflow_server
 

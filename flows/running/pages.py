@@ -1,0 +1,198 @@
+"""What people see of a run in both UIs: links when it opens, progress while it works, its summary
+and its page when it ends, well or not.
+
+Nothing here may hide how the run itself ended: pages of a fault are written where that can be done,
+and the fault goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.runtime import flow_run
+from slugify import slugify
+
+from data_contracts.artifacts import EvaluationReport
+from data_contracts.errors import NoisefoldError, stop_signal, told_of
+from data_contracts.results import Interval, PromotionDecision
+from data_contracts.urls import redacted, shown_url
+from flows.running.addresses import addresses
+from flows.running.progress_page import ProgressPage
+from tasks.artifacts.store import write_durably
+from tasks.evaluate import headlines
+from tasks.progress import tell
+from tasks.reports.run_page import run_page
+from tasks.reports.story import Fault, Links, Story
+from tasks.reports.summary import description, summary
+from tasks.tracking.bookkeeping import OUTCOME
+from tasks.tracking.runs import Tracker, quiet_mlflow
+
+if TYPE_CHECKING:
+    from flows.running.run import Run
+
+PAGE, SUMMARY = "report.html", "retrain-summary"
+_BUG = "The traceback is in the log of this run. What is finished is kept."
+
+
+class Pages:
+    """The pages of one run.
+
+    Args:
+        run: whose pages they are; what it knows by now is asked when something is written.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.addresses = addresses(run.settings)
+        self.flow_run_id = str(flow_run.id or "")
+
+    @property
+    def links(self) -> Links:
+        prefect = self.addresses.flow_run(self.flow_run_id)
+        tracker: Tracker | None = getattr(self.run, "tracker", None)
+        if tracker is None:
+            return Links(prefect=prefect)
+        ui = self.addresses.mlflow
+        return Links(tracker.run_url(ui), prefect, tracker.run_url(ui, PAGE))
+
+    def opened(self) -> None:
+        """Each page names the other from now on."""
+        links = self.links
+        tell("open", f"MLflow run: {links.mlflow}")
+        what = f"{self.run.work.name} in MLflow"
+        create_link_artifact(links.mlflow, "The MLflow run", key="mlflow-run", description=what)
+        self._describe(description(self.story()))
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """The Prefect page shows how far the run is."""
+        if not self.flow_run_id:
+            yield
+            return
+        with ProgressPage(self.flow_run_id, self.run.recipe.name).shown():
+            yield
+
+    def story(self, decision: PromotionDecision | None = None, fault: Fault | None = None) -> Story:
+        run = self.run
+        window = run.source.window if hasattr(run, "source") else None
+        return Story(
+            recipe=run.recipe,
+            due=str(run.due),
+            links=self.links,
+            days=window.sentences() if window is not None else (),
+            stages=tuple(run.stages),
+            warnings=tuple(run.warnings),
+            headline=self._headline(),
+            decision=decision,
+            fault=fault,
+            again=self._again() if fault is not None else "",
+            seconds=run.seconds,
+        )
+
+    def _headline(self) -> dict[str, Interval]:
+        report = self.run.made.get(EvaluationReport)
+        return {} if report is None else headlines(report, self.run.recipe.task)
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def publish(self, decision: PromotionDecision) -> str:
+        """The end of a retrain that came to a decision; returns the file that holds its page.
+
+        Safe to repeat. The pages of the night that did the work stay in a finished MLflow run;
+        Prefect and the file have this one's.
+        """
+        story = self.story(decision)
+        page = run_page(
+            story, self.run.made, self.run.store, self._lineage(), self._before(decision)
+        )
+        text = summary(story)
+        tracker = self.run.tracker
+        if not tracker.closed:
+            tracker.log_text(page, PAGE)
+            tracker.log_text(text, "summary.md")
+            self._describe(description(story))
+        self._artifact(text)
+        return str(self._write(page))
+
+    def failed(self, error: BaseException) -> None:
+        """The end of a run that came to none: why, what to do, and how far it was."""
+        fault = self._fault(error)
+        story = self.story(fault=fault)
+        with suppress(Exception):
+            self._artifact(summary(story))
+        tracker: Tracker | None = getattr(self.run, "tracker", None)
+        if tracker is None or tracker.closed:
+            return
+        with suppress(Exception):
+            self._describe(description(story))
+            tracker.set_tags({OUTCOME: story.outcome.lower()})
+        if not fault.stopped:  # who stops a run does not wait for a page
+            with suppress(Exception):
+                refused = getattr(error, "report", None)
+                page = run_page(
+                    story, self.run.made, self.run.store, self._lineage(), refused=refused
+                )
+                tracker.log_text(page, PAGE)
+                self._write(page)
+
+    def _fault(self, error: BaseException) -> Fault:
+        stage = self.run.current
+        if stop_signal(error) is not None or not isinstance(error, Exception):
+            return Fault(stage, told_of(error), "Nothing that is finished is lost.", stopped=True)
+        if isinstance(error, NoisefoldError):
+            return Fault(stage, redacted(error.cause), redacted(error.remedy))
+        return Fault(stage, redacted(f"{type(error).__name__}: {error}"), _BUG)
+
+    def _again(self) -> str:
+        """How the run goes on: by a button where a worker may take it up, else by its command."""
+        if getattr(flow_run, "deployment_id", None):
+            return "Then press Retry on the page of the Prefect run: it goes on from there."
+        return "Then type the same command again: it goes on from there."
+
+    def _artifact(self, text: str) -> None:
+        about = f"{self.run.work.name}: what it came to"
+        create_markdown_artifact(text, key=SUMMARY, description=about)
+
+    def _describe(self, text: str) -> None:
+        """MLflow shows it as the run's description. A closed run keeps its own."""
+        if not self.run.tracker.closed:
+            self.run.tracker.describe(text)
+
+    def _write(self, page: str) -> Path:
+        """The page as a file of this machine, for the terminal."""
+        run = self.run
+        folder = run.settings.reports / (slugify(run.recipe.name, allow_unicode=True) or "run")
+        path = folder / f"{run.due.at:%Y-%m-%d %H%M} {run.tracker.run_id[:8]}.html"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_durably(path, page.encode())
+        return path
+
+    def _lineage(self) -> dict[str, str]:
+        run = self.run
+        source = run.recipe.source.model_dump(mode="json")
+        return {
+            "source": shown_url(str(source.get("url") or source.get("kind"))),
+            "fingerprint of the source": run.source.fingerprint,
+            "commit": run.lineage["noisefold.git_commit"],
+            "MLflow run": run.tracker.run_id,
+            "Prefect run": f"{flow_run.name or ''} {self.flow_run_id}".strip(),
+        }
+
+    def _before(self, decision: PromotionDecision) -> dict[str, Any] | None:
+        """What validation said of the champion's data; None where its run no longer tells."""
+        version = decision.champion_before
+        if version is None or version == decision.version:
+            return None
+        client = self.run.tracker.client
+        with suppress(Exception), tempfile.TemporaryDirectory(prefix="noisefold-") as scratch:
+            run_id = client.get_model_version(decision.name, version).run_id or ""
+            with quiet_mlflow():
+                file = client.download_artifacts(run_id, "validation/report.json", scratch)
+            return json.loads(Path(file).read_text(encoding="utf-8"))
+        return None
