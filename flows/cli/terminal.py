@@ -383,11 +383,13 @@ def print_summary(console: Console, result: Retrained, settings: Settings, secon
     for reason in decision.reasons:
         console.print(f"  · {safe(reason)}", soft_wrap=True)
     console.print(f"\n{seconds:.0f} s in all. To look at this run:")
-    for line in how_to_look(result, settings):
+    for line in how_to_look(result, settings, result.report):
         console.print(line, soft_wrap=True)
 
 
-def how_to_look(result: Retrained | ComparisonRun, settings: Settings) -> list[str]:
+def how_to_look(
+    result: Retrained | ComparisonRun, settings: Settings, report: str = ""
+) -> list[str]:
     from flows.running.addresses import addresses
     from tasks.tracking.runs import run_page
 
@@ -406,7 +408,7 @@ def how_to_look(result: Retrained | ComparisonRun, settings: Settings) -> list[s
     serve = [f"  {home}{command} ui      # serves both"] if embedded and not there.running else []
     return [
         *serve,
-        *([f"  Report   {result.report}"] if getattr(result, "report", "") else []),
+        *([f"  Report   {report}"] if report else []),
         f"  MLflow   {there.mlflow}{run_page(result.experiment_id, result.run_id)}",
         f"  Prefect  {there.flow_run(result.flow_run_id)}",
     ]

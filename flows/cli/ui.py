@@ -18,6 +18,7 @@ from rich.console import Console
 from data_contracts.errors import NoisefoldError
 from flows.running.environment import running_server, switches
 from tasks.settings import Settings
+from tasks.tracking.runs import TRAINING_VIEW
 
 
 def serve(prefect_port: int, mlflow_port: int) -> None:
@@ -57,8 +58,10 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
             for server, child in children.items():
                 _wait(server, child)
         (settings.root / "ui.json").write_text(json.dumps(addresses))
+        mlflow = f"{addresses['mlflow']}/#/experiments?{TRAINING_VIEW}"
         console.print(
-            f"MLflow   {addresses['mlflow']}\nPrefect  {addresses['prefect']}\nCtrl-C stops both."
+            f"MLflow   {mlflow}\nPrefect  {addresses['prefect']}\nCtrl-C stops both.",
+            soft_wrap=True,
         )
         while all(child.poll() is None for child in children.values()):
             time.sleep(0.5)

@@ -28,6 +28,8 @@ from tasks.comparing.board import Board
 from tasks.comparing.table import as_json, as_markdown, read_table, write_table
 from tasks.engines.threads import threads
 from tasks.progress import State
+from tasks.reports.readable import markdown
+from tasks.reports.story import Links
 from tasks.retries import STAGE, Interrupted
 from tasks.settings import Settings
 from tasks.tracking.bookkeeping import RUN_KEY
@@ -60,7 +62,7 @@ class Grid:
         self.comparison, self.out = comparison, out
         # It keeps nobody out (several processes may share a grid, each with cells of its own); its
         # lease shows who works.
-        work = Work(f"compare {comparison.name}", (), self._open)
+        work = Work("compare", comparison.name, (), self._open)
         self.run = Run(comparison.recipe, due, work)
         before = read_table(out) if out is not None else None
         self.board = Board(comparison, self.run.settings, command, before)
@@ -147,7 +149,7 @@ class Grid:
         run.tell_needs()
         table = self.board.table()
         self._write()
-        run.attempt(_publish)(run.tracker, table)
+        run.attempt(_publish)(run.tracker, table, run.pages.links)
         return ComparisonRun(
             table=table,
             experiment_id=run.tracker.experiment_id,
@@ -180,8 +182,12 @@ def log_table(tracker: Tracker, table: Compared) -> None:
 
 
 @task(name="publish", **STAGE)
-def _publish(tracker: Tracker, table: Compared) -> None:
+def _publish(tracker: Tracker, table: Compared, links: Links) -> None:
     log_table(tracker, table)
+    if not tracker.closed:
+        done = sum(cell.state == "finished" for cell in table.cells)
+        first = f"**{markdown(table.name)}: {done} of {len(table.cells)} cells are finished.**"
+        tracker.describe(f"{first}\n\n{links.as_markdown()}\n\n{as_markdown(table)}")
     create_markdown_artifact(
         as_markdown(table), key="comparison", description=f"Comparison {table.name}"
     )

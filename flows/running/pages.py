@@ -36,7 +36,7 @@ from tasks.tracking.runs import Tracker, quiet_mlflow
 if TYPE_CHECKING:
     from flows.running.run import Run
 
-PAGE, SUMMARY = "report.html", "retrain-summary"
+PAGE = "report.html"
 _BUG = "The traceback is in the log of this run. What is finished is kept."
 
 
@@ -82,6 +82,7 @@ class Pages:
         run = self.run
         window = run.source.window if hasattr(run, "source") else None
         return Story(
+            subject=run.work.subject,
             recipe=run.recipe,
             due=str(run.due),
             links=self.links,
@@ -157,7 +158,8 @@ class Pages:
 
     def _artifact(self, text: str) -> None:
         about = f"{self.run.work.name}: what it came to"
-        create_markdown_artifact(text, key=SUMMARY, description=about)
+        key = f"{self.run.work.verb}-summary"
+        create_markdown_artifact(text, key=key, description=about)
 
     def _describe(self, text: str) -> None:
         """MLflow shows it as the run's description. A closed run keeps its own."""
@@ -167,7 +169,7 @@ class Pages:
     def _write(self, page: str) -> Path:
         """The page as a file of this machine, for the terminal."""
         run = self.run
-        folder = run.settings.reports / (slugify(run.recipe.name, allow_unicode=True) or "run")
+        folder = run.settings.reports / (slugify(run.work.subject, allow_unicode=True) or "run")
         path = folder / f"{run.due.at:%Y-%m-%d %H%M} {run.tracker.run_id[:8]}.html"
         folder.mkdir(parents=True, exist_ok=True)
         write_durably(path, page.encode())

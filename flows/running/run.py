@@ -73,11 +73,18 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Work:
-    """What a run is for: its name, what nobody else may hold, how its MLflow run is opened."""
+    """What a run is for: what is done with what, what nobody else may hold, how its MLflow run is
+    opened.
+    """
 
-    name: str
+    verb: str
+    subject: str
     holds: tuple[str, ...]
     open: Callable[[Run], Tracker]
+
+    @property
+    def name(self) -> str:
+        return f"{self.verb} {self.subject}"
 
 
 def retraining(recipe: Recipe) -> Work:
@@ -90,7 +97,7 @@ def retraining(recipe: Recipe) -> Work:
         )
 
     holds = (f"recipe {recipe.name}", f"model {recipe.model_name}")
-    return Work(f"retrain {recipe.name}", holds, open_)
+    return Work("retrain", recipe.name, holds, open_)
 
 
 class Run(RunContext):

@@ -68,7 +68,9 @@ _STAGES: tuple[type[Artifact], ...] = (
     Measurement,
 )
 _KEY = re.compile(r"[0-9a-f]{20}")
-Kind = Literal["artifact", "model version", "logged model", "half-done work", "fetched copy"]
+Kind = Literal[
+    "artifact", "model version", "logged model", "half-done work", "fetched copy", "report page"
+]
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ def plan(
     found.things += _logged_models(client, found, registered)
     found.things += _artifacts(store, found)
     found.things += _work(store, found)
+    found.things += _reports(settings, keep, found)
     return found.things
 
 
@@ -380,6 +383,19 @@ def _work(store: ArtifactStore, judge: ThingJudge) -> Iterator[Thing]:
             yield judge(_of_folder("half-done work", folder), judge.needs.unfinished)
     for folder in sorted(store.fetched.glob("*")):
         yield judge(_of_folder("fetched copy", folder), None)
+
+
+def _reports(settings: Settings, keep: int, judge: ThingJudge) -> Iterator[Thing]:
+    """Pages of runs, as files of this machine; their MLflow runs hold them too."""
+    for folder in sorted(settings.reports.glob("*")):
+        written = [
+            (datetime.fromtimestamp(p.stat().st_mtime, UTC), p) for p in folder.glob("*.html")
+        ]
+        for number, (made, page) in enumerate(sorted(written, reverse=True)):
+            needed = f"one of the {keep} newest of {folder.name}" if number < keep else None
+            shown = f"{folder.name}/{page.name}"
+            size = page.stat().st_size
+            yield judge(Thing("report page", shown, made, size, page.unlink), needed)
 
 
 def _of_folder(kind: Kind, folder: Path) -> Thing:

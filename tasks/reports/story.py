@@ -71,6 +71,7 @@ class Links:
 class Story:
     """A run as it stands: under way, ended well, or ended by a fault."""
 
+    subject: str  # what it is a run of: a recipe's name, a comparison's
     recipe: Recipe
     due: str
     links: Links
@@ -96,7 +97,7 @@ class Story:
         """The outcome and what it is about, in one line."""
         if self.decision is not None:
             return f"{self.outcome}: {self.decision.name} version {self.decision.version}"
-        return f"{self.outcome}: {self.recipe.name}"
+        return f"{self.outcome}: {self.subject}"
 
     @property
     def tone(self) -> Literal["good", "bad", "wait"]:
