@@ -39,7 +39,7 @@ _DOCUMENTS, _TOKENS = 2048, 1 << 20  # scored at a time, at most
 def _tell(evaluation: EvaluationReport, run: RunContext) -> None:
     with run.tracker.once("evaluate", evaluation.key) as fresh:
         if fresh:
-            log_evaluation(evaluation, run)
+            log_evaluation(evaluation, run.recipe.task, run.store, run.tracker)
 
 
 @stage(EvaluationReport, version=4, shaped_by=("task", "statistics"), tell=_tell)
@@ -69,16 +69,17 @@ def evaluate(
     return write_report(judge, of_test, scored, without, recipe.statistics, here.out)
 
 
-def log_evaluation(evaluation: EvaluationReport, run: RunContext) -> None:
+def log_evaluation(
+    evaluation: EvaluationReport, task: TaskConfig, store: ArtifactStore, tracker: Tracker
+) -> None:
     """Show the report in the MLflow run: the figures of the whole split as metrics, all of them
     with their bounds as a table, the files in `evaluation/`.
 
     Safe to repeat: the same values and files under the same names.
     """
-    tracker = run.tracker
-    found = headlines(evaluation, run.recipe.task)
+    found = headlines(evaluation, task)
     tracker.log_metrics({name: one.value for name, one in found.items()})
-    folder = run.store.open(evaluation)
+    folder = store.open(evaluation)
     tracker.log_folder(folder, "evaluation")
     rows = [[name, one.value, one.low, one.high] for name, one in evaluation.metrics.items()]
     tracker.log_table(["figure", "value", "low", "high"], rows, "evaluation/figures.json")

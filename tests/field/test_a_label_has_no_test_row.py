@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,14 +94,15 @@ def test_third_label_widens_the_macro_figures_and_has_none_of_its_own(world: Wor
     assert macro.high - macro.low >= 1 / 3
     assert "test/f1/billing" not in report.metrics and "test/f1/退款" in report.metrics
     folder = here.store.open(report)
-    page = (folder / "report.md").read_text(encoding="utf-8")
-    assert TOLD in page and "| billing | 0 | – | – | – |" in page
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    cells = re.sub(r"<[^>]+>", "|", page.partition(">billing</td>")[2].partition("</tr>")[0])
+    assert TOLD in page and cells.replace("|", " ").split() == ["0", "–", "–", "–"]
     content = json.loads(
         (folder / "report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail
     )
     assert [row["f1"] for row in content["per_class"] if row["label"] == "billing"] == [None]
     assert "billing,0,,,,,,,,," in (folder / "per_class.csv").read_text(encoding="utf-8-sig")
-    log_evaluation(report, here.store, here.tracker)
+    log_evaluation(report, here.recipe.task, here.store, here.tracker)
     logged = here.tracker.client.get_run(here.tracker.run_id).data.metrics
     assert not any("billing" in name for name in logged)
     assert pq.read_table(folder / "predictions.parquet").num_rows == 80

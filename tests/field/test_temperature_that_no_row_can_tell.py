@@ -4,6 +4,7 @@ probability 1.
 
 from __future__ import annotations
 
+import html
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -64,8 +65,8 @@ def test_a_temperature_that_is_not_to_be_had_is_not_applied(
     served = Bundle.load(tmp_path / "served")
     assert served.facts["temperature"] == 1.0
     assert predict_proba(served, ["hello world"]).max() < 0.99
-    page = (here.store.open(asked) / "report.md").read_text(encoding="utf-8")
-    assert "registered at temperature 1" in page and why in page
+    page = (here.store.open(asked) / "report.html").read_text(encoding="utf-8")
+    assert "registered at temperature 1" in page and why in html.unescape(page)
     registered = here.register(model, asked)
     assert (
         why

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from data_contracts.recipe.sections import StatisticsConfig
 from data_contracts.results import Bars, Curve, Interval, Matrix, Table, Text
 from lightning_modules.evidence import Evidence
 from tasks.evaluate import score_split, write_report
-from tasks.reports.blocks import as_json, flat, page, shown_rows, write_files
+from tasks.reports.blocks import as_json, dump, flat, load, shown_rows, write_files
+from tasks.reports.html import render, ticks
 
 KNOWN = Interval(value=0.91234, low=0.9, high=0.95)
 CLASSES = Table(
@@ -37,21 +39,43 @@ BLOCKS = [
 
 
 def test_page_shows_each_block_and_no_markup_of_the_data() -> None:
-    text = page("Evaluation", BLOCKS)
-    assert text.startswith("# Evaluation\n\n**Note.** \\# not a heading \\<b\\>\n\n## Classes\n")
-    assert "| label | rows | F1 |" in text
-    assert "| a\\|b | 3 | 0.912 (0.900 to 0.950) |" in text
-    assert "| \\=1+1 | 0 | – |" in text
-    assert "None." in text, "of a table without rows"
-    for name in ("errors_by_class", "loss", "by_class"):
-        assert f"![]({name}.png)" in text
-    assert shown_rows(CLASSES)[1] == ["=1+1", "0", "–"], "a terminal needs no escapes of Markdown"
+    page = render("evaluation.html.j2", title="Evaluation", content=BLOCKS)
+    assert '<p class="note"># not a heading &lt;b&gt;</p>' in page
+    assert "<h3>Classes</h3>" in page
+    for heading in ("label", "rows", "F1"):
+        assert f">{heading}</th>" in page
+    assert "0.912 (0.900 to 0.950)" in page
+    assert "a|b" in page
+    assert '<p class="soft">None.</p>' in page, "of a table without rows"
+    for title in ("Errors", "Loss", "F1"):
+        assert f"<h3>{title}</h3>" in page
+    assert page.count("<svg") == 2, "the curve, and the bar of the class that has rows"
+    assert shown_rows(CLASSES)[1] == ["=1+1", "0", "–"], "a terminal needs no escapes"
+
+
+def test_page_asks_for_nothing_outside_itself() -> None:
+    page = render("evaluation.html.j2", title="Evaluation", content=BLOCKS)
+    assert "default-src 'none'" in page
+    assert not re.search(r"(src|href)=|url\(|@import|<script", page)
+
+
+def test_blocks_come_back_as_they_were() -> None:
+    assert load(dump(BLOCKS)) == BLOCKS
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.2, 0.9), (-3, 7), (1e-6, 2e-6), (0, 12345)])
+def test_ticks_are_few_and_round(low: float, high: float) -> None:
+    found = ticks(low, high)
+    assert 2 <= len(found) <= 7
+    assert all(low - 1e-9 <= one <= high + 1e-9 for one in found)
+    steps = np.diff(found)
+    assert np.allclose(steps, steps[0])
 
 
 def test_blocks_with_a_name_are_files(tmp_path: Path) -> None:
     write_files(BLOCKS, tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == [
-        "by_class.png", "classes.csv", "errors_by_class.csv", "errors_by_class.png", "loss.png",
+        "classes.csv", "errors_by_class.csv",
     ]  # fmt: skip
     with (tmp_path / "classes.csv").open(encoding="utf-8-sig", newline="") as stream:
         assert list(csv.reader(stream)) == [
@@ -132,7 +156,7 @@ def test_a_kind_without_labels_goes_through_the_evaluation(tmp_path: Path) -> No
     assert fields["metrics"]["test/bits_per_byte"].value == pytest.approx(expected)
     assert list(fields["metrics"]) == ["test/bits_per_byte"]
     assert pq.read_table(tmp_path / "predictions.parquet").num_rows == 40
-    assert "| bits_per_byte |" in (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert ">bits_per_byte</td>" in (tmp_path / "report.html").read_text(encoding="utf-8")
     pq.write_table(windows.slice(0, 0), tmp_path / "valid.parquet")
     with pytest.raises(NoisefoldError, match="valid split has no rows"):
         score_split(judge, None, tmp_path / "valid.parquet")
@@ -141,9 +165,9 @@ def test_a_kind_without_labels_goes_through_the_evaluation(tmp_path: Path) -> No
 def test_the_stage_knows_no_kind() -> None:
     import tasks.evaluate
     import tasks.reports.blocks
-    import tasks.reports.plots
+    import tasks.reports.html
 
-    for module in (tasks.evaluate, tasks.reports.blocks, tasks.reports.plots):
+    for module in (tasks.evaluate, tasks.reports.blocks, tasks.reports.html):
         source = Path(module.__file__).read_text(encoding="utf-8")
         for word in ("macro_f1", "probability_", "class_weights", "temperature", "kinds.classify"):
             assert word not in source, (module.__name__, word)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,8 @@ from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.classify.figures import part_names
 from lightning_modules.kinds.classify.head import predict_proba
 from tasks.evaluate import log_evaluation
-from tasks.reports import plots
+from tasks.reports.blocks import load
+from tasks.reports.html import render
 from tasks.reports.readable import csv_cell, markdown, markdown_table
 from tests.stages import evaluate_model
 
@@ -100,10 +100,6 @@ def test_temperature_is_reported_always_and_applied_on_request(world: World) -> 
 def test_files_open_and_the_surest_errors_lead(world: World) -> None:
     report = world.evaluate(world.model(), worst_errors=5)
     folder = world.store.open(report)
-    for name in ("confusion_matrix.png", "reliability_diagram.png", "per_class_f1.png"):
-        data = (folder / name).read_bytes()
-        assert data.startswith(b"\x89PNG")
-        assert min(struct.unpack(">II", data[16:24])) > 200
     with (folder / "errors.csv").open(encoding="utf-8-sig", newline="") as stream:
         errors = list(csv.DictReader(stream))
     sure = [float(error["confidence"]) for error in errors]
@@ -112,35 +108,36 @@ def test_files_open_and_the_surest_errors_lead(world: World) -> None:
     assert all(error["label"] != error["predicted"] and error["text"] for error in errors)
     with (folder / "per_class.csv").open(encoding="utf-8-sig", newline="") as stream:
         assert {row["label"] for row in csv.DictReader(stream)} == set(world.tokens.facts["labels"])
-    page = (folder / "report.md").read_text()
-    assert "没有意见" in page
-    assert "Most confident errors" in page
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for wanted in ("没有意见", "Most confident errors", "Confusion matrix", "Reliability", "<svg"):
+        assert wanted in page
+    again = load((folder / "blocks.json").read_text(encoding="utf-8"))
+    assert render("evaluation.html.j2", title="Evaluation", content=again) == page
 
 
-def test_logged_evaluation_shows_values_bounds_and_files_once(world: World) -> None:
+def test_logged_evaluation_shows_headlines_as_metrics_and_the_rest_as_tables(world: World) -> None:
     report = world.evaluate(world.model())
     for _ in range(2):
-        log_evaluation(report, world.store, world.tracker)
+        log_evaluation(report, world.recipe.task, world.store, world.tracker)
     client, run_id = world.tracker.client, world.tracker.run_id
-    metrics = client.get_run(run_id).data.metrics
-    for name in (
-        "test/accuracy",
-        "test/macro_f1",
-        "test/nll",
-        "test/ece",
-        "test/brier",
-        "test/f1/没有意见",
-    ):
-        interval = report.metrics[name]
-        logged = [metrics[name], metrics[f"{name}_low"], metrics[f"{name}_high"]]
-        assert logged == pytest.approx([interval.value, interval.low, interval.high])
+    metrics = {k: v for k, v in client.get_run(run_id).data.metrics.items() if k.startswith("test")}
+    names = ("macro_f1", "accuracy", "macro_recall", "nll", "brier", "ece")
+    assert metrics == {
+        f"test/{name}": pytest.approx(report.metrics[f"test/{name}"].value) for name in names
+    }, "neither bounds nor single classes stand among the charts"
     assert len(client.get_metric_history(run_id, "test/accuracy")) == 1
-    names = {item.path for item in client.list_artifacts(run_id, "evaluation")}
-    assert {
-        "evaluation/report.md",
-        "evaluation/predictions.parquet",
-        "evaluation/confusion_matrix.png",
-    } <= names
+    figures = world.tracker.client.load_table(
+        world.tracker.experiment_id, "evaluation/figures.json", [run_id]
+    )
+    of_class = figures.set_index("figure").loc["test/f1/没有意见"]
+    interval = report.metrics["test/f1/没有意见"]
+    assert [*of_class] == pytest.approx([interval.value, interval.low, interval.high])
+    answers = client.load_table(
+        world.tracker.experiment_id, "evaluation/predictions.json", [run_id]
+    )
+    assert len(answers) == min(200, report.rows_out)
+    found = {item.path for item in client.list_artifacts(run_id, "evaluation")}
+    assert {"evaluation/report.html", "evaluation/predictions.parquet"} <= found
 
 
 def test_empty_test_split_names_the_split(world: World, store) -> None:
@@ -184,33 +181,29 @@ def test_class_metric_names_are_legal_and_distinct() -> None:
         assert len(name + "_high") <= 250
 
 
-def drawn(labels: list[str], counts: np.ndarray, values: list[Interval], folder: Path) -> None:
-    """a.png, a matrix, and b.png, bars."""
+def page_of(labels: list[str], counts: np.ndarray, values: list[Interval]) -> str:
     parts = tuple(labels)
     matrix = Matrix("a", "Confusion matrix", parts, tuple(map(tuple, counts.tolist())))
     rows = tuple(counts.sum(axis=1).tolist())
-    for block in (matrix, Bars("b", "F1 by class", "F1", parts, tuple(values), rows)):
-        plots.draw(block, folder / f"{block.name}.png")
+    bars = Bars("b", "F1 by class", "F1", parts, tuple(values), rows)
+    return render("evaluation.html.j2", title="Evaluation", content=[matrix, bars])
 
 
-@pytest.mark.parametrize("fonts_installed", [True, False])
-def test_labels_of_any_script_are_drawn_without_a_warning(
-    fonts_installed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Warnings are errors here, and a missing glyph is a warning."""
-    if not fonts_installed:
-        monkeypatch.setattr(plots, "_installed", lambda: ())
-    labels = ["负面", "$x$ and $y", "\U00012000\U0001f600", "a\nb\x07", "", "x" * 200]
-    names, _ = plots.readable(labels, range(6))
-    assert names[1] == "$x$ and $y"
-    assert fonts_installed or names[0] == "no. 0: \\u8d1f\\u9762"
+def test_labels_of_any_script_stand_as_text_and_none_is_markup() -> None:
+    labels = ["负面", "$x$ and $y", "\U00012000\U0001f600", "a\nb\x07", "", "<b>" + "x" * 200]
     counts = np.random.default_rng(0).integers(0, 50, (6, 6))
     f1 = [Interval(value=c / 6, low=c / 7, high=min(1, c / 5)) for c in range(6)]
-    drawn(labels, counts, f1, tmp_path)
+    page = page_of(labels, counts, f1)
+    assert page.count("负面") == 3, "of the matrix twice, and of the bars"
+    assert "&lt;b&gt;xxx" in page
+    assert "<b>xxx" not in page
+    assert "\x07" not in page
 
 
-def test_hundreds_of_classes_still_make_a_page(tmp_path: Path) -> None:
+def test_hundreds_of_classes_still_make_a_page() -> None:
     labels = [f"class number {c}" for c in range(300)]
     counts = np.random.default_rng(0).integers(0, 3, (300, 300))
-    drawn(labels, counts, [Interval(value=0.5, low=0.4, high=0.6)] * 300, tmp_path)
-    assert max(struct.unpack(">II", (tmp_path / "a.png").read_bytes()[16:24])) <= 2600
+    page = page_of(labels, counts, [Interval(value=0.5, low=0.4, high=0.6)] * 300)
+    assert len(page) < 1_000_000
+    assert "the 60 of 300 with most rows" in page
+    assert "the 60 of 300 with the lowest" in page

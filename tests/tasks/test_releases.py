@@ -37,7 +37,7 @@ def night(world: World, *, checked: bool = False, **model: float) -> PromotionDe
     """
     trained = world.model(**model)
     report = world.evaluate(trained)
-    log_evaluation(report, world.store, world.tracker)
+    log_evaluation(report, world.recipe.task, world.store, world.tracker)
     with pytest.MonkeyPatch.context() as patch:
         if not checked:
             patch.setattr(promote, "check_served", lambda *_: Served(200, 1.5, 0.5))
