@@ -93,6 +93,8 @@ def read_results(told: dict[str, Any], scratch: Path) -> Results:
     probabilities = predictions["probabilities"].combine_chunks().flatten().to_numpy()
     figures = {
         **run_figures(client, run),
+        **bounded({f"test/{name}": one for name, one in report["metrics"].items()}),
+        **decision_figures(told["decision"], told["headlines"][0]),
         "temperature fitted": report["temperature"] or 1.0,
         "temperature served": described["temperature"],
         **slice_figures(predictions, slices),
@@ -117,17 +119,36 @@ def read_results(told: dict[str, Any], scratch: Path) -> Results:
 
 
 def run_figures(client: Any, run: str) -> dict[str, float]:
-    """What the MLflow run has of test, teacher and promotion, and of validation after each epoch.
+    """What the MLflow run has of the teacher, and of validation after each epoch.
 
     Nothing of training's own curves: they hold a speed.
     """
     last = client.get_run(run).data.metrics
-    figures = {n: v for n, v in last.items() if n.startswith(("test/", "teach/", "promotion/"))}
+    figures = {n: v for n, v in last.items() if n.startswith("teach/")}
     for name in last:
         if name.startswith("val/"):
             points = sorted(client.get_metric_history(run, name), key=lambda point: point.step)
             figures |= {f"{name} of epoch {n}": point.value for n, point in enumerate(points, 1)}
     return figures
+
+
+def bounded(figures: dict[str, dict[str, float] | None]) -> dict[str, float]:
+    """Value and bounds of each figure that there is."""
+    found = {}
+    for name, one in figures.items():
+        if one is not None:
+            found |= {name: one["value"], f"{name}_low": one["low"], f"{name}_high": one["high"]}
+    return found
+
+
+def decision_figures(decision: dict[str, Any], metric: str) -> dict[str, float]:
+    """By what the version won, or lost: the first metric of its kind."""
+    differences = {
+        f"promotion/{metric}_difference": decision["difference"],
+        f"promotion/{metric}_over_constant": decision["over_constant"],
+    }
+    notes = {f"promotion/{name}": value for name, value in decision["notes"].items()}
+    return bounded(differences) | notes
 
 
 def slice_figures(predictions: pa.Table, columns: list[str]) -> dict[str, float]:

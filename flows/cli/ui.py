@@ -118,7 +118,7 @@ def _start(server: Server, environment: dict[str, str]) -> subprocess.Popen[byte
         )
 
 
-def _wait(server: Server, child: subprocess.Popen[bytes], seconds: float = 120) -> None:
+def _wait(server: Server, child: subprocess.Popen[bytes], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and child.poll() is None:
         try:

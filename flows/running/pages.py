@@ -170,7 +170,7 @@ class Pages:
         """The page as a file of this machine, for the terminal."""
         run = self.run
         folder = run.settings.reports / (slugify(run.work.subject, allow_unicode=True) or "run")
-        path = folder / f"{run.due.at:%Y-%m-%d %H%M} {run.tracker.run_id[:8]}.html"
+        path = folder / f"{run.tracker.run_id}.html"  # one that a kill left half is written anew
         folder.mkdir(parents=True, exist_ok=True)
         write_durably(path, page.encode())
         return path

@@ -95,7 +95,5 @@ def test_the_champion_that_knows_the_old_label_stays(world: World, tmp_path: Pat
     assert "0 rows only the challenger has right, 30 only the champion" in told
     assert f"new: {NEW}; gone: none" in told
     version = here.tracker.client.get_model_version(second.name, second.version)
-    assert "30 only the champion" in version.tags["noisefold.promotion_reasons"], (
-        "the registry's page says so, too"
-    )
+    assert "30 only the champion" in version.description, "the registry's page says so, too"
     assert '"to": "2"' in ledger.read_text() and "30 only the champion" in ledger.read_text()

@@ -19,6 +19,7 @@ from data_contracts.recipe.source import FileSource
 from tasks.ingest import survey
 from tasks.sources.dated_files import hold
 from tasks.sources.files import list_files
+from tasks.tracking.bookkeeping import of_run
 from tests.pipeline.conftest import TINY, mlflow_client, refused, told
 from tests.stages import ingest_source
 
@@ -242,8 +243,8 @@ def test_a_retrain_reads_up_to_local_yesterday_and_says_so_everywhere(here, tmp_
             run = client.get_run(result["run_id"])
             days = f"2 of 2 days, {two_days[1]} to {two_days[0]}"
             assert (
-                run.data.tags["noisefold.window"] == days
-                and run.data.tags["noisefold.due"] == result["due"]
+                of_run(run)["noisefold.window"] == days
+                and of_run(run)["noisefold.due"] == result["due"]
             )
             assert (
                 f'"days": "2 days, {two_days[1]} to {two_days[0]}"'

@@ -13,6 +13,7 @@ from data_contracts.errors import RecipeError
 from data_contracts.recipe.names import dataset_name
 from data_contracts.recipe.reading import load_recipe, parse_recipe
 from flows.cli.main import main
+from tasks.tracking.bookkeeping import LINEAGE
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_a_model_of_other_data_is_not_taken_over_by_a_name_alone(tmp_path: Path)
     refuse_other_data(client, recipe)  # no model yet
     client.create_registered_model("noisefold-dataset")
     version = client.create_model_version(
-        "noisefold-dataset", "file:///x", tags={"noisefold.contract": "waimai v3"}
+        "noisefold-dataset", "file:///x", tags={LINEAGE: '{"contract": "waimai v3"}'}
     )
     refuse_other_data(client, recipe)  # no champion yet
     client.set_registered_model_alias("noisefold-dataset", "champion", version.version)

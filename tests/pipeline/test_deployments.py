@@ -11,6 +11,7 @@ import yaml
 
 from data_contracts.recipe.reading import parse_recipe
 from data_contracts.recipe.source import FileSource, RollingWindow
+from tasks.tracking.bookkeeping import lineage_of
 from tests.pipeline.conftest import (
     REPOSITORY,
     TINY,
@@ -145,7 +146,7 @@ def test_a_real_worker_runs_a_real_deployment(prefect_api, tmp_path):
 
     client = mlflow_client(home)
     version = client.get_model_version_by_alias("noisefold-deployed", "champion")
-    assert version.tags["noisefold.flow_run_id"] == str(run.id)
+    assert lineage_of(version)["flow_run_id"] == str(run.id)
 
 
 @pytest.mark.parametrize(

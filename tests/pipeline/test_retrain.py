@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_contracts.sample.generator import dirty_rows
+from tasks.tracking.bookkeeping import lineage_of, of_run
 from tests.pipeline.conftest import (
     REPOSITORY,
     TINY,
@@ -76,25 +77,57 @@ def test_mlflow_run_shows_curves_figures_and_reports(run):
         len(client.get_metric_history(result["run_id"], "val/macro_f1"))
         == TINY["training"]["max_epochs"]
     )
-    for name, interval in result["metrics"].items():
-        assert mlflow_run.data.metrics[name] == pytest.approx(interval["value"])
-    assert mlflow_run.data.metrics["rows/quarantined"] == sum(dirty_rows(600).values())
-    assert mlflow_run.data.metrics["tokens/vocab_size"] <= 500
+    metrics = mlflow_run.data.metrics
+    assert {name.partition("/")[0] for name in metrics} == {
+        "train",
+        "val",
+        "test",
+        "epoch",
+        "system",
+    }
+    for name in ("macro_f1", "accuracy", "macro_recall", "nll", "brier", "ece"):
+        value = result["metrics"][f"test/{name}"]["value"]
+        assert metrics[f"test/{name}"] == pytest.approx(value)
+    assert len([name for name in metrics if name.startswith("test/")]) == 6
     names = artifact_names(client, result["run_id"])
-    for wanted in ("recipe.yaml", "summary.md", "validation/report.html", "evaluation/confusion_matrix.png",
-                   "evaluation/reliability_diagram.png", "evaluation/predictions.parquet"):  # fmt: skip
+    for wanted in ("recipe.yaml", "summary.md", "report.html", "validation/report.html", "validation/quarantine.json",
+                   "evaluation/report.html", "evaluation/figures.json", "evaluation/predictions.parquet"):  # fmt: skip
         assert wanted in names
-    assert mlflow_run.inputs.dataset_inputs[0].dataset.name == "sample"
-    assert mlflow_run.data.tags["noisefold.flow_run_id"] == result["flow_run_id"]
+    contexts = {}
+    for one in mlflow_run.inputs.dataset_inputs:
+        profile, schema = json.loads(one.dataset.profile), json.loads(one.dataset.schema)
+        contexts[one.tags[0].value] = (one.dataset.name, profile["num_rows"])
+        assert profile["quarantined"] == sum(dirty_rows(600).values())
+        assert "text" in {column["name"] for column in schema["mlflow_colspec"]}
+    assert list(contexts) == ["training", "validation", "evaluation"]
+    assert contexts["evaluation"][0] == "sample test"
+    assert of_run(mlflow_run)["noisefold.flow_run_id"] == result["flow_run_id"]
+    assert mlflow_run.data.tags["noisefold.outcome"] == "promoted"
+    told = mlflow_run.data.tags["mlflow.note.content"]
+    assert told.startswith("**Promoted**: noisefold-tiny version 1")
+    assert f"/runs/flow-run/{result['flow_run_id']}" in told
+    assert "workflowType=machine_learning" in told
+
+
+def test_logged_model_has_the_test_figures_and_their_data_set(run):
+    client, _, result, _ = run
+    (model,) = client.search_logged_models([result["experiment_id"]])
+    figures = {metric.key: metric for metric in model.metrics}
+    assert figures["test/macro_f1"].value == pytest.approx(
+        result["metrics"]["test/macro_f1"]["value"]
+    )
+    assert figures["test/macro_f1"].dataset_name == "sample test"
+    assert len(client.get_metric_history(result["run_id"], "test/macro_f1")) == 1
 
 
 def test_registered_version_is_champion_and_carries_its_lineage(run):
     client, _, result, _ = run
     version = client.get_model_version_by_alias("noisefold-tiny", "champion")
     assert f"models:/noisefold-tiny/{version.version}" == result["model_uri"]
-    tags = version.tags
-    assert tags["noisefold.flow_run_id"] == result["flow_run_id"]
-    assert len([tag for tag in tags if tag.startswith("noisefold.")]) >= 7
+    made_from = lineage_of(version)
+    assert made_from["flow_run_id"] == result["flow_run_id"]
+    assert {"data_digest", "contract", "git_commit", "bundle_digest"} <= made_from.keys()
+    assert version.description.startswith("Champion since ")
 
 
 def test_prefect_run_shows_each_stage_and_the_summary(run, prefect_api):

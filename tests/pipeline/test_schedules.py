@@ -26,6 +26,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks.operate.schedules import schedules
+from tasks.tracking.bookkeeping import of_run
 from tests.pipeline.conftest import REPOSITORY, TINY, environment, mlflow_client, prefect
 from tests.servers import Server, prefect_server
 
@@ -164,9 +165,9 @@ def test_schedules_start_runs_that_a_worker_carries_out(server, tmp_path):
         yesterday = due.date() - timedelta(days=1)
         tracked = client.search_runs([experiment], f"tags.`noisefold.recipe` = '{name}'")
         tags = next(
-            one.data.tags
+            of_run(one)
             for one in tracked
-            if one.data.tags["noisefold.window"].endswith(str(yesterday))
+            if of_run(one)["noisefold.window"].endswith(str(yesterday))
         )
         assert tags["noisefold.window"] == f"1 of 1 days, {yesterday} to {yesterday}"
         if tags["noisefold.flow_run_id"] == str(

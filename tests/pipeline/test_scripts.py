@@ -14,6 +14,7 @@ import torch
 
 from lightning_modules.bundle import Bundle
 from tasks.serving import check as serve_check
+from tasks.tracking.bookkeeping import STATE, of_run
 from tests.pipeline.conftest import REPOSITORY, environment, told, with_artifacts_of
 from tests.servers import mlflow_server
 
@@ -49,12 +50,13 @@ def test_json_is_json_on_a_real_server_and_the_next_night_leaves_the_run_closed(
     after = client.get_run(second["run_id"])
     assert second["run_id"] == first["run_id"] and second["flow_run_id"] != first["flow_run_id"]
     assert (after.info.status, after.info.end_time) == ("FINISHED", before.info.end_time)
-    changed = {key for key, value in after.data.tags.items() if before.data.tags.get(key) != value}
-    assert changed == {
+    known = of_run(before)
+    changed = {name for name, text in of_run(after).items() if known.get(name) != text}
+    assert changed - {STATE} == {
         f"noisefold.last_seen{more}" for more in ("", "_flow_run_id", "_flow_run_name")
     }
-    assert after.data.tags["noisefold.flow_run_id"] == first["flow_run_id"]
-    assert after.data.tags["noisefold.last_seen_flow_run_id"] == second["flow_run_id"]
+    assert of_run(after)["noisefold.flow_run_id"] == first["flow_run_id"]
+    assert of_run(after)["noisefold.last_seen_flow_run_id"] == second["flow_run_id"]
     assert after.data.metrics == before.data.metrics
     summary = Path(
         client.download_artifacts(first["run_id"], "summary.md", str(tmp_path))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.tracking.bookkeeping import of_run
 from tests.pipeline.conftest import TINY, mlflow_client
 from tests.pipeline.world import Retrain, World, family_of, survivors
 
@@ -76,8 +77,7 @@ def test_a_stop_is_clean_and_the_same_command_goes_on(prefect_api, tmp_path):
         )
         assert mlflow_run.info.status == "KILLED"
         assert (
-            state_in_prefect(prefect_api, mlflow_run.data.tags["noisefold.flow_run_id"])
-            == "Crashed"
+            state_in_prefect(prefect_api, of_run(mlflow_run)["noisefold.flow_run_id"]) == "Crashed"
         )
         assert not list(state.glob("leases/*.json")) + list(state.glob("work/scratch/*"))
         if where is in_training:

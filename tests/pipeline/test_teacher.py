@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from tasks.tracking.bookkeeping import lineage_of, of_run
 from tests.pipeline.conftest import TINY, mlflow_client, refused, told, with_artifacts_of
 
 MODEL = {"embedding": {"size": 8}, "encoder": {"kind": "tanh", "hidden_size": 8}}
@@ -61,7 +62,7 @@ def test_a_student_learns_from_the_champion_of_another_recipe(taught, here, tiny
 
     client = mlflow_client(taught)
     run = client.get_run(first["run_id"])
-    assert run.data.tags["noisefold.teacher"] == "noisefold-tiny/1"
+    assert of_run(run)["noisefold.teacher"] == "noisefold-tiny/1"
     assert run.data.params["distillation.teacher"] == "noisefold-tiny"
     assert run.data.metrics["teach/texts"] == rows["teach"]["rows_out"]
     assert (
@@ -70,7 +71,7 @@ def test_a_student_learns_from_the_champion_of_another_recipe(taught, here, tiny
     )
     version = client.get_model_version("noisefold-student", first["decision"]["version"])
     assert (
-        version.tags["noisefold.teacher"] == "noisefold-tiny/1"
+        lineage_of(version)["teacher"] == "noisefold-tiny/1"
         and "noisefold-tiny/1" in version.description
     )
     trained = json.loads((Path(first["artifacts"]["train"]) / "manifest.json").read_text())

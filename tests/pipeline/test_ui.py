@@ -4,6 +4,7 @@ server.
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -11,9 +12,12 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tasks.tracking.runs import TRAINING_VIEW
+from tasks.tracking.runs import run_page as path_of_run
 from tests.pipeline.conftest import clean_environment, result_of
 from tests.servers import free_port
 
@@ -36,6 +40,8 @@ def shown(tmp_path_factory, tiny_recipe):
     try:
         assert ui.stdout is not None
         addresses = dict(ui.stdout.readline().split() for _ in range(2))
+        assert addresses["MLflow"].endswith("/#/experiments?workflowType=machine_learning")
+        addresses["MLflow"] = addresses["MLflow"].partition("/#")[0]
         done = subprocess.run(
             [*command, "retrain", str(tiny_recipe), "--json"],
             env=variables,
@@ -52,6 +58,12 @@ def shown(tmp_path_factory, tiny_recipe):
         with pytest.raises(OSError):
             urllib.request.urlopen(url, timeout=2)
     assert not (home / "ui.json").exists()
+
+
+@pytest.fixture(scope="module")
+def screenshots(tmp_path_factory) -> Path:
+    """What the pages looked like, for a person to look at after the tests."""
+    return tmp_path_factory.mktemp("screenshots")
 
 
 @pytest.fixture(scope="module")
@@ -83,39 +95,162 @@ def test_what_is_sent_to_mlflow_by_its_address_lies_in_the_state_folder(shown):
     assert [file.read_text() for file in (home / "mlartifacts").rglob("there.txt")] == ["a report"]
 
 
-@needs_browser
-def test_mlflow_ui_opens_on_the_run(shown, page):
-    addresses, result, *_ = shown
-    page.goto(
-        f"{addresses['MLflow']}/#/experiments/{result['experiment_id']}/runs/{result['run_id']}"
+@pytest.fixture(scope="module")
+def refused(shown, tmp_path_factory):
+    """A retrain of rows that break their contract, beside the same servers: its output, and what
+    Prefect has of its flow run.
+    """
+    addresses, _, _, (*command, _), variables = shown
+    folder = tmp_path_factory.mktemp("refused")
+    texts = [f"good thing {i} 好,{'ab'[i % 2]}" for i in range(60)] + [",a"] * 40
+    (folder / "mails.csv").write_text("\n".join(["text,label", *texts]), encoding="utf-8")
+    (folder / "mails.yaml").write_text(
+        "name: mails\nsource: {url: mails.csv}\ncontract: {name: mails, splits: {min_rows: 5}}\n"
     )
-    page.get_by_text("noisefold-tiny").first.wait_for(timeout=30_000)
-    page.get_by_text("Registered models").first.wait_for(timeout=30_000)
+    done = subprocess.run(
+        [*command, "retrain", str(folder / "mails.yaml")],
+        env=variables, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 1
+    (run,) = asked(addresses, "flow_runs", {"flow_runs": {"name": {"like_": "mails "}}})
+    return done, run
+
+
+def asked(addresses: dict[str, str], what: str, filters: dict[str, Any]) -> list[dict[str, Any]]:
+    """What Prefect's server answers to a filter."""
+    request = urllib.request.Request(
+        f"{addresses['Prefect']}/api/{what}/filter",
+        json.dumps(filters).encode(),
+        {"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def artifacts(addresses: dict[str, str], flow_run_id: str) -> dict[str, dict[str, Any]]:
+    mine = {"artifacts": {"flow_run_id": {"any_": [flow_run_id]}}}
+    return {one["key"]: one for one in asked(addresses, "artifacts", mine)}
+
+
+@needs_browser
+def test_mlflow_run_says_what_became_of_it_and_leads_to_prefect(shown, page, screenshots):
+    addresses, result, *_ = shown
+    page.goto(run_page(addresses, result))
+    page.get_by_text("noisefold-tiny").first.wait_for(timeout=60_000)
+    page.get_by_text("Registered models").first.wait_for(timeout=60_000)
+    page.get_by_text("Promoted", exact=True).first.wait_for(timeout=30_000)
+    page.screenshot(path=screenshots / "mlflow-run.png")
+    link = page.get_by_role("link", name="Prefect run").first.get_attribute("href")
+    page.goto(link)
+    page.get_by_text("Completed").first.wait_for(timeout=60_000)
+
+
+@needs_browser
+def test_report_opens_from_the_mlflow_run(shown, page, screenshots):
+    addresses, result, *_ = shown
+    page.goto(run_page(addresses, result))
+    page.get_by_role("link", name="Report").first.click(timeout=60_000)
+    frame = page.frame_locator("iframe").first
+    frame.get_by_text("Confusion matrix").wait_for(timeout=60_000)
+    frame.get_by_text("Lineage").wait_for(timeout=10_000)
+    page.screenshot(path=screenshots / "mlflow-report.png")
 
 
 @needs_browser
 def test_validation_report_opens_from_the_mlflow_run(shown, page):
     addresses, result, *_ = shown
-    run = f"{addresses['MLflow']}/#/experiments/{result['experiment_id']}/runs/{result['run_id']}"
-    page.goto(f"{run}/artifacts/validation/report.html")
-    page.frame_locator("iframe").first.get_by_text("contract kept").wait_for(timeout=30_000)
+    page.goto(run_page(addresses, result, "validation/report.html"))
+    page.frame_locator("iframe").first.get_by_text("contract kept").wait_for(timeout=60_000)
 
 
 @needs_browser
-def test_prefect_ui_shows_the_stages_of_the_run(shown, page):
+def test_model_page_has_its_moves_as_a_table(shown, page, screenshots):
+    addresses, result, *_ = shown
+    page.goto(f"{addresses['MLflow']}/#/models/{result['decision']['name']}?{TRAINING_VIEW}")
+    page.get_by_text("Champion: version 1.").first.wait_for(timeout=60_000)
+    row = page.get_by_role("row").filter(has_text="retrain").first
+    assert "champion" in row.inner_text()
+    page.screenshot(path=screenshots / "model.png")
+
+
+@needs_browser
+def test_prefect_page_is_named_and_has_stages_link_progress_and_curves(shown, page, screenshots):
     addresses, result, *_ = shown
     page.goto(f"{addresses['Prefect']}/runs/flow-run/{result['flow_run_id']}")
-    page.get_by_text("Completed").first.wait_for(timeout=30_000)
-    page.get_by_text("Task Runs").first.wait_for(timeout=30_000)
+    page.get_by_text("Completed").first.wait_for(timeout=60_000)
+    page.get_by_text(f"tiny {result['due'][:16]}").first.wait_for(timeout=30_000)
+    page.screenshot(path=screenshots / "prefect-run.png")
+    found = artifacts(addresses, result["flow_run_id"])
+    assert {"mlflow-run", "progress", "learning-curves", "retrain-summary"} <= found.keys()
+    assert result["run_id"] in found["mlflow-run"]["data"]
+    assert found["progress"]["data"] == 100
+    page.goto(f"{addresses['Prefect']}/artifacts/artifact/{found['learning-curves']['id']}")
+    image = page.locator("img[alt='learning curves']").first
+    image.wait_for(timeout=60_000)
+    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
+    page.screenshot(path=screenshots / "learning-curves.png")
 
 
 @needs_browser
-def test_report_page_asks_the_network_for_nothing(shown, page):
+def test_summary_in_prefect_leads_to_the_report(shown, page):
+    addresses, result, *_ = shown
+    summary = artifacts(addresses, result["flow_run_id"])["retrain-summary"]
+    page.goto(f"{addresses['Prefect']}/artifacts/artifact/{summary['id']}")
+    page.get_by_text("Promoted: noisefold-tiny version 1").first.wait_for(timeout=60_000)
+    page.goto(page.get_by_role("link", name="Report").first.get_attribute("href"))
+    page.frame_locator("iframe").first.get_by_text("The gate").wait_for(timeout=60_000)
+
+
+@needs_browser
+def test_refused_rows_leave_a_summary_of_what_broke_and_what_to_do(
+    shown, refused, page, screenshots
+):
+    addresses, *_ = shown
+    _, run = refused
+    assert run["state_name"] == "Failed"
+    summary = artifacts(addresses, run["id"])["retrain-summary"]
+    for wanted in ("Failed in validate: mails", "empty texts, 40 %", "What to do",
+                   "| validate | **failed** |", "[MLflow run](http"):  # fmt: skip
+        assert wanted in summary["data"], summary["data"]
+    page.goto(f"{addresses['Prefect']}/artifacts/artifact/{summary['id']}")
+    page.get_by_text("Failed in validate").first.wait_for(timeout=60_000)
+    page.screenshot(path=screenshots / "refused-prefect.png")
+    page.goto(page.get_by_role("link", name="Report").first.get_attribute("href"))
+    frame = page.frame_locator("iframe").first
+    frame.get_by_text("What to do:").wait_for(timeout=60_000)
+    frame.get_by_text("Why rows were refused").wait_for(timeout=10_000)
+    page.screenshot(path=screenshots / "refused-mlflow.png")
+
+
+def test_refused_rows_show_no_traceback_and_are_told_once(shown, refused):
+    addresses, *_ = shown
+    done, run = refused
+    mine = {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "limit": 200}
+    messages = [one["message"] for one in asked(addresses, "logs", mine)]
+    assert not [one for one in messages if "Traceback" in one]
+    told = [one for one in messages if one.startswith("The data break contract mails")]
+    assert len(told) == 1, messages
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@needs_browser
+def test_pages_of_a_run_ask_the_network_for_nothing(shown, page, screenshots):
     _, result, *_ = shown
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    file = Path(result["artifacts"]["validate"]) / "report.html"
-    page.goto(file.as_uri())
-    page.get_by_text("Expectations").first.wait_for(timeout=10_000)
-    time.sleep(0.5)
-    assert all(url.startswith("file:") for url in asked if "127.0.0.1" not in url)
+    files = [
+        Path(result["report"]),
+        Path(result["artifacts"]["validate"]) / "report.html",
+        Path(result["artifacts"]["evaluate"]) / "report.html",
+    ]
+    for file in files:
+        sent: list[str] = []
+        page.on("request", lambda request, sent=sent: sent.append(request.url))
+        page.goto(file.as_uri())
+        page.get_by_text("test").first.wait_for(timeout=10_000)
+        time.sleep(0.3)
+        assert all(url.startswith("file:") for url in sent if "127.0.0.1" not in url)
+        page.screenshot(path=screenshots / f"{file.parent.name}-{file.stem}.png", full_page=True)
+
+
+def run_page(addresses: dict[str, str], result: dict[str, Any], artifact: str = "") -> str:
+    """As the terminal prints it."""
+    return addresses["MLflow"] + path_of_run(result["experiment_id"], result["run_id"], artifact)

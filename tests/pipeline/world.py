@@ -220,7 +220,8 @@ def facts_of(client: Any, state: Path, result: dict[str, Any]) -> dict[str, Any]
     )
     curves = {
         name: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)]
-        for name in sorted(run.data.metrics) if name not in CLOCK_METRICS
+        for name in sorted(run.data.metrics)
+        if name not in CLOCK_METRICS and not name.startswith("system/")
     }  # fmt: skip
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     from mlflow.artifacts import download_artifacts

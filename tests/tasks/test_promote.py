@@ -42,6 +42,7 @@ from tasks.reports.readable import markdown
 from tasks.serving.check import Served
 from tasks.serving.fetched import Champion
 from tasks.tracking.aliases import append_line
+from tasks.tracking.bookkeeping import of_run
 from tests.stages import promote_model, tokenize_corpus
 from tests.tasks.registry import gone_after
 
@@ -313,12 +314,9 @@ def test_run_shows_decision_reasons_and_difference(
     decision = run(world, world.model(quality=0.0), ledger)
     client, run_id = world.tracker.client, world.tracker.run_id
     data = client.get_run(run_id).data
-    assert data.tags["noisefold.promotion"] == "not_promoted"
+    assert data.tags["noisefold.outcome"] == "not promoted"
     assert decision.difference is not None
-    assert data.metrics["promotion/macro_f1_difference"] == pytest.approx(decision.difference.value)
-    assert data.metrics["promotion/macro_f1_difference_low"] == pytest.approx(
-        decision.difference.low
-    )
+    assert not any(name.startswith("promotion") for name in data.metrics), "the page tells it"
     folder = Path(client.download_artifacts(run_id, "promotion", str(tmp_path)))
     content = json.loads((folder / "promotion.json").read_text())
     assert (
@@ -329,7 +327,14 @@ def test_run_shows_decision_reasons_and_difference(
     assert page.startswith("# Not promoted")
     assert "0.01" in page
     version = client.get_model_version(decision.name, decision.version)
-    assert version.tags["noisefold.promotion"] == "not_promoted"
+    assert version.tags["noisefold.outcome"].startswith("not promoted: ")
+    assert version.description.startswith("Not promoted: ")
+    champion = client.get_model_version(decision.name, str(decision.champion_before))
+    assert champion.description.startswith("Champion since ")
+    assert "\n\n# " in champion.description, "its card follows"
+    model = client.get_registered_model(decision.name)
+    assert f"**Champion: version {decision.champion_before}.**" in model.description
+    assert model.description.count("| champion | – | 1 |") == 1, "the moves as a table"
 
 
 def test_champion_again_is_already_champion_and_keeps_its_evidence(
@@ -341,7 +346,7 @@ def test_champion_again_is_already_champion_and_keeps_its_evidence(
     assert (decision.promoted, decision.outcome) == (False, "already_champion")
     assert len(lines(ledger)) == 1
     assert (
-        world.tracker.client.get_run(world.tracker.run_id).data.tags["noisefold.promotion"]
+        world.tracker.client.get_run(world.tracker.run_id).data.tags["noisefold.outcome"]
         == "promoted"
     )
     folder = Path(
@@ -952,8 +957,5 @@ def test_a_later_night_that_decides_otherwise_leaves_the_evidence_of_the_first(
     )
     assert (folder / "promotion.json").is_file()
     after = client.get_run(run_id)
-    assert after.data.tags["noisefold.promotion_against"] == "2"
+    assert of_run(after)["noisefold.promotion_against"] == "2"
     assert after.info.status == "FINISHED"
-    assert "promotion/macro_f1_difference" not in after.data.metrics, (
-        "the second night's comparison"
-    )

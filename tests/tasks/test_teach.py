@@ -24,6 +24,7 @@ from tasks.serving.check import fetch_version
 from tasks.serving.fetched import fetched_model
 from tasks.teach import find_teacher
 from tasks.tokenize import TEACHER_TEXTS, text_hashes
+from tasks.tracking.bookkeeping import lineage_of
 from tests.stages import fetched, teach_corpus
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
@@ -198,5 +199,5 @@ def test_a_version_carries_what_its_teacher_was_trained_on(world: World, tmp_pat
         text_hash(test[0]) in hashes
         and text_hash(rows_of(world, "train")["text"][0].as_py()) in hashes
     )
-    tags = world.tracker.client.get_model_version(registered.name, registered.version).tags
-    assert tags["noisefold.teacher"] == "large/1"
+    version = world.tracker.client.get_model_version(registered.name, registered.version)
+    assert lineage_of(version)["teacher"] == "large/1"

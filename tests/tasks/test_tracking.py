@@ -18,7 +18,7 @@ from data_contracts.urls import shown_url
 from lightning_modules.training.metrics_log import MetricsLog
 from tasks.settings import Settings
 from tasks.tracking import runs as tracking
-from tasks.tracking.bookkeeping import OWNER
+from tasks.tracking.bookkeeping import OWNER, STATE, of_run
 from tasks.tracking.runs import Tracker, flatten, open_tracker
 from tasks.train import Forwarder
 from tests.servers import free_port, mlflow_server
@@ -59,24 +59,24 @@ def test_a_finished_run_stays_closed_and_says_who_has_found_it_done(settings):
     after = again.client.get_run(first.run_id)
     assert (again.run_id, again.closed) == (first.run_id, True)
     assert (after.info.status, after.info.end_time) == ("FINISHED", before.info.end_time)
-    new = {
-        key: value for key, value in after.data.tags.items() if before.data.tags.get(key) != value
-    }
+    known = of_run(before)
+    new = {name: text for name, text in of_run(after).items() if known.get(name) != text}
+    assert new.pop(STATE), "in which the others stand, out of people's sight"
     assert sorted(new) == [
         "noisefold.last_seen",
         "noisefold.last_seen_flow_run_id",
         "noisefold.last_seen_flow_run_name",
     ]
     assert new["noisefold.last_seen_flow_run_id"] == "flow-2"
-    assert after.data.tags["noisefold.flow_run_id"] == "flow-1", "the night that trained it"
+    assert of_run(after)["noisefold.flow_run_id"] == "flow-1", "the night that trained it"
     # One that fails on it says so beside the run's own story, until another night is well.
     open_tracker(settings, Recipe(), "finished", night).end("FAILED", "the registry broke")
     failed = again.client.get_run(first.run_id)
     assert (failed.info.status, failed.info.end_time) == ("FINISHED", before.info.end_time)
-    assert failed.data.tags["noisefold.last_seen_error"] == "the registry broke"
+    assert of_run(failed)["noisefold.last_seen_error"] == "the registry broke"
     assert "noisefold.error" not in failed.data.tags
     open_tracker(settings, Recipe(), "finished", night)
-    assert "noisefold.last_seen_error" not in again.client.get_run(first.run_id).data.tags
+    assert "noisefold.last_seen_error" not in of_run(again.client.get_run(first.run_id))
 
 
 @pytest.mark.parametrize("status", ["FAILED", "KILLED"])
@@ -132,7 +132,9 @@ def test_run_carries_what_a_reader_looks_for(settings):
         run.data.params["contract.labels.values"]
         == '["negative", "mixed", "positive", "no_opinion"]'
     )
-    assert run.data.tags["noisefold.flow_run_id"] == "flow-1"
+    assert of_run(run)["noisefold.flow_run_id"] == "flow-1"
+    shown = {name for name in run.data.tags if not name.startswith("mlflow.")}
+    assert shown == {"noisefold.run_key", "noisefold.recipe"}, "what people filter by"
     assert "recipe.yaml" in {file.path for file in tracker.client.list_artifacts(tracker.run_id)}
 
 

@@ -185,7 +185,9 @@ def test_progress_reaches_the_listener(tmp_path, tracker):
     seen = []
     with listening(seen.append):
         train(tmp_path, tracker)
-    steps = [p for p in seen if p.stage == "train"]
+    steps = [p for p in seen if p.state == "running"]
+    points = [point for p in seen for point in p.points]
+    assert {"train/loss", "val/macro_f1"} <= {point["key"] for point in points}
     assert steps[-1].done <= steps[-1].total
     assert "loss" in steps[-1].note
 
