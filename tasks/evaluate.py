@@ -25,12 +25,13 @@ from lightning_modules.bundle import Bundle
 from lightning_modules.evidence import figures
 from lightning_modules.kinds.judging import Judge, judge_of
 from lightning_modules.network.batching import cut
-from tasks.artifacts.store import RowDigest, digest_of
+from tasks.artifacts.store import ArtifactStore, RowDigest, digest_of
 from tasks.progress import report
 from tasks.reports import blocks as drawn
 from tasks.reports.html import render
 from tasks.reports.preview import preview
 from tasks.stage import Here, RunContext, stage
+from tasks.tracking.runs import Tracker
 
 SEED = 0  # of the resamples: the same rows give the same intervals in every run
 _DOCUMENTS, _TOKENS = 2048, 1 << 20  # scored at a time, at most
