@@ -69,7 +69,8 @@ def mlflow_server(folder: Path) -> Server:
             str(folder / "served"),
         ),
     ]
-    return Server(arguments, url, f"{url}/health", folder / "mlflow.log", {})
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # as `noisefold ui` has it
+    return Server(arguments, url, f"{url}/health", folder / "mlflow.log", quiet)
 
 
 def prefect_server(folder: Path) -> Server:

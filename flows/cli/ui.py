@@ -48,6 +48,8 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
         "PREFECT_API_URL": addresses["prefect"] + "/api",
         "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri,
     }
+    # Ten processes that wait for jobs of MLflow's pages for prompts and traces.
+    environment.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     (settings.root / "logs").mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     children: dict[Server, subprocess.Popen[bytes]] = {}
