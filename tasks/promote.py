@@ -18,7 +18,7 @@ import json
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -46,6 +46,11 @@ from tasks.tokenize import SEEN_TEXTS
 from tasks.tracking.aliases import CHAMPION, Aliases
 from tasks.tracking.runs import Tracker
 
+_JUDGED = (
+    "Judged only: the run was asked to move no alias (an old night that is made up for). noisefold "
+    "promote moves one by hand; a retrain of the same data decides anew."
+)
+_JUDGED_ONLY, _DECIDED = ("would_pass", "would_not_pass"), ("promoted", "not_promoted")
 _AGAINST = "noisefold.promotion_against"  # the champion's version that was decided against, or none
 
 
@@ -70,7 +75,8 @@ def promote_model(run: RunContext, registered: RegisteredModel) -> PromotionDeci
         champion_version = aliases.current().get(CHAMPION)
         if champion_version == registered.version:
             # A first attempt may have died after the decisive move; its evidence is in the run.
-            aliases.settle_champion(registered.version)
+            if run.moves_aliases:
+                aliases.settle_champion(registered.version)
             return PromotionDecision(
                 promoted=False,
                 outcome="already_champion",
@@ -87,10 +93,11 @@ def promote_model(run: RunContext, registered: RegisteredModel) -> PromotionDeci
                 "puts it back."
             )
             verdict = Verdict(False, [text, *verdict.reasons], verdict.evidence)
+        promoted = verdict.passed and run.moves_aliases
         decision = PromotionDecision(
-            promoted=verdict.passed,
-            outcome="promoted" if verdict.passed else "not_promoted",
-            reasons=tuple(verdict.reasons),
+            promoted=promoted,
+            outcome=_outcome(verdict.passed, run.moves_aliases),
+            reasons=tuple(verdict.reasons if run.moves_aliases else [_JUDGED, *verdict.reasons]),
             name=registered.name,
             version=registered.version,
             champion_before=champion_version,
@@ -104,9 +111,20 @@ def promote_model(run: RunContext, registered: RegisteredModel) -> PromotionDeci
         why = " ".join(decision.reasons)
         if decision.promoted:
             aliases.crown(registered.version, champion_version, why)
-        elif withdrawn is None:
+        elif withdrawn is None and run.moves_aliases:
             aliases.keep_challenger(registered.version, champion_version, why)
         return decision
+
+
+def _outcome(
+    passed: bool, moves_aliases: bool
+) -> Literal["promoted", "not_promoted", "would_pass", "would_not_pass"]:
+    """In a word of its own where no alias may move, so that a later night on the same data finds
+    that nothing was decided yet, and tells of its own decision.
+    """
+    if moves_aliases:
+        return "promoted" if passed else "not_promoted"
+    return "would_pass" if passed else "would_not_pass"
 
 
 def decide(run: RunContext, registered: RegisteredModel, champion_version: str | None) -> Verdict:
@@ -188,7 +206,7 @@ def log_decision(
 
     A finished run has told of its decision. Where a later night decides otherwise, or against
     another champion, what it decided stands beside the first, under `promotion/` and its time, and
-    the tags tell the newest.
+    the tags tell the newest. What was only judged says nothing where a night has decided.
 
     Args:
         metric: the one that decides.
@@ -197,6 +215,8 @@ def log_decision(
     folder_name = "promotion"
     if tracker.closed:
         known = tracker.client.get_run(tracker.run_id).data.tags
+        if decision.outcome in _JUDGED_ONLY and known.get("noisefold.promotion") in _DECIDED:
+            return
         if (known.get("noisefold.promotion"), known.get(_AGAINST)) == (decision.outcome, against):
             return
         folder_name = f"promotion/{datetime.now(UTC):%Y-%m-%d %H.%M.%S}"

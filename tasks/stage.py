@@ -68,6 +68,8 @@ class RunContext:
     tracker: Tracker
     lineage: dict[str, str] = field(default_factory=dict)
     made: Made = field(default_factory=Made)
+    # Of an old night that is made up for: its version is judged, and no alias moves.
+    moves_aliases: bool = True
 
     def carry_out(self, step: Step[..., R], *inputs: Any) -> R:
         result: Any = step.attempt(self, *inputs)

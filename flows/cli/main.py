@@ -134,6 +134,120 @@ def plan(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("recipe", required=False, metavar="[NAME|FILE]")
+@_set
+@click.option("--cron", metavar="EXPRESSION", help='When it is due, such as "0 3 * * *".')
+@click.option("--interval", metavar="6h", help="Or how often: a number and s, m, h, d or w.")
+@click.option(
+    "--timezone",
+    "zone",
+    metavar="ZONE",
+    help="Of the schedule, such as Asia/Shanghai; UTC without it.",
+)
+@click.option("--name", metavar="NAME", help="Of the deployment; otherwise the recipe's name.")
+@click.option(
+    "--work-pool",
+    "pool",
+    default="noisefold",
+    show_default=True,
+    metavar="POOL",
+    help="Whose worker carries it out; made, as a process pool, where there is none.",
+)
+@click.option("--paused", is_flag=True, help="Deploy it asleep; --resume wakes it.")
+@click.option(
+    "--by-path",
+    is_flag=True,
+    help="Each run reads FILE anew; otherwise the recipe is the one of now.",
+)
+@click.option(
+    "--replace", is_flag=True, help="Take the place of another recipe's deployment of that name."
+)
+@click.option("--unchecked", is_flag=True, help="Even if its source is not there yet.")
+@click.option(
+    "--list",
+    "listing",
+    is_flag=True,
+    help="Show the deployments that there are, and when each is due.",
+)
+@click.option("--pause", metavar="NAME", help="Its schedules start nothing until --resume.")
+@click.option("--resume", metavar="NAME", help="Wake it, and all its schedules.")
+@click.option("--remove", metavar="NAME", help="Take it away; what it has trained stays.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per deployment.")
+def deploy(  # noqa: PLR0913 - click gives each option by its name
+    recipe: str | None,
+    overrides: tuple[str, ...],
+    cron: str | None,
+    interval: str | None,
+    zone: str | None,
+    name: str | None,
+    pool: str,
+    paused: bool,
+    by_path: bool,
+    replace: bool,
+    unchecked: bool,
+    listing: bool,
+    pause: str | None,
+    resume: str | None,
+    remove: str | None,
+    as_json: bool,
+) -> None:
+    """Have a recipe retrained on a schedule, or look after what is deployed.
+
+    \b
+    noisefold deploy mails.yaml --cron "0 3 * * *" --timezone Asia/Shanghai
+    noisefold deploy mails.yaml           # after a change of the file; the schedule stays
+    noisefold deploy --list
+    noisefold deploy --pause mails        # and --resume mails, --remove mails
+
+    It needs a Prefect server: that of `noisefold ui` on this state folder, or PREFECT_API_URL. The
+    recipe and the first rows of its source are checked before. Runs work in the folder of FILE and
+    on the state folder of this command, so deploy on the machine of the worker.
+    """
+    managed = {"pause": pause, "resume": resume, "remove": remove}
+    named = [(action, target) for action, target in managed.items() if target is not None]
+    asked = [*(["RECIPE"] if recipe else []), *(["--list"] if listing else [])]
+    asked += [f"--{action}" for action, _ in named]
+    if len(asked) != 1:
+        told = " and ".join(asked) + " are given" if asked else "Nothing is named to deploy"
+        raise NoisefoldError(
+            f"{told}.", "Give a recipe, or one of --list, --pause, --resume and --remove."
+        )
+    from flows.cli import deploy as door
+
+    if listing:
+        door.list_in_terminal(as_json=as_json)
+        return
+    for action, target in named:
+        door.manage_in_terminal(action, target)
+        return
+    assert recipe is not None
+    is_file = recipe.endswith((".yaml", ".yml", ".json")) or "/" in recipe
+    if by_path and (overrides or not is_file):
+        raise NoisefoldError(
+            "--by-path is for a recipe FILE as it stands, "
+            f"and {'--set changes it' if overrides else recipe + ' names none'}.",
+            "Leave out --by-path, or write the change into the file.",
+        )
+    parsed = find_recipe(recipe, overrides)
+    path = Path(recipe).resolve()
+    door.deploy_in_terminal(
+        door.Asked(
+            recipe=parsed,
+            origin=str(path) if is_file else f"{recipe} of prefect.yaml",
+            folder=path.parent if is_file else Path.cwd(),
+            file=path if by_path else None,
+            name=name,
+            pool=pool,
+            paused=paused,
+            replace=replace,
+            checked=not unchecked,
+            as_json=as_json,
+        ),
+        door.When(cron, interval, zone),
+    )
+
+
+@main.command()
 @click.argument("file")
 @click.option(
     "--out",

@@ -68,6 +68,16 @@ def due() -> Due:
     return by_schedules(run.expected_start_time or datetime.now(UTC), maker, schedules)
 
 
+def as_asked(at: datetime) -> Due:
+    """The instant that a person has named for the run: its own offset says on which day it lies,
+    without one this machine's clock.
+    """
+    if at.tzinfo is None:
+        return by_machine(at.astimezone())
+    zone = getattr(at.tzinfo, "key", None) or f"UTC{at.isoformat()[-6:]}"
+    return Due(at, f"{zone}, as asked for")
+
+
 def by_schedules(at: datetime, maker: UUID | None, schedules: Iterable[DeploymentSchedule]) -> Due:
     """By the schedule that made the run; else by the zone in which all of the deployment's
     schedules are set, those that are active before those that are not; else by this machine's

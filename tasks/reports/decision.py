@@ -29,6 +29,8 @@ def decision_page(decision: PromotionDecision) -> str:
         "promoted": "Promoted",
         "not_promoted": "Not promoted",
         "already_champion": "Champion already",
+        "would_pass": "Judged only, would pass",
+        "would_not_pass": "Judged only, would not pass",
     }
     parts = [
         f"# {word[decision.outcome]}: {markdown(decision.name)} version {decision.version}",
