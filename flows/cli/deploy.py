@@ -51,7 +51,6 @@ class Asked:
 
     recipe: Recipe
     origin: str
-    folder: Path
     file: Path | None
     name: str | None
     pool: str
@@ -140,7 +139,6 @@ def _deploy(
         if asked.file is not None
         else {"recipe": as_written(asked.recipe)},
         origin=asked.origin,
-        folder=asked.folder,
         home=settings.root,
         pool=asked.pool,
         version=version("noisefold"),
@@ -271,10 +269,9 @@ def worker(*, given: bool) -> str:
     variables = {} if given else {"PREFECT_API_URL": os.environ["PREFECT_API_URL"]}
     if tracking := os.environ.get("MLFLOW_TRACKING_URI"):
         variables["MLFLOW_TRACKING_URI"] = shown_url(tracking)
+    beside = str(Path(sys.executable).with_name("prefect"))
     command = (
-        "prefect"
-        if shutil.which("prefect")
-        else os.path.relpath(Path(sys.executable).with_name("prefect"))
+        "prefect" if shutil.which("prefect") else min(beside, os.path.relpath(beside), key=len)
     )
     prefix = "".join(f"{name}={shlex.quote(value)} " for name, value in variables.items())
     return f"{prefix}{command} worker start"

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -200,8 +201,8 @@ def deploy(  # noqa: PLR0913 - click gives each option by its name
     noisefold deploy --pause mails        # and --resume mails, --remove mails
 
     It needs a Prefect server: that of `noisefold ui` on this state folder, or PREFECT_API_URL. The
-    recipe and the first rows of its source are checked before. Runs work in the folder of FILE and
-    on the state folder of this command, so deploy on the machine of the worker.
+    recipe and the first rows of its source are checked before. Paths and the state folder are those
+    of this command, so deploy on the machine of the worker.
     """
     managed = {"pause": pause, "resume": resume, "remove": remove}
     named = [(action, target) for action, target in managed.items() if target is not None]
@@ -234,7 +235,6 @@ def deploy(  # noqa: PLR0913 - click gives each option by its name
         door.Asked(
             recipe=parsed,
             origin=str(path) if is_file else f"{recipe} of prefect.yaml",
-            folder=path.parent if is_file else Path.cwd(),
             file=path if by_path else None,
             name=name,
             pool=pool,
@@ -245,6 +245,100 @@ def deploy(  # noqa: PLR0913 - click gives each option by its name
         ),
         door.When(cron, interval, zone),
     )
+
+
+_DAY = click.DateTime(formats=["%Y-%m-%d"])
+
+
+@main.command()
+@click.argument("recipe", metavar="NAME|FILE")
+@click.option(
+    "--from",
+    "first",
+    required=True,
+    type=_DAY,
+    metavar="DATE",
+    help="First day on which a run was due.",
+)
+@click.option("--to", "last", required=True, type=_DAY, metavar="DATE", help="And the last one.")
+@click.option(
+    "--cron",
+    metavar="EXPRESSION",
+    help="What of these days was due; otherwise the deployment's schedule, or each day.",
+)
+@click.option(
+    "--timezone",
+    "zone",
+    metavar="ZONE",
+    help="By whose clock; otherwise the deployment's schedule's, or this machine's.",
+)
+@click.option(
+    "--promote", is_flag=True, help="Let each compete for champion; otherwise no alias moves."
+)
+@click.option(
+    "--stop",
+    is_flag=True,
+    help="Stop at the first night that fails; otherwise go on, and tell at the end.",
+)
+@_set
+@click.option("--verbose", "-v", is_flag=True, help="Show every library's log and warnings.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per night.")
+@click.pass_context
+def backfill(  # noqa: PLR0913 - click gives each option by its name
+    context: click.Context,
+    recipe: str,
+    first: datetime,
+    last: datetime,
+    cron: str | None,
+    zone: str | None,
+    promote: bool,
+    stop: bool,
+    overrides: tuple[str, ...],
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Run the nights of past days here, the oldest first: a retrain per day that was due.
+
+    \b
+    noisefold backfill mails.yaml --from 2026-11-01 --to 2026-11-07
+
+    NAME is a deployment of the server, with its schedule, or of prefect.yaml. Each night reads the
+    window of days that it would have read. What is finished is found, so the same command goes on
+    where it stopped. An old night is registered and judged, and takes nobody's place unless
+    --promote is given. The exit code is 1 where a night failed.
+    """
+    from flows.cli.backfill import Nights, backfill_in_terminal, begin, instants
+
+    begin(verbose=verbose)
+    nights = Nights(first.date(), last.date(), cron, zone)
+    parsed, rules = deployed_recipe(recipe, overrides)
+    when = instants(nights, [] if cron else rules)
+    well = backfill_in_terminal(
+        parsed, when, promote=promote, stop=stop, verbose=verbose, as_json=as_json
+    )
+    if not well:
+        context.exit(1)
+
+
+def deployed_recipe(recipe: str, overrides: tuple[str, ...]) -> tuple[Recipe, list[Any]]:
+    """A recipe file, a deployment of the server with its active schedules, or one of
+    prefect.yaml.
+    """
+    from flows.cli.backfill import deployed
+    from tasks.settings import Settings
+
+    is_file = recipe.endswith((".yaml", ".yml", ".json")) or "/" in recipe
+    found = None if is_file else deployed(recipe, Settings())
+    if found is None:
+        return find_recipe(recipe, overrides), []
+    from data_contracts.recipe.reading import merge, parse_recipe, parse_set
+
+    parameters, rules = found
+    if (file := parameters.get("recipe_file")) is not None:
+        return find_recipe(file, overrides), rules
+    changes = dict(parse_set(text) for text in overrides)
+    data = merge(parameters.get("recipe") or {"source": {"kind": "sample"}}, changes)
+    return parse_recipe(data, origin=f"deployment {recipe}"), rules
 
 
 @main.command()

@@ -2,10 +2,13 @@
 Prefect's server.
 
 A deployment made here has what those of prefect.yaml have. Its flow is named by its module, so that
-a worker finds it in a checkout and in an installed package alike, also where the folder of the
-recipe holds modules of the same names; folder of work and state folder are those of the command
-that made it. Where it came from stands in a label, by which the next `deploy` of the same recipe
-knows its own.
+a worker finds it in a checkout and in an installed package alike. Where it came from stands in a
+label, by which the next `deploy` of the same recipe knows its own.
+
+# Note [works in the state folder]
+Prefect imports a flow with the folder of work first on the path of modules. In a folder of the
+user's, a `tasks.py` or `flows/` of theirs would stand before ours; in the state folder there is
+none. Nothing is lost by it: all paths in a deployed recipe are absolute.
 """
 
 from __future__ import annotations
@@ -45,8 +48,8 @@ from tasks.tracking.runs import user_name
 FLOW, ENTRYPOINT = "retrain", "flows.retrain.retrain"
 POOL_TYPE, QUEUE = "process", "default"
 ORIGIN = "noisefold.recipe_file"  # label: the file that a deployment was made from
-# By its heartbeat a run is known to live (prefect-automations.yaml). Without the safe path a
-# module of the user's own in the folder of work would stand before ours.
+# By its heartbeat a run is known to live (prefect-automations.yaml). Without the safe path modules
+# of the user's own, beside which the worker was started, would stand before ours.
 VARIABLES = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", "PYTHONSAFEPATH": "1"}
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _INTERVAL = re.compile(r"(\d{1,6})\s*([smhdw])")
@@ -61,8 +64,7 @@ class Wanted:
     Args:
         parameters: of the flow: the recipe itself, or the path of its file.
         origin: where the recipe stands: the path of its file.
-        folder: of work, on the worker's machine.
-        home: state folder there.
+        home: state folder, on the worker's machine.
         rule: None leaves the schedules as they are.
         replace: take the place of a deployment that was made from something else.
     """
@@ -71,7 +73,6 @@ class Wanted:
     recipe: Recipe
     parameters: dict[str, Any]
     origin: str
-    folder: Path
     home: Path
     pool: str
     version: str
@@ -185,7 +186,8 @@ def deploy(
             flow_id=client.create_flow(flow),
             entrypoint=ENTRYPOINT,
             path=None,
-            pull_steps=[{_SET_DIRECTORY: {"directory": str(wanted.folder)}}],
+            # See Note [works in the state folder].
+            pull_steps=[{_SET_DIRECTORY: {"directory": str(wanted.home)}}],
             parameters=wanted.parameters,
             parameter_openapi_schema=schema,
             enforce_parameter_schema=True,
