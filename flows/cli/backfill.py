@@ -134,7 +134,7 @@ def _zone(nights: Nights, rules: Sequence[Any]) -> tzinfo:
     zones = {getattr(rule, "timezone", None) or "UTC" for rule in rules}
     if len(zones) == 1:
         return ZoneInfo(zones.pop())
-    here = by_machine().at.tzinfo
+    here = by_machine().at.tzinfo or UTC
     # A clock without a name, as of a machine that TZ does not tell, is a plain offset to cron.
     return here if isinstance(here, ZoneInfo) or nights.cron is None else ZoneInfo("UTC")
 

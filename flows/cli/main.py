@@ -97,6 +97,7 @@ _set = click.option(
 )
 
 
+_DAY = click.DateTime(formats=["%Y-%m-%d"])
 _model = click.option(
     "--model",
     metavar="NAME",
@@ -125,13 +126,17 @@ def retrain(recipe: str, overrides: tuple[str, ...], verbose: bool, as_json: boo
 @main.command()
 @click.argument("recipe", default="sample", metavar="[NAME|FILE]")
 @_set
+@click.option(
+    "--on", "day", type=_DAY, metavar="DATE", help="Day on which it is due; otherwise today."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per stage.")
-def plan(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Say which stages a retrain would find finished and which it would run. Runs nothing."""
+def plan(recipe: str, overrides: tuple[str, ...], day: datetime | None, as_json: bool) -> None:
+    """Say which stages a retrain would find finished, which it would run, and why. Runs nothing."""
     parsed = find_recipe(recipe, overrides)
     from flows.cli.operate import plan_in_terminal
+    from flows.running.due import by_machine
 
-    plan_in_terminal(parsed, as_json=as_json)
+    plan_in_terminal(parsed, day.date() if day else by_machine().day, as_json=as_json)
 
 
 @main.command()
@@ -245,9 +250,6 @@ def deploy(  # noqa: PLR0913 - click gives each option by its name
         ),
         door.When(cron, interval, zone),
     )
-
-
-_DAY = click.DateTime(formats=["%Y-%m-%d"])
 
 
 @main.command()
