@@ -23,6 +23,8 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow.parquet as pq
 from prefect.artifacts import create_markdown_artifact
+from prefect.events import emit_event
+from prefect.settings import PREFECT_API_URL
 
 from data_contracts.artifacts import (
     EvaluationReport,
@@ -50,6 +52,7 @@ _JUDGED = (
     "Judged only: the run was asked to move no alias (an old night that is made up for). noisefold "
     "promote moves one by hand; a retrain of the same data decides anew."
 )
+PROMOTED = "noisefold.promoted"  # an event of Prefect's
 _JUDGED_ONLY, _DECIDED = ("would_pass", "would_not_pass"), ("promoted", "not_promoted")
 _AGAINST = "noisefold.promotion_against"  # the champion's version that was decided against, or none
 
@@ -60,6 +63,19 @@ def promote(run: RunContext, registered: RegisteredModel) -> PromotionDecision:
     decision = promote_model(run, registered)
     about = f"Version {decision.version}"
     create_markdown_artifact(decision_page(decision), key="promotion", description=about)
+    # By this event `noisefold notify --promotions` knows. A temporary server tells nobody.
+    if decision.promoted and PREFECT_API_URL.value():
+        resource = f"noisefold.model.{decision.name}"
+        emit_event(
+            PROMOTED,
+            {"prefect.resource.id": resource, "prefect.resource.name": decision.name},
+            payload={
+                "name": decision.name,
+                "version": decision.version,
+                "why": " ".join(decision.reasons)[:5000],
+                "run": run.tracker.run_url(),
+            },
+        )
     return decision
 
 

@@ -638,6 +638,56 @@ def gc(keep: int, older_than: float, apply: bool, as_json: bool) -> None:
 
 
 @main.command()
+@click.option(
+    "--webhook",
+    metavar="URL",
+    envvar="NOISEFOLD_WEBHOOK",
+    help="Of Slack, Mattermost, Google Chat or a receiver of your own, which gets JSON with the "
+    "field text. Also by the variable NOISEFOLD_WEBHOOK.",
+)
+@click.option(
+    "--email",
+    "to",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Who gets mail; may be given repeatedly.",
+)
+@click.option(
+    "--smtp",
+    metavar="SERVER",
+    help="smtp://HOST:25, starttls://USER@HOST:587 or smtps://USER@HOST:465; the password by the "
+    "variable NOISEFOLD_SMTP_PASSWORD.",
+)
+@click.option(
+    "--sender", metavar="ADDRESS", help="Whom mail comes from; otherwise the first --email."
+)
+@click.option("--promotions", is_flag=True, help="Tell of new champions too.")
+@click.option("--test", is_flag=True, help="Send a test message by all that is set up.")
+@click.option("--remove", is_flag=True, help="Take all of it away.")
+def notify(  # noqa: PLR0913 - click gives each option by its name
+    webhook: str | None,
+    to: tuple[str, ...],
+    smtp: str | None,
+    sender: str | None,
+    promotions: bool,
+    test: bool,
+    remove: bool,
+) -> None:
+    """Have somebody told of runs that fail, crash or start too late.
+
+    \b
+    noisefold notify --webhook https://hooks.example.com/… --test
+    noisefold notify --email you@example.com --smtp smtp://mail.example.com:25
+
+    The Prefect server sends: addresses and passwords stand in its blocks, as secrets. A second call
+    replaces what the first one set. Without an option it says what there is.
+    """
+    from flows.cli.notify import Told, notify_in_terminal
+
+    notify_in_terminal(Told(webhook, to, smtp, sender, promotions), test=test, remove=remove)
+
+
+@main.command()
 @click.option("--prefect-port", default=4200, show_default=True)
 @click.option("--mlflow-port", default=5000, show_default=True)
 def ui(prefect_port: int, mlflow_port: int) -> None:
