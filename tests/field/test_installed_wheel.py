@@ -31,7 +31,14 @@ def wheel(tmp_path_factory) -> Path:
             symlinks=True,
             ignore=shutil.ignore_patterns("__pycache__"),
         )
-    for name in ("noisefold.py", "pyproject.toml", "README.md", "LICENSE", "prefect.yaml", "prefect-automations.yaml"):
+    for name in (
+        "noisefold.py",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "prefect.yaml",
+        "prefect-automations.yaml",
+    ):
         shutil.copy2(REPOSITORY / name, source / name)
     pip("wheel", str(source), "--no-build-isolation", "--wheel-dir", str(out))
     (built,) = out.glob("noisefold-*.whl")
