@@ -201,13 +201,13 @@ def list_in_terminal(*, as_json: bool) -> None:
 
 def facts(deployment: DeploymentResponse) -> dict[str, Any]:
     """Of a deployment, as JSON."""
-    from tasks.operate.deployments import ORIGIN
+    from tasks.operate.deployments import origin_of
     from tasks.operate.schedules import shown
 
     return {
         "name": deployment.name,
         "id": str(deployment.id),
-        "recipe": (deployment.labels or {}).get(ORIGIN) or "(prefect deploy)",
+        "recipe": origin_of(deployment) or "(prefect deploy)",
         "paused": deployment.paused,
         "schedules": [shown(one) for one in deployment.schedules if one.active],
         "next": following(deployment),

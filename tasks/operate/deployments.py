@@ -47,7 +47,7 @@ from tasks.tracking.runs import user_name
 
 FLOW, ENTRYPOINT = "retrain", "flows.retrain.retrain"
 POOL_TYPE, QUEUE = "process", "default"
-ORIGIN = "noisefold.recipe_file"  # label: the file that a deployment was made from
+ORIGIN = "noisefold.recipe_file"  # label of Prefect's: the file that a deployment was made from
 # By its heartbeat a run is known to live (prefect-automations.yaml). Without the safe path modules
 # of the user's own, beside which the worker was started, would stand before ours.
 VARIABLES = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", "PYTHONSAFEPATH": "1"}
@@ -251,7 +251,7 @@ def _description(wanted: Wanted) -> str:
 def _refuse_another(wanted: Wanted, before: DeploymentResponse | None) -> None:
     if before is None or wanted.replace:
         return
-    origin = (before.labels or {}).get(ORIGIN)
+    origin = origin_of(before)
     if origin == wanted.origin:
         return
     other = f"from {origin}" if origin else "in another way (`prefect deploy`)"
@@ -326,6 +326,12 @@ def named(client: SyncPrefectClient, name: str) -> DeploymentResponse:
         f"There is no deployment named {name} on this server ({there}{meant}).",
         "noisefold deploy --list shows them all.",
     )
+
+
+def origin_of(deployment: DeploymentResponse) -> str | None:
+    """The file that `noisefold deploy` made it from; None where something else made it."""
+    found = (deployment.labels or {}).get(ORIGIN)
+    return None if found is None else str(found)
 
 
 def recipe_name(deployment: DeploymentResponse) -> str | None:

@@ -237,10 +237,10 @@ def receiver() -> Iterator[Receiver]:
 SECRET = "T0KEN-that-nobody-may-see"
 
 
-def wait_for(found: Any, seconds: float) -> Any:
+def wait_for(found: Any, seconds: float, log: Path) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := found()):
-        assert time.monotonic() < deadline, "it did not come"
+        assert time.monotonic() < deadline, log.read_text()[-5000:]
         time.sleep(0.5)
     return value
 
@@ -279,10 +279,11 @@ def test_a_worker_carries_out_its_nights_and_a_broken_one_is_told(
         OMP_NUM_THREADS="1", PYTHONPATH=str(REPOSITORY),
     )  # fmt: skip
     del variables["NOISEFOLD_HOME"]  # the deployment has it
-    with (tmp_path / "worker.log").open("wb") as log:
+    log = tmp_path / "worker.log"
+    with log.open("wb") as stream:
         worker = subprocess.Popen(
             [sys.executable, "-P", "-m", "prefect", "worker", "start", "--pool", "noisefold", "--limit", "1"],
-            env=variables, cwd=desk, stdout=log, stderr=subprocess.STDOUT,
+            env=variables, cwd=desk, stdout=stream, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
     def ended(state: str) -> Any:
@@ -292,22 +293,22 @@ def test_a_worker_carries_out_its_nights_and_a_broken_one_is_told(
                 one for one in runs if one.deployment_id == deployment(prefect_api, "mails-e").id
             ]
             broken = [one for one in mine if one.state_name in ("Failed", "Crashed")]
-            assert state == "Failed" or not broken, (tmp_path / "worker.log").read_text()[-5000:]
+            assert state == "Failed" or not broken, log.read_text()[-5000:]
             return next((one for one in mine if one.state_name == state), None)
 
     try:
-        run = wait_for(lambda: ended("Completed"), 240)
+        run = wait_for(lambda: ended("Completed"), 240, log)
         assert run.created_by.type == "SCHEDULE"
         recipe.rename(recipe.with_suffix(".gone"))
-        failed = wait_for(lambda: ended("Failed"), 240)
+        failed = wait_for(lambda: ended("Failed"), 240, log)
         here(home, "deploy", "--pause", "mails-e")
         cause = f"{recipe}: no such file."
         assert cause in failed.state.message, "the sentence of the command"
         text = wait_for(
-            lambda: next((one["text"] for _, one in receiver.posts if str(failed.id) in one["text"]), None), 60
+            lambda: next((one["text"] for _, one in receiver.posts if str(failed.id) in one["text"]), None), 60, log
         )  # fmt: skip
         letter = wait_for(
-            lambda: next((one for one in receiver.mails if str(failed.id) in one.replace("=\r\n", "")), None), 60
+            lambda: next((one for one in receiver.mails if str(failed.id) in one.replace("=\r\n", "")), None), 60, log
         )  # fmt: skip
     finally:
         worker.terminate()
@@ -320,7 +321,7 @@ def test_a_worker_carries_out_its_nights_and_a_broken_one_is_told(
         "noisefold: noisefold-mails-e version 1 is champion"
     )
     assert mlflow_client(home).get_model_version_by_alias("noisefold-mails-e", "champion").version
-    assert SECRET not in prefect_api.log.read_text() + (tmp_path / "worker.log").read_text()
+    assert SECRET not in prefect_api.log.read_text() + log.read_text()
     gone = here(home, "notify", "--remove")
     assert gone.exit_code == 0 and "noisefold-trouble" in gone.stdout
     assert "Nobody is told" in here(home, "notify").stdout
@@ -377,7 +378,7 @@ def test_old_nights_are_made_up_for_in_order_and_take_nobodys_place(here, tmp_pa
     assert tags["noisefold.due"].startswith("2026-11-02 00:00")
 
     stopped = here(home, *span, "--stop", "--cron", "30 4 * * *", *SHANGHAI)
-    assert [one["state"] for one in nights(stopped)] == ["done", "failed"]
+    assert [one["state"] for one in nights(stopped)] == ["done", "failed"], stopped.output
     assert nights(stopped)[0]["due"] == "2026-11-02T04:30+08:00"
     assert nights(stopped)[0]["run"] == told_of[0]["run"], "it was found done"
     assert client.get_registered_model(name).aliases == {}
