@@ -119,7 +119,9 @@ def _of_deployment(
             others = any(time is not None for time in following.values())
             text = f"{name}: its schedule {shown(schedule)} is active and never comes due again."
             pause = _pause(client, deployment, schedule)
-            remedy = f"Correct it in prefect.yaml and deploy again, or: {pause}"
+            remedy = (
+                f"Correct it (noisefold deploy --cron, or prefect.yaml) and deploy, or: {pause}"
+            )
             yield Line(CHECK, "warn" if others else "fail", text, remedy)
         elif (run := _next_run(client, schedule)) is not None:
             ahead.append(f"{name} next at {run.expected_start_time:%Y-%m-%d %H:%M} UTC")
