@@ -47,7 +47,8 @@ class PromotionDecision(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     promoted: bool
-    outcome: Literal["promoted", "not_promoted", "already_champion"]
+    # would_pass, would_not_pass: judged by the rule, of a run that may move no alias.
+    outcome: Literal["promoted", "not_promoted", "already_champion", "would_pass", "would_not_pass"]
     reasons: tuple[str, ...]
     name: str
     version: str

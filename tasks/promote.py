@@ -18,11 +18,13 @@ import json
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
 from prefect.artifacts import create_markdown_artifact
+from prefect.events import emit_event
+from prefect.settings import PREFECT_API_URL
 
 from data_contracts.artifacts import (
     EvaluationReport,
@@ -48,6 +50,12 @@ from tasks.tracking.bookkeeping import OUTCOME
 from tasks.tracking.registry_page import show
 
 _OUTCOME_LIMIT = 500  # characters of an outcome with its reasons, on a version
+_JUDGED = (
+    "Judged only: the run was asked to move no alias (an old night that is made up for). noisefold "
+    "promote moves one by hand; a retrain of the same data decides anew."
+)
+PROMOTED = "noisefold.promoted"  # an event of Prefect's
+_JUDGED_ONLY, _DECIDED = ("would_pass", "would_not_pass"), ("promoted", "not_promoted")
 _AGAINST = "noisefold.promotion_against"  # the champion's version that was decided against, or none
 
 
@@ -57,6 +65,19 @@ def promote(run: RunContext, registered: RegisteredModel) -> PromotionDecision:
     decision = promote_model(run, registered)
     about = f"Version {decision.version}"
     create_markdown_artifact(decision_page(decision), key="promotion", description=about)
+    # By this event `noisefold notify --promotions` knows. A temporary server tells nobody.
+    if decision.promoted and PREFECT_API_URL.value():
+        resource = f"noisefold.model.{decision.name}"
+        emit_event(
+            PROMOTED,
+            {"prefect.resource.id": resource, "prefect.resource.name": decision.name},
+            payload={
+                "name": decision.name,
+                "version": decision.version,
+                "why": " ".join(decision.reasons)[:5000],
+                "run": run.tracker.run_url(),
+            },
+        )
     return decision
 
 
@@ -72,8 +93,9 @@ def promote_model(run: RunContext, registered: RegisteredModel) -> PromotionDeci
         champion_version = aliases.current().get(CHAMPION)
         if champion_version == registered.version:
             # A first attempt may have died after the decisive move; its evidence is in the run.
-            aliases.settle_champion(registered.version)
-            show(aliases, [registered.version])
+            if run.moves_aliases:
+                aliases.settle_champion(registered.version)
+                show(aliases, [registered.version])
             return PromotionDecision(
                 promoted=False,
                 outcome="already_champion",
@@ -90,10 +112,11 @@ def promote_model(run: RunContext, registered: RegisteredModel) -> PromotionDeci
                 "puts it back."
             )
             verdict = Verdict(False, [text, *verdict.reasons], verdict.evidence)
+        promoted = verdict.passed and run.moves_aliases
         decision = PromotionDecision(
-            promoted=verdict.passed,
-            outcome="promoted" if verdict.passed else "not_promoted",
-            reasons=tuple(verdict.reasons),
+            promoted=promoted,
+            outcome=_outcome(verdict.passed, run.moves_aliases),
+            reasons=tuple(verdict.reasons if run.moves_aliases else [_JUDGED, *verdict.reasons]),
             name=registered.name,
             version=registered.version,
             champion_before=champion_version,
@@ -103,10 +126,21 @@ def promote_model(run: RunContext, registered: RegisteredModel) -> PromotionDeci
         why = " ".join(decision.reasons)
         if decision.promoted:
             aliases.crown(registered.version, champion_version, why)
-        elif withdrawn is None:
+        elif withdrawn is None and run.moves_aliases:
             aliases.keep_challenger(registered.version, champion_version, why)
         show(aliases, [registered.version, champion_version], about_model(run.recipe))
         return decision
+
+
+def _outcome(
+    passed: bool, moves_aliases: bool
+) -> Literal["promoted", "not_promoted", "would_pass", "would_not_pass"]:
+    """In a word of its own where no alias may move, so that a later night on the same data finds
+    that nothing was decided yet, and tells of its own decision.
+    """
+    if moves_aliases:
+        return "promoted" if passed else "not_promoted"
+    return "would_pass" if passed else "would_not_pass"
 
 
 def decide(run: RunContext, registered: RegisteredModel, champion_version: str | None) -> Verdict:
@@ -182,7 +216,7 @@ def log_decision(decision: PromotionDecision, run: RunContext) -> None:
 
     A finished run has told of its decision. Where a later night decides otherwise, or against
     another champion, what it decided stands beside the first, under `promotion/` and its time, and
-    the tags tell the newest.
+    the tags tell the newest. What was only judged says nothing where a night has decided.
     """
     tracker, config = run.tracker, run.recipe.promotion
     made_from = {
@@ -193,7 +227,10 @@ def log_decision(decision: PromotionDecision, run: RunContext) -> None:
     outcome = OUTCOMES[decision.outcome].lower()
     folder_name = "promotion"
     if tracker.closed:
-        if (tracker.tag(OUTCOME), tracker.tag(_AGAINST)) == (outcome, against):
+        known, decided = tracker.tag(OUTCOME), [OUTCOMES[one].lower() for one in _DECIDED]
+        if decision.outcome in _JUDGED_ONLY and known in decided:
+            return
+        if (known, tracker.tag(_AGAINST)) == (outcome, against):
             return
         folder_name = f"promotion/{datetime.now(UTC):%Y-%m-%d %H.%M.%S}"
     content = {

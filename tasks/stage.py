@@ -72,6 +72,8 @@ class RunContext:
     tracker: Tracker
     lineage: dict[str, str] = field(default_factory=dict)
     made: Made = field(default_factory=Made)
+    # Of an old night that is made up for: its version is judged, and no alias moves.
+    moves_aliases: bool = True
 
     def carry_out(self, step: Step[..., R], *inputs: Any) -> R:
         result: Any = step.attempt(self, *inputs)
@@ -148,7 +150,7 @@ class Stage(Step[P, A]):
 
     def key(self, recipe: Recipe, *inputs: Any) -> str:
         """Of what is made, the stage's version, the recipe's parts that shape it and its inputs."""
-        return stage_key(self.makes, _identities(inputs), self._shape(recipe), self.version)
+        return stage_key(self.makes, identities(inputs), self._shape(recipe), self.version)
 
     def find(self, run: RunContext, *inputs: P.args, **named: P.kwargs) -> A | None:
         """The finished artifact of this run's recipe and these inputs; None where there is none.
@@ -168,7 +170,7 @@ class Stage(Step[P, A]):
 
         return run.store.once(
             self.makes,
-            inputs=_identities(given),
+            inputs=identities(given),
             config=self._shape(run.recipe),
             version=self.version,
             build=build,
@@ -252,7 +254,8 @@ def part_of(recipe: Recipe, part: str) -> Any:
     return value.identity() if isinstance(value, Section) else value
 
 
-def _identities(inputs: tuple[Any, ...]) -> list[Any]:
+def identities(inputs: tuple[Any, ...]) -> list[Any]:
+    """What a stage's key has of its inputs."""
     return ["" if one is None else one.identity for one in inputs]
 
 

@@ -151,9 +151,11 @@ def promote_model(
     store: ArtifactStore,
     tracker: Tracker,
     ledger: Path,
+    moves_aliases: bool = True,
 ) -> PromotionDecision:
     """Promote a version of these manifests."""
     from tasks import promote
 
     run = release_run(recipe, store, tracker, *made, ledger=ledger)
+    run.moves_aliases = moves_aliases
     return promote.promote_model(run, registered)

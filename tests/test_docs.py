@@ -20,7 +20,7 @@ METHOD = (REPOSITORY / "docs" / "method.md").read_text(encoding="utf-8")
 RELIABILITY = (REPOSITORY / "docs" / "reliability.md").read_text(encoding="utf-8")
 PAGES = [
     REPOSITORY / "README.md",
-    *(REPOSITORY / "docs" / f"{n}.md" for n in ("data", "models", "nights")),
+    *(REPOSITORY / "docs" / f"{n}.md" for n in ("data", "models", "nights", "deploy")),
 ]
 EXAMPLES = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 

@@ -71,6 +71,23 @@ def load_recipe(path: str | Path, overrides: dict[str, Any] | None = None) -> Re
     return parse_recipe(data, origin=str(path), base=Path(path).resolve().parent, line=line)
 
 
+def recipe_at_night(path: str, beside: Recipe) -> Recipe:
+    """The recipe of a run that was given a file.
+
+    Args:
+        beside: what stands in the run's other parameter, which must say nothing then: two recipes,
+            of which one is passed over in silence, would be nobody's wish.
+    Raises:
+        RecipeError: the file is not there or cannot mean what it says; or both say something.
+    """
+    if beside != Recipe():
+        raise RecipeError(
+            f"recipe_file names {path}, and the parameter recipe describes {beside.name} as well.",
+            "Leave one of the two out: recipe_file null, or recipe as it is by default.",
+        )
+    return load_recipe(path)
+
+
 def merge(data: Any, overrides: dict[str, Any]) -> Any:
     """Lay dotted overrides (`training.max_epochs`) over nested sections; `data` stays as it was."""
     if not overrides:

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,7 @@ _set = click.option(
 )
 
 
+_DAY = click.DateTime(formats=["%Y-%m-%d"])
 _model = click.option(
     "--model",
     metavar="NAME",
@@ -124,13 +126,221 @@ def retrain(recipe: str, overrides: tuple[str, ...], verbose: bool, as_json: boo
 @main.command()
 @click.argument("recipe", default="sample", metavar="[NAME|FILE]")
 @_set
+@click.option(
+    "--on", "day", type=_DAY, metavar="DATE", help="Day on which it is due; otherwise today."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per stage.")
-def plan(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Say which stages a retrain would find finished and which it would run. Runs nothing."""
+def plan(recipe: str, overrides: tuple[str, ...], day: datetime | None, as_json: bool) -> None:
+    """Say which stages a retrain would find finished, which it would run, and why. Runs nothing."""
     parsed = find_recipe(recipe, overrides)
     from flows.cli.operate import plan_in_terminal
+    from flows.running.due import by_machine
 
-    plan_in_terminal(parsed, as_json=as_json)
+    plan_in_terminal(parsed, day.date() if day else by_machine().day, as_json=as_json)
+
+
+@main.command()
+@click.argument("recipe", required=False, metavar="[NAME|FILE]")
+@_set
+@click.option("--cron", metavar="EXPRESSION", help='When it is due, such as "0 3 * * *".')
+@click.option("--interval", metavar="6h", help="Or how often: a number and s, m, h, d or w.")
+@click.option(
+    "--timezone",
+    "zone",
+    metavar="ZONE",
+    help="Of the schedule, such as Asia/Shanghai; UTC without it.",
+)
+@click.option("--name", metavar="NAME", help="Of the deployment; otherwise the recipe's name.")
+@click.option(
+    "--work-pool",
+    "pool",
+    default="noisefold",
+    show_default=True,
+    metavar="POOL",
+    help="Whose worker carries it out; made, as a process pool, where there is none.",
+)
+@click.option("--paused", is_flag=True, help="Deploy it asleep; --resume wakes it.")
+@click.option(
+    "--by-path",
+    is_flag=True,
+    help="Each run reads FILE anew; otherwise the recipe is the one of now.",
+)
+@click.option(
+    "--replace", is_flag=True, help="Take the place of another recipe's deployment of that name."
+)
+@click.option("--unchecked", is_flag=True, help="Even if its source is not there yet.")
+@click.option(
+    "--list",
+    "listing",
+    is_flag=True,
+    help="Show the deployments that there are, and when each is due.",
+)
+@click.option("--pause", metavar="NAME", help="Its schedules start nothing until --resume.")
+@click.option("--resume", metavar="NAME", help="Wake it, and all its schedules.")
+@click.option("--remove", metavar="NAME", help="Take it away; what it has trained stays.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per deployment.")
+def deploy(  # noqa: PLR0913 - click gives each option by its name
+    recipe: str | None,
+    overrides: tuple[str, ...],
+    cron: str | None,
+    interval: str | None,
+    zone: str | None,
+    name: str | None,
+    pool: str,
+    paused: bool,
+    by_path: bool,
+    replace: bool,
+    unchecked: bool,
+    listing: bool,
+    pause: str | None,
+    resume: str | None,
+    remove: str | None,
+    as_json: bool,
+) -> None:
+    """Have a recipe retrained on a schedule, or look after what is deployed.
+
+    \b
+    noisefold deploy mails.yaml --cron "0 3 * * *" --timezone Asia/Shanghai
+    noisefold deploy mails.yaml           # after a change of the file; the schedule stays
+    noisefold deploy --list
+    noisefold deploy --pause mails        # and --resume mails, --remove mails
+
+    It needs a Prefect server: that of `noisefold ui` on this state folder, or PREFECT_API_URL. The
+    recipe and the first rows of its source are checked before. Paths and the state folder are those
+    of this command, so deploy on the machine of the worker.
+    """
+    managed = {"pause": pause, "resume": resume, "remove": remove}
+    named = [(action, target) for action, target in managed.items() if target is not None]
+    asked = [*(["RECIPE"] if recipe else []), *(["--list"] if listing else [])]
+    asked += [f"--{action}" for action, _ in named]
+    if len(asked) != 1:
+        told = " and ".join(asked) + " are given" if asked else "Nothing is named to deploy"
+        raise NoisefoldError(
+            f"{told}.", "Give a recipe, or one of --list, --pause, --resume and --remove."
+        )
+    from flows.cli import deploy as door
+
+    if listing:
+        door.list_in_terminal(as_json=as_json)
+        return
+    for action, target in named:
+        door.manage_in_terminal(action, target)
+        return
+    assert recipe is not None
+    is_file = recipe.endswith((".yaml", ".yml", ".json")) or "/" in recipe
+    if by_path and (overrides or not is_file):
+        raise NoisefoldError(
+            "--by-path is for a recipe FILE as it stands, "
+            f"and {'--set changes it' if overrides else recipe + ' names none'}.",
+            "Leave out --by-path, or write the change into the file.",
+        )
+    parsed = find_recipe(recipe, overrides)
+    path = Path(recipe).resolve()
+    door.deploy_in_terminal(
+        door.Asked(
+            recipe=parsed,
+            origin=str(path) if is_file else f"{recipe} of prefect.yaml",
+            file=path if by_path else None,
+            name=name,
+            pool=pool,
+            paused=paused,
+            replace=replace,
+            checked=not unchecked,
+            as_json=as_json,
+        ),
+        door.When(cron, interval, zone),
+    )
+
+
+@main.command()
+@click.argument("recipe", metavar="NAME|FILE")
+@click.option(
+    "--from",
+    "first",
+    required=True,
+    type=_DAY,
+    metavar="DATE",
+    help="First day on which a run was due.",
+)
+@click.option("--to", "last", required=True, type=_DAY, metavar="DATE", help="And the last one.")
+@click.option(
+    "--cron",
+    metavar="EXPRESSION",
+    help="What of these days was due; otherwise the deployment's schedule, or each day.",
+)
+@click.option(
+    "--timezone",
+    "zone",
+    metavar="ZONE",
+    help="By whose clock; otherwise the deployment's schedule's, or this machine's.",
+)
+@click.option(
+    "--promote", is_flag=True, help="Let each compete for champion; otherwise no alias moves."
+)
+@click.option(
+    "--stop",
+    is_flag=True,
+    help="Stop at the first night that fails; otherwise go on, and tell at the end.",
+)
+@_set
+@click.option("--verbose", "-v", is_flag=True, help="Show every library's log and warnings.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per night.")
+@click.pass_context
+def backfill(  # noqa: PLR0913 - click gives each option by its name
+    context: click.Context,
+    recipe: str,
+    first: datetime,
+    last: datetime,
+    cron: str | None,
+    zone: str | None,
+    promote: bool,
+    stop: bool,
+    overrides: tuple[str, ...],
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Run the nights of past days here, the oldest first: a retrain per day that was due.
+
+    \b
+    noisefold backfill mails.yaml --from 2026-11-01 --to 2026-11-07
+
+    NAME is a deployment of the server, with its schedule, or of prefect.yaml. Each night reads the
+    window of days that it would have read. What is finished is found, so the same command goes on
+    where it stopped. An old night is registered and judged, and takes nobody's place unless
+    --promote is given. The exit code is 1 where a night failed.
+    """
+    from flows.cli.backfill import Nights, backfill_in_terminal, begin, instants
+
+    begin(verbose=verbose)
+    nights = Nights(first.date(), last.date(), cron, zone)
+    parsed, rules = deployed_recipe(recipe, overrides)
+    when = instants(nights, [] if cron else rules)
+    well = backfill_in_terminal(
+        parsed, when, promote=promote, stop=stop, verbose=verbose, as_json=as_json
+    )
+    if not well:
+        context.exit(1)
+
+
+def deployed_recipe(recipe: str, overrides: tuple[str, ...]) -> tuple[Recipe, list[Any]]:
+    """A recipe file, a deployment of the server with its active schedules, or one of
+    prefect.yaml.
+    """
+    from flows.cli.backfill import deployed
+    from tasks.settings import Settings
+
+    is_file = recipe.endswith((".yaml", ".yml", ".json")) or "/" in recipe
+    found = None if is_file else deployed(recipe, Settings())
+    if found is None:
+        return find_recipe(recipe, overrides), []
+    from data_contracts.recipe.reading import merge, parse_recipe, parse_set
+
+    parameters, rules = found
+    if (file := parameters.get("recipe_file")) is not None:
+        return find_recipe(file, overrides), rules
+    changes = dict(parse_set(text) for text in overrides)
+    data = merge(parameters.get("recipe") or {"source": {"kind": "sample"}}, changes)
+    return parse_recipe(data, origin=f"deployment {recipe}"), rules
 
 
 @main.command()
@@ -425,6 +635,56 @@ def gc(keep: int, older_than: float, apply: bool, as_json: bool) -> None:
     from flows.cli.operate import gc_in_terminal
 
     gc_in_terminal(keep=keep, older_than_days=older_than, apply=apply, as_json=as_json)
+
+
+@main.command()
+@click.option(
+    "--webhook",
+    metavar="URL",
+    envvar="NOISEFOLD_WEBHOOK",
+    help="Of Slack, Mattermost, Google Chat or a receiver of your own, which gets JSON with the "
+    "field text. Also by the variable NOISEFOLD_WEBHOOK.",
+)
+@click.option(
+    "--email",
+    "to",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Who gets mail; may be given repeatedly.",
+)
+@click.option(
+    "--smtp",
+    metavar="SERVER",
+    help="smtp://HOST:25, starttls://USER@HOST:587 or smtps://USER@HOST:465; the password by the "
+    "variable NOISEFOLD_SMTP_PASSWORD.",
+)
+@click.option(
+    "--sender", metavar="ADDRESS", help="Whom mail comes from; otherwise the first --email."
+)
+@click.option("--promotions", is_flag=True, help="Tell of new champions too.")
+@click.option("--test", is_flag=True, help="Send a test message by all that is set up.")
+@click.option("--remove", is_flag=True, help="Take all of it away.")
+def notify(  # noqa: PLR0913 - click gives each option by its name
+    webhook: str | None,
+    to: tuple[str, ...],
+    smtp: str | None,
+    sender: str | None,
+    promotions: bool,
+    test: bool,
+    remove: bool,
+) -> None:
+    """Have somebody told of runs that fail, crash or start too late.
+
+    \b
+    noisefold notify --webhook https://hooks.example.com/… --test
+    noisefold notify --email you@example.com --smtp smtp://mail.example.com:25
+
+    The Prefect server sends: addresses and passwords stand in its blocks, as secrets. A second call
+    replaces what the first one set. Without an option it says what there is.
+    """
+    from flows.cli.notify import Told, notify_in_terminal
+
+    notify_in_terminal(Told(webhook, to, smtp, sender, promotions), test=test, remove=remove)
 
 
 @main.command()

@@ -58,8 +58,8 @@ def has_database(settings: Settings) -> bool:
     return "PREFECT_API_DATABASE_CONNECTION_URL" in os.environ or (home / "prefect.db").exists()
 
 
-def plan_in_terminal(recipe: Recipe, *, as_json: bool) -> None:
-    """What a retrain of the recipe would find and run, a line each."""
+def plan_in_terminal(recipe: Recipe, day: date, *, as_json: bool) -> None:
+    """What a retrain of the recipe that is due on a day would find and run, a line each."""
     settings, console = Settings(), Console(highlight=False)
     with document(as_json) as out, quiet(False):
         switches()
@@ -67,7 +67,7 @@ def plan_in_terminal(recipe: Recipe, *, as_json: bool) -> None:
         from tasks.operate.plan import plan
 
         store = ArtifactStore(settings.artifacts_url, settings.work)
-        planned = plan(recipe.on(date.today()), settings, store)
+        planned = plan(recipe.on(day), settings, store)
         if as_json:
             for one in planned:
                 print(printable_json(json.dumps(asdict(one))), file=out)

@@ -375,6 +375,8 @@ def print_summary(console: Console, result: Retrained, settings: Settings, secon
     verdict = {
         "promoted": "[bold green]champion[/]",
         "already_champion": "[bold cyan]champion already[/]",
+        "would_pass": "judged only: it would pass",
+        "would_not_pass": "judged only: it would not pass",
     }
     console.print(
         f"\n{safe(result.model_uri)} is "

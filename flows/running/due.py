@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -46,7 +47,12 @@ def run_name() -> str:
     given = flow_run.parameters or {}
     subject = given.get("recipe") or given.get("comparison")
     name = subject.get("name") if isinstance(subject, dict) else getattr(subject, "name", None)
-    return f"{name or flow_run.flow_name} {due().at:%Y-%m-%d %H:%M}"
+    if given.get("recipe_file"):
+        name = Path(given["recipe_file"]).stem
+    as_of = given.get("as_of")
+    asked = datetime.fromisoformat(as_of) if isinstance(as_of, str) else as_of
+    when = due() if asked is None else as_asked(asked)
+    return f"{name or flow_run.flow_name} {when.at:%Y-%m-%d %H:%M}"
 
 
 def due() -> Due:
@@ -76,6 +82,16 @@ def due() -> Due:
         else None
     )
     return by_schedules(run.expected_start_time or datetime.now(UTC), maker, schedules)
+
+
+def as_asked(at: datetime) -> Due:
+    """The instant that a person has named for the run: its own offset says on which day it lies,
+    without one this machine's clock.
+    """
+    if at.tzinfo is None:
+        return by_machine(at.astimezone())
+    zone = getattr(at.tzinfo, "key", None) or f"UTC{at.isoformat()[-6:]}"
+    return Due(at, f"{zone}, as asked for")
 
 
 def by_schedules(at: datetime, maker: UUID | None, schedules: Iterable[DeploymentSchedule]) -> Due:

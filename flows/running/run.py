@@ -107,11 +107,15 @@ class Run(RunContext):
     Args:
         due: the instant it was to start at, which says what days of a window it reads.
         work: what it is for; a retrain of the recipe where none is given.
+        moves_aliases: whether its version may become champion or challenger.
     """
 
-    def __init__(self, recipe: Recipe, due: Due, work: Work | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe, due: Due, work: Work | None = None, *, moves_aliases: bool = True
+    ) -> None:
         self.recipe, self.due, self.settings = recipe, due, Settings()
         self.work = work or retraining(recipe)
+        self.moves_aliases = moves_aliases
         self.store = ArtifactStore(self.settings.artifacts_url, self.settings.work)
         self.title = ""  # of a part
         self.current = ""  # the stage in work

@@ -1,22 +1,30 @@
 """plan: what a retrain of a recipe would find in the store, and what it would run. Nothing is run.
 
-Stages are looked for one after the other, by the same keys as a run has. From the first that is
-missing on nothing can be known: what goes in is not there yet.
+Stages are looked for one after the other, by the same keys as a run has. Of the first that is
+missing it is said why (`tasks.operate.why`); of those after it what goes in is not there yet, so
+that only their own parts of the recipe can be compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from data_contracts.artifacts import Artifact, TokenDataset, TrainedModel
+from data_contracts.artifacts import (
+    Artifact,
+    RawCorpus,
+    Snapshot,
+    TokenDataset,
+    TrainedModel,
+    ValidatedCorpus,
+)
 from data_contracts.recipe.recipe import Recipe
 from tasks.artifacts.store import ArtifactStore
 from tasks.evaluate import evaluate
 from tasks.ingest import ingest, survey
+from tasks.operate.why import History, why, why_later
 from tasks.settings import Settings
-from tasks.stage import RunContext, looking
+from tasks.stage import RunContext, Stage, looking
 from tasks.teach import distill, teach
 from tasks.tokenize import tokenize
 from tasks.train import train
@@ -41,50 +49,44 @@ def plan(recipe: Recipe, settings: Settings, store: ArtifactStore) -> list[Plann
     Raises:
         NoisefoldError: the source cannot be read.
     """
-    run = looking(recipe, settings, store)
-    stages = _names(recipe)
-    told = [_found(artifact) for artifact in _there(run)]
-    missing = stages[len(told) :]
-    if missing and (needs := _of_the_registry(recipe, missing[0])) is not None:
-        told.append(Planned(missing[0], "unknown", needs))
-    elif missing:
-        told.append(Planned(missing[0], "to run", "nothing in the store has its key"))
-    told += [Planned(stage, "to run", "what goes in is not there yet") for stage in missing[1:]]
+    run, snapshot = looking(recipe, settings, store), survey(recipe.source)
+    stages, history = _stages(recipe), History(recipe, settings)
+    told: list[Planned] = []
+    for stage in stages:
+        if (needs := _of_the_registry(recipe, stage.name)) is not None:
+            told.append(Planned(stage.name, "unknown", needs))
+            break
+        inputs = _inputs(stage, run, snapshot)
+        found = stage.find(run, *inputs)
+        if found is None:
+            told.append(Planned(stage.name, "to run", why(stage, run, inputs, history)))
+            break
+        run.made.add(found)
+        told.append(_found(found))
+    told += [
+        Planned(stage.name, "to run", why_later(stage, recipe, history))
+        for stage in stages[len(told) :]
+    ]
     registry = "the registry is asked each time"
     return [*told, *(Planned(step, "to run", registry) for step in ("register", "promote"))]
 
 
-def _names(recipe: Recipe) -> list[str]:
-    taught = [] if recipe.distillation is None else [teach.name, distill.name]
-    return [ingest.name, validate.name, tokenize.name, *taught, train.name, evaluate.name]
+def _stages(recipe: Recipe) -> list[Stage[..., Any]]:
+    taught = [] if recipe.distillation is None else [teach, distill]
+    return [ingest, validate, tokenize, *taught, train, evaluate]
 
 
-def _there(run: RunContext) -> Iterator[Artifact]:
-    """The artifacts that are there, as far as they go."""
-    raw = ingest.find(run, survey(run.recipe.source))
-    if raw is None:
-        return
-    yield raw
-    corpus = validate.find(run, raw)
-    if corpus is None:
-        return
-    yield corpus
-    tokens = tokenize.find(run, corpus)
-    if tokens is None:
-        return
-    yield tokens
-    model = _model(run, tokens)
-    if model is None:
-        return
-    yield model
-    if (report := evaluate.find(run, model, tokens, corpus)) is not None:
-        yield report
-
-
-def _model(run: RunContext, tokens: TokenDataset) -> TrainedModel | None:
-    if run.recipe.distillation is not None or run.recipe.training.warm_start != "never":
-        return None
-    return train.find(run, tokens)
+def _inputs(stage: Stage[..., Any], run: RunContext, snapshot: Snapshot) -> tuple[Any, ...]:
+    """As the flow hands them on; of a stage that asks the registry none is needed."""
+    if stage is ingest:
+        return (snapshot,)
+    reads: dict[str, tuple[type[Artifact], ...]] = {
+        validate.name: (RawCorpus,),
+        tokenize.name: (ValidatedCorpus,),
+        train.name: (TokenDataset,),
+        evaluate.name: (TrainedModel, TokenDataset, ValidatedCorpus),
+    }
+    return stage.bind(*(run.made[kind] for kind in reads[stage.name]))
 
 
 def _of_the_registry(recipe: Recipe, stage: str) -> str | None:

@@ -56,9 +56,9 @@ def schedules(grace_minutes: float = GRACE_MINUTES) -> Iterator[Line]:
         ahead: list[str] = []
         for deployment in scheduled:
             found += _of_deployment(client, deployment, timedelta(minutes=grace_minutes), ahead)
-        found += _of_pools(client, [one for one in scheduled if not one.paused])
+        found += of_pools(client, [one for one in scheduled if not one.paused])
         yield from found
-        if not any(_closes_zombies(automation) for automation in client.read_automations()):
+        if not any(closes_zombies(automation) for automation in client.read_automations()):
             text = "No automation closes the runs of a worker that dies."
             remedy = "prefect automation create --from-file prefect-automations.yaml"
             yield Line(CHECK, "warn", text, remedy)
@@ -119,7 +119,9 @@ def _of_deployment(
             others = any(time is not None for time in following.values())
             text = f"{name}: its schedule {shown(schedule)} is active and never comes due again."
             pause = _pause(client, deployment, schedule)
-            remedy = f"Correct it in prefect.yaml and deploy again, or: {pause}"
+            remedy = (
+                f"Correct it (noisefold deploy --cron, or prefect.yaml) and deploy, or: {pause}"
+            )
             yield Line(CHECK, "warn" if others else "fail", text, remedy)
         elif (run := _next_run(client, schedule)) is not None:
             ahead.append(f"{name} next at {run.expected_start_time:%Y-%m-%d %H:%M} UTC")
@@ -147,6 +149,18 @@ def _of_deployment(
 
 def next_due(schedule: DeploymentSchedule) -> datetime | None:
     """When Prefect's scheduler would plan the next run; None where it never finds a time."""
+    return next(iter(due_times(schedule.schedule, 1)), None)
+
+
+def due_times(
+    rule: Any, most: int, after: datetime | None = None, until: datetime | None = None
+) -> list[datetime]:
+    """When Prefect's scheduler plans runs by a rule, in UTC, the earliest first.
+
+    Args:
+        rule: a cron, interval or rrule schedule of Prefect's; any other never comes due.
+        after: from when on; without it from now on.
+    """
     from prefect.server.schemas import schedules as server
 
     kinds: dict[type, Any] = {
@@ -154,14 +168,15 @@ def next_due(schedule: DeploymentSchedule) -> datetime | None:
         IntervalSchedule: server.IntervalSchedule,
         RRuleSchedule: server.RRuleSchedule,
     }
-    kind = kinds.get(type(schedule.schedule))
+    kind = kinds.get(type(rule))
     if kind is None:
-        return None
+        return []
+    begin = after or datetime.now(UTC)
     try:
-        dates = asyncio.run(kind(**schedule.schedule.model_dump()).get_dates(1, datetime.now(UTC)))
+        dates = asyncio.run(kind(**rule.model_dump()).get_dates(most, begin, until))
     except ValueError:  # 30 February; an end that its start cannot be compared with
-        return None
-    return datetime.fromtimestamp(dates[0].timestamp(), UTC) if dates else None
+        return []
+    return [datetime.fromtimestamp(date.timestamp(), UTC) for date in dates]
 
 
 def shown(schedule: DeploymentSchedule) -> str:
@@ -210,7 +225,7 @@ def _age(schedule: DeploymentSchedule) -> timedelta:
 # --- who starts it --------------------------------------------------------------------------------
 
 
-def _of_pools(client: SyncPrefectClient, scheduled: list[DeploymentResponse]) -> Iterator[Line]:
+def of_pools(client: SyncPrefectClient, scheduled: list[DeploymentResponse]) -> Iterator[Line]:
     """Work pools and queues that hand out no run, and pools without a worker."""
     for pool in sorted({one.work_pool_name for one in scheduled if one.work_pool_name}):
         there = client.read_work_pool(pool)
@@ -252,7 +267,7 @@ def _of_queue(client: SyncPrefectClient, pool: str, queue: str) -> Iterator[Line
         )
 
 
-def _closes_zombies(automation: object) -> bool:
+def closes_zombies(automation: object) -> bool:
     trigger = getattr(automation, "trigger", None)
     return bool(getattr(automation, "enabled", False)) and "prefect.flow-run.heartbeat" in getattr(
         trigger, "after", ()

@@ -6,6 +6,7 @@ from typing import Any
 
 from data_contracts.results import Check, PromotionDecision
 from tasks.reports.readable import markdown, markdown_table
+from tasks.reports.story import OUTCOMES
 
 
 def decision_page(decision: PromotionDecision) -> str:
@@ -25,13 +26,8 @@ def decision_page(decision: PromotionDecision) -> str:
         )
         for c in decision.checks
     ]
-    word = {
-        "promoted": "Promoted",
-        "not_promoted": "Not promoted",
-        "already_champion": "Champion already",
-    }
     parts = [
-        f"# {word[decision.outcome]}: {markdown(decision.name)} version {decision.version}",
+        f"# {OUTCOMES[decision.outcome]}: {markdown(decision.name)} version {decision.version}",
         markdown_table(["#", "reason"], list(enumerate(decision.reasons, 1))),
         markdown_table(["what", "value"], table),
         *([markdown_table(["bound", "value", "has to be", "holds"], bounds)] if bounds else []),

@@ -16,7 +16,12 @@ OUTCOMES = {
     "promoted": "Promoted",
     "not_promoted": "Not promoted",
     "already_champion": "Champion already",
+    "would_pass": "Judged only, would pass",
+    "would_not_pass": "Judged only, would not pass",
 }
+
+
+_GOOD = ("promoted", "already_champion")
 
 
 class StageRecord(BaseModel):
@@ -103,4 +108,5 @@ class Story:
     def tone(self) -> Literal["good", "bad", "wait"]:
         if self.fault is not None and not self.fault.stopped:
             return "bad"
-        return "wait" if self.decision is None or self.outcome == "Not promoted" else "good"
+        good = self.decision is not None and self.decision.outcome in _GOOD
+        return "good" if good else "wait"

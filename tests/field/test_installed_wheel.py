@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
 
 from tests.pipeline.conftest import REPOSITORY, TINY, clean_environment, environment
 
@@ -31,7 +32,14 @@ def wheel(tmp_path_factory) -> Path:
             symlinks=True,
             ignore=shutil.ignore_patterns("__pycache__"),
         )
-    for name in ("noisefold.py", "pyproject.toml", "README.md", "LICENSE", "prefect.yaml"):
+    for name in (
+        "noisefold.py",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "prefect.yaml",
+        "prefect-automations.yaml",
+    ):
         shutil.copy2(REPOSITORY / name, source / name)
     pip("wheel", str(source), "--no-build-isolation", "--wheel-dir", str(out))
     (built,) = out.glob("noisefold-*.whl")
@@ -136,3 +144,28 @@ def test_a_retrain_of_the_sample_goes_through(desk: Path, site: Path, prefect_ap
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["model_uri"] == "models:/noisefold-sample/1"
+
+
+@pytest.mark.slow
+def test_a_worker_carries_out_what_was_deployed_from_it(
+    desk: Path, site: Path, prefect_api
+) -> None:
+    """Without a checkout, and beside the user's own modules."""
+    sections = ("source", "tokenizer", "window", "model", "training", "statistics", "promotion")
+    changes = [f"--set={name}={json.dumps(TINY[name])}" for name in sections]
+    variables = environment(prefect_api, desk / "home", PREFECT_HOME=str(desk / "worker"))
+    done = run(
+        desk, site, "-m", "noisefold", "deploy", "sample", "--set=name=by-wheel", *changes, **variables
+    )  # fmt: skip
+    assert done.returncode == 0 and "has no schedule" in done.stdout, done.stdout + done.stderr
+    for words in (
+        ["deployment", "run", "retrain/by-wheel"],
+        ["worker", "start", "--pool", "noisefold", "--type", "process", "--run-once"],
+    ):
+        done = run(desk, site, "-P", "-m", "prefect", "--no-prompt", *words, **variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+    with SyncPrefectClient(prefect_api.url) as client:
+        mine = client.read_deployment_by_name("retrain/by-wheel").id
+        (ended,) = [one for one in client.read_flow_runs() if one.deployment_id == mine]
+    assert ended.state_name == "Completed", done.stdout[-5000:] + done.stderr[-5000:]
+    assert (desk / "home" / "mlflow.db").is_file(), "its state is that of the command"

@@ -66,7 +66,11 @@ def serves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(
-    world: World, model: TrainedModel, ledger: Path, report: EvaluationReport | None = None
+    world: World,
+    model: TrainedModel,
+    ledger: Path,
+    report: EvaluationReport | None = None,
+    moves_aliases: bool = True,
 ) -> PromotionDecision:
     """Evaluate, register and promote, as a retrain does."""
     report = report or world.evaluate(model)
@@ -81,6 +85,7 @@ def run(
         store=world.store,
         tracker=world.tracker,
         ledger=ledger,
+        moves_aliases=moves_aliases,
     )
 
 
@@ -295,6 +300,33 @@ def test_worse_model_stays_challenger_until_a_better_one_comes(world: World, led
     better = run(world, world.model(nudge=0.7), ledger)
     assert better.promoted
     assert aliases(world) == {"champion": "3", "previous": "1"}
+
+
+def test_an_old_night_is_judged_and_moves_no_alias(world: World, ledger: Path) -> None:
+    """Neither where it would pass nor where not; the night itself then decides as if it had not
+    been.
+    """
+    run(world, world.model(), ledger)
+    before = aliases(world), lines(ledger)
+    worse = run(world, world.model(quality=0.0), ledger, moves_aliases=False)
+    assert (worse.outcome, worse.promoted) == ("would_not_pass", False)
+    better, night = world.model(nudge=0.7), world.with_recipe(training={"seed": 7})
+    judged = run(night, better, ledger, moves_aliases=False)
+    assert (judged.outcome, judged.promoted) == ("would_pass", False)
+    assert judged.reasons[0].startswith("Judged only") and judged.difference is not None
+    assert (aliases(world), lines(ledger)) == before
+    same = run(world, world.model(), ledger, moves_aliases=False)
+    assert (same.outcome, aliases(world)) == ("already_champion", before[0])
+
+    night.tracker.end("FINISHED")
+    client, run_id = world.tracker.client, night.tracker.run_id
+    assert client.get_run(run_id).data.tags["noisefold.promotion"] == "would_pass"
+    assert "Judged only, would pass" in decision_page(judged)
+    later = world.with_recipe(training={"seed": 7})
+    assert later.tracker.closed and run(later, better, ledger).promoted
+    assert client.get_run(run_id).data.tags["noisefold.promotion"] == "promoted"
+    run(later, world.model(nudge=0.9), ledger, moves_aliases=False)
+    assert client.get_run(run_id).data.tags["noisefold.promotion"] == "promoted"
 
 
 def test_floors_hold_a_better_model_back(world: World, ledger: Path) -> None:
