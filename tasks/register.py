@@ -28,6 +28,7 @@ from data_contracts.artifacts import (
 )
 from data_contracts.kinds.base import TaskConfig
 from data_contracts.recipe.recipe import Recipe
+from data_contracts.recipe.sections import WarmStartConfig
 from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.kinds.heads import head_class
 from lightning_modules.shipping import ship
@@ -36,7 +37,7 @@ from tasks.reports.model_card import Subject, example_rows, model_card
 from tasks.serving.check import pickles
 from tasks.stage import RunContext, step
 from tasks.tokenize import SEEN_TEXTS
-from tasks.tracking.runs import DIGEST, TEACHER, Tracker, quiet_mlflow
+from tasks.tracking.runs import DIGEST, TEACHER, WARM_START, Tracker, quiet_mlflow
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -84,7 +85,7 @@ def register_model(run: RunContext, evaluation: EvaluationReport) -> RegisteredM
             created = found is None
             if found is None:
                 tags = lineage_tags(model, tokens, corpus, recipe, lineage) | {DIGEST: digest}
-                tags |= {TEACHER: str(tracker.tag(TEACHER))} if model.taught_by else {}
+                tags |= _models_before(model, recipe, tracker)
                 head = head_class(recipe.task.kind)
                 examples = example_rows(store.open(corpus) / "corpus", head, tokens.facts)
                 made = Subject(model, tokens, corpus, evaluation)
@@ -119,6 +120,13 @@ def register_model(run: RunContext, evaluation: EvaluationReport) -> RegisteredM
         model_uri=uri,
         created=created,
     )
+
+
+def _models_before(model: TrainedModel, recipe: Recipe, tracker: Tracker) -> dict[str, str]:
+    """The registered models, NAME/VERSION, that a model has learnt or started from."""
+    named = isinstance(recipe.training.warm_start, WarmStartConfig)
+    tags = ((TEACHER, model.taught_by), (WARM_START, named and model.warm_started_from))
+    return {tag: str(tracker.tag(tag)) for tag, had in tags if had}
 
 
 def find_version(tracker: Tracker, name: str, digest: str) -> Any | None:

@@ -7,16 +7,18 @@ missing on nothing can be known: what goes in is not there yet.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from data_contracts.artifacts import Artifact, TokenDataset, TrainedModel
+from data_contracts.artifacts import Artifact, FetchedModel, TokenDataset, TrainedModel
 from data_contracts.recipe.recipe import Recipe
+from data_contracts.recipe.sections import WarmStartConfig
 from tasks.artifacts.store import ArtifactStore
 from tasks.evaluate import evaluate
 from tasks.ingest import ingest, survey
 from tasks.settings import Settings
 from tasks.stage import RunContext, looking
+from tasks.start import fetched_start, with_tokenizer_of
 from tasks.teach import distill, teach
 from tasks.tokenize import tokenize
 from tasks.train import train
@@ -45,7 +47,7 @@ def plan(recipe: Recipe, settings: Settings, store: ArtifactStore) -> list[Plann
     stages = _names(recipe)
     told = [_found(artifact) for artifact in _there(run)]
     missing = stages[len(told) :]
-    if missing and (needs := _of_the_registry(recipe, missing[0])) is not None:
+    if missing and (needs := _of_the_registry(run, missing[0])) is not None:
         told.append(Planned(missing[0], "unknown", needs))
     elif missing:
         told.append(Planned(missing[0], "to run", "nothing in the store has its key"))
@@ -69,11 +71,16 @@ def _there(run: RunContext) -> Iterator[Artifact]:
     if corpus is None:
         return
     yield corpus
+    start = fetched_start(run.recipe, run.store)
+    if isinstance(run.recipe.training.warm_start, WarmStartConfig):
+        if start is None:
+            return
+        run = replace(run, recipe=with_tokenizer_of(run.recipe, start))
     tokens = tokenize.find(run, corpus)
     if tokens is None:
         return
     yield tokens
-    model = _model(run, tokens)
+    model = _model(run, tokens, start)
     if model is None:
         return
     yield model
@@ -81,18 +88,26 @@ def _there(run: RunContext) -> Iterator[Artifact]:
         yield report
 
 
-def _model(run: RunContext, tokens: TokenDataset) -> TrainedModel | None:
-    if run.recipe.distillation is not None or run.recipe.training.warm_start != "never":
+def _model(
+    run: RunContext, tokens: TokenDataset, start: FetchedModel | None
+) -> TrainedModel | None:
+    if run.recipe.distillation is not None or run.recipe.training.warm_start == "champion":
         return None
-    return train.find(run, tokens)
+    return train.find(run, tokens, start)
 
 
-def _of_the_registry(recipe: Recipe, stage: str) -> str | None:
+def _of_the_registry(run: RunContext, stage: str) -> str | None:
     """Why a stage's key is not known before the registry is asked."""
+    recipe = run.recipe
     if stage == teach.name and recipe.distillation is not None:
         return f"learns from {recipe.distillation.teacher}, which the registry holds"
-    if stage == train.name and recipe.training.warm_start != "never":
+    start = recipe.training.warm_start
+    if stage == train.name and start == "champion":
         return "starts from the champion, which the registry holds"
+    if not isinstance(start, WarmStartConfig) or fetched_start(recipe, run.store) is not None:
+        return None
+    if stage == tokenize.name:
+        return f"has the tokenizer of {start.model}, which the registry holds"
     return None
 
 

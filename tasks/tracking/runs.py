@@ -43,7 +43,8 @@ ERROR = "noisefold.error"
 # A finished run that a later night found done: when, by which flow run, and how that night failed,
 # if it did.
 LAST_SEEN, LAST_SEEN_ERROR = "noisefold.last_seen", "noisefold.last_seen_error"
-WARM_START = "noisefold.warm_start"  # the champion's version that a run started from
+# What a run started from: a version of its own model, or NAME/VERSION of another one.
+WARM_START = "noisefold.warm_start"
 _NAME = re.compile(r"[\w\-. ]+")  # a part of a param's name
 TEACHER = "noisefold.teacher"  # NAME/VERSION that a run learns from
 # And a stage's name: the key of the artifact that the run has of it.
