@@ -54,9 +54,9 @@ def rows(file: Path, seed: int) -> None:
             table.writerow([f"room {seed}-{row} was {draw.choice(words[label])}", label])
 
 
-def written(folder: Path, recipe: dict[str, Any], name: str = "", **sections: Any) -> Path:
+def written(folder: Path, recipe: dict[str, Any], **sections: Any) -> Path:
     told = {"source": {"kind": "files", "url": str(folder / "rooms.csv")}, **recipe, **sections}
-    file = folder / f"{name or told['name']}.yaml"
+    file = folder / f"{told['name']}.yaml"
     file.write_text(yaml.safe_dump(told))
     return file
 
@@ -157,5 +157,5 @@ def test_a_model_that_has_read_the_test_rows_is_refused(here: Any, folder: Path)
             labels = [["bad", "good"][row % 2] for row in range(len(some))]
             csv.writer(out).writerows([["text", "label"], *zip(some, labels, strict=True)])
     sources = {"train": str(folder / "rest.csv"), "test": str(folder / "held.csv")}
-    file = written(folder, LABELS, "leaky", name="leaky", source={"kind": "files", "url": sources})
+    file = written(folder, {**LABELS, "name": "leaky"}, source={"kind": "files", "url": sources})
     refused(here(home, "retrain", file), "was trained on", "test rows", "same splits")
