@@ -1,7 +1,7 @@
 """noisefold's language models beside the peers of `benchmarks.peers.language`, as one table.
 
     python -m benchmarks.peers.language_table       # in .venv, where NOISEFOLD_HOME has the cells of
-                                                    # studies/peers_shakespeare.yaml
+                                                    # studies/shakespeare_3min.yaml
 
 Differences are paired over blocks of a thousand characters of the test text, the seeds averaged; a
 compressor has one figure, and so no interval.
@@ -39,9 +39,7 @@ WORDS = {
 
 def ours() -> Iterator[tuple[Figure, float]]:
     """The finished cells of the study, and the bytes of the test text."""
-    board = Board(
-        load_comparison(BENCHMARKS / "studies" / "peers_shakespeare.yaml"), Settings(), ""
-    )
+    board = Board(load_comparison(BENCHMARKS / "studies" / "shakespeare_3min.yaml"), Settings(), "")
     board.read()
     for cell in board.comparison.cells((), ()):
         found = board.find(board.comparison.recipe_of(cell)) if board.corpus else None

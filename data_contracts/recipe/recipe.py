@@ -189,16 +189,16 @@ class Recipe(Section):
                     "version}"
                 )
             return
+        if isinstance(self.model.encoder, PretrainedConfig):
+            yield (
+                f"model.encoder.path and training.warm_start both say what the encoder starts "
+                f"from ({start.model}): leave one of them out"
+            )
         if not own:
             yield (
                 f"training.warm_start: what {start.model} knows is of its own tokens, and "
                 f"tokenizer.kind is {self.tokenizer.kind}: leave tokenizer out, or say "
                 "{kind: model}"
-            )
-        if isinstance(self.model.encoder, PretrainedConfig):
-            yield (
-                f"model.encoder.path and training.warm_start both say what the encoder starts "
-                f"from ({start.model}): leave one of them out"
             )
         if self.model.embedding.vectors is not None:
             yield (
