@@ -152,10 +152,12 @@ def test_a_model_that_has_read_the_test_rows_is_refused(here: Any, folder: Path)
         texts = [row["text"] for row in csv.DictReader(file)]
     known = np.load(Path(done["artifacts"]["train"]) / "seen_texts.npy", allow_pickle=False)
     read = [text for text in texts if text_hash(text) in known]
-    for name, some in (("held", read[:60]), ("rest", read[60:])):
-        with (folder / f"{name}.csv").open("w", newline="") as out:
+    new = [text for text in texts if text_hash(text) not in known]
+    sources = {}
+    for split, some in (("train", read[60:]), ("valid", new), ("test", read[:60])):
+        sources[split] = str(folder / f"{split}.csv")
+        with Path(sources[split]).open("w", newline="") as out:
             labels = [["bad", "good"][row % 2] for row in range(len(some))]
             csv.writer(out).writerows([["text", "label"], *zip(some, labels, strict=True)])
-    sources = {"train": str(folder / "rest.csv"), "test": str(folder / "held.csv")}
     file = written(folder, {**LABELS, "name": "leaky"}, source={"kind": "files", "url": sources})
     refused(here(home, "retrain", file), "was trained on", "test rows", "same splits")
