@@ -64,6 +64,12 @@ def take_body(network: TextNetwork, source: Bundle, name: str, tokenizer_json: b
 def _place_of(given: dict[str, Any], asked: dict[str, Any], name: str) -> tuple[str, str]:
     """What of a tensor's name is to be replaced, and by what."""
     old, new = _sizes(given["encoder"]), _sizes(asked["encoder"])
+    if "pretrained" in (old["kind"], new["kind"]):
+        raise RecipeError(
+            f"{name} and this recipe's model are not both from scratch: a backbone has token "
+            "vectors and an encoder of its own.",
+            "Start from a model from scratch, or give model.encoder the backbone's path.",
+        )
     if given.get("embedding_dim") != asked.get("embedding_dim"):
         raise RecipeError(
             f"The token vectors of {name} have size {given.get('embedding_dim')}, and "

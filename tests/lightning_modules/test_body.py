@@ -104,6 +104,14 @@ def test_sizes_and_kinds_that_differ_are_refused(
         take_body(classifier(asked, size), source, "noisefold-lm", tokenizer_json())
 
 
+def test_a_backbone_is_refused(tmp_path: Path) -> None:
+    source: Any = language_model(tmp_path, LSTM)
+    described = {**source.network.describe(), "encoder": {"kind": "pretrained"}}
+    source.network.describe = lambda: described
+    with pytest.raises(RecipeError, match="not both from scratch"):
+        take_body(classifier(LSTM), source, "noisefold-lm", tokenizer_json())
+
+
 def test_another_tokenizer_is_refused(tmp_path: Path) -> None:
     source = language_model(tmp_path, LSTM)
     with pytest.raises(RecipeError, match="made by another tokenizer"):
