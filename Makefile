@@ -48,8 +48,8 @@ lint: setup ## formatting, lint and types
 	@$(BIN)/basedpyright --level error
 
 study: setup ## every comparison in benchmarks/studies (takes many hours; resumes where it stopped)
-	@for teacher in trec_minilm sst2_minilm; do \
-	  NOISEFOLD_HOME=.noisefold/benchmarks $(BIN)/noisefold retrain benchmarks/recipes/$$teacher.yaml; \
+	@for model in trec_minilm sst2_minilm trec_lm; do \
+	  NOISEFOLD_HOME=.noisefold/benchmarks $(BIN)/noisefold retrain benchmarks/recipes/$$model.yaml; \
 	done
 	@for grid in benchmarks/studies/*.yaml; do \
 	  NOISEFOLD_HOME=.noisefold/benchmarks $(BIN)/noisefold compare $$grid --out benchmarks/results/$$(basename $$grid .yaml).md; \

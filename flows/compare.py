@@ -55,10 +55,11 @@ def compare(
             report("cell", number, len(cells), str(cell))
             with grid.cell(cell) as run:
                 if run is not None:
+                    start = run.start(corpus)
                     tokens = tokenize(run, corpus)
                     if (teacher := run.teacher()) is not None:
                         tokens = distill(run, tokens, teach(run, corpus, teacher))
-                    model = train(run, tokens)
+                    model = train(run, tokens, start)
                     figures = evaluate(run, model, tokens, corpus)
                     grid.done(cell, model, figures, measure(run, model, corpus))
             report("cell", number + 1, len(cells), str(cell), grid.state)

@@ -60,12 +60,13 @@ def retrain(
         # Data: what breaks the contract is set aside with its reason, or stops the run.
         raw = ingest(run, run.source)
         corpus = validate(run, raw)
+        start = run.start(corpus)  # one that the recipe names brings its tokenizer
         tokens = tokenize(run, corpus)
 
         # Model: trained with noise, folded to a plain network, measured on rows it has never seen.
         if (teacher := run.teacher()) is not None:
             tokens = distill(run, tokens, teach(run, corpus, teacher))
-        model = train(run, tokens, run.start())
+        model = train(run, tokens, start)
         report = evaluate(run, model, tokens, corpus)
 
         # Release: a version in the registry; champion only if it is no worse on the same rows.

@@ -29,6 +29,7 @@ from data_contracts.artifacts import (
 )
 from data_contracts.kinds.base import TaskConfig
 from data_contracts.recipe.recipe import Recipe
+from data_contracts.recipe.sections import WarmStartConfig
 from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.kinds.heads import head_class
 from lightning_modules.shipping import ship
@@ -39,7 +40,7 @@ from tasks.reports.readable import fit, markdown, with_interval
 from tasks.serving.check import pickles
 from tasks.stage import RunContext, step
 from tasks.tokenize import SEEN_TEXTS
-from tasks.tracking.bookkeeping import DIGEST, LINEAGE, TEACHER
+from tasks.tracking.bookkeeping import DIGEST, LINEAGE, TEACHER, WARM_START
 from tasks.tracking.data_sets import name_and_digest
 from tasks.tracking.registry_page import LIMIT, WHOLE_CARD
 from tasks.tracking.runs import Tracker, quiet_mlflow
@@ -128,6 +129,13 @@ def register_model(run: RunContext, evaluation: EvaluationReport) -> RegisteredM
         model_uri=uri,
         created=created,
     )
+
+
+def _models_before(model: TrainedModel, recipe: Recipe, tracker: Tracker) -> dict[str, str]:
+    """The registered models, NAME/VERSION, that a model has learnt or started from."""
+    named = isinstance(recipe.training.warm_start, WarmStartConfig)
+    tags = ((TEACHER, model.taught_by), (WARM_START, named and model.warm_started_from))
+    return {tag: str(tracker.tag(tag)) for tag, had in tags if had}
 
 
 def find_version(tracker: Tracker, name: str, digest: str) -> Any | None:
@@ -283,7 +291,7 @@ def lineage_of(run: RunContext, evaluation: EvaluationReport) -> dict[str, str]:
     """What the version was made from, and the figure by which its kind is judged."""
     recipe, made = run.recipe, run.made
     model, tokens, corpus = made[TrainedModel], made[TokenDataset], made[ValidatedCorpus]
-    teacher = {"teacher": str(run.tracker.tag(TEACHER))} if model.taught_by else {}
+    before = _models_before(model, recipe, run.tracker)
     first = next(iter(headlines(evaluation, recipe.task).items()), None)
     headline = f"{recipe.task.metrics[0].words} {with_interval(first[1])}" if first else ""
     facts = {
@@ -296,7 +304,7 @@ def lineage_of(run: RunContext, evaluation: EvaluationReport) -> dict[str, str]:
         "recipe": recipe.name,
         "recipe_digest": digest_of(recipe.identity_of_run()),
         "headline": f"{headline} on {evaluation.rows_out:,} test rows",
-        **teacher,
+        **before,
         **run.lineage,
     }
     return {name.removeprefix("noisefold."): str(value) for name, value in facts.items()}

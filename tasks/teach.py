@@ -29,7 +29,7 @@ from data_contracts.artifacts import (
     ValidatedCorpus,
 )
 from data_contracts.contract.contract import SPLITS
-from data_contracts.errors import NoisefoldError, RecipeError
+from data_contracts.errors import RecipeError
 from data_contracts.recipe.sections import DistillationConfig
 from data_contracts.sample.variants import Variants
 from lightning_modules.bundle import Bundle
@@ -38,13 +38,13 @@ from lightning_modules.network.tokenizer import load_tokenizer
 from lightning_modules.network.windows import Windowing
 from tasks.artifacts.store import RowDigest, digest_of
 from tasks.progress import report, tell
-from tasks.serving.fetched import fetch_model
+from tasks.serving.fetched import Named, fetch_named
 from tasks.stage import Here, RunContext, stage
+from tasks.start import refuse_seen
 from tasks.tokenize import TEACHER_TEXTS, TRAIN_TEXTS, ValidatedRows
 from tasks.tracking.bookkeeping import TEACHER
 from tasks.tracking.runs import Tracker
 
-MOST_SEEN = 0.01  # share of the valid or test rows that a teacher may have been trained on
 LESSONS_FILE = "lessons.parquet"
 _PART = 100  # train texts whose answers are saved together
 
@@ -112,13 +112,7 @@ def _read(
             seen[split] += int(np.isin(rows.hashes(part), known).sum())
             if split == "train":
                 train.append(part.drop_columns(["split"]))
-    for split in ("valid", "test"):
-        if seen[split] > MOST_SEEN * count[split]:
-            raise RecipeError(
-                f"The teacher {teacher} was trained on {seen[split]:,} of the {count[split]:,} "
-                f"{split} rows, so figures on them would say nothing.",
-                "Train it on the same source with the same splits.",
-            )
+    refuse_seen(f"The teacher {teacher}", seen, count)
     return pa.concat_tables(train), seen
 
 
@@ -215,20 +209,9 @@ def find_teacher(config: DistillationConfig, tracker: Tracker, fetched: Path) ->
         RecipeError: the registry has no such model, or no champion of it, or its files are gone or
             damaged.
     """
-    pinned = tracker.tag(TEACHER)
-    pinned = (
-        pinned.rpartition("/")[2] if pinned and pinned.startswith(f"{config.teacher}/") else None
-    )
-    version = str(config.version) if config.version else pinned
     remedy = (
         "Train the teacher first, with `noisefold retrain` and its own recipe, or correct the "
         "section distillation."
     )
-    try:
-        found = fetch_model(tracker, config.teacher, fetched, version=version)
-    except NoisefoldError as error:
-        raise RecipeError(error.cause, remedy) from error
-    if found is None:
-        raise RecipeError(f"There is no champion of {config.teacher} to learn from.", remedy)
-    tracker.set_tags({TEACHER: f"{config.teacher}/{found.version}"})
-    return found
+    named = Named(config.teacher, config.version, TEACHER)
+    return fetch_named(named, "to learn from", remedy, tracker, fetched)

@@ -22,11 +22,13 @@ from data_contracts.artifacts import TokenDataset, ValidatedCorpus
 from data_contracts.contract.contract import SPLITS, DataContract, Split
 from data_contracts.contract.frames import joined
 from data_contracts.contract.text import text_hash
+from data_contracts.errors import RecipeError
 from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.tokenizer import (
     ByteTokenizer,
     CharacterTokenizer,
     FileTokenizer,
+    ModelTokenizer,
     Tokenizer,
 )
 from lightning_modules.kinds.base import TOKENS, Objective, objective_of
@@ -67,6 +69,12 @@ def tokenize(here: Here, corpus: ValidatedCorpus) -> dict[str, Any]:
     rows = ValidatedRows(folder, recipe.contract)
     if isinstance(recipe.tokenizer, FileTokenizer):
         tokenizer = load_given(recipe.tokenizer, recipe.window, lossless=recipe.task.lossless)
+    elif isinstance(recipe.tokenizer, ModelTokenizer):
+        # The run puts its file in place of it (`tasks.start.with_tokenizer_of`).
+        raise RecipeError(
+            "tokenizer.kind model: the model that training.warm_start names was not fetched.",
+            "Fetch it first: noisefold retrain and compare do.",
+        )
     else:
 
         def texts() -> Iterator[list[str]]:
@@ -209,7 +217,7 @@ def unknown_warning(
     ]
     if not high or isinstance(config, CharacterTokenizer | ByteTokenizer):
         return ()
-    if isinstance(config, FileTokenizer):
+    if isinstance(config, FileTokenizer | ModelTokenizer):
         remedy = (
             "Give a tokenizer of this language (tokenizer.path), or a vocabulary of your own: "
             "tokenizer.kind: bpe."

@@ -7,11 +7,12 @@ goes on from its last checkpoint.
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
+import numpy as np
+
 from data_contracts.artifacts import FetchedModel, TaughtTokens, TokenDataset, TrainedModel
-from data_contracts.recipe.sections import BITS
+from data_contracts.recipe.sections import BITS, WarmStartConfig
 from lightning_modules.kinds.base import objective_of
 from lightning_modules.training.job import TrainingJob
 from tasks.engines.local import run_child
@@ -58,7 +59,11 @@ def train(here: Here, tokens: TokenDataset, start: FetchedModel | None = None) -
     forwarder = Forwarder(here.keep / "metrics.jsonl", here.run.tracker)
     with forwarder:
         result = run_child(job, recipe.execution.limits.train)
-    shutil.copyfile(here.open(tokens) / TRAIN_TEXTS, here.out / SEEN_TEXTS)
+    seen = np.load(here.open(tokens) / TRAIN_TEXTS, allow_pickle=False)
+    if start is not None and isinstance(recipe.training.warm_start, WarmStartConfig):
+        # What another model has learnt from, this one has too.
+        seen = np.union1d(seen, np.load(start.texts, allow_pickle=False))
+    np.save(here.out / SEEN_TEXTS, seen, allow_pickle=False)
     # What is left; a server that is still away fails this attempt, and nothing is lost.
     forwarder.deliver()
     return {

@@ -41,7 +41,7 @@ from data_contracts.recipe import faults
 from data_contracts.recipe.defaults import without_defaults
 from data_contracts.recipe.reading import describe, merge, parse_recipe, rebase
 from data_contracts.recipe.recipe import Recipe
-from data_contracts.recipe.sections import BITS
+from data_contracts.recipe.sections import BITS, WarmStartConfig
 from data_contracts.section import Section
 from data_contracts.yaml_text import read_yaml
 
@@ -101,10 +101,16 @@ class Comparison(Section):
     @field_validator("recipe")
     @classmethod
     def _from_itself_alone(cls, recipe: Recipe) -> Recipe:
-        if recipe.training.warm_start != "never":
+        start = recipe.training.warm_start
+        if start == "champion":
             raise ValueError(
-                "training.warm_start must be never: what a champion knew is no part of the "
-                "comparison"
+                "training.warm_start must be never, or a {model, version}: what a champion knew is "
+                "no part of the comparison"
+            )
+        if isinstance(start, WarmStartConfig) and start.version is None:
+            raise ValueError(
+                "training.warm_start.version must be a number: every cell starts from the same "
+                "version"
             )
         if recipe.distillation is not None and recipe.distillation.version is None:
             raise ValueError(

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Union
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from data_contracts.section import text_fault
@@ -126,6 +126,8 @@ def _said(fault: Any, where: str) -> str:
     context, kind = fault.get("ctx") or {}, fault["type"]
     if where == "source" and isinstance(fault.get("input"), str):
         return "a source is a section, and a path stands in its url: source: {url: …}"
+    if where == "training.warm_start" and kind == "literal_error":
+        return "is never, champion or, for another model, a section: {model: …, version: …}"
     said = {
         "missing": "is missing",
         "int_parsing": "a whole number is expected",
@@ -278,7 +280,15 @@ def _kinds(root: type[BaseModel]) -> dict[str, set[Any]]:
                 found.setdefault(name, set()).add(part.model_fields["kind"].default)
             for inner, kinds in _kinds(part).items():
                 found.setdefault(inner, set()).update(kinds)
+        for tag in _tags(field.annotation):
+            found.setdefault(name, set()).add(tag)
     return found
+
+
+def _tags(annotation: Any) -> Iterator[str]:
+    """The names of a union's parts that are told apart by how they are written."""
+    for part in typing.get_args(annotation):
+        yield from (mark.tag for mark in typing.get_args(part)[1:] if isinstance(mark, Tag))
 
 
 def _is_kind(at: int, loc: tuple[Any, ...], kinds: dict[str, set[Any]]) -> bool:

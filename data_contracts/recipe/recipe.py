@@ -38,9 +38,16 @@ from data_contracts.recipe.sections import (
     RegistryConfig,
     StatisticsConfig,
     TrainingConfig,
+    WarmStartConfig,
 )
 from data_contracts.recipe.source import SOURCES, FileSource, RollingWindow, SampleSource, Source
-from data_contracts.recipe.tokenizer import FileTokenizer, Tokenizer, WindowConfig, WordTokenizer
+from data_contracts.recipe.tokenizer import (
+    FileTokenizer,
+    ModelTokenizer,
+    Tokenizer,
+    WindowConfig,
+    WordTokenizer,
+)
 from data_contracts.section import Section, texts_in, unwritable
 from data_contracts.urls import HOW, credential_in, misplaced_variable
 
@@ -75,6 +82,15 @@ def _tokenizer_of_backbone(data: Any) -> Any:
             f"a pretrained encoder needs its own tokenizer, not one of kind {tokenizer['kind']!r}"
         )
     return {**data, "tokenizer": {"kind": "file", "path": encoder["path"], **tokenizer}}
+
+
+def _tokenizer_of_start(data: Any) -> Any:
+    """A model to start from brings its tokenizer, as a pretrained encoder does."""
+    training = data.get("training") if isinstance(data, dict) else None
+    named = training.get("warm_start") if isinstance(training, dict) else None
+    if not isinstance(named, dict | WarmStartConfig) or data.get("tokenizer"):
+        return data
+    return {**data, "tokenizer": {"kind": "model"}}
 
 
 def _contract_of_sample(data: Any) -> Any:
@@ -117,7 +133,8 @@ class Recipe(Section):
     @classmethod
     def _filled_in(cls, data: Any, handler: ModelWrapValidatorHandler[Recipe]) -> Recipe:
         try:
-            return handler(with_defaults(_contract_of_sample(_tokenizer_of_backbone(data)), cls))
+            given = _tokenizer_of_start(_tokenizer_of_backbone(data))
+            return handler(with_defaults(_contract_of_sample(given), cls))
         except ValidationError as error:
             raise faults.with_new_names(error, cls) from None
 
@@ -143,7 +160,8 @@ class Recipe(Section):
                 "low_rank freezes the weights it finds, which from scratch are random: "
                 "give model.encoder a pretrained path, or set training.warm_start: champion"
             )
-        given = isinstance(self.tokenizer, FileTokenizer)
+        yield from self._misfits_of_start()
+        given = isinstance(self.tokenizer, FileTokenizer | ModelTokenizer)
         if not given and "window" in self.stated() and "special_tokens" in self.window.stated():
             yield (
                 f"window.special_tokens: a tokenizer of kind {self.tokenizer.kind} is trained "
@@ -158,6 +176,40 @@ class Recipe(Section):
             )
         yield from self.task.refusals(self)
         yield from self._unknown_names()
+
+    def _misfits_of_start(self) -> Iterator[str]:
+        """What cannot stand beside a registered model to start from, or without one."""
+        start = self.training.warm_start
+        own = isinstance(self.tokenizer, ModelTokenizer)
+        if not isinstance(start, WarmStartConfig):
+            if own:
+                yield (
+                    "tokenizer.kind model is that of the model which training.warm_start names, "
+                    "and it names none: choose another kind, or give training.warm_start {model, "
+                    "version}"
+                )
+            return
+        if isinstance(self.model.encoder, PretrainedConfig):
+            yield (
+                f"model.encoder.path and training.warm_start both say what the encoder starts "
+                f"from ({start.model}): leave one of them out"
+            )
+        if not own:
+            yield (
+                f"training.warm_start: what {start.model} knows is of its own tokens, and "
+                f"tokenizer.kind is {self.tokenizer.kind}: leave tokenizer out, or say "
+                "{kind: model}"
+            )
+        if self.model.embedding.vectors is not None:
+            yield (
+                "model.embedding.vectors and training.warm_start both say what the token vectors "
+                "start from: leave one of them out"
+            )
+        if start.model == self.model_name:
+            yield (
+                f"training.warm_start: {start.model} is this recipe's own model: champion starts "
+                "from the version that serves, and keeps the tokenizer that the recipe says"
+            )
 
     def _unknown_names(self) -> Iterator[str]:
         """Names of metrics, parts and columns that this recipe does not have."""

@@ -3,9 +3,9 @@ carried out."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
 from data_contracts.section import Section
 
@@ -26,6 +26,30 @@ class GroupConfig(Section):
         description="AdamW's epsilon. About the size of the gradients, it lets a weight that has "
         "few of them move less, and wants a larger learning_rate (docs/method.md).",
     )
+
+
+REGISTERED = r"^[\w.\- ]{1,200}$"
+"""What a registered model may be called."""
+
+
+class WarmStartConfig(Section):
+    """A registered model of another recipe to start from, of whatever kind of task: its tokenizer,
+    its embedding and its encoder, which has to be of the same sizes. An `lstm` also starts the
+    forward direction of a `bilstm_attention` of one layer. So a classifier starts from a language
+    model of its field (Dai & Le 2015, https://arxiv.org/abs/1511.01432)."""
+
+    model: str = Field(pattern=REGISTERED, description="Registered model.")
+    version: int | None = Field(
+        default=None, ge=1, description="Its version; null: its champion when the run begins."
+    )
+
+
+# Told apart by how it is written, so that a fault is told of what was meant.
+WarmStart = Annotated[
+    Annotated[Literal["never", "champion"], Tag("word")]
+    | Annotated[WarmStartConfig, Tag("section")],
+    Discriminator(lambda value: "section" if isinstance(value, dict | BaseModel) else "word"),
+]
 
 
 class TrainingConfig(Section):
@@ -84,8 +108,10 @@ class TrainingConfig(Section):
         ge=1,
         description="Epochs in which the monitored metric gets no better before it stops.",
     )
-    warm_start: Literal["never", "champion"] = Field(
-        default="never", description="champion: start from its weights."
+    warm_start: WarmStart = Field(
+        default="never",
+        description="champion: start from its weights. {model, version}: from the body of another "
+        "registered model, a language model say, whose tokenizer is then the recipe's.",
     )
 
 
@@ -94,7 +120,7 @@ class DistillationConfig(Section):
     train rows, and alone on augmented texts. It helps to train, and nothing of it ships."""
 
     teacher: str = Field(
-        pattern=r"^[\w.\- ]{1,200}$",
+        pattern=REGISTERED,
         description="Registered model that knows the contract's labels.",
     )
     version: int | None = Field(

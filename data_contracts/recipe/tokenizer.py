@@ -106,12 +106,20 @@ class FileTokenizer(Section):
     )
 
 
+class ModelTokenizer(Section):
+    """The tokenizer of the registered model that `training.warm_start` names: a recipe that starts
+    from one has it, whether it says so or not."""
+
+    lossless: ClassVar[None] = None  # told by the model, when it is fetched
+    kind: Literal["model"] = "model"
+
+
 # Those of which the vocabulary comes from the train split, or from nowhere.
 OwnTokenizer = (
     WordTokenizer | BpeTokenizer | WordPieceTokenizer | CharacterTokenizer | ByteTokenizer
 )
 Tokenizer = Annotated[
-    Annotated[OwnTokenizer | FileTokenizer, Field(discriminator="kind")],
+    Annotated[OwnTokenizer | FileTokenizer | ModelTokenizer, Field(discriminator="kind")],
     kind_is(lambda value: "file" if "path" in value else "word"),
 ]
 

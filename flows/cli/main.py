@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from data_contracts.errors import NoisefoldError, RecipeError, printable, stop_signal
-from flows.cli.params import OfParams
+from flows.cli.params import OfParams, written_params
 from flows.running.signals import dropped_are_sent_again
 
 if TYPE_CHECKING:
@@ -456,6 +456,14 @@ def shown(path: str | Path) -> str:
     "--lines", is_flag=True, help="Standard input is a text per line, though it looks like a table."
 )
 @click.option(
+    "--param",
+    "params",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="How a model that writes answers, as `write` has it (temperature=0.5); may be given "
+    "repeatedly. Otherwise as its recipe says.",
+)
+@click.option(
     "--json", "as_json", is_flag=True, help="One JSON object per line instead of a table."
 )
 def predict(  # noqa: PLR0913 - click gives each option by its name
@@ -471,6 +479,7 @@ def predict(  # noqa: PLR0913 - click gives each option by its name
     force: bool,
     strict: bool,
     lines: bool,
+    params: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Label TEXTS, the lines of standard input, or the texts of a table, with the champion.
@@ -483,20 +492,21 @@ def predict(  # noqa: PLR0913 - click gives each option by its name
     carried along; label, probability_<label>, reason and model are appended. A text that is missing
     or empty gets no answer, and the reason; how many did is told on standard error.
     """
-    from flows.cli.predict import TableRequest, lines_in_terminal, table_in_terminal
+    from flows.cli.predict import Asked, TableRequest, lines_in_terminal, table_in_terminal
 
+    asked_of = Asked(model, alias, written_params(params))
     if table is None:
         for option, given in (("--column", column), ("--output", output), ("--format", kind)):
             if given is not None:
                 raise NoisefoldError(
                     f"{option} is about a table, and there is none.", "Name one with --input."
                 )
-        lines_in_terminal(list(texts), model, alias, as_json=as_json, strict=strict, lines=lines)
+        lines_in_terminal(list(texts), asked_of, as_json=as_json, strict=strict, lines=lines)
         return
     if texts:
         raise NoisefoldError("Both texts and --input are given.", "Give one of them.")
     asked = TableRequest(table, output or "-", column, kind, encoding, separator, force, strict)
-    table_in_terminal(asked, model, alias, as_json=as_json)
+    table_in_terminal(asked, asked_of, as_json=as_json)
 
 
 @main.command(cls=OfParams)

@@ -4,6 +4,26 @@ from __future__ import annotations
 
 import click
 
+from data_contracts.errors import NoisefoldError
+
+
+def written_params(texts: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Names and values of `--param NAME=VALUE`; a model's own names may be written with hyphens.
+
+    Raises:
+        NoisefoldError: one that is not written so.
+    """
+    found = []
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or not name.strip():
+            raise NoisefoldError(
+                f"--param {text}: expected NAME=VALUE.", "For example --param temperature=0.5."
+            )
+        found.append((name.strip().replace("-", "_"), value))
+    return found
+
+
 _TYPES = {"string": str, "double": float, "long": int}
 
 

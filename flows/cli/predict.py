@@ -44,8 +44,22 @@ _OPTIONS = {
 _LOOKED_AT = 20  # lines of standard input
 
 
+@dataclass(frozen=True)
+class Asked:
+    """The model that is asked, and how it is to answer: parameters as they are written."""
+
+    model: str | None
+    alias: str
+    params: list[tuple[str, str]]
+
+    def opened(self, stack: ExitStack, settings: Settings) -> Predictor:
+        predictor = opened(stack, settings, self.model, self.alias)
+        predictor.take_params(self.params)
+        return predictor
+
+
 def lines_in_terminal(
-    texts: list[str], model: str | None, alias: str, *, as_json: bool, strict: bool, lines: bool
+    texts: list[str], asked: Asked, *, as_json: bool, strict: bool, lines: bool
 ) -> None:
     """Answer texts, or else the lines of standard input, a table (or JSON Lines) per batch."""
     try:
@@ -61,7 +75,7 @@ def lines_in_terminal(
     settings, rows, refused = Settings(), 0, []
     with ExitStack() as stack:
         out = stack.enter_context(document(as_json))
-        predictor = opened(stack, settings, model, alias)
+        predictor = asked.opened(stack, settings)
         name = predictor.only_input
         batch = first
         while batch:
@@ -75,7 +89,7 @@ def lines_in_terminal(
                         file=out,
                     )
             else:
-                _print_table(batch, answers, predictor, alias)
+                _print_table(batch, answers, predictor, asked.alias)
             batch = list(islice(given, LINES))
     _tell_refused(len(refused), rows, [f"number {row}" for row in refused[:5]], strict)
 
@@ -151,7 +165,7 @@ class TableRequest:
     strict: bool
 
 
-def table_in_terminal(asked: TableRequest, model: str | None, alias: str, *, as_json: bool) -> None:
+def table_in_terminal(asked: TableRequest, of: Asked, *, as_json: bool) -> None:
     """Answer a table; what became of it is told on standard error, or with --json as one object."""
     settings, to_stdout, table = Settings(), asked.output == "-", asked.table
     with ExitStack() as stack:
@@ -159,7 +173,7 @@ def table_in_terminal(asked: TableRequest, model: str | None, alias: str, *, as_
         if table == "-":
             table = str(_spooled(stack, asked.kind))
         bar = stack.enter_context(_Rows(Console(stderr=True, highlight=False)))
-        predictor = opened(stack, settings, model, alias)
+        predictor = of.opened(stack, settings)
         from data_contracts.recipe.source import FileSource
         from tasks.serving.predict_table import Output, predict_table
 

@@ -20,6 +20,7 @@ from data_contracts.errors import NoisefoldError, RecipeError, TrainingError, to
 from data_contracts.recipe.compared import Compared
 from data_contracts.recipe.comparison import Cell, Comparison
 from data_contracts.recipe.recipe import Recipe
+from data_contracts.recipe.sections import WarmStartConfig
 from data_contracts.urls import redacted, shown_url
 from flows.running.due import Due
 from flows.running.run import VERSIONS, Run, Work
@@ -87,14 +88,26 @@ class Grid:
             self.run.__exit__(kind, error, trace)
 
     def read(self, corpus: ValidatedCorpus, cells: list[Cell]) -> None:
-        """Find what is finished. Teachers are fetched before: a board knows them by their files."""
-        self._fetch_teachers(cells)
+        """Find what is finished. Teachers, and models to start from, are fetched before: a board
+        knows them by their files.
+        """
+        self._fetch_models(cells)
         self.board.read(corpus)
 
-    def _fetch_teachers(self, cells: list[Cell]) -> None:
-        """The models that some cell learns from. One that cannot be had is told when the cell has
-        its turn.
+    def _fetch_models(self, cells: list[Cell]) -> None:
+        """The models that some cell learns or starts from. One that cannot be had is told when the
+        cell has its turn.
         """
+        starts = {
+            str(one): one
+            for cell in cells
+            if isinstance(
+                one := self.comparison.recipe_of(cell).training.warm_start, WarmStartConfig
+            )
+        }
+        for start in starts.values():
+            with suppress(NoisefoldError):
+                self.run.fetch_start(start)
         teachers = {
             str(one): one
             for cell in cells

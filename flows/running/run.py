@@ -25,11 +25,13 @@ from data_contracts.artifacts import (
     RegisteredModel,
     Snapshot,
     TrainedModel,
+    ValidatedCorpus,
 )
+from data_contracts.contract.contract import DataContract
 from data_contracts.contract.days import WindowRead
 from data_contracts.errors import stop_signal, told_of
 from data_contracts.recipe.recipe import Recipe
-from data_contracts.recipe.sections import DistillationConfig
+from data_contracts.recipe.sections import DistillationConfig, WarmStartConfig
 from data_contracts.results import PromotionDecision
 from data_contracts.urls import shown_url
 from flows.running import faults
@@ -53,8 +55,9 @@ from tasks.serving.fetched import fetch_model
 from tasks.settings import Settings
 from tasks.sources.dated_files import hold
 from tasks.stage import Made, RunContext, Step, as_task
+from tasks.start import check_unseen, find_start, with_tokenizer_of
 from tasks.teach import distill, find_teacher, teach
-from tasks.tokenize import tokenize
+from tasks.tokenize import ValidatedRows, tokenize
 from tasks.tracking.bookkeeping import ARTIFACT, OWNER, WARM_START
 from tasks.tracking.owner import refuse_other_data
 from tasks.tracking.runs import Tracker, connect, git_commit, open_tracker
@@ -299,19 +302,31 @@ class Run(RunContext):
     def fetch_teacher(self, config: DistillationConfig) -> FetchedModel:
         return self.attempt(_find_teacher)(config, self.tracker, self.store.fetched)
 
-    def start(self) -> FetchedModel | None:
-        """The champion where the recipe starts from it; pinned, so that a rerun starts from the
-        same one.
+    def start(self, corpus: ValidatedCorpus) -> FetchedModel | None:
+        """The model that the recipe starts from; pinned, so that a rerun starts from the same one.
 
-        None where there is none yet: the first one starts from scratch.
+        None where it starts from none, or from the champion and there is none yet: the first one
+        starts from scratch. Where it is one that the recipe names, this run goes on with its
+        tokenizer.
+        Raises:
+            RecipeError: a named one cannot be had, or was trained on the rows that measure.
         """
-        if self.recipe.training.warm_start == "never":
+        config = self.recipe.training.warm_start
+        if config == "never":
             return None
+        if isinstance(config, WarmStartConfig):
+            named = self.fetch_start(config)
+            self.attempt(_check_start)(named, self.store, self.recipe.contract, corpus)
+            self.recipe = with_tokenizer_of(self.recipe, named)
+            return named
         pinned = self.tracker.tag(WARM_START)
         found = fetch_model(self.tracker, self.recipe.model_name, self.store.fetched, pinned)
         if found is not None:
             self.tracker.set_tags({WARM_START: found.version})
         return found
+
+    def fetch_start(self, config: WarmStartConfig) -> FetchedModel:
+        return self.attempt(_find_start)(config, self.tracker, self.store.fetched)
 
     def finish(self, decision: PromotionDecision) -> Retrained:
         """The end of a retrain: its pages, and what it came to."""
@@ -397,6 +412,18 @@ def _survey(source: Any) -> Snapshot:
 @task(name="find-teacher", **STAGE)
 def _find_teacher(config: DistillationConfig, tracker: Tracker, fetched: Path) -> FetchedModel:
     return find_teacher(config, tracker, fetched)
+
+
+@task(name="find-start", **STAGE)
+def _find_start(config: WarmStartConfig, tracker: Tracker, fetched: Path) -> FetchedModel:
+    return find_start(config, tracker, fetched)
+
+
+@task(name="check-start", **STAGE)
+def _check_start(
+    start: FetchedModel, store: ArtifactStore, contract: DataContract, corpus: ValidatedCorpus
+) -> None:
+    check_unseen(start, ValidatedRows(store.open(corpus), contract))
 
 
 @task(name="close-dead-runs", **STAGE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -16,12 +17,15 @@ from data_contracts.recipe.model import (
     PretrainedConfig,
     TanhConfig,
 )
+from data_contracts.recipe.sections import WarmStartConfig
+from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.base import Objective
 from lightning_modules.network.network import TextNetwork, build_network
 from lightning_modules.network.tokenizer import load_tokenizer
 from lightning_modules.reparameterizations import reparameterize
 from lightning_modules.reparameterizations.course import Course
 from lightning_modules.starting.backbone import describe, load_weights
+from lightning_modules.starting.body import take_body
 from lightning_modules.starting.vectors import BiasedEmbedding, load_vectors, project_vectors
 from lightning_modules.training.data import TokenData
 from lightning_modules.training.job import TrainingJob
@@ -57,13 +61,29 @@ def starting_network(
     coverage = _start_from_vectors(network, job, data, on_progress)
     known = {name for name in network.state_dict() if pretrained and not name.startswith("head.")}
     if job.start is not None:
-        known |= warm_start(network, objective, job.start, job.tokenizer_json)
+        known |= _start_from_model(network, objective, job, job.start, on_progress)
     _check_start(job, set(network.state_dict()) - known)
     if model.embedding.bias:
         network.embedding = BiasedEmbedding(network.embedding)
     objective.wrap(network, data.given)
     network = cast(TextNetwork, reparameterize(network, model.reparameterization, model.dropout))
     return network, coverage
+
+
+def _start_from_model(
+    network: TextNetwork,
+    objective: Objective,
+    job: TrainingJob,
+    start: Path,
+    on_progress: OnProgress,
+) -> set[str]:
+    """The names of the tensors that were taken over."""
+    named = job.training.warm_start
+    if not isinstance(named, WarmStartConfig):
+        return warm_start(network, objective, start, job.tokenizer_json)
+    taken = take_body(network, Bundle.load(start), named.model, job.tokenizer_json)
+    on_progress({"event": "note", "message": taken.told})
+    return taken.names
 
 
 def body_description(model: ModelConfig, vocab_size: int, max_length: int) -> dict[str, Any]:

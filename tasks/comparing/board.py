@@ -23,7 +23,7 @@ from data_contracts.errors import NoisefoldError
 from data_contracts.recipe.compared import CellResult, Compared, Facts, Row, Spread
 from data_contracts.recipe.comparison import BIT_FIELDS, VARIED, Cell, Comparison
 from data_contracts.recipe.recipe import Recipe
-from data_contracts.recipe.sections import DistillationConfig
+from data_contracts.recipe.sections import DistillationConfig, WarmStartConfig
 from data_contracts.results import Interval
 from lightning_modules.evidence import difference, drawn
 from tasks.artifacts.store import ArtifactStore, digest_of, write_durably
@@ -35,6 +35,7 @@ from tasks.measure import measure
 from tasks.serving.fetched import fetched_model
 from tasks.settings import Settings
 from tasks.stage import RunContext, looking
+from tasks.start import fetched_start, with_tokenizer_of
 from tasks.teach import distill, teach
 from tasks.tokenize import tokenize
 from tasks.train import train
@@ -266,11 +267,16 @@ class Board:
     def find(self, recipe: Recipe) -> tuple[TrainedModel, EvaluationReport, Measurement] | None:
         """What the store holds of a cell; None where it lacks something of it."""
         assert self.corpus is not None
+        start = fetched_start(recipe, self.store)
+        if start is None and isinstance(recipe.training.warm_start, WarmStartConfig):
+            return None
+        if start is not None:
+            recipe = with_tokenizer_of(recipe, start)
         run = looking(recipe, self.settings, self.store)
         tokens = tokenize.find(run, self.corpus)
         if tokens is not None and recipe.distillation is not None:
             tokens = self._taught(run, tokens, recipe.distillation)
-        model = tokens and train.find(run, tokens)
+        model = tokens and train.find(run, tokens, start)
         if tokens is None or model is None:
             return None
         evaluation = evaluate.find(run, model, tokens, self.corpus)

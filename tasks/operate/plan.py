@@ -7,11 +7,12 @@ that only their own parts of the recipe can be compared.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from data_contracts.artifacts import (
     Artifact,
+    FetchedModel,
     RawCorpus,
     Snapshot,
     TokenDataset,
@@ -19,12 +20,14 @@ from data_contracts.artifacts import (
     ValidatedCorpus,
 )
 from data_contracts.recipe.recipe import Recipe
+from data_contracts.recipe.sections import WarmStartConfig
 from tasks.artifacts.store import ArtifactStore
 from tasks.evaluate import evaluate
 from tasks.ingest import ingest, survey
 from tasks.operate.why import History, why, why_later
 from tasks.settings import Settings
 from tasks.stage import RunContext, Stage, looking
+from tasks.start import fetched_start, with_tokenizer_of
 from tasks.teach import distill, teach
 from tasks.tokenize import tokenize
 from tasks.train import train
@@ -51,12 +54,15 @@ def plan(recipe: Recipe, settings: Settings, store: ArtifactStore) -> list[Plann
     """
     run, snapshot = looking(recipe, settings, store), survey(recipe.source)
     stages, history = _stages(recipe), History(recipe, settings)
+    start = fetched_start(recipe, store)
     told: list[Planned] = []
     for stage in stages:
-        if (needs := _of_the_registry(recipe, stage.name)) is not None:
+        if (needs := _of_the_registry(run, stage.name)) is not None:
             told.append(Planned(stage.name, "unknown", needs))
             break
-        inputs = _inputs(stage, run, snapshot)
+        if stage is tokenize and start is not None:
+            run = replace(run, recipe=with_tokenizer_of(recipe, start))
+        inputs = _inputs(stage, run, snapshot, start)
         found = stage.find(run, *inputs)
         if found is None:
             told.append(Planned(stage.name, "to run", why(stage, run, inputs, history)))
@@ -76,7 +82,9 @@ def _stages(recipe: Recipe) -> list[Stage[..., Any]]:
     return [ingest, validate, tokenize, *taught, train, evaluate]
 
 
-def _inputs(stage: Stage[..., Any], run: RunContext, snapshot: Snapshot) -> tuple[Any, ...]:
+def _inputs(
+    stage: Stage[..., Any], run: RunContext, snapshot: Snapshot, start: FetchedModel | None
+) -> tuple[Any, ...]:
     """As the flow hands them on; of a stage that asks the registry none is needed."""
     if stage is ingest:
         return (snapshot,)
@@ -86,15 +94,22 @@ def _inputs(stage: Stage[..., Any], run: RunContext, snapshot: Snapshot) -> tupl
         train.name: (TokenDataset,),
         evaluate.name: (TrainedModel, TokenDataset, ValidatedCorpus),
     }
-    return stage.bind(*(run.made[kind] for kind in reads[stage.name]))
+    beside = (start,) if stage is train else ()
+    return stage.bind(*(run.made[kind] for kind in reads[stage.name]), *beside)
 
 
-def _of_the_registry(recipe: Recipe, stage: str) -> str | None:
+def _of_the_registry(run: RunContext, stage: str) -> str | None:
     """Why a stage's key is not known before the registry is asked."""
+    recipe = run.recipe
     if stage == teach.name and recipe.distillation is not None:
         return f"learns from {recipe.distillation.teacher}, which the registry holds"
-    if stage == train.name and recipe.training.warm_start != "never":
+    start = recipe.training.warm_start
+    if stage == train.name and start == "champion":
         return "starts from the champion, which the registry holds"
+    if not isinstance(start, WarmStartConfig) or fetched_start(recipe, run.store) is not None:
+        return None
+    if stage == tokenize.name:
+        return f"has the tokenizer of {start.model}, which the registry holds"
     return None
 
 

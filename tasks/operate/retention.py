@@ -109,7 +109,7 @@ class Needs:
     unfinished: str | None = None
 
     def run(self, run: Run, why: str) -> None:
-        """What a run made, what it registered, and the champion that it started from."""
+        """What a run made, what it registered, and the version that it started from."""
         self.runs.setdefault(run.info.run_id, why)
         tags = of_run(run)
         for tag, key in tags.items():
@@ -117,8 +117,9 @@ class Needs:
                 self.artifacts.setdefault(key, why)
         name = tags.get("noisefold.model_name")
         for tag in ("noisefold.model_version", WARM_START):
-            if name and tags.get(tag):
-                self.versions.setdefault((name, tags[tag]), why)
+            of_another, _, version = tags.get(tag, "").rpartition("/")
+            if version and (of_another or name):
+                self.versions.setdefault((of_another or str(name), version), why)
 
 
 def plan(

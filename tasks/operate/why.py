@@ -25,7 +25,8 @@ from data_contracts.yaml_text import read_yaml
 from tasks.artifacts.store import MANIFEST, stage_key
 from tasks.settings import Settings
 from tasks.stage import RunContext, Stage, identities, part_of
-from tasks.tracking.runs import ARTIFACT, connect, flatten, quiet_mlflow
+from tasks.tracking.bookkeeping import ARTIFACT
+from tasks.tracking.runs import connect, flatten, quiet_mlflow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

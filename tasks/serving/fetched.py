@@ -9,7 +9,7 @@ import numpy as np
 from upath import UPath
 
 from data_contracts.artifacts import FetchedModel
-from data_contracts.errors import NoisefoldError
+from data_contracts.errors import NoisefoldError, RecipeError
 from lightning_modules.bundle import Bundle
 from tasks.artifacts.store import hash_file
 from tasks.serving.check import Unservable, fetch_version
@@ -73,6 +73,44 @@ def fetch_model(
             "whole.",
         ) from error
     return model
+
+
+@dataclass(frozen=True)
+class Named:
+    """A version of a registered model that a recipe names, and where its run says which it was."""
+
+    name: str
+    version: int | None  # None: the champion when the run begins
+    tag: str
+
+    def pinned(self, tracker: Tracker) -> str | None:
+        """The version that the recipe says, or that this run began with."""
+        if self.version:
+            return str(self.version)
+        known = tracker.tag(self.tag)
+        return known.rpartition("/")[2] if known and known.startswith(f"{self.name}/") else None
+
+
+def fetch_named(
+    named: Named, purpose: str, remedy: str, tracker: Tracker, folder: Path
+) -> FetchedModel:
+    """The version that a recipe names; pinned in the run as NAME/VERSION, so that a rerun has the
+    same one.
+
+    Args:
+        purpose: what follows "there is no champion of it".
+    Raises:
+        RecipeError: the registry has no such model, or no champion of it, or its files are gone or
+            damaged.
+    """
+    try:
+        found = fetch_model(tracker, named.name, folder, named.pinned(tracker))
+    except NoisefoldError as error:
+        raise RecipeError(error.cause, remedy) from error
+    if found is None:
+        raise RecipeError(f"There is no champion of {named.name} {purpose}.", remedy)
+    tracker.set_tags({named.tag: f"{named.name}/{found.version}"})
+    return found
 
 
 def fetched_model(folder: Path, name: str, version: str) -> FetchedModel | None:

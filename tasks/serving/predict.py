@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts.errors import NoisefoldError
-from data_contracts.kinds.base import AnyTask, TaskConfig
+from data_contracts.kinds.base import AnyTask, Param, TaskConfig
 from tasks.serving.check import Unservable, fetch_version
 from tasks.settings import Settings
 from tasks.tracking.runs import connect, quiet_mlflow
@@ -41,7 +41,7 @@ class Predictor:
     """A version of a registered model, loaded.
 
     `inputs` and `outputs` are columns by name, as the version's signature has them; `optional` are
-    the inputs that a row may lack.
+    the inputs that a row may lack. `params` say how every row is answered, see `take_params`.
     """
 
     def __init__(self, model: Any, name: str, version: str) -> None:
@@ -55,6 +55,7 @@ class Predictor:
             for column in model.metadata.get_output_schema().inputs
         }
         self.task: type[TaskConfig] = AnyTask.kinds.get(bundle.kind, TaskConfig)
+        self.params: dict[str, Any] = {}
 
     @property
     def uri(self) -> str:
@@ -101,7 +102,8 @@ class Predictor:
                 for name in self.inputs
                 if name in columns
             }
-            frame = self._model.predict(pd.DataFrame(question))
+            # Where nobody says any, none: a version from before its kind took some has no schema.
+            frame = self._model.predict(pd.DataFrame(question), params=self.params or None)
             for name, values in answers.items():
                 for row, value in zip(asked, frame[name].to_list(), strict=True):
                     values[row] = value
@@ -120,6 +122,27 @@ class Predictor:
             pd.DataFrame({self.only_input: [text]}), params=dict(params)
         )
 
+    def take_params(self, written: Sequence[tuple[str, str]]) -> None:
+        """Answer by these parameters from here on.
+
+        Args:
+            written: name and value as a person writes them; one that takes several values may stand
+                there several times.
+        Raises:
+            NoisefoldError: the model has no such parameter, or it takes no such value.
+        """
+        self.check_params(dict(written))
+        known = {one.name: one for one in self.task.params}
+        values: dict[str, list[Any]] = {}
+        for name, text in written:
+            values.setdefault(name, []).append(_value(known[name], text))
+        for name, several in values.items():
+            if len(several) > 1 and not known[name].listed:
+                raise NoisefoldError(
+                    f"The parameter {name} is given {len(several)} times.", "Give it once."
+                )
+            self.params[name] = several if known[name].listed else several[0]
+
     def check_params(self, params: Mapping[str, Any]) -> None:
         """
         Raises:
@@ -132,6 +155,21 @@ class Predictor:
                 raise NoisefoldError(
                     f"{self.name} has no parameter {name}.", f"Leave it out: {has}."
                 )
+
+
+def _value(param: Param, text: str) -> Any:
+    """A parameter's value from how it is written."""
+    kind, words = {
+        "double": (float, "a number"),
+        "long": (int, "a whole number"),
+        "string": (str, "a text"),
+    }[param.type]
+    try:
+        return kind(text)
+    except ValueError:
+        raise NoisefoldError(
+            f"The parameter {param.name} is {text!r}, and has to be {words}.", param.words
+        ) from None
 
 
 @contextmanager

@@ -28,7 +28,8 @@ OUTCOME = "noisefold.outcome"  # what became of the run's version: promoted, not
 # A finished run that a later night found done: when, by which flow run, and how that night failed,
 # if it did.
 LAST_SEEN, LAST_SEEN_ERROR = "noisefold.last_seen", "noisefold.last_seen_error"
-WARM_START = "noisefold.warm_start"  # the champion's version that a run started from
+# What a run started from: a version of its own model, or NAME/VERSION of another one.
+WARM_START = "noisefold.warm_start"
 TEACHER = "noisefold.teacher"  # NAME/VERSION that a run learns from
 # And a stage's name: the key of the artifact that the run has of it.
 ARTIFACT = "noisefold.artifact."

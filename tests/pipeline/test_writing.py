@@ -91,6 +91,22 @@ def test_a_folder_of_texts_becomes_a_champion_that_writes(
     answers = [json.loads(line) for line in asked.stdout.splitlines() if line.startswith("{")]
     assert [one["prompt"] for one in answers] == ["Anna went", "小明"]
     assert all(one["log_probability"] < 0 for one in answers)
+    # The same model, prompt and parameters, whichever command asks.
+    as_params = ("--param", "max-tokens=12", "--param", "seed=3")
+    ask = ("predict", "--model", "noisefold-stories", "--json", "Anna went")
+    answer = json.loads(here(home / "state", *ask, *as_params).stdout)
+    assert answer["completion"] == whole["completion"]
+    table = home / "asked.csv"
+    table.write_text("prompt\nAnna went\n", encoding="utf-8")
+    in_table = here(home / "state", *ask[:-1], "--input", table, *as_params)
+    assert json.loads(in_table.stdout)["completion"] == whole["completion"]
+    for given, words in (
+        ("top_p=0", "top_p is 0, which leaves no token"),
+        ("seed=x", "seed is 'x', and has to be a whole number"),
+        ("warmth=1", "has no parameter warmth"),
+        ("seed", "expected NAME=VALUE"),
+    ):
+        refused(here(home / "state", *ask, "--param", given), words)
     refused(
         here(home / "state", "write", "--model", "noisefold-stories", "x", "--temperature", "-1"),
         "temperature is -1, and has to be 0 or more",

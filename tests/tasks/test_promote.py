@@ -320,13 +320,13 @@ def test_an_old_night_is_judged_and_moves_no_alias(world: World, ledger: Path) -
 
     night.tracker.end("FINISHED")
     client, run_id = world.tracker.client, night.tracker.run_id
-    assert client.get_run(run_id).data.tags["noisefold.promotion"] == "would_pass"
+    assert client.get_run(run_id).data.tags["noisefold.outcome"] == "judged only, would pass"
     assert "Judged only, would pass" in decision_page(judged)
     later = world.with_recipe(training={"seed": 7})
     assert later.tracker.closed and run(later, better, ledger).promoted
-    assert client.get_run(run_id).data.tags["noisefold.promotion"] == "promoted"
+    assert client.get_run(run_id).data.tags["noisefold.outcome"] == "promoted"
     run(later, world.model(nudge=0.9), ledger, moves_aliases=False)
-    assert client.get_run(run_id).data.tags["noisefold.promotion"] == "promoted"
+    assert client.get_run(run_id).data.tags["noisefold.outcome"] == "promoted"
 
 
 def test_floors_hold_a_better_model_back(world: World, ledger: Path) -> None:
