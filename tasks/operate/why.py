@@ -25,7 +25,7 @@ from data_contracts.yaml_text import read_yaml
 from tasks.artifacts.store import MANIFEST, stage_key
 from tasks.settings import Settings
 from tasks.stage import RunContext, Stage, identities, part_of
-from tasks.tracking.bookkeeping import ARTIFACT
+from tasks.tracking.bookkeeping import ARTIFACT, of_run
 from tasks.tracking.runs import connect, flatten, quiet_mlflow
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Past:
 
     @property
     def tags(self) -> Mapping[str, str]:
-        return self.run.data.tags
+        return of_run(self.run)
 
     @property
     def when(self) -> str:

@@ -31,6 +31,7 @@ from prefect.client.schemas.filters import (
 from prefect.utilities.schema_tools.validation import validate
 
 from data_contracts.recipe.reading import load_recipe, parse_recipe
+from tasks.tracking.bookkeeping import of_run
 from tests.pipeline.conftest import (
     REPOSITORY,
     TINY,
@@ -380,7 +381,8 @@ def test_old_nights_are_made_up_for_in_order_and_take_nobodys_place(here, tmp_pa
     assert "2026-11-02" in told_of[1]["cause"]
     client, name = mlflow_client(home), f"noisefold-{load_recipe(recipe).name}"
     assert client.get_registered_model(name).aliases == {}
-    tags = client.get_run(told_of[0]["run"].rpartition("/")[2]).data.tags
+    run_id = told_of[0]["run"].rpartition("/")[2].partition("?")[0]
+    tags = of_run(client.get_run(run_id))
     assert tags["noisefold.window"] == "1 of 1 days, 2026-11-01 to 2026-11-01"
     assert tags["noisefold.due"].startswith("2026-11-02 00:00")
 
