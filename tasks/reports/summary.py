@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from data_contracts.results import Interval
 from tasks.reports.readable import markdown, with_interval
 from tasks.reports.story import StageRecord, Story
@@ -24,12 +26,8 @@ def description(story: Story) -> str:
     about = markdown(story.sentence.partition(": ")[2])
     best = next(iter(story.headline.items()), None)
     figure = f", {markdown(best[0])} {with_interval(best[1])}" if best else ""
-    parts = [
-        f"{first}: {about}{figure}.",
-        story.links.as_markdown(),
-        _why(story),
-        _stages(story.stages),
-    ]
+    links = replace(story.links, mlflow="").as_markdown()  # it stands on that page
+    parts = [f"{first}: {about}{figure}. {links}".rstrip(), _why(story), _stages(story.stages)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

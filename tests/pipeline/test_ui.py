@@ -149,11 +149,14 @@ def test_mlflow_run_says_what_became_of_it_and_leads_to_prefect(shown, page, scr
 def test_report_opens_from_the_mlflow_run(shown, page, screenshots):
     addresses, result, *_ = shown
     page.goto(run_page(addresses, result))
-    page.get_by_role("link", name="Report").first.click(timeout=60_000)
-    frame = page.frame_locator("iframe").first
-    frame.get_by_text("Confusion matrix").wait_for(timeout=60_000)
-    frame.get_by_text("Lineage").wait_for(timeout=10_000)
-    page.screenshot(path=screenshots / "mlflow-report.png")
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="Report").first.click(timeout=60_000)
+    report = opened.value
+    frame = report.frame_locator("iframe").first
+    frame.get_by_text("Confusion matrix").first.wait_for(timeout=60_000)
+    frame.get_by_role("heading", name="Lineage").wait_for(timeout=10_000)
+    report.screenshot(path=screenshots / "mlflow-report.png")
+    report.close()
 
 
 @needs_browser
