@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import re
@@ -19,7 +20,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.pipeline.conftest import REPOSITORY, clean_environment
+from tasks.tracking.runs import run_page
+from tests.pipeline.conftest import REPOSITORY, TINY, clean_environment
+from tests.pipeline.test_ui import CHROMIUM, QUIET
 from tests.servers import Server, free_port
 
 HOSTING = REPOSITORY / "hosting"
@@ -190,8 +193,39 @@ def service(name: str, port: int, swaps: dict[str, str], health: str, folder: Pa
     return server
 
 
+def look_at_a_retrain(prefect: Server, mlflow: Server, client: Any, folder: Path) -> None:
+    """What a browser shows of one on these servers; the registry holds a card that fits."""
+    recipe = folder / "tiny.yaml"
+    recipe.write_text(yaml.safe_dump(TINY))
+    addresses = {"PREFECT_API_URL": f"{prefect.url}/api", "MLFLOW_TRACKING_URI": mlflow.url}
+    state = {"NOISEFOLD_HOME": str(folder / "home")}
+    done = subprocess.run(
+        [BIN / "python", "-P", "-m", "flows.cli.main", "retrain", recipe, "--json"],
+        env=clean_environment() | addresses | state, capture_output=True, text=True, timeout=400,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    version = client.get_model_version(told["decision"]["name"], told["decision"]["version"])
+    assert version.description.startswith("Champion since ") and len(version.description) <= 5000
+    if CHROMIUM is None:
+        return
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.goto(mlflow.url + run_page(told["experiment_id"], told["run_id"]))
+        page.get_by_text("Promoted", exact=True).first.wait_for(timeout=60_000)
+        page.goto(mlflow.url + run_page(told["experiment_id"], told["run_id"], "report.html"))
+        frame = page.frame_locator("iframe").first
+        frame.get_by_text("The gate").first.wait_for(timeout=60_000)
+        page.goto(f"{prefect.url}/runs/flow-run/{told['flow_run_id']}")
+        page.get_by_text("Completed").first.wait_for(timeout=60_000)
+        browser.close()
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_servers_of_compose_run_on_postgresql(database: int, tmp_path: Path):
     """All three commands: the worker polls Prefect's server, and an artifact goes through MLflow's,
     which answers to its name in the network and to no other.
@@ -243,6 +277,7 @@ def test_the_servers_of_compose_run_on_postgresql(database: int, tmp_path: Path)
         with SyncPrefectClient(f"{prefect.url}/api") as api:
             (one,) = api.read_workers_for_work_pool("noisefold")
             assert one.status == "ONLINE" and api.read_work_pool("noisefold").type == "process"
+        look_at_a_retrain(prefect, mlflow, client, tmp_path)
     finally:
         for one in (worker, mlflow, prefect):
             one.stop()
