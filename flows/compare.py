@@ -23,6 +23,7 @@ from prefect import flow  # noqa: E402
 from data_contracts.recipe.comparison import Comparison  # noqa: E402
 from flows.running.due import due, run_name  # noqa: E402
 from flows.running.grid import ComparisonRun, Grid  # noqa: E402
+from flows.running.told import tell_failed  # noqa: E402
 from tasks.evaluate import evaluate  # noqa: E402
 from tasks.ingest import ingest  # noqa: E402
 from tasks.measure import measure  # noqa: E402
@@ -33,7 +34,13 @@ from tasks.train import train  # noqa: E402
 from tasks.validate import validate  # noqa: E402
 
 
-@flow(name="compare", flow_run_name=run_name, description=__doc__, validate_parameters=True)
+@flow(
+    name="compare",
+    flow_run_name=run_name,
+    description=__doc__,
+    validate_parameters=True,
+    on_failure=[tell_failed],
+)
 def compare(
     comparison: Comparison,
     only: tuple[str, ...] = (),

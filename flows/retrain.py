@@ -24,6 +24,7 @@ from data_contracts.recipe.recipe import Recipe  # noqa: E402
 from flows.running.due import as_asked, due, run_name  # noqa: E402
 from flows.running.run import Run  # noqa: E402
 from flows.running.summary import Retrained  # noqa: E402
+from flows.running.told import tell_failed  # noqa: E402
 from tasks.evaluate import evaluate  # noqa: E402
 from tasks.ingest import ingest  # noqa: E402
 from tasks.promote import promote  # noqa: E402
@@ -34,7 +35,13 @@ from tasks.train import train  # noqa: E402
 from tasks.validate import validate  # noqa: E402
 
 
-@flow(name="retrain", flow_run_name=run_name, description=__doc__, validate_parameters=True)
+@flow(
+    name="retrain",
+    flow_run_name=run_name,
+    description=__doc__,
+    validate_parameters=True,
+    on_failure=[tell_failed],
+)
 def retrain(
     recipe: Recipe = Recipe(),  # noqa: B008 - frozen, and Prefect shows it as the form's defaults
     recipe_file: str | None = None,
