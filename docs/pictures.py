@@ -4,8 +4,8 @@
     python docs/pictures.py screens --home FOLDER           on the state of a retrain that there is
     python docs/pictures.py diagrams mermaid.min.js         the diagrams of docs/*.md as SVG
 
-`mermaid.min.js` is in the npm package mermaid (`npm pack mermaid@11`, folder dist); it is needed here
-alone, so that the site shows diagrams without a script. Needs chromium and the extra `dev`.
+`mermaid.min.js` is in the npm package mermaid (`npm pack mermaid@11`, folder dist); it is needed
+here alone, so that the site shows diagrams without a script. Needs chromium and the extra `dev`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ VIEW = {"width": 1200, "height": 800}
 TRAINING_VIEW = "workflowType=machine_learning"
 MOST_BYTES = 150_000
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
-QUIET = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--no-first-run"]  # fmt: skip
+QUIET = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--no-first-run",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
 NOISEFOLD = [sys.executable, "-P", "-m", "noisefold"]
 # What a first visitor is offered, and no reader of the pictures wants to see.
 CLOSED = "[data-testid='assistant-close'], [aria-label='Close assistant'], [aria-label='Close']"
@@ -65,7 +65,8 @@ def screens(home: Path | None) -> None:
                 for seed in (0, 1):
                     options = ["--set", "source.rows=8000", "--set", f"training.seed={seed}"]
                     run(state, "retrain", "sample", *options)
-                run(state, "rollback", "--why", "Trying the way back.")
+                run(state, "promote", "2", "--why", "Trying it on the new shop.")
+                run(state, "rollback", "--why", "Complaints from the new shop.")
             with chromium() as browser:
                 page = browser.new_page(viewport=VIEW)
                 for name, shown in (

@@ -21,6 +21,7 @@ BIG = ("big", "Big", "left", "right")  # the bracket after it
 ALPHABETS = {"mathcal": 0x1D49C, "mathbb": 0x1D538}
 # Letters that Unicode had before it had the alphabets.
 HAD = {"mathcal": {"L": "ℒ", "N": "𝒩"}, "mathbb": {"E": "𝔼", "R": "ℝ", "N": "ℕ"}}
+SUM, BRACE = '<mo class="sum">∑</mo>', '<mrow class="brace">'
 TOKEN = re.compile(r"\\([a-zA-Z]+|.)|([0-9]+(?:[.,][0-9]+)*)|(\s+)|(.)", re.S)
 
 
@@ -36,7 +37,8 @@ def mathml(formula: str, *, display: bool) -> str:
     reader = _Reader(formula)
     row = reader.row("")
     kind = ' display="block"' if display else ""
-    return f"<math{kind}><mrow>{row}</mrow></math>"
+    # A bare bar would part the cells of a table.
+    return f"<math{kind}><mrow>{row}</mrow></math>".replace("|", "&#124;")
 
 
 def with_formulas(markdown: str) -> str:
@@ -53,7 +55,8 @@ def _displayed(found: re.Match[str]) -> str:
 
 
 def _inline(found: re.Match[str]) -> str:
-    return mathml(found[1].strip(), display=False)
+    # Within a span: at the start of a line Markdown would take <math> for a block.
+    return f"<span>{mathml(found[1].strip(), display=False)}</span>"
 
 
 class _Reader:
@@ -92,6 +95,16 @@ class _Reader:
         stretchy = ' stretchy="false"' if other in "|()[]" else ""
         return f"<mo{stretchy}>{escape({'-': '−', chr(39): '′'}.get(other, other))}</mo>"
 
+    def argument(self) -> str:
+        """One digit, letter, command or group: of `\\tfrac12` the 1, then the 2."""
+        found = self.tokens[self.at] if self.at < len(self.tokens) else None
+        if found is not None and found[2] and len(found[2]) > 1:
+            rest = TOKEN.match(self.formula, found.start() + 1)
+            assert rest is not None
+            self.tokens[self.at] = rest
+            return f"<mn>{found[2][0]}</mn>"
+        return self.atom()
+
     def _next(self) -> tuple[str | None, str, str, str]:
         if self.at >= len(self.tokens):
             raise UnknownMath(f"the formula ends too early: {self.formula}")
@@ -104,9 +117,9 @@ class _Reader:
         while self.at < len(self.tokens) and self.tokens[self.at][0] in "_^":
             sign = self.tokens[self.at][0]
             self.at += 1
-            found[sign] = f"<mrow>{self.atom()}</mrow>"
+            found[sign] = f"<mrow>{self.argument()}</mrow>"
         below, above = found.get("_"), found.get("^")
-        over = base.startswith(("<mo>∑", "<munder><mrow class"))
+        over = base.startswith((SUM, BRACE))
         tags = ("munder", "mover", "munderover") if over else ("msub", "msup", "msubsup")
         if below and above:
             return f"<{tags[2]}>{base}{below}{above}</{tags[2]}>"
@@ -124,12 +137,12 @@ class _Reader:
         if name in BIG:
             return self.atom()
         if name == "sum":
-            return "<mo>∑</mo>"
+            return SUM
         return self._with_arguments(name)
 
     def _with_arguments(self, name: str) -> str:
         if name in ("frac", "tfrac"):
-            above, below = self.atom(), self.atom()
+            above, below = self.argument(), self.argument()
             fraction = f"<mfrac>{above}{below}</mfrac>"
             small = '<mstyle displaystyle="false">{}</mstyle>'
             return small.format(fraction) if name == "tfrac" else fraction
@@ -138,8 +151,7 @@ class _Reader:
         if name == "bar":
             return f'<mover accent="true">{self.atom()}<mo stretchy="false">¯</mo></mover>'
         if name == "underbrace":
-            brace = '<mo stretchy="true">⏟</mo>'
-            return f'<munder><mrow class="brace">{self.atom()}</mrow>{brace}</munder>'
+            return f"{BRACE}{self.argument()}</mrow>"
         if name in ("text", "mathrm"):
             return self._words(name)
         if name in ALPHABETS:

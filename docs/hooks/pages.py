@@ -11,7 +11,6 @@ import logging
 import re
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from mathml import UnknownMath, with_formulas
@@ -33,8 +32,6 @@ COMMANDS, IF_THERE = "reference/commands.md", ("deploy.md",)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    # mkdocs-click finds a command as an attribute of a module.
-    sys.modules["noisefold_commands"] = SimpleNamespace(**main.commands)  # type: ignore[assignment]
     config.nav = _nav(config.nav)
     return config
 

@@ -1,9 +1,10 @@
-"""The reference: tables of the recipe and of contracts, from the models that read them, so that they
-are never behind.
+"""The reference: tables of the recipe, of contracts and of commands, from the code that reads them,
+so that they are never behind.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -93,19 +94,18 @@ def _flat(section: Any, above: str = "") -> Iterator[tuple[str, Any]]:
 
 def _section(path: str, field: Schema, schema: Schema, level: int) -> list[str]:
     """A section, or each kind of one, and the sections within."""
-    forms, head = _forms(field, schema), "#" * level
+    forms, head, usual = _forms(field, schema), "#" * level, _usual(path)
     listed = field.get("additionalProperties") if field.get("type") == "object" else None
     name = f"{path}.NAME" if listed else path
     lines = [f"{head} `{name}`", ""]
-    if field.get("description"):
-        lines += [_prose(field["description"]), ""]
+    if said := field.get("description") or WORDS.get(path):
+        lines += [_prose(said), ""]
     if len(forms) == 1:
         return [*lines, *_form(name, forms[0], schema, level)]
-    usual = _usual(field, forms)
     if all("kind" in form["properties"] for form in forms):
-        said = [f"`{form['properties']['kind']['const']}`" for form in forms]
+        named = [f"`{form['properties']['kind']['const']}`" for form in forms]
         last = f"; by default `{usual}`" if usual else ""
-        lines += [f"`{path}.kind` is one of {', '.join(said)}{last}.", ""]
+        lines += [f"`{path}.kind` is one of {', '.join(named)}{last}.", ""]
     for form in forms:
         told = form["properties"].get("kind", {}).get("const")
         title = f"`{path}: {{kind: {told}}}`" if told else f"`{path}`: {_title(form)}"
@@ -113,11 +113,12 @@ def _section(path: str, field: Schema, schema: Schema, level: int) -> list[str]:
     return lines
 
 
-def _usual(field: Schema, forms: list[Schema]) -> str | None:
-    default = field.get("default")
-    if isinstance(default, dict):
-        return default.get("kind")
-    return None
+def _usual(path: str) -> str | None:
+    """The kind of a section of a recipe that says nothing of it."""
+    found: Any = USUAL
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found.get("kind") if isinstance(found, dict) else None
 
 
 def _form(path: str, form: Schema, schema: Schema, level: int) -> list[str]:
@@ -148,6 +149,16 @@ def _forms(field: Schema, schema: Schema) -> list[Schema]:
     return found
 
 
+# Where the field itself says nothing, since its kinds do.
+WORDS = {
+    "source": "Where the rows come from.",
+    "contract": "What the rows are.",
+    "tokenizer": "What a token is.",
+    "model.encoder": "What makes a document's vector of its tokens'.",
+    "model.reparameterization": "How a weight depends on parameters and noise: the method.",
+    "model.reparameterization.noise": "Noise on the factors A and B.",
+}
+USUAL: dict[str, Any] = Recipe().model_dump(mode="json")
 DEFINITIONS: dict[str, Schema] = Recipe.model_json_schema()["$defs"]
 
 
@@ -157,8 +168,9 @@ def _table(fields: dict[str, Schema], form: Schema, path: str) -> list[str]:
     lines = ["| field | value | default | |", "|---|---|---|---|"]
     for name, field in fields.items():
         needed = name in form.get("required", ())
-        default = "**required**" if needed else _default(field)
-        words = field.get("description") or _words_of(field)
+        at = f"{path}.{name}".strip(".")
+        default = "**required**" if needed else _default(field, at)
+        words = field.get("description") or WORDS.get(at) or _words_of(field)
         lines.append(f"| `{name}` | {_type(field)} | {default} | {_prose(words)} |")
     return lines
 
@@ -170,13 +182,17 @@ def _words_of(field: Schema) -> str:
     return "One of several kinds, below." if forms else ""
 
 
-def _default(field: Schema) -> str:
-    if _forms(field, {}) and field.get("default") is not None:
-        kind = field["default"].get("kind") if isinstance(field["default"], dict) else None
-        return f"`{{kind: {kind}}}`" if kind else "as below"
-    if "default" not in field:
-        return "as below" if _forms(field, {}) else "none"
-    return f"`{_shown(field['default'])}`"
+def _default(field: Schema, path: str) -> str:
+    if _forms(field, {}):
+        kind = _usual(path)
+        if kind is not None:
+            return f"`{{kind: {kind}}}`"
+        return (
+            f"`{_shown(field['default'])}`"
+            if field.get("default") in (None, {}) and ("default" in field)
+            else ""
+        )
+    return f"`{_shown(field['default'])}`" if "default" in field else ""
 
 
 def _shown(value: Any) -> str:
@@ -272,9 +288,51 @@ def commands() -> str:
 
 def command_pages() -> dict[str, str]:
     """A page for each command, by its name."""
-    block = "::: mkdocs-click\n    :module: noisefold_commands\n    :command: {0}\n"
-    more = "    :prog_name: noisefold {0}\n    :depth: 0\n    :style: table\n    :list_subcommands: True\n"
-    return {name: (block + more).format(name) for name in main.commands}
+    with click.Context(main, info_name="noisefold") as above:
+        return {name: _command(name, one, above, 1) for name, one in main.commands.items()}
+
+
+def _command(name: str, command: click.Command, above: click.Context, level: int) -> str:
+    with click.Context(command, info_name=name, parent=above) as context:
+        usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+        lines = [f"{'#' * level} {context.command_path}", "", *_help(command.help or ""), ""]
+        lines += ["```text", usage, "```", "", *_options(command, context), ""]
+        if isinstance(command, click.Group):
+            inner = command.commands.items()
+            lines += [_command(one, of, context, level + 1) for one, of in inner]
+    return "\n".join(lines)
+
+
+def _help(text: str) -> list[str]:
+    """Paragraphs; one behind `\\b` is code, line by line."""
+    lines: list[str] = []
+    for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(text)):
+        first, _, rest = paragraph.partition("\n")
+        code = ["```", *rest.splitlines(), "```"] if first.strip() == "\b" else [_prose(paragraph)]
+        lines += [*code, ""]
+    return lines
+
+
+def _options(command: click.Command, context: click.Context) -> list[str]:
+    lines = ["| option | default | |", "|---|---|---|"]
+    options = [one for one in command.get_params(context) if isinstance(one, click.Option)]
+    for one in options:
+        told = one.to_info_dict()
+        names = ", ".join(f"`{name}`" for name in (*one.opts, *one.secondary_opts))
+        value = "" if one.is_flag else f" {_value(one)}"
+        default = told.get("default")
+        plain = isinstance(default, str | int | float) and not isinstance(default, bool)
+        given = "**required**" if one.required else f"`{default}`" if plain else ""
+        lines.append(f"| {names}{value} | {given} | {_prose(one.help or '')} |")
+    return lines
+
+
+def _value(option: click.Option) -> str:
+    if isinstance(option.type, click.Choice):
+        return " or ".join(f"`{one}`" for one in option.type.choices)
+    names = {"integer": "NUMBER", "integer range": "NUMBER", "float": "NUMBER",
+             "float range": "NUMBER", "path": "FILE"}  # fmt: skip
+    return f"`{option.metavar or names.get(option.type.name, 'TEXT')}`"
 
 
 def settings() -> str:
