@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def chromium() -> Iterator[Any]:
 # --- both UIs -------------------------------------------------------------------------------------
 
 
-def screens(home: Path | None) -> None:
+def screens(home: Path | None, only: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         state = home or Path(folder) / "home"
         with served(state) as addresses:
@@ -68,15 +68,18 @@ def screens(home: Path | None) -> None:
                 run(state, "promote", "2", "--why", "Trying it on the new shop.")
                 run(state, "rollback", "--why", "Complaints from the new shop.")
             with chromium() as browser:
-                page = browser.new_page(viewport=VIEW)
-                for name, shown in (
-                    ("mlflow-run", mlflow_run),
-                    ("prefect-run", prefect_run),
-                    ("report", report),
-                    ("model-page", model_page),
-                ):
+                context = browser.new_context(viewport=VIEW)
+                pictures = {
+                    "mlflow-run": mlflow_run, "prefect-run": prefect_run,
+                    "report": report, "model-page": model_page,
+                }  # fmt: skip
+                for name, shown in pictures.items():
+                    if only and name not in only:
+                        continue
+                    page = context.new_page()
                     shown(page, addresses, newest(state))
                     keep(page.screenshot(), DOCS / f"{name}.png")
+                    page.close()
 
 
 def run(home: Path, *words: str) -> None:
@@ -92,6 +95,10 @@ def variables(home: Path) -> dict[str, str]:
 
 @contextmanager
 def served(home: Path) -> Iterator[dict[str, str]]:
+    if (home / "ui.json").exists():
+        told = json.loads((home / "ui.json").read_text())
+        yield {"MLflow": told["mlflow"], "Prefect": told["prefect"]}
+        return
     ports = ["--prefect-port", str(free_port()), "--mlflow-port", str(free_port())]
     ui = subprocess.Popen(
         [*NOISEFOLD, "ui", *ports], env=variables(home), stdout=subprocess.PIPE, text=True
@@ -112,48 +119,51 @@ def free_port() -> int:
 
 
 def newest(home: Path) -> dict[str, str]:
-    """The run of MLflow that the champion came from, and its flow run."""
+    """The MLflow run of the newest version, and its flow run."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{home.resolve() / 'mlflow.db'}")
-    version = client.get_model_version_by_alias("noisefold-sample", "champion")
-    run = client.get_run(version.run_id)
-    flow = run.data.tags.get("noisefold.flow_run_id", "")
-    if not flow:
-        told = json.loads(run.data.tags.get("noisefold", "{}"))
-        flow = told.get("flow_run_id", "")
+    versions = client.search_model_versions("name='noisefold-sample'")
+    run = client.get_run(max(versions, key=lambda one: int(one.version)).run_id)
+    flow = json.loads(run.data.tags["mlflow.noisefold.state"])["flow_run_id"]
     return {"experiment": run.info.experiment_id, "run": run.info.run_id, "flow": flow}
 
 
-def mlflow_page(page: Any, address: str) -> None:
-    page.goto(address)
-    page.wait_for_load_state("networkidle")
+def mlflow_page(page: Any, address: str, words: str) -> None:
+    page.goto(address, wait_until="commit", timeout=90_000)
+    page.get_by_text(words).first.wait_for(timeout=90_000)
+    # The assistant opens late, and beside everything.
+    with suppress(Exception):
+        page.get_by_text("Ask questions about your").first.wait_for(timeout=20_000)
+        page.locator(CLOSED).last.click()
     time.sleep(4)
-    for _ in range(3):
-        close = page.locator(CLOSED).first
-        if close.count() and close.is_visible():
-            close.click()
-            time.sleep(1)
 
 
 def mlflow_run(page: Any, addresses: dict[str, str], ids: dict[str, str]) -> None:
     run = f"{addresses['MLflow']}/#/experiments/{ids['experiment']}/runs/{ids['run']}"
-    mlflow_page(page, f"{run}?{TRAINING_VIEW}")
+    mlflow_page(page, f"{run}?{TRAINING_VIEW}", "Description")
+    page.mouse.move(700, 400)
+    page.mouse.wheel(0, 380)
+    time.sleep(2)
 
 
 def report(page: Any, addresses: dict[str, str], ids: dict[str, str]) -> None:
     run = f"{addresses['MLflow']}/#/experiments/{ids['experiment']}/runs/{ids['run']}"
-    mlflow_page(page, f"{run}/artifacts/report.html?{TRAINING_VIEW}")
+    mlflow_page(page, f"{run}/artifacts/report.html?{TRAINING_VIEW}", "report.html")
 
 
 def model_page(page: Any, addresses: dict[str, str], ids: dict[str, str]) -> None:
-    mlflow_page(page, f"{addresses['MLflow']}/#/models/noisefold-sample?{TRAINING_VIEW}")
+    address = f"{addresses['MLflow']}/#/models/noisefold-sample?{TRAINING_VIEW}"
+    mlflow_page(page, address, "Champion: version")
 
 
 def prefect_run(page: Any, addresses: dict[str, str], ids: dict[str, str]) -> None:
-    page.goto(f"{addresses['Prefect']}/runs/flow-run/{ids['flow']}")
-    page.get_by_text("Completed").first.wait_for(timeout=30_000)
-    time.sleep(5)
+    address = f"{addresses['Prefect']}/runs/flow-run/{ids['flow']}"
+    page.goto(address, wait_until="commit", timeout=90_000)
+    page.get_by_text("Completed").first.wait_for(timeout=90_000)
+    page.get_by_text("Artifacts", exact=True).first.click()
+    page.get_by_text("learning-curves").first.wait_for(timeout=90_000)
+    time.sleep(8)
 
 
 def keep(picture: bytes, file: Path) -> None:
@@ -212,9 +222,10 @@ def main() -> None:
     parser.add_argument("what", choices=["screens", "diagrams"])
     parser.add_argument("script", nargs="?", type=Path)
     parser.add_argument("--home", type=Path)
+    parser.add_argument("--only", action="append", default=[], help="of the screens, by file name")
     asked = parser.parse_args()
     if asked.what == "screens":
-        screens(asked.home)
+        screens(asked.home, asked.only)
     elif asked.script is None:
         parser.error("diagrams needs the path of mermaid.min.js")
     else:

@@ -11,7 +11,6 @@ import re
 import warnings
 from functools import cache
 from importlib.util import find_spec
-from typing import Any
 from uuid import UUID
 
 import click
@@ -40,8 +39,9 @@ def parsed(program: click.Command, name: str, words: list[str], *, whole: bool =
         program.make_context(name, [*words], parent=context)
     except (click.MissingParameter, click.BadOptionUsage) as fault:
         # Within a sentence an option may be named without its value.
-        if whole or not fault.format_message().endswith("requires an argument.") and not isinstance(
-            fault, click.MissingParameter
+        if whole or (
+            not fault.format_message().endswith("requires an argument.")
+            and not isinstance(fault, click.MissingParameter)
         ):
             raise
 
@@ -87,27 +87,30 @@ def read(call: list[str], *, whole: bool) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_command_of_a_page_is_one_that_there_is(page) -> None:
-    faults = []
-    for command, whole in [
-        *((one, True) for one in commands(page)),
-        *((one, False) for one in inline(page)),
-    ]:
-        for call in command.calls:
-            try:
-                read(call, whole=whole)
-            except (click.ClickException, AssertionError, ValueError) as fault:
-                faults.append(f"{command}: {_said(fault)}")
-            except click.exceptions.Exit:
-                pass  # --help and --version
-            except Exception as fault:  # noqa: BLE001 - of cyclopts, whose errors have no common name here
-                if type(fault).__module__.split(".")[0] != "cyclopts":
-                    raise
-                faults.append(f"{command}: {fault}")
+    told = [*((one, True) for one in commands(page)), *((one, False) for one in inline(page))]
+    faults = [
+        f"{command}: {fault}"
+        for command, whole in told
+        for call in command.calls
+        if (fault := fault_of(call, whole=whole))
+    ]
     assert faults == []
 
 
-def _said(fault: Any) -> str:
-    return fault.format_message() if isinstance(fault, click.ClickException) else str(fault)
+def fault_of(call: list[str], *, whole: bool) -> str | None:
+    """What the parser that would read a command says against it."""
+    try:
+        read(call, whole=whole)
+    except click.exceptions.Exit:
+        return None  # --help and --version
+    except click.ClickException as fault:
+        return fault.format_message()
+    except Exception as fault:
+        known = isinstance(fault, AssertionError | ValueError | ModuleNotFoundError)
+        if not known and not type(fault).__module__.startswith("cyclopts"):
+            raise
+        return str(fault) or type(fault).__name__
+    return None
 
 
 @pytest.mark.parametrize(
@@ -128,9 +131,8 @@ def _said(fault: Any) -> str:
     ],
 )
 def test_a_slip_of_the_pen_is_found(line) -> None:
-    with pytest.raises(Exception, match=r"."):  # noqa: PT011, B017 - of three parsers
-        for call in Command("a page", 1, line).calls:
-            read(call, whole=True)
+    calls = Command("a page", 1, line).calls
+    assert any(fault_of(call, whole=True) for call in calls)
 
 
 def test_blocks_comments_and_continued_lines_are_read_as_a_shell_reads_them(tmp_path) -> None:

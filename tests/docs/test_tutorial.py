@@ -51,13 +51,10 @@ def test_the_tutorial_leads_to_a_champion_that_answers(followed, here, monkeypat
     folder, told = followed
     monkeypatch.chdir(folder)
     for command in commands(TUTORIAL):
-        told[command.text] = carry_out(command, here, folder / ".noisefold", epochs=4)
+        told[command.text] = carry_out(command, here, folder / ".noisefold", epochs=5)
     said = "\n".join(told.values())
     assert "models:/noisefold-inbox/1 is champion" in said
-    assert all(row in said for row in ("delivery  # 160 rows, 25.0%", "refund    # 160 rows, 25.0%")) or (
-        "delivery  # 160 rows, 25.0%" in Path("inbox-contract.yaml").read_text()
-    )
-    answers = list(csv.DictReader(Path("answers.csv").open(encoding="utf-8")))
+    answers = list(csv.DictReader(Path("answers.csv").read_text("utf-8").splitlines()))
     assert [row["label"] for row in answers] == ["delivery", "praise", ""]
     assert answers[2]["reason"] and answers[0]["sender"] == "anna"
     predicted = next(out for text, out in told.items() if "台灯我要退款" in text)
@@ -107,12 +104,15 @@ def test_the_own_data_block_of_the_readme_works(followed, here, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     shutil.copy(folder / "inbox" / "1.csv", "mails.csv")
     (block,) = (one for one in blocks(README) if "contract infer" in one[1])
-    said = [carry_out(one, here, tmp_path / ".noisefold", epochs=3) for one in commands(README, block)]
+    said = [
+        carry_out(one, here, tmp_path / ".noisefold", epochs=3) for one in commands(README, block)
+    ]
     assert "noisefold-mails version 1 (champion)" in said[-1]
 
 
 def test_readme_and_the_page_on_own_data_say_the_same() -> None:
     """Of the longer block in docs/data.md README has a part, and nothing else but `plan`."""
+
     def lines(page: Path) -> list[str]:
         (block,) = (one for one in blocks(page) if "contract infer mails.csv" in one[1])
         return [one.text.partition("  #")[0].strip() for one in commands(page, block)]
