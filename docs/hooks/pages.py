@@ -74,10 +74,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         rf"\[([^\]]+)\]\({up}\.\./([^)#]+)\)", lambda found: _of_repository(found, page), markdown
     )
     markdown = re.sub(
-        r"<!-- tables: (\w+) -->.*?(?:<!-- end -->|\Z)",
+        r"^<!-- tables: (\w+) -->$(?:.*?^<!-- end -->$)?",
         lambda found: tables(found[1]),
         markdown,
-        flags=re.S,
+        flags=re.S | re.M,
     )
     markdown = re.sub(
         r"```mermaid\n(.*?)```", lambda found: _diagram(found, up), markdown, flags=re.S

@@ -42,8 +42,8 @@ def carry_out(command: Command, here, home: Path, epochs: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def followed(tmp_path_factory) -> tuple[Path, dict[str, str]]:
-    return tmp_path_factory.mktemp("followed"), {}
+def followed(tmp_path_factory) -> tuple[Path, list[tuple[str, str]]]:
+    return tmp_path_factory.mktemp("followed"), []
 
 
 @pytest.mark.slow
@@ -51,15 +51,15 @@ def test_the_tutorial_leads_to_a_champion_that_answers(followed, here, monkeypat
     folder, told = followed
     monkeypatch.chdir(folder)
     for command in commands(TUTORIAL):
-        told[command.text] = carry_out(command, here, folder / ".noisefold", epochs=5)
-    said = "\n".join(told.values())
+        told.append((command.text, carry_out(command, here, folder / ".noisefold", epochs=5)))
+    said = "\n".join(out for _, out in told)
     assert "models:/noisefold-inbox/1 is champion" in said
     answers = list(csv.DictReader(Path("answers.csv").read_text("utf-8").splitlines()))
     assert [row["label"] for row in answers] == ["delivery", "praise", ""]
     assert answers[2]["reason"] and answers[0]["sender"] == "anna"
-    predicted = next(out for text, out in told.items() if "台灯我要退款" in text)
+    predicted = next(out for text, out in told if "台灯我要退款" in text)
     assert "delivery" in predicted and "refund" in predicted
-    checked = [out for text, out in told.items() if "recipe check" in text][-1]
+    checked = [out for text, out in told if "recipe check" in text][-1]
     assert "642" in checked
 
 
@@ -93,7 +93,7 @@ def test_a_bundle_answers_from_python_as_the_page_says(followed, monkeypatch) ->
         mlflow.set_tracking_uri(before[0])
         mlflow.set_registry_uri(before[1])
     assert names["answers"]["label"] == ["delivery", "refund"]
-    assert set(names["answers"]) > {"label", "reason"}
+    assert {"label", "probability_refund"} <= set(names["answers"])
 
 
 @pytest.mark.slow
