@@ -151,10 +151,10 @@ def _forms(field: Schema, schema: Schema) -> list[Schema]:
 
 # Where the field itself says nothing, since its kinds do.
 WORDS = {
-    "source": "Where the rows come from.",
-    "contract": "What the rows are.",
+    "source": "Where the rows come from; every recipe file says it.",
+    "contract": "What the rows are; needed with files of your own.",
     "tokenizer": "What a token is.",
-    "model.encoder": "What makes a document's vector of its tokens'.",
+    "model.encoder": "What turns the vectors of tokens into a document's.",
     "model.reparameterization": "How a weight depends on parameters and noise: the method.",
     "model.reparameterization.noise": "Noise on the factors A and B.",
 }
@@ -315,7 +315,10 @@ def _help(text: str) -> list[str]:
 
 def _options(command: click.Command, context: click.Context) -> list[str]:
     lines = ["| option | default | |", "|---|---|---|"]
-    options = [one for one in command.get_params(context) if isinstance(one, click.Option)]
+    params = command.get_params(context)
+    options = [one for one in params if isinstance(one, click.Option) and one.name != "help"]
+    if not options:
+        return []
     for one in options:
         told = one.to_info_dict()
         names = ", ".join(f"`{name}`" for name in (*one.opts, *one.secondary_opts))
