@@ -10,7 +10,7 @@ LOCKS := requirements/base.lock requirements/torch-$(TORCH).lock
 INSTALLED := $(VENV)/.installed-$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup retrain test coverage crash fuzz audit lint ui study lock clean
+.PHONY: help setup retrain test coverage crash fuzz audit lint ui docs docs-serve study lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,12 @@ lint: setup ## formatting, lint and types
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/basedpyright --level error
 
+docs: setup ## build the documentation as a site, in .site/ (open .site/index.html)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+docs-serve: setup ## show the documentation on 127.0.0.1:8000, anew with each change
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
+
 study: setup ## every comparison in benchmarks/studies (takes many hours; resumes where it stopped)
 	@for model in trec_minilm sst2_minilm trec_lm; do \
 	  NOISEFOLD_HOME=.noisefold/benchmarks $(BIN)/noisefold retrain benchmarks/recipes/$$model.yaml; \
@@ -59,4 +65,4 @@ lock: ## resolve the dependencies anew (needs uv; see CONTRIBUTING.md)
 	@requirements/lock.sh
 
 clean: ## remove local state and the virtual environment
-	rm -rf $(VENV) .noisefold
+	rm -rf $(VENV) .noisefold .site

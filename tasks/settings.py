@@ -22,7 +22,11 @@ class Settings(BaseSettings):
     artifacts: str | None = Field(
         default=None, description="fsspec URL of the artifact store; null: <home>/artifacts."
     )
-    mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
+    mlflow_tracking_uri: str | None = Field(
+        default=None,
+        validation_alias="MLFLOW_TRACKING_URI",
+        description="MLflow's store or server; null: SQLite in <home>/mlflow.db.",
+    )
 
     mlflow_ui_url: str | None = Field(
         default=None,
