@@ -1,4 +1,4 @@
-"""Retrain text models on a schedule: train with noise on the weights, fold it away, ship a plain
+"""Retrain text models on a schedule: train with noise on the weights, fold it away, ship a
 plain network.
 
 The public names, wherever they live. Each is imported when it is first asked for, so `import

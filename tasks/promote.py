@@ -96,6 +96,8 @@ def promote_model(run: RunContext, registered: RegisteredModel) -> PromotionDeci
             if run.moves_aliases:
                 aliases.settle_champion(registered.version)
                 show(aliases, [registered.version])
+            if not tracker.closed and tracker.tag(OUTCOME) is None:
+                tracker.set_tags({OUTCOME: OUTCOMES["already_champion"].lower()})
             return PromotionDecision(
                 promoted=False,
                 outcome="already_champion",

@@ -33,11 +33,13 @@ from data_contracts.recipe.sections import BITS
 from data_contracts.urls import redacted, shown_url
 from tasks.artifacts.store import digest_of
 from tasks.reports.readable import fit
+from tasks.reports.story import OUTCOMES
 from tasks.settings import Settings
 from tasks.tracking.bookkeeping import (
     ERROR,
     LAST_SEEN,
     LAST_SEEN_ERROR,
+    OUTCOME,
     RUN_KEY,
     as_tags,
     is_shown,
@@ -251,6 +253,8 @@ class Tracker:
         """
         self.set_tags(lineage)
         self.remove_tag(ERROR)
+        if self.tag(OUTCOME) not in {word.lower() for word in OUTCOMES.values()}:
+            self.remove_tag(OUTCOME)  # how an attempt ended; a decision stands
         self.client.update_run(self.run_id, status="RUNNING")
         self.closed = False
 

@@ -18,7 +18,7 @@ from data_contracts.urls import shown_url
 from lightning_modules.training.metrics_log import MetricsLog
 from tasks.settings import Settings
 from tasks.tracking import runs as tracking
-from tasks.tracking.bookkeeping import OWNER, STATE, of_run
+from tasks.tracking.bookkeeping import OUTCOME, OWNER, STATE, of_run
 from tasks.tracking.runs import Tracker, flatten, open_tracker
 from tasks.train import Forwarder
 from tests.servers import free_port, mlflow_server
@@ -84,8 +84,14 @@ def test_an_error_is_gone_once_the_run_goes_on(settings, status):
     first = opened(settings, f"error {status}")
     first.end(status, "the disk was full")
     assert first.tag("noisefold.error") == "the disk was full"
+    first.set_tags({OUTCOME: "failed in train"})
     again = opened(settings, f"error {status}")
     assert again.tag("noisefold.error") is None
+    assert again.tag(OUTCOME) is None
+    again.set_tags({OUTCOME: "promoted"})
+    again.end(status, "the server went away")
+    again = opened(settings, f"error {status}")
+    assert again.tag(OUTCOME) == "promoted", "what was decided stands"
     again.set_tags(
         {"noisefold.error": "Its process is gone."}
     )  # as another machine may have thought meanwhile
