@@ -57,6 +57,8 @@ class ProgressPage:
                 self.curves.add(report.points)
                 self._changed.add(CURVES)
             elif report.state != "told":
+                if report.stage == "cell" and report.state == "running":
+                    self.curves = Curves()  # of another model
                 self._newest = report
                 self._changed.add(PROGRESS)
 
