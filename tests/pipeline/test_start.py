@@ -14,6 +14,7 @@ import yaml
 
 from data_contracts.contract.text import text_hash
 from lightning_modules.bundle import Bundle
+from tasks.tracking.bookkeeping import lineage_of, of_run
 from tests.pipeline.conftest import mlflow_client, refused, told
 
 ENCODER = {"kind": "lstm", "hidden_size": 8}
@@ -86,11 +87,11 @@ def test_a_classifier_starts_from_a_language_model(here: Any, folder: Path) -> N
     assert manifest["warm_started_from"]
     client = mlflow_client(home)
     run = client.get_run(done["run_id"])
-    assert run.data.tags["noisefold.warm_start"] == "noisefold-lm/1"
+    assert of_run(run)["noisefold.warm_start"] == "noisefold-lm/1"
     assert run.data.params["training.warm_start.model"] == "noisefold-lm"
     assert run.data.params["tokenizer.kind"] == "model"
     version = client.get_model_version("noisefold-labels", done["decision"]["version"])
-    assert version.tags["noisefold.warm_start"] == "noisefold-lm/1"
+    assert lineage_of(version)["warm_start"] == "noisefold-lm/1"
     assert "noisefold-lm/1" in version.description
 
     # It has the language model's tokens, and counts what that has read as read.

@@ -127,7 +127,7 @@ def test_wall_clock_limit_ends_the_attempt_and_leaves_no_process(tmp_path, track
 
 def test_interrupted_parent_takes_its_child_along(tmp_path, tracker, children):
     def interrupt(progress):
-        if progress.stage == "train":
+        if progress.stage == "train" and progress.state == "running":
             raise KeyboardInterrupt
 
     with listening(interrupt), pytest.raises(KeyboardInterrupt):
