@@ -143,7 +143,10 @@ class Run(RunContext):
             try:
                 self._begin()
             except BaseException as error:
-                self.pages.failed(error)
+                if self.pages.tracker is None:
+                    self.pages.failed(error)
+                else:  # it is open in MLflow by now
+                    self._close(type(error), error)
                 raise
             opened.enter_context(self.pages.following())
             opened.enter_context(self.tracker.system_metrics())
