@@ -264,12 +264,16 @@ class Recipe(Section):
 
     def on(self, day: date) -> Recipe:
         """This recipe with a rolling data window fixed for a run that is due on `day`."""
-        if not isinstance(self.source, FileSource) or not isinstance(
-            self.source.window, RollingWindow
-        ):
+        if (window := self.rolling_window) is None:
             return self
-        source = self.source.model_copy(update={"window": self.source.window.at(day)})
+        source = self.source.model_copy(update={"window": window.at(day)})
         return self.model_copy(update={"source": source})
+
+    @property
+    def rolling_window(self) -> RollingWindow | None:
+        """By which each run reads other days; None where every run reads the same rows."""
+        window = self.source.window if isinstance(self.source, FileSource) else None
+        return window if isinstance(window, RollingWindow) else None
 
     def identity_of_run(self) -> dict[str, Any]:
         """What makes a run another one, beside the rows: all but where they lie, and how it is

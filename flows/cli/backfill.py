@@ -15,10 +15,9 @@ from rich.table import Table
 
 from data_contracts.errors import NoisefoldError, ServiceUnavailable, printable_json
 from data_contracts.recipe.recipe import Recipe
-from data_contracts.recipe.source import FileSource, RollingWindow
 from flows.cli.document import document
 from flows.cli.terminal import StageBars, check_prefect, quiet, run_flow, safe, writable_home
-from flows.running.environment import embed, running_server
+from flows.running.environment import embed
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -207,8 +206,7 @@ def backfill_in_terminal(
 
 
 def _refuse_without_window(recipe: Recipe) -> None:
-    source = recipe.source
-    if isinstance(source, FileSource) and isinstance(source.window, RollingWindow):
+    if recipe.rolling_window is not None:
         return
     raise NoisefoldError(
         f"Recipe {recipe.name} has no rolling window, so a run of any day reads the same rows: "
@@ -241,6 +239,8 @@ def _carry_out(
         # The others would meet the same.
         away = "unreachable" if isinstance(error, ServiceUnavailable) else None
         return Night(day, due, "failed", outcome=away, cause=told)
+    from flows.running.addresses import addresses
+
     metric = next((f"test/{name}" for name in result.headlines), None)
     figure = result.metrics.get(metric or "")
     return Night(
@@ -251,15 +251,8 @@ def _carry_out(
         outcome=result.decision.outcome,
         metric=metric,
         value=None if figure is None else figure.value,
-        run=_address(result, settings),
+        run=addresses(settings).tracked_run(result.experiment_id, result.run_id),
     )
-
-
-def _address(result: Retrained, settings: Settings) -> str:
-    served = running_server(settings)
-    base = result.tracking_uri if result.tracking_uri.startswith("http") else None
-    base = base or (served["mlflow"] if served else "http://127.0.0.1:5000")
-    return f"{base.rstrip('/')}/#/experiments/{result.experiment_id}/runs/{result.run_id}"
 
 
 def _not_run(at: datetime) -> Night:

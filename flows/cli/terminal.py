@@ -393,7 +393,6 @@ def how_to_look(
     result: Retrained | ComparisonRun, settings: Settings, report: str = ""
 ) -> list[str]:
     from flows.running.addresses import addresses
-    from tasks.tracking.runs import run_page
 
     there = addresses(settings)
     embedded = not result.tracking_uri.startswith("http")
@@ -411,7 +410,7 @@ def how_to_look(
     return [
         *serve,
         *([f"  Report   {report}"] if report else []),
-        f"  MLflow   {there.mlflow}{run_page(result.experiment_id, result.run_id)}",
+        f"  MLflow   {there.tracked_run(result.experiment_id, result.run_id)}",
         f"  Prefect  {there.flow_run(result.flow_run_id)}",
     ]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from data_contracts.urls import shown_url
 from flows.running.environment import running_server
 from tasks.settings import Settings
-from tasks.tracking.runs import ui_address
+from tasks.tracking.runs import run_page, ui_address
 
 DEFAULT_PREFECT = "http://127.0.0.1:4200"  # of `noisefold ui`
 
@@ -21,6 +21,9 @@ class Addresses:
 
     def flow_run(self, flow_run_id: str) -> str:
         return f"{self.prefect}/runs/flow-run/{flow_run_id}" if flow_run_id else ""
+
+    def tracked_run(self, experiment_id: str, run_id: str) -> str:
+        return f"{self.mlflow}{run_page(experiment_id, run_id)}"
 
 
 def addresses(settings: Settings) -> Addresses:

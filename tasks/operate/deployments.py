@@ -40,7 +40,6 @@ from pydantic import ValidationError
 
 from data_contracts.errors import NoisefoldError
 from data_contracts.recipe.recipe import Recipe
-from data_contracts.recipe.source import FileSource, RollingWindow
 from tasks.artifacts.store import digest_of
 from tasks.operate.schedules import closes_zombies, due_times
 from tasks.tracking.runs import user_name
@@ -178,7 +177,8 @@ def deploy(
     _refuse_same_recipe(wanted, [one for one in known if one is not before])
     made = [*_pool(client, wanted.pool), *_zombies(client, zombies)]
     schedules = _schedules(wanted, before)
-    waits = not schedules or _reads_by_day(wanted.recipe)
+    # Each run of a rolling window reads other days: none is left out for its predecessor's sake.
+    waits = not schedules or wanted.recipe.rolling_window is not None
     strategy = ConcurrencyLimitStrategy.ENQUEUE if waits else ConcurrencyLimitStrategy.CANCEL_NEW
     try:
         asked = DeploymentCreate(
@@ -216,14 +216,6 @@ def deploy(
 
 
 _SET_DIRECTORY = "prefect.deployments.steps.set_working_directory"
-
-
-def _reads_by_day(recipe: Recipe) -> bool:
-    """Whether each run reads other days, so that none may be left out for its predecessor's
-    sake.
-    """
-    source = recipe.source
-    return isinstance(source, FileSource) and isinstance(source.window, RollingWindow)
 
 
 def _schedules(wanted: Wanted, before: DeploymentResponse | None) -> list[DeploymentScheduleCreate]:
