@@ -90,12 +90,12 @@ def register_model(run: RunContext, evaluation: EvaluationReport) -> RegisteredM
             found = find_version(tracker, name, digest)
             created = found is None
             if found is None:
-                made_from = lineage_of(run, evaluation)
-                tags = {DIGEST: digest, LINEAGE: json.dumps(made_from, ensure_ascii=False)}
+                lineage = made_from(run, evaluation)
+                tags = {DIGEST: digest, LINEAGE: json.dumps(lineage, ensure_ascii=False)}
                 head = head_class(recipe.task.kind)
                 examples = example_rows(store.open(corpus) / "corpus", head, tokens.facts)
                 made = Subject(model, tokens, corpus, evaluation)
-                card = model_card(made, recipe, made_from, examples)
+                card = model_card(made, recipe, lineage, examples)
                 seen = np.load(store.open(model) / SEEN_TEXTS, allow_pickle=False)
                 asks = signature(recipe.task, tokens.facts)
                 shown = Shown(name, recipe.task.model_type, card, examples, asks, tags)
@@ -287,7 +287,7 @@ def serving_requirements(bundle: Bundle) -> list[str]:
     return [f"{package}=={installed(package).split('+')[0]}" for package in (*_SERVING, *backbone)]
 
 
-def lineage_of(run: RunContext, evaluation: EvaluationReport) -> dict[str, str]:
+def made_from(run: RunContext, evaluation: EvaluationReport) -> dict[str, str]:
     """What the version was made from, and the figure by which its kind is judged."""
     recipe, made = run.recipe, run.made
     model, tokens, corpus = made[TrainedModel], made[TokenDataset], made[ValidatedCorpus]

@@ -7,10 +7,11 @@ its bundle, in that of `tokenize` by the content of its tokenizer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_contracts.artifacts import FetchedModel
@@ -69,15 +70,32 @@ def check_unseen(start: FetchedModel, rows: ValidatedRows) -> None:
     Raises:
         RecipeError: it was trained on more than a few of them.
     """
-    known = np.load(start.texts, allow_pickle=False)
-    count: dict[str, int] = dict.fromkeys(SPLITS, 0)
-    seen: dict[str, int] = dict.fromkeys(SPLITS, 0)
-    for batch in rows.batches():
-        for split in SPLITS:
-            part = batch.filter(pc.equal(batch["split"], split))
-            count[split] += part.num_rows
-            seen[split] += int(np.isin(rows.hashes(part), known).sum())
-    refuse_seen(f"{start}, to start from,", seen, count)
+    seen = SeenRows(np.load(start.texts, allow_pickle=False))
+    for _ in seen.parts(rows):
+        pass  # counted on the way
+    refuse_seen(f"{start}, to start from,", seen.seen, seen.count)
+
+
+class SeenRows:
+    """Counts the rows of each split, and those that a model was trained on, as they are read.
+
+    Args:
+        known: hashes of the texts it was trained on.
+    """
+
+    def __init__(self, known: np.ndarray) -> None:
+        self.known = known
+        self.count: dict[str, int] = dict.fromkeys(SPLITS, 0)
+        self.seen: dict[str, int] = dict.fromkeys(SPLITS, 0)
+
+    def parts(self, rows: ValidatedRows) -> Iterator[tuple[str, pa.Table]]:
+        """Every row, batch by batch, with the split it is of."""
+        for batch in rows.batches():
+            for split in SPLITS:
+                part = batch.filter(pc.equal(batch["split"], split))
+                self.count[split] += part.num_rows
+                self.seen[split] += int(np.isin(rows.hashes(part), self.known).sum())
+                yield split, part
 
 
 def refuse_seen(model: str, seen: Mapping[str, int], count: Mapping[str, int]) -> None:

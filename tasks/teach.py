@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
@@ -40,7 +39,7 @@ from tasks.artifacts.store import RowDigest, digest_of
 from tasks.progress import report, tell
 from tasks.serving.fetched import Named, fetch_named
 from tasks.stage import Here, RunContext, stage
-from tasks.start import refuse_seen
+from tasks.start import SeenRows, refuse_seen
 from tasks.tokenize import TEACHER_TEXTS, TRAIN_TEXTS, ValidatedRows
 from tasks.tracking.bookkeeping import TEACHER
 from tasks.tracking.runs import Tracker
@@ -102,18 +101,10 @@ def _read(
     rows: ValidatedRows, known: np.ndarray, teacher: FetchedModel
 ) -> tuple[pa.Table, dict[str, int]]:
     """The train rows, and how many rows of each split the teacher was trained on."""
-    train: list[pa.Table] = []
-    count: dict[str, int] = dict.fromkeys(SPLITS, 0)
-    seen: dict[str, int] = dict.fromkeys(SPLITS, 0)
-    for batch in rows.batches():
-        for split in SPLITS:
-            part = batch.filter(pc.equal(batch["split"], split))
-            count[split] += part.num_rows
-            seen[split] += int(np.isin(rows.hashes(part), known).sum())
-            if split == "train":
-                train.append(part.drop_columns(["split"]))
-    refuse_seen(f"The teacher {teacher}", seen, count)
-    return pa.concat_tables(train), seen
+    seen = SeenRows(known)
+    train = [part.drop_columns(["split"]) for split, part in seen.parts(rows) if split == "train"]
+    refuse_seen(f"The teacher {teacher}", seen.seen, seen.count)
+    return pa.concat_tables(train), seen.seen
 
 
 def _ask(

@@ -21,7 +21,7 @@ from slugify import slugify
 from data_contracts.artifacts import EvaluationReport
 from data_contracts.errors import NoisefoldError, stop_signal, told_of
 from data_contracts.results import Interval, PromotionDecision
-from data_contracts.urls import redacted, shown_url
+from data_contracts.urls import redacted
 from flows.running.addresses import addresses
 from flows.running.progress_page import ProgressPage
 from tasks.artifacts.store import write_durably
@@ -31,6 +31,7 @@ from tasks.reports.run_page import run_page
 from tasks.reports.story import Fault, Links, Story
 from tasks.reports.summary import description, summary
 from tasks.tracking.bookkeeping import OUTCOME
+from tasks.tracking.data_sets import shown_source
 from tasks.tracking.runs import Tracker, quiet_mlflow
 
 if TYPE_CHECKING:
@@ -53,9 +54,14 @@ class Pages:
         self.flow_run_id = str(flow_run.id or "")
 
     @property
+    def tracker(self) -> Tracker | None:
+        """The MLflow run; None before it is open."""
+        return getattr(self.run, "tracker", None)
+
+    @property
     def links(self) -> Links:
         prefect = self.addresses.flow_run(self.flow_run_id)
-        tracker: Tracker | None = getattr(self.run, "tracker", None)
+        tracker = self.tracker
         if tracker is None:
             return Links(prefect=prefect)
         ui = self.addresses.mlflow
@@ -127,7 +133,7 @@ class Pages:
         story = self.story(fault=fault)
         with suppress(Exception):
             self._artifact(summary(story))
-        tracker: Tracker | None = getattr(self.run, "tracker", None)
+        tracker = self.tracker
         if tracker is None or tracker.closed:
             return
         with suppress(Exception):
@@ -177,9 +183,8 @@ class Pages:
 
     def _lineage(self) -> dict[str, str]:
         run = self.run
-        source = run.recipe.source.model_dump(mode="json")
         return {
-            "source": shown_url(str(source.get("url") or source.get("kind"))),
+            "source": shown_source(run.recipe.source),
             "fingerprint of the source": run.source.fingerprint,
             "commit": run.lineage["noisefold.git_commit"],
             "MLflow run": run.tracker.run_id,

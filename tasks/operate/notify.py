@@ -209,18 +209,22 @@ def _document(client: SyncPrefectClient, way: str) -> Any:
 # --- automations ----------------------------------------------------------------------------------
 
 
-def _trouble(blocks: list[str]) -> AutomationCore:
-    trigger = {
+def _of_our_runs(**own: Any) -> dict[str, Any]:
+    """A trigger of events of our flows' runs, each run by itself."""
+    return {
         "type": "event",
-        "posture": "Reactive",
         "match": {"prefect.resource.id": "prefect.flow-run.*"},
         "match_related": _OURS,
         "for_each": ["prefect.resource.id"],
-        # Who crashed says nothing any more. See flows/running/told.py, Note [an event of our own].
-        "expect": [FAILED, "prefect.flow-run.Crashed"],
         "threshold": 1,
-        "within": 0,
+        **own,
     }
+
+
+def _trouble(blocks: list[str]) -> AutomationCore:
+    # Who crashed says nothing any more. See flows/running/told.py, Note [an event of our own].
+    expected = [FAILED, "prefect.flow-run.Crashed"]
+    trigger = _of_our_runs(posture="Reactive", expect=expected, within=0)
     subject = f"noisefold: {_RECIPE} {{{{ flow_run.state.name }}}}"
     return _automation(
         TROUBLE, "Tells of retrains and comparisons that failed.", trigger, blocks, subject, _BODY
@@ -230,17 +234,12 @@ def _trouble(blocks: list[str]) -> AutomationCore:
 def _late(blocks: list[str], minutes: float) -> AutomationCore:
     """Prefect calls a run late after seconds; a person is told once nobody has started it since."""
     states = ("Pending", "Running", "Cancelled", "Cancelling", "Completed", "Failed", "Crashed")
-    trigger = {
-        "type": "event",
-        "posture": "Proactive",
-        "match": {"prefect.resource.id": "prefect.flow-run.*"},
-        "match_related": _OURS,
-        "for_each": ["prefect.resource.id"],
-        "after": ["prefect.flow-run.Late"],
-        "expect": [f"prefect.flow-run.{state}" for state in states],
-        "threshold": 1,
-        "within": minutes * 60,
-    }
+    trigger = _of_our_runs(
+        posture="Proactive",
+        after=["prefect.flow-run.Late"],
+        expect=[f"prefect.flow-run.{state}" for state in states],
+        within=minutes * 60,
+    )
     body = (
         "Due at {{ flow_run.expected_start_time }}, and nobody has started it. Is a worker of its "
         "pool up? `noisefold doctor` says what is missing.\n{{ flow_run | ui_url }}"

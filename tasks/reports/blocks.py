@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from data_contracts.results import Bars, Block, Cell, Curve, Interval, Matrix, Table, Text
-from tasks.reports.readable import with_interval, write_csv
+from data_contracts.results import Bars, Block, Curve, Interval, Matrix, Table, Text
+from tasks.reports.readable import write_csv
 
 FILE = "blocks.json"
 _KINDS: dict[str, TypeAdapter[Block]] = {
@@ -53,18 +53,6 @@ def write_files(blocks: Sequence[Block], out: Path) -> None:
         match block:
             case Table(name=str(name)) | Matrix(name=str(name)):
                 write_csv(out / f"{name}.csv", *flat(block))
-
-
-def shown_rows(table: Table) -> list[list[str]]:
-    """Cells as text, for a page or a terminal."""
-    return [[shown(cell) for cell in row] for row in table.rows]
-
-
-def shown(cell: Cell) -> str:
-    """0.912 (0.898 to 0.925), 0.912, 12, a text; a dash for what is not known."""
-    if cell is None or isinstance(cell, Interval):
-        return with_interval(cell)
-    return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
 
 
 def flat(block: Table | Matrix) -> tuple[list[str], list[list[Any]]]:

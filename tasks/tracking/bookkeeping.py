@@ -9,7 +9,7 @@ whoever asks need not know where one stands.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -63,20 +63,15 @@ def as_tags(values: Mapping[str, str], before: Mapping[str, str]) -> dict[str, s
     Args:
         before: the run's tags, whose state the values are added to.
     """
-    tags = {name: text for name, text in values.items() if _shown(name)}
-    hidden = {name.removeprefix(_OURS): t for name, t in values.items() if not _shown(name)}
+    tags = {name: text for name, text in values.items() if is_shown(name)}
+    hidden = {name.removeprefix(_OURS): t for name, t in values.items() if not is_shown(name)}
     return tags | ({STATE: _json({**_kept(before), **hidden})} if hidden else {})
 
 
-def without(name: str, before: Mapping[str, str]) -> dict[str, str]:
-    """The tag to set so that a value that is not shown is gone."""
+def without(names: Collection[str], before: Mapping[str, str]) -> dict[str, str]:
+    """The tag to set so that values that are not shown are gone."""
     kept = _kept(before)
-    return {STATE: _json({one: text for one, text in kept.items() if f"{_OURS}{one}" != name})}
-
-
-def is_shown(name: str) -> bool:
-    """Whether it is a tag of its own."""
-    return _shown(name)
+    return {STATE: _json({one: text for one, text in kept.items() if _OURS + one not in names})}
 
 
 def lineage_of(version: ModelVersion) -> dict[str, str]:
@@ -84,7 +79,8 @@ def lineage_of(version: ModelVersion) -> dict[str, str]:
     return _object(version.tags.get(LINEAGE))
 
 
-def _shown(name: str) -> bool:
+def is_shown(name: str) -> bool:
+    """Whether it is a tag of its own."""
     return name in SHOWN or not name.startswith(_OURS)
 
 

@@ -69,14 +69,28 @@ def _source(source: Source, split: Split) -> DatasetSource:
     from mlflow.data.dataset_source_registry import resolve_dataset_source
     from mlflow.exceptions import MlflowException
 
+    shown = shown_source(source, split)
     if not isinstance(source, FileSource):
-        return CodeDatasetSource({"mlflow.source.name": "noisefold's bundled sample"})
-    urls = {split: source.url} if isinstance(source.url, str) else dict(source.url)
-    shown = shown_url(urls.get(split) or next(iter(urls.values())))  # drawn from the first
+        return CodeDatasetSource({"mlflow.source.name": shown})
     try:
         return resolve_dataset_source(shown)
     except MlflowException:  # an address of a store that MLflow does not know
         return CodeDatasetSource({"mlflow.source.name": shown})
+
+
+def shown_source(source: Source, split: Split | None = None) -> str:
+    """Where rows come from, without what in an address may be secret.
+
+    Args:
+        split: of these rows alone; one without a file of its own is drawn from the first.
+    """
+    if not isinstance(source, FileSource):
+        return "noisefold's bundled sample"
+    if isinstance(source.url, str):
+        return shown_url(source.url)
+    if split is not None:
+        return shown_url(source.url.get(split) or next(iter(source.url.values())))
+    return ", ".join(f"{name}: {shown_url(url)}" for name, url in source.url.items())
 
 
 def _first_rows(folder: Path) -> pa.Table:

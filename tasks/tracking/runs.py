@@ -236,14 +236,14 @@ class Tracker:
         place = run_page(self.experiment_id, self.run_id, artifact)
         return f"{(ui or ui_address(self.tracking_uri)).rstrip('/')}{place}"
 
-    def remove_tag(self, key: str) -> None:
+    def remove_tags(self, *names: str) -> None:
+        """Take values away that may be there."""
         before = self._tags()
-        if key not in state_of(before):
-            return
-        if is_shown(key):
-            self.client.delete_tag(self.run_id, key)
-        else:
-            self._write(without(key, before))
+        there = [name for name in names if name in state_of(before)]
+        for name in filter(is_shown, there):
+            self.client.delete_tag(self.run_id, name)
+        if hidden := [name for name in there if not is_shown(name)]:
+            self._write(without(hidden, before))
 
     def reopen(self, lineage: dict[str, str]) -> None:
         """RUNNING, without the error of an earlier attempt; `lineage` says who works on it now.
@@ -252,9 +252,9 @@ class Tracker:
         ended.
         """
         self.set_tags(lineage)
-        self.remove_tag(ERROR)
-        if self.tag(OUTCOME) not in {word.lower() for word in OUTCOMES.values()}:
-            self.remove_tag(OUTCOME)  # how an attempt ended; a decision stands
+        # How an attempt ended goes; a decision stands.
+        decided = self.tag(OUTCOME) in {word.lower() for word in OUTCOMES.values()}
+        self.remove_tags(ERROR, *(() if decided else (OUTCOME,)))
         self.client.update_run(self.run_id, status="RUNNING")
         self.closed = False
 
@@ -269,7 +269,7 @@ class Tracker:
             if lineage.get(f"noisefold.{name}")
         }
         self.set_tags({LAST_SEEN: now, **flow_run})
-        self.remove_tag(LAST_SEEN_ERROR)
+        self.remove_tags(LAST_SEEN_ERROR)
 
     def end(self, status: str, error: str | None = None) -> None:
         """Close the run as FINISHED, FAILED or KILLED, with the error that ended it; a closed one
@@ -280,7 +280,7 @@ class Tracker:
         if self.closed:
             return
         if status == "FINISHED":
-            self.remove_tag(ERROR)  # by now another machine may have taken this one to be dead
+            self.remove_tags(ERROR)  # by now another machine may have taken this one to be dead
         self.client.set_terminated(self.run_id, status)
 
 

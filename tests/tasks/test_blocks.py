@@ -19,8 +19,8 @@ from data_contracts.recipe.sections import StatisticsConfig
 from data_contracts.results import Bars, Curve, Interval, Matrix, Table, Text
 from lightning_modules.evidence import Evidence
 from tasks.evaluate import score_split, write_report
-from tasks.reports.blocks import as_json, dump, flat, load, shown_rows, write_files
-from tasks.reports.html import render, ticks
+from tasks.reports.blocks import as_json, dump, flat, load, write_files
+from tasks.reports.html import cell, render, ticks
 
 KNOWN = Interval(value=0.91234, low=0.9, high=0.95)
 CLASSES = Table(
@@ -50,7 +50,7 @@ def test_page_shows_each_block_and_no_markup_of_the_data() -> None:
     for title in ("Errors", "Loss", "F1"):
         assert f"<h3>{title}</h3>" in page
     assert page.count("<svg") == 2, "the curve, and the bar of the class that has rows"
-    assert shown_rows(CLASSES)[1] == ["=1+1", "0", "–"], "a terminal needs no escapes"
+    assert [cell(one) for one in CLASSES.rows[1]] == ["=1+1", "0", "–"]
 
 
 def test_page_asks_for_nothing_outside_itself() -> None:
