@@ -29,10 +29,12 @@ from typing import Any
 
 from PIL import Image
 
+from tasks.tracking.runs import TRAINING_VIEW
+
 DOCS = Path(__file__).resolve().parent
 REPOSITORY = DOCS.parent
 VIEW = {"width": 1200, "height": 800}
-TRAINING_VIEW = "workflowType=machine_learning"
+SCREENS = ("mlflow-run", "prefect-run", "report", "model-page")
 MOST_BYTES = 150_000
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 QUIET = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--no-first-run",
@@ -122,10 +124,12 @@ def newest(home: Path) -> dict[str, str]:
     """The MLflow run of the newest version, and its flow run."""
     from mlflow import MlflowClient
 
+    from tasks.tracking.bookkeeping import of_run
+
     client = MlflowClient(f"sqlite:///{home.resolve() / 'mlflow.db'}")
     versions = client.search_model_versions("name='noisefold-sample'")
     run = client.get_run(max(versions, key=lambda one: int(one.version)).run_id)
-    flow = json.loads(run.data.tags["mlflow.noisefold.state"])["flow_run_id"]
+    flow = of_run(run)["noisefold.flow_run_id"]
     return {"experiment": run.info.experiment_id, "run": run.info.run_id, "flow": flow}
 
 
@@ -222,7 +226,9 @@ def main() -> None:
     parser.add_argument("what", choices=["screens", "diagrams"])
     parser.add_argument("script", nargs="?", type=Path)
     parser.add_argument("--home", type=Path)
-    parser.add_argument("--only", action="append", default=[], help="of the screens, by file name")
+    parser.add_argument(
+        "--only", action="append", default=[], choices=SCREENS, help="of the screens"
+    )
     asked = parser.parse_args()
     if asked.what == "screens":
         screens(asked.home, asked.only)
