@@ -104,8 +104,9 @@ class ProgressPage:
 
 def _progress(report: Progress) -> tuple[float, str]:
     """Percent of the stage in work, and it in words."""
-    ended = report.state not in ("running", "told")
-    share = 1.0 if ended else min(report.done / report.total, 1.0) if report.total else 0.0
+    ended = report.state != "running"
+    whole = ended and report.state != "failed"
+    share = 1.0 if whole else min(report.done / report.total, 1.0) if report.total else 0.0
     state = report.state if ended else f"{100 * share:.0f} %" if report.total else "under way"
     note = f" · {report.note}" if report.note and not ended else ""
     return round(100 * share, 1), f"{report.stage}: {state}{note}"

@@ -57,6 +57,9 @@ def test_newest_progress_and_the_curves_so_far_stand_on_the_page() -> None:
     page(Progress("train", 1, 1, state="ran"))
     page._write(client)
     assert shown(client)[PROGRESS] == (100.0, "train: ran")
+    page(Progress("evaluate", 0, state="failed"))
+    page._write(client)
+    assert shown(client)[PROGRESS] == (0.0, "evaluate: failed"), "what failed is not complete"
 
 
 def test_what_a_server_missed_is_told_when_it_is_back() -> None:
