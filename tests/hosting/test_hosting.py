@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 import sys
 import urllib.error
 import urllib.request
@@ -124,17 +125,24 @@ def as_postgres(*command: str | Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory) -> Iterator[int]:
+def database() -> Iterator[int]:
     """A PostgreSQL with the user and the databases that compose makes; its port."""
     if not (POSTGRES / "initdb").exists():
         pytest.skip("PostgreSQL is not here")
     if not os.getuid() and "postgres" not in {one.pw_name for one in pwd.getpwall()}:
         pytest.skip("there is no user to run PostgreSQL as")
-    folder, port = tmp_path_factory.mktemp("postgres"), free_port()
+    with tempfile.TemporaryDirectory(prefix="noisefold-postgres-") as folder:
+        yield from _postgres(Path(folder))
+
+
+def _postgres(folder: Path) -> Iterator[int]:
+    """
+    Args:
+        folder: whose parents anybody may enter: pytest's own are closed to PostgreSQL's user.
+    """
+    port = free_port()
     if not os.getuid():
         shutil.chown(folder, "postgres")
-        for parent in (folder.parent, folder.parent.parent):
-            parent.chmod(parent.stat().st_mode | 0o011)
     data, password = folder / "data", folder / "password"
     password.write_text("geheim\n")
     password.chmod(0o644)

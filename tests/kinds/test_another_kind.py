@@ -139,7 +139,8 @@ def test_what_ships_answers_in_a_process_that_has_nothing_else(
     )
     assert done.returncode == 0, done.stderr
     answers, home = json.loads(done.stdout)
-    assert answers == expected
+    # Another process may add float32 numbers up in another order.
+    assert answers == {"amount": pytest.approx(expected["amount"], rel=1e-5)}
     assert home.startswith(str(tmp_path))
 
 
