@@ -1,0 +1,241 @@
+"""translate: from a sentence to the same in another language."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from data_contracts.kinds.base import Card, Column, Metric, Param, TaskConfig
+from data_contracts.section import Section, kind_is
+
+if TYPE_CHECKING:
+    from data_contracts.recipe.recipe import Recipe
+
+
+class LexicalConfig(Section):
+    """Which target tokens stood in pairs with a source token, by IBM Model 1 (Brown 1993), beside
+    the network: where to look, and how far to trust it, is learnt with it (docs/method.md)."""
+
+    iterations: int = Field(default=5, ge=1, le=50, description="Rounds of EM.")
+    max_entries: int = Field(
+        default=20, ge=1, le=1000, description="Target tokens that are kept for a source token."
+    )
+    max_pairs: int = Field(
+        default=200_000,
+        ge=1,
+        le=10_000_000,
+        description="Pairs of the train split that are counted, evenly chosen.",
+    )
+
+
+class LSTMDecoderConfig(Section):
+    """An LSTM, attention to the source from its states (Luong 2015), and a second LSTM on both."""
+
+    kind: Literal["lstm"] = "lstm"
+    hidden_size: int = Field(default=256, ge=1, le=8192, description="Units of each LSTM.")
+
+
+class TransformerDecoderConfig(Section):
+    """Pre-norm Transformer blocks (Vaswani 2017, Xiong 2020) with attention to the source; as wide
+    as `embedding.size`."""
+
+    kind: Literal["transformer"] = "transformer"
+    num_layers: int = Field(default=2, ge=1, le=48, description="Blocks.")
+    num_heads: int = Field(
+        default=4, ge=1, le=64, description="Attention heads; twice as many divide embedding.size."
+    )
+    feedforward_size: int = Field(
+        default=512, ge=1, le=32768, description="Units between the two feed-forward layers."
+    )
+
+
+DecoderConfig = Annotated[
+    Annotated[LSTMDecoderConfig | TransformerDecoderConfig, Field(discriminator="kind")],
+    kind_is(lambda value: "lstm"),
+]
+
+
+class SearchConfig(Section):
+    """How a served model looks for a translation where nobody says otherwise; no weight depends on
+    it."""
+
+    beam: int = Field(
+        default=4, ge=1, le=64, description="Beginnings that are gone on with; 1: greedy."
+    )
+    length_penalty: float = Field(
+        default=1.0,
+        ge=0,
+        le=10,
+        description="A translation's log-probability is divided by its tokens to this power (Wu "
+        "2016); 0: by nothing, which prefers short ones.",
+    )
+    max_tokens: int = Field(
+        default=256,
+        ge=1,
+        le=100_000,
+        description="Tokens of a translation at most, and at most three times those of its source "
+        "and 16.",
+    )
+
+
+class Translate(TaskConfig):
+    """The same in another language, learnt from pairs of texts."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "chrf",
+            "chrF",
+            "higher",
+            100,
+            1,
+            unit="points",
+            column="chrF",
+            compared=True,
+            note="chrF and BLEU are sacrebleu's (chrF2; BLEU with its tokenizer of the target's "
+            "script), of the whole split, upper and lower case told apart.",
+        ),
+        Metric(
+            "bleu",
+            "BLEU",
+            "higher",
+            100,
+            1,
+            unit="points",
+            column="BLEU",
+            compared=True,
+            headline=True,
+        ),
+        Metric(
+            "nll",
+            "negative log-likelihood per target token",
+            "lower",
+            unit="nats",
+            column="NLL",
+            headline=True,
+        ),
+    )
+    inputs: ClassVar[tuple[Column, ...]] = (Column("source", "string"),)
+    params: ClassVar[tuple[Param, ...]] = (
+        Param("beam", "long", "Beginnings that are gone on with; 1: greedy."),
+        Param("length_penalty", "double", "0: short ones preferred; 1: by the mean of its tokens."),
+        Param("max_tokens", "long", "Tokens at most."),
+    )
+    model_type: ClassVar[str] = "translation"
+    words: ClassVar[str] = "Translator"
+    lossless: ClassVar[bool] = True
+    judged: ClassVar[tuple[str, ...]] = ("search", "draws")
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "tokenizer": {"kind": "bpe", "lossless": True, "vocab_size": 4000},
+        "model": {
+            "embedding": {"size": 256, "init_std": 0.0625},
+            "encoder": {"kind": "bilstm_attention", "hidden_size": 256},
+            "dropout": 0.2,
+            "reparameterization": {"kind": "multiplicative_noise"},
+        },
+        "window": {"max_length": 128, "overlap": 0},
+        "training": {"batch_size": 64, "learning_rate": 0.002},
+        "promotion": {"slices": None},
+    }
+
+    kind: Literal["translate"] = "translate"  # pyright: ignore[reportIncompatibleVariableOverride]
+    decoder: DecoderConfig = Field(default_factory=LSTMDecoderConfig)
+    lexical: LexicalConfig | None = Field(
+        default_factory=LexicalConfig,
+        description="A dictionary counted from the train split beside the network; null: none.",
+    )
+    tied: bool = Field(
+        default=True,
+        description="One table of token vectors for source, target and softmax (Press & Wolf "
+        "2017); false: a table each.",
+    )
+    label_smoothing: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of each target that is spread over all tokens (Szegedy 2016), of the "
+        "network's own loss.",
+    )
+    bpe_dropout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of merges that a training step undoes in a token, and then in its "
+        "parts (after Provilkov 2020).",
+    )
+    r_drop: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        description="Weight of the divergence of two passes over a batch, each with noise and "
+        "dropout of its own (Liang 2021); 0: one pass.",
+    )
+    search: SearchConfig = Field(default_factory=SearchConfig)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return ("output", "align", "gate") if self.lexical else ("output",)
+
+    def refusals(self, recipe: Recipe) -> Iterator[str]:
+        from data_contracts.recipe.model import PretrainedConfig
+
+        model, size = recipe.model, recipe.model.embedding.size
+        if isinstance(model.encoder, PretrainedConfig):
+            yield (
+                "task.kind translate is trained from scratch: choose an encoder without a path"
+            )
+        if model.ngrams is not None:
+            yield (
+                "model.ngrams are one vector of a whole document, and a decoder looks at each "
+                "token: leave them out"
+            )
+        if recipe.distillation is not None:
+            yield "task.kind translate learns from no teacher: leave distillation out"
+        if recipe.window.overlap:
+            yield (
+                f"window.overlap is {recipe.window.overlap}, and the windows of a long source are "
+                "read side by side and share nothing: set it to 0"
+            )
+        decoder = self.decoder
+        if isinstance(decoder, TransformerDecoderConfig) and size % (2 * decoder.num_heads):
+            yield (
+                f"task.decoder.num_heads ({decoder.num_heads}) does not divide embedding.size "
+                f"({size}) into even sizes, which rotary positions need"
+            )
+
+    def outputs(self, facts: dict[str, Any]) -> tuple[Column, ...]:
+        return (
+            Column("translation", "string", required=False),
+            Column("log_probability", "double", required=False),
+            Column("tokens", "long", required=False),
+        )
+
+    def served_facts(self, measured: Mapping[str, Any]) -> dict[str, Any]:
+        return {"search": self.search.model_dump(mode="json")}
+
+    def card(self, facts: Mapping[str, Any], measured: Mapping[str, Any]) -> Card:
+        one, other = facts["source_script"], facts["target_script"]
+        return Card(
+            does="Translates a text"
+            + (f" from {one} script into {other}" if one != other else f" of {one} script"),
+            how="Each line is translated by itself, and line ends stay where they are.",
+            answers="translation, log_probability (nats), tokens",
+            windows="the windows of a long source are read side by side, and attended to together",
+            limits=(
+                "It translates texts like those that it was trained on; of others it makes up "
+                "what is likely.",
+                "The same model, text and parameters give the same translation on one machine.",
+                "Nobody has read what it says: names, numbers and negations may be wrong in a "
+                "sentence that reads well.",
+            ),
+        )
+
+    @classmethod
+    def brief(cls, answer: Mapping[str, Any]) -> dict[str, str]:
+        if answer["translation"] is None:
+            return {"translation": "", "log-probability": ""}
+        return {
+            "translation": answer["translation"],
+            "log-probability": f"{answer['log_probability']:.2f}",
+        }
