@@ -182,9 +182,7 @@ class Translate(TaskConfig):
 
         model, size = recipe.model, recipe.model.embedding.size
         if isinstance(model.encoder, PretrainedConfig):
-            yield (
-                "task.kind translate is trained from scratch: choose an encoder without a path"
-            )
+            yield ("task.kind translate is trained from scratch: choose an encoder without a path")
         if model.ngrams is not None:
             yield (
                 "model.ngrams are one vector of a whole document, and a decoder looks at each "
