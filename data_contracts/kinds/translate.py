@@ -125,6 +125,7 @@ class Translate(TaskConfig):
     model_type: ClassVar[str] = "translation"
     words: ClassVar[str] = "Translator"
     lossless: ClassVar[bool] = True
+    command: ClassVar[str] = "translate"
     judged: ClassVar[tuple[str, ...]] = ("search", "draws")
     defaults: ClassVar[Mapping[str, Any]] = {
         "tokenizer": {"kind": "bpe", "lossless": True, "vocab_size": 4000},
@@ -182,9 +183,7 @@ class Translate(TaskConfig):
 
         model, size = recipe.model, recipe.model.embedding.size
         if isinstance(model.encoder, PretrainedConfig):
-            yield (
-                "task.kind translate is trained from scratch: choose an encoder without a path"
-            )
+            yield ("task.kind translate is trained from scratch: choose an encoder without a path")
         if model.ngrams is not None:
             yield (
                 "model.ngrams are one vector of a whole document, and a decoder looks at each "

@@ -113,7 +113,8 @@ def test_each_resample_has_the_figures_of_the_rows_that_it_drew(script: str) -> 
 
 def test_a_sentence_by_itself_has_its_own_chrf() -> None:
     said, wanted = made("Latin", 40, seed=2)
-    own = [CHRF().sentence_score(one, [other]).score / 100 for one, other in zip(said, wanted)]
+    pairs = zip(said, wanted, strict=True)
+    own = [CHRF().sentence_score(one, [other]).score / 100 for one, other in pairs]
     assert chrf(Scores("Latin").counts(said, wanted)) == pytest.approx(own, abs=1e-8)
 
 

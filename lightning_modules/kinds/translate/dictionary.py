@@ -138,7 +138,7 @@ class Dictionary:
     def translate(self, texts: Sequence[str]) -> list[str]:
         return [
             self.written.joined(
-                [self.target_of.get(word.lower(), word) for word in self.words.findall(text)]
+                [self.target_of.get(one[0].lower(), one[0]) for one in self.words.finditer(text)]
             )
             for text in texts
         ]

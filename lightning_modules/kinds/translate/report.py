@@ -81,10 +81,12 @@ def _worst(measured: Measured, texts: pa.Table) -> list[Block]:
     wanted = measured.counts[:, scores.WANTED]
     long_enough = np.flatnonzero(wanted >= np.median(wanted) / 2)
     order = long_enough[np.argsort(measured.chrf[long_enough], kind="stable")]
-    # A pair that stands there several times is read once.
-    keys = [tuple(texts[name][int(row)].as_py() for name in _SIDES) for row in order[: 20 * _WORST]]
-    first = {key: row for key, row in zip(reversed(keys), order[: len(keys)][::-1], strict=True)}
-    rows = np.array([first[key] for key in dict.fromkeys(keys)][:_WORST], dtype=np.int64)
+    first: dict[tuple[str, ...], int] = {}  # what stands there several times is read once
+    for row in order:
+        first.setdefault(tuple(texts[side][int(row)].as_py() for side in _SIDES), int(row))
+        if len(first) == _WORST:
+            break
+    rows = np.array([*first.values()], np.int64)
     empty = sum(not (text or "").strip() for text in texts["translation"].to_pylist())
     nothing = f" {empty:,} translations are empty." if empty else ""
     return [

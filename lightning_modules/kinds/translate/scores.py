@@ -109,7 +109,7 @@ def bleu(sums: Floats) -> Floats:
     precisions = np.where(missed, smoothed, matches / np.maximum(totals, 1))
     # Without four words in a row there is no BLEU: its sentences are too short for one.
     some = (totals > 0).all(axis=1) & (matches > 0).any(axis=1)
-    mean = np.exp(np.log(np.where(some[:, None], precisions, 1)).mean(axis=1))
+    mean = np.exp(np.log(np.where(some.reshape(-1, 1), precisions, 1)).mean(axis=1))
     short = np.where(said > 0, 1 - wanted / np.maximum(said, 1), -np.inf)
     return np.where(some, mean * np.exp(np.minimum(short, 0)), 0.0)
 
