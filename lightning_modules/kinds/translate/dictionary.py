@@ -96,7 +96,8 @@ class Written:
 
     def _touch(self, before: str, word: str) -> bool:
         if self.spaced:
-            return word in self.to_left or before in self.to_right
+            unseen = word not in self.form and _is_sign(word)  # most stand after a word
+            return unseen or word in self.to_left or before in self.to_right
         return not (before.isascii() and word.isascii() and before.isalnum() and word.isalnum())
 
 
