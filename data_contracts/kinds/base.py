@@ -105,6 +105,8 @@ class TaskConfig(Section):
     defaults: ClassVar[Mapping[str, Any]] = {}
     # Every character counts, so that a tokenizer has to give each text back as it was.
     lossless: ClassVar[bool] = False
+    # What a person types to ask a model of this kind, and no other: its options are `params`.
+    command: ClassVar[str] = "predict"
 
     kind: str
 

@@ -133,6 +133,7 @@ class Generate(TaskConfig):
     model_type: ClassVar[str] = "text-generation"
     words: ClassVar[str] = "Language model"
     lossless: ClassVar[bool] = True
+    command: ClassVar[str] = "write"
     judged: ClassVar[tuple[str, ...]] = ("adaptive", "ece_bins", "samples", "writing")
     validated: ClassVar[tuple[str, ...]] = ("bits_per_byte", "perplexity", "accuracy")
     defaults: ClassVar[Mapping[str, Any]] = {

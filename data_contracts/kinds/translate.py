@@ -125,6 +125,7 @@ class Translate(TaskConfig):
     model_type: ClassVar[str] = "translation"
     words: ClassVar[str] = "Translator"
     lossless: ClassVar[bool] = True
+    command: ClassVar[str] = "translate"
     judged: ClassVar[tuple[str, ...]] = ("search", "draws")
     defaults: ClassVar[Mapping[str, Any]] = {
         "tokenizer": {"kind": "bpe", "lossless": True, "vocab_size": 4000},

@@ -530,6 +530,66 @@ def write(prompt: str, model: str | None, alias: str, as_json: bool, **params: A
     write_in_terminal(prompt, model, alias, params, as_json=as_json)
 
 
+@main.command(cls=OfParams)
+@click.argument("texts", nargs=-1)
+@_model
+@click.option(
+    "--version",
+    "--alias",
+    "alias",
+    default="champion",
+    show_default=True,
+    help="Alias or version number.",
+)
+@click.option(
+    "--input",
+    "-i",
+    "file",
+    metavar="FILE",
+    help="A text a line, or a table (.csv, .jsonl, .json, .parquet): a path or URL; - is standard "
+    "input.",
+)
+@click.option(
+    "--output",
+    "--out",
+    "-o",
+    metavar="FILE",
+    help="The translations, line by line, or the table with them; - or none: standard output.",
+)
+@click.option("--column", "-c", metavar="NAME", help="A table's column of texts; otherwise source.")
+@click.option("--encoding", default="utf-8", show_default=True, help="Text encoding of --input.")
+@click.option("--force", is_flag=True, help="Replace what --output names.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per text.")
+def translate(  # noqa: PLR0913 - click gives each option by its name
+    texts: tuple[str, ...],
+    model: str | None,
+    alias: str,
+    file: str | None,
+    output: str | None,
+    column: str | None,
+    encoding: str,
+    force: bool,
+    as_json: bool,
+    **params: Any,
+) -> None:
+    """Translate TEXTS, the lines of standard input, or a file, with the champion.
+
+    \b
+    noisefold translate "Ein Hund läuft."
+    noisefold translate --input test.de --output test.en --beam 8
+    noisefold translate --input mails.csv --column body --output mails-en.csv
+
+    A line of text gives one line, under its own number: blank ones stay blank, and line ends stay
+    as they are. Of a table all columns are carried along, as predict does.
+    """
+    from flows.cli.lines import Request, answer_in_terminal
+
+    said = {name: value for name, value in params.items() if value is not None}
+    request = Request(file, output, column, encoding, force, as_json)
+    command = click.get_current_context().info_name or ""
+    answer_in_terminal(list(texts), request, (model, alias, said), command)
+
+
 _unchecked = click.option(
     "--unchecked", is_flag=True, help="Even if it does not serve as it was measured."
 )

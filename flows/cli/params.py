@@ -28,7 +28,7 @@ _TYPES = {"string": str, "double": float, "long": int}
 
 
 class OfParams(click.Command):
-    """Has an option for each parameter that models of some kind take, known once it runs."""
+    """Has an option for each parameter of the models that it asks, known once it runs."""
 
     params_are_there = False
 
@@ -36,7 +36,8 @@ class OfParams(click.Command):
         if not self.params_are_there:
             from data_contracts.kinds.base import AnyTask
 
-            params = {one.name: one for kind in AnyTask.kinds.values() for one in kind.params}
+            asked = [kind for kind in AnyTask.kinds.values() if kind.command == self.name]
+            params = {one.name: one for kind in asked for one in kind.params}
             self.params[1:1] = [
                 click.Option(
                     [f"--{one.name.replace('_', '-')}"],

@@ -46,14 +46,25 @@ _LOOKED_AT = 20  # lines of standard input
 
 @dataclass(frozen=True)
 class Asked:
-    """The model that is asked, and how it is to answer: parameters as they are written."""
+    """The model that is asked, and how it is to answer: parameters as they are written.
+
+    command: that asks it, where it asks models of its own kind alone.
+    """
 
     model: str | None
     alias: str
     params: list[tuple[str, str]]
+    command: str | None = None
 
     def opened(self, stack: ExitStack, settings: Settings) -> Predictor:
         predictor = opened(stack, settings, self.model, self.alias)
+        task = predictor.task
+        if self.command not in (None, task.command):
+            raise NoisefoldError(
+                f"{predictor.name} is no model that `noisefold {self.command}` asks, but a "
+                f"{task.words[0].lower()}{task.words[1:]}.",
+                f"Ask it by `noisefold {task.command}`, or name another one with --model.",
+            )
         predictor.take_params(self.params)
         return predictor
 

@@ -6,6 +6,7 @@ import glob
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ def judge(test: TestRows, scored: pa.Table, facts: Facts, comparison: Comparison
     judge, samples = test.judge, comparison.recipe.statistics.paired_samples
     resampled = drawn(judge.evidence(test.rows, scored), samples)
     shown = [one.name for one in columns_of(judge.metrics) if one.shown == "everywhere"]
-    kept = {name: resampled[name] for name in shown}
+    # What another program does not tell (a likelihood, say) is no figure of its.
+    kept = {name: resampled[name] for name in shown if name in resampled}
     figures = {name: float(values[0]) for name, values in kept.items()}
     return Judged({**figures, **judge.beside(scored)}, kept, facts)
 
@@ -208,6 +210,8 @@ class Board:
         differences: dict[str, Interval] = {}
         if all(sides) and name != self.comparison.baseline:
             for figure in judged[0].drawn:
+                if not all(figure in run.drawn for run in chain(*sides)):
+                    continue
                 one, other = ([run.drawn[figure] for run in side] for side in sides)
                 differences[figure] = difference(
                     one, other, self.comparison.recipe.statistics.confidence
@@ -215,6 +219,7 @@ class Board:
         figures = {
             figure: _spread([one.figures[figure] for one in judged])
             for figure in (judged[0].figures if judged else ())
+            if all(figure in one.figures for one in judged)
         }
         return Row(
             variant=name,

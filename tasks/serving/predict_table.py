@@ -420,17 +420,17 @@ def _target(output: Output, scratch: Path) -> Iterator[Target]:
             "Let it end in .csv, .jsonl (each also with .gz or .zst) or .parquet; - is standard "
             "output.",
         )
-    with _output_file(output.name, scratch, output.force) as path, ExitStack() as opened:
+    with output_file(output.name, scratch, output.force) as path, ExitStack() as opened:
         if format == "parquet":
             yield lambda columns, names: _ParquetWriter(path, columns)
             return
-        stream = opened.enter_context(_compressed(path, compression))
+        stream = opened.enter_context(compressed(path, compression))
         text = opened.enter_context(io.TextIOWrapper(stream, encoding="utf-8", newline=""))
         yield lambda columns, names: _writer(format, text, columns, names)
 
 
 @contextmanager
-def _output_file(output: str, scratch: Path, force: bool) -> Iterator[Path]:
+def output_file(output: str, scratch: Path, force: bool) -> Iterator[Path]:
     """A temporary file that takes its place when all is written: beside it, or (elsewhere) by an
     upload.
     """
@@ -489,7 +489,7 @@ def _unwritable(output: str, error: OSError) -> NoisefoldError:
 
 
 @contextmanager
-def _compressed(path: Path, compression: str | None) -> Iterator[IO[bytes]]:
+def compressed(path: Path, compression: str | None) -> Iterator[IO[bytes]]:
     with path.open("wb") as plain:
         if compression == "gzip":
             with gzip.GzipFile(fileobj=plain, mode="wb", mtime=0) as stream:
