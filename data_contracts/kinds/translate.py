@@ -180,6 +180,7 @@ class Translate(TaskConfig):
 
     def refusals(self, recipe: Recipe) -> Iterator[str]:
         from data_contracts.recipe.model import PretrainedConfig
+        from data_contracts.recipe.tokenizer import ByteTokenizer, CharacterTokenizer
 
         model, size = recipe.model, recipe.model.embedding.size
         if isinstance(model.encoder, PretrainedConfig):
@@ -195,6 +196,11 @@ class Translate(TaskConfig):
             yield (
                 f"window.overlap is {recipe.window.overlap}, and the windows of a long source are "
                 "read side by side and share nothing: set it to 0"
+            )
+        if self.bpe_dropout and isinstance(recipe.tokenizer, CharacterTokenizer | ByteTokenizer):
+            yield (
+                f"task.bpe_dropout undoes merges, and tokenizer.kind {recipe.tokenizer.kind} has "
+                "none: leave it out, or choose bpe with lossless: true"
             )
         decoder = self.decoder
         if isinstance(decoder, TransformerDecoderConfig) and size % (2 * decoder.num_heads):

@@ -165,7 +165,7 @@ class TranslationModel(Objective):
         head = _head(network)
         for table in (head.tokens, head.softmax):
             if table is not None:
-                nn.init.normal_(table.weight, std=float(network.embedding.weight.std()))
+                nn.init.normal_(table.weight, std=float(network.embedding.weight.detach().std()))
         if head.lexical is not None and self.counted is not None:
             head.lexical.take(self.counted[0])
 
