@@ -146,8 +146,13 @@ class TranslateContract(DataContract):
         one, other = self.source.script, self.target.script
         return one is not None and other is not None and one != other
 
+    @property
+    def _in_a_script(self) -> list[Role]:
+        """The sides whose script the contract names."""
+        return [role for role in self.roles if self.text_limits(role.name).script is not None]
+
     def row_reasons(self) -> list[Reason]:
-        wrong = tuple(f"wrong_script_{role.name}" for role in self.roles)
+        wrong = tuple(f"wrong_script_{role.name}" for role in self._in_a_script)
         found = super().row_reasons()
         if self._told_apart:
             advice = "where most are, exchange columns.source and columns.target"
@@ -157,11 +162,10 @@ class TranslateContract(DataContract):
             advice = "identical: keep takes them as they are"
             words = "targets that are their source again"
             found.append(Reason("identical", words, "target", advice, hides=wrong))
-        for role in self.roles:
-            if (script := self.text_limits(role.name).script) is not None:
-                advice = f"set by {role.name}.script; null: any"
-                words = f"{role.plural} in another script than {script}"
-                found.append(Reason(f"wrong_script_{role.name}", words, role.name, advice))
+        for role in self._in_a_script:
+            advice = f"set by {role.name}.script; null: any"
+            words = f"{role.plural} in another script than {self.text_limits(role.name).script}"
+            found.append(Reason(f"wrong_script_{role.name}", words, role.name, advice))
         if self.max_ratio is not None:
             words = f"pairs of which one side is over {self.max_ratio:g} times as long as the other"
             found.append(Reason("length_ratio", words, "target", "set by max_ratio"))
@@ -175,29 +179,26 @@ class TranslateContract(DataContract):
         if self.identical == "quarantine":
             words = "no target is its source again"
             found.append(RowRule("identical", "identical", words, "none", "identical", high=0))
-        for role in self.roles:
-            if (script := self.text_limits(role.name).script) is not None:
-                name, words = f"{role.name}_script", f"every {role.name} is in its script"
-                found.append(
-                    RowRule(
-                        name,
-                        f"wrong_script_{role.name}",
-                        words,
-                        script,
-                        name,
-                        values=written_with(script),
-                    )
-                )
-        if self.max_ratio is not None:
-            words = "the sides of each pair are in proportion"
-            limit = f"at most {self.max_ratio:g} times, over {SHORT} characters"
+        for role in self._in_a_script:
+            script = self.text_limits(role.name).script or COMMON
             found.append(
                 RowRule(
-                    "length_ratio",
-                    "length_ratio",
-                    words,
-                    limit,
-                    "length_ratio",
+                    name=f"{role.name}_script",
+                    reason=f"wrong_script_{role.name}",
+                    words=f"every {role.name} is in its script",
+                    limit=script,
+                    column=f"{role.name}_script",
+                    values=written_with(script),
+                )
+            )
+        if self.max_ratio is not None:
+            found.append(
+                RowRule(
+                    name="length_ratio",
+                    reason="length_ratio",
+                    words="the sides of each pair are in proportion",
+                    limit=f"at most {self.max_ratio:g} times, over {SHORT} characters",
+                    column="length_ratio",
                     high=self.max_ratio,
                 )
             )
@@ -213,9 +214,8 @@ class TranslateContract(DataContract):
 
         sources, targets = rows["source"], rows["target"]
         found: dict[str, pa.Array | pa.ChunkedArray] = {}
-        for role in self.roles:
-            if self.text_limits(role.name).script is not None:
-                found[f"{role.name}_script"] = scripts(rows[role.name])
+        for role in self._in_a_script:
+            found[f"{role.name}_script"] = scripts(rows[role.name])
         if self._told_apart:
             both = (self.source.script or COMMON, self.target.script or COMMON)
             found["swapped"] = swapped(found["source_script"], found["target_script"], both)
