@@ -40,7 +40,14 @@ from data_contracts.recipe.sections import (
     TrainingConfig,
     WarmStartConfig,
 )
-from data_contracts.recipe.source import SOURCES, FileSource, RollingWindow, SampleSource, Source
+from data_contracts.recipe.source import (
+    SOURCES,
+    FileSource,
+    RollingWindow,
+    SampleSource,
+    Source,
+    misfits_of_roles,
+)
 from data_contracts.recipe.tokenizer import (
     FileTokenizer,
     ModelTokenizer,
@@ -151,6 +158,8 @@ class Recipe(Section):
                 f"task.kind is {self.task.kind}, and contract {self.contract.name} has rows for "
                 f"{self.contract.kind}: they have to be the same"
             )
+        if isinstance(self.source, FileSource):
+            yield from misfits_of_roles(self.source, self.contract)
         pretrained = isinstance(self.model.encoder, PretrainedConfig)
         if pretrained and not isinstance(self.tokenizer, FileTokenizer):
             yield "a pretrained encoder needs its own tokenizer (tokenizer.kind: file)"
