@@ -45,6 +45,7 @@ from data_contracts.kinds.translate_contract import (
     TranslationPolicy,
 )
 from data_contracts.kinds.translate_measures import length_ratio
+from data_contracts.tables.batch import way_out_of_nested
 
 OWN = ("source", "target")
 AGREED = 0.95  # share of rows in one script from which it is drafted
@@ -159,9 +160,7 @@ def _no_pair(free: list[SeenColumn], rows: Rows) -> SourceError:
         return SourceError(
             f"The column {NESTED} holds an object with a text for each language, as Hugging Face's "
             "data sets of pairs do, and a contract names columns.",
-            "Write a column for each language: of JSON Lines jq -c .translation in.jsonl > "
-            "out.jsonl; of Parquet pandas.json_normalize(pandas.read_parquet('in.parquet')"
-            ".translation).to_parquet('out.parquet').",
+            way_out_of_nested(NESTED),
         )
     languages = [one.name for one in by_language(free)]
     seen = f"; {', '.join(languages[:8])} are called after languages" if languages else ""

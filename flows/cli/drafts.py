@@ -41,6 +41,7 @@ SEPARATORS = {
 
 _OF_ANY_ROWS = ("id", "split")  # columns that rows of every kind may have
 
+
 def infer_in_terminal(asked: Mapping[str, Any], output: str | None) -> None:
     from data_contracts.contract.written import to_yaml
 
