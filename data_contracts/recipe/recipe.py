@@ -41,6 +41,8 @@ from data_contracts.recipe.sections import (
     WarmStartConfig,
 )
 from data_contracts.recipe.source import (
+    OF_REVIEWS,
+    SAMPLES,
     SOURCES,
     FileSource,
     RollingWindow,
@@ -104,7 +106,7 @@ def _contract_of_sample(data: Any) -> Any:
     """A bundled sample brings its contract, where none is named."""
     source = data.get("source") if isinstance(data, dict) else None
     sample = source.get("data") if isinstance(source, dict) else getattr(source, "data", None)
-    if sample != "stories" or "contract" in data:
+    if sample not in SAMPLES or sample == OF_REVIEWS or "contract" in data:
         return data
     return {**data, "contract": sample}
 

@@ -11,17 +11,20 @@ from pydantic import Field, field_validator, model_validator
 from data_contracts.contract.contract import SPLITS, DataContract, Split
 from data_contracts.section import Section, kind_is
 
-SAMPLES = ("reviews", "stories")
-_STORIES = 4_000  # rows of that sample where a recipe does not say how many
+SAMPLES = ("reviews", "stories", "phrases")
+OF_REVIEWS = "reviews"
+_ROWS = 4_000  # of the others where a recipe does not say how many
 
 
 class SampleSource(Section):
     """A bundled synthetic sample in English and Chinese, made by `data_contracts.sample`: product
-    reviews to sort, or short stories to learn to write."""
+    reviews to sort, short stories to learn to write, or sentences to translate."""
 
     kind: Literal["sample"] = "sample"
-    data: Literal["reviews", "stories"] = Field(
-        default="reviews", description="Reviews have labels, stories do not."
+    data: Literal["reviews", "stories", "phrases"] = Field(
+        default="reviews",
+        description="Reviews have labels; stories are plain texts, phrases English sentences with "
+        "their Chinese.",
     )
     classes: Literal[2, 4] = Field(
         default=4,
@@ -31,7 +34,8 @@ class SampleSource(Section):
         default=20_000,
         ge=200,
         le=5_000_000,
-        description="Rows to generate, dirty ones included; of stories 4,000 where it is left out.",
+        description="Rows to generate, dirty ones included; of stories and phrases 4,000 where it "
+        "is left out.",
     )
     seed: int = Field(
         default=20260101,
@@ -41,15 +45,17 @@ class SampleSource(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _fewer_stories(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or data.get("data") != "stories":
+    def _fewer_of_others(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("data", OF_REVIEWS) == OF_REVIEWS:
             return data
-        return {"rows": _STORIES, **data}
+        return {"rows": _ROWS, **data}
 
     @model_validator(mode="after")
     def _classes_of_reviews(self) -> SampleSource:
-        if self.data == "stories" and "classes" in self.stated():
-            raise ValueError("classes are those of the reviews, and data is stories: leave it out")
+        if self.data != OF_REVIEWS and "classes" in self.stated():
+            raise ValueError(
+                f"classes are those of the reviews, and data is {self.data}: leave it out"
+            )
         return self
 
     @property
@@ -297,7 +303,7 @@ def _kind_of_source(value: dict[str, Any]) -> str:
     taken for the sample."""
     known = value and set(value) <= SampleSource.model_fields.keys()
     # A path under `data` is what other programs call the rows.
-    return "sample" if known and value.get("data", "reviews") in SAMPLES else "files"
+    return "sample" if known and value.get("data", OF_REVIEWS) in SAMPLES else "files"
 
 
 Source = Annotated[
