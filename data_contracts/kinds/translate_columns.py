@@ -59,7 +59,7 @@ _BESIDE = ("text", "sentence", "sentences", "sent", "translation", "lang")
 
 def pair_by_name(columns: Sequence[SeenColumn]) -> Pair | None:
     """Two columns of texts that are called source and target, or as such columns are."""
-    by_name = {one.name.strip().casefold(): one for one in columns if one.filled}
+    by_name = {"_".join(one.name.casefold().split()): one for one in columns if one.filled}
     for source, target in PAIRS:
         if source in by_name and target in by_name:
             pair = by_name[source], by_name[target]
