@@ -28,6 +28,7 @@ from data_contracts.recipe import faults
 from data_contracts.recipe.defaults import with_defaults
 from data_contracts.recipe.methods import LowRank
 from data_contracts.recipe.model import ModelConfig, PretrainedConfig
+from data_contracts.recipe.parallel import misfits_of_roles
 from data_contracts.recipe.sections import (
     BITS,
     COMMON_SLICES,
@@ -48,7 +49,6 @@ from data_contracts.recipe.source import (
     RollingWindow,
     SampleSource,
     Source,
-    misfits_of_roles,
 )
 from data_contracts.recipe.tokenizer import (
     FileTokenizer,
@@ -161,7 +161,7 @@ class Recipe(Section):
                 f"{self.contract.kind}: they have to be the same"
             )
         if isinstance(self.source, FileSource):
-            yield from misfits_of_roles(self.source, self.contract)
+            yield from misfits_of_roles(self.source.roles, self.contract)
         pretrained = isinstance(self.model.encoder, PretrainedConfig)
         if pretrained and not isinstance(self.tokenizer, FileTokenizer):
             yield "a pretrained encoder needs its own tokenizer (tokenizer.kind: file)"

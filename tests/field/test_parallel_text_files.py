@@ -18,6 +18,7 @@ from data_contracts.sample.phrases import generate
 from flows.cli.main import main
 from tasks.artifacts.store import ArtifactStore
 from tasks.sources.files import list_files, read_rows
+from tasks.tracking.data_sets import shown_source
 from tests.stages import fingerprint, ingest_source, validate_corpus
 
 LAX = {"splits": {"min_rows": 1}, "max_quarantine_share": 1}
@@ -284,6 +285,14 @@ def test_folders_globs_tables_and_what_is_not_there_are_refused(tmp_path: Path) 
     ):
         with pytest.raises(SourceError, match=said.replace("*", r"\*")):
             rows_of({**url, "target": str(other)})
+
+
+def test_mlflow_is_told_both_files_and_no_secret() -> None:
+    pair = {"source": "a.en", "target": "https://me:pw@host/a.zh?token=x"}
+    both = FileSource.model_construct(url={"train": pair, "test": {"source": "b", "target": "c"}})
+    assert shown_source(both) == "train: a.en + https://host/a.zh, test: b + c"
+    assert shown_source(both, "valid") == "a.en + https://host/a.zh", "drawn from train"
+    assert shown_source(both, "test") == "b + c"
 
 
 # --- on the command line --------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from data_contracts.errors import SourceError, TrainingError
 from data_contracts.tables.batch import Ask
 from data_contracts.tables.encoding import marked
 from data_contracts.tables.packed import decompressed, unzipped
+from data_contracts.tables.parallel import Side, read_parallel
 from data_contracts.tables.read import name_parts, read_batches
 from data_contracts.yaml_text import parse_yaml
 from flows.cli.drafts import draft_from
@@ -159,6 +160,41 @@ def documents(data: bytes) -> bool:
         whole = data.decode()
         assert texts == [whole] or cut != "file", "a file is its text"
         assert "".join("".join(texts).split()) == "".join(whole.split()), "only white space goes"
+    return True
+
+
+PARALLEL = [
+    "We are here.\nYou are there.\0我们在这里。\n你们在那里。\n".encode(),
+    b"one\r\n\r\nthree\0eins\n\ndrei",
+    b"\xef\xbb\xbfa\nb\n\0c\n",
+    "a\u2028b\rc\n\0好\n".encode(),
+    b"\0",
+    b"line\n" * 40 + b"\0" + b"Zeile\n" * 40,
+]
+
+
+def parallel(data: bytes) -> bool:
+    """Two texts, of which the first ends at the first NUL; as many lines as the shorter has, or a
+    refusal that counts both.
+    """
+    one, _, other = data.partition(b"\0")
+    encoding = ENCODINGS[len(data) % len(ENCODINGS)]
+    columns = (None, ["source", "target"], ["target"], ["text"])[len(data) % 4]
+    most = (None, None, 2)[len(data) % 3]
+    streams = {"source": io.BytesIO(one), "target": io.BytesIO(other)}
+    sides = [Side(name, f"{name}.txt", stream) for name, stream in streams.items()]
+    ask = Ask(columns, batch_rows=1 + len(data) % 7)
+    try:
+        batches = list(read_parallel(sides, ask, encoding=encoding, most=most))
+    except SourceError as error:
+        return refused(error)
+    rows = [row for batch in batches for row in batch.rows.to_pylist()]
+    assert rows == list(range(1, len(rows) + 1)), "every line is a row"
+    if encoding == "utf-8" and not any(marked(side) for side in (one, other)):
+        lines = one.count(b"\n") + (one[-1:] not in (b"", b"\n"))
+        assert len(rows) == (lines if most is None else min(most, lines))
+        first = [text for batch in batches for text in batch.columns["source"].to_pylist()]
+        assert not [text for text in first if "\n" in text]
     return True
 
 
@@ -389,5 +425,6 @@ TABLES = [
         "compressed", "gzip, zstd, bzip2 and xz", 4, compressed, seeds=_compressed_seeds(), tokens=COMPRESSED_WORDS,
     ),
     Target("text", "plain text by file, paragraph and line", 6, documents, seeds=TEXT, tokens=TEXT_WORDS),
+    Target("parallel", "two texts, line by line", 4, parallel, seeds=PARALLEL, tokens=TEXT_WORDS),
     Target("zip", "one file in a zip", 2, zipped, seeds=_zips(), tokens=ZIP_WORDS),
 ]  # fmt: skip
