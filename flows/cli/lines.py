@@ -10,10 +10,10 @@ from typing import Any
 
 from rich.console import Console
 
-from data_contracts.errors import NoisefoldError
+from data_contracts.errors import NoisefoldError, SourceError
 from data_contracts.recipe.source import FileSource
 from flows.cli.document import document
-from flows.cli.predict import Asked, TableRequest, table_in_terminal
+from flows.cli.predict import Asked, TableRequest, as_options, table_in_terminal
 from flows.cli.terminal import safe
 from tasks.settings import Settings
 
@@ -69,7 +69,10 @@ def answer_in_terminal(
             source = FileSource.model_construct(
                 url=file, format="text", encoding=request.encoding, separator=None
             )
-            predict_file(lines, source, output, request.force, out)
+            try:
+                predict_file(lines, source, output, request.force, out)
+            except SourceError as error:
+                raise SourceError(as_options(error.cause), as_options(error.remedy)) from error
             if output is not None:
                 Console(stderr=True, highlight=False).print(
                     safe(
