@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_contracts.artifacts import EvaluationReport
+from data_contracts.contract.scripts import script_of
 from data_contracts.kinds.base import Metric, TaskConfig
 from data_contracts.recipe.recipe import COSTS
 from data_contracts.recipe.sections import COMMON_SLICES, Bound, PromotionConfig, SlicesConfig
 from data_contracts.results import Check
 from lightning_modules.kinds.judging import RowFigure
-from tasks.reports.model_card import script
 from tasks.serving.check import Served
 
 _COSTS = {metric.name: metric for metric in COSTS}
@@ -143,7 +143,7 @@ def slice_values(sliced: Sliced, column: str) -> pa.ChunkedArray:
     it is written in."""
     predictions = sliced.predictions
     if column == "language" and column not in predictions.column_names:
-        scripts = map(script, sliced.texts.to_pylist())
+        scripts = map(script_of, sliced.texts.to_pylist())
         return pa.chunked_array([pa.array(scripts, pa.string())])
     if column != "length":
         # A slice column that bears a name of the table's own stands under another one.

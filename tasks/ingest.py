@@ -36,7 +36,7 @@ from data_contracts.tables.batch import Batch
 from tasks.artifacts.parquet_parts import PartWriter
 from tasks.artifacts.store import RowDigest, digest_of
 from tasks.progress import report, tell
-from tasks.sources.asked import ANSWER, asked, given_splits, rejected
+from tasks.sources.asked import ANSWER, asked, rejected
 from tasks.sources.dated_files import window_read
 from tasks.sources.files import left_aside, list_files, read_rows
 from tasks.sources.ids import TOLD, Ids, put_file_before
@@ -59,12 +59,15 @@ def survey(source: Source) -> Snapshot:
 
 
 def _fingerprint(files: list[SourceFile]) -> str:
-    """A file named for another day is another file, whatever is in it; which window asked for it is
-    no part of it.
+    """A file named for another day is another file, whatever is in it, and so is one that has
+    another role; which window asked for it is no part of it.
     """
-    return digest_of(
-        "files", [[f.name, f.split, f.version(), *([str(f.days)] if f.days else [])] for f in files]
-    )
+    return digest_of("files", [_identity(file) for file in files])
+
+
+def _identity(file: SourceFile) -> list[str | None]:
+    more = [str(file.days)] if file.days else [file.role] if file.role else []
+    return [file.name, file.split, file.version(), *more]
 
 
 def _tell(_: RawCorpus, run: RunContext) -> None:
@@ -159,7 +162,7 @@ def _rows(
     source: FileSource, contract: DataContract, tally: Tally, scratch: Path, batch_rows: int
 ) -> Generator[pa.Table]:
     """All files, batch by batch, as tables of the raw schema."""
-    given = given_splits(source)
+    given = source.splits
     ask = replace(asked(source, contract), batch_rows=batch_rows)
     batches = read_rows(source, ask, scratch=scratch)
     with closing(batches):

@@ -72,5 +72,5 @@ def test_the_examples_of_the_readme_are_valid(block: str) -> None:
         )
     else:
         kind = content.get("task", {}).get("kind", "classify")
-        contract = {"classify": "sample", "generate": "stories"}[kind]
+        contract = {"classify": "sample", "generate": "stories", "translate": "phrases"}[kind]
         parse_recipe({**content, "contract": contract}, origin="README")

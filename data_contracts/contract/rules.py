@@ -40,7 +40,7 @@ class Reason:
     advice: str = ""  # half a sentence for whoever reads that too many rows have it
     remedy: str = ""  # what to do, where there is more to say than to mend the source
     fault: str = ""  # what a reader calls it that finds it in a cell
-    hides: str = ""  # another reason, of which this one is the better account
+    hides: tuple[str, ...] = ()  # other reasons, of which this one is the better account
     tallied: bool = False  # its cells are counted one by one
 
 
@@ -105,7 +105,7 @@ def cell_reasons(role: Role) -> list[Reason]:
         return []
     several, nested = f"rows with several {plural}", f"{plural} that are objects or marks of places"
     unnamed = "class numbers that have no name in the file's metadata"
-    bad = f"bad_{name}"
+    bad = (f"bad_{name}",)
     return [
         Reason(f"several_{plural}", several, name, fault=SEVERAL_VALUES, hides=bad),
         Reason(f"nested_{name}", f"{nested} in the text", name, fault=NESTED_VALUE, hides=bad),

@@ -79,7 +79,9 @@ class RowJudge:
         self._id = np.zeros(rows, np.uint64)
         self._split = np.zeros(rows, np.int8)
         self._rules = contract.all_row_rules
-        self._hides = {one.name: one.hides for one in contract.reasons.values() if one.hides}
+        self._hides = [
+            (one.name, hidden) for one in contract.reasons.values() for hidden in one.hides
+        ]
         self._start = 0
 
     def add(self, rows: pa.Table, broken: Mapping[str, Iterable[int]]) -> None:
@@ -94,7 +96,7 @@ class RowJudge:
             positions = np.fromiter(broken[rule.name], np.int64)
             self.verdicts.broken[rule.name] += len(positions)
             reasons[positions] |= reasons.dtype.type(bits[rule.reason])
-        for better, hidden in self._hides.items():
+        for better, hidden in self._hides:
             told = (reasons & bits[better]) != 0
             reasons[told] &= ~reasons.dtype.type(bits[hidden])
         # Nothing is asked of the identity of a row that has a fault.

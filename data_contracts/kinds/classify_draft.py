@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from data_contracts.contract.drafting import not_possible
 from data_contracts.contract.headers import HeaderFault, header_faults
 from data_contracts.contract.infer import Draft, UndescribedRows
 from data_contracts.contract.judge import Corpus, corpus_of
@@ -84,7 +85,7 @@ def find_roles(rows: Rows, given: Mapping[str, str] | None = None) -> Roles:
             raise _no_header(faults) from None
         raise
     except ValidationError as error:
-        raise _not_possible(error) from None
+        raise not_possible(error) from None
     roles = {columns.text, columns.label}
     if (
         any(fault.name in roles and fault.sure for fault in faults)
@@ -138,7 +139,7 @@ def draft_contract(rows: Rows, roles: Roles, name: str, found: Found = Found()) 
             raise _one_label(counts, roles.columns.label, len(corpus))
         contract, verdicts = fitted(loosened(loose, corpus, counts), corpus, rows)
     except ValidationError as error:
-        raise _not_possible(error) from None
+        raise not_possible(error) from None
     told, warned = (
         [*roles.told, *found.told, *(f"{what[:1].upper()}{what[1:]}." for what in rows.told)],
         [*roles.warned],
@@ -164,15 +165,6 @@ def draft_contract(rows: Rows, roles: Roles, name: str, found: Found = Found()) 
         *striking(contract, verdicts),
     ]
     return Draft(contract, len(corpus), {"label": counts}, found, tuple(told), tuple(warned), rows)
-
-
-def _not_possible(error: ValidationError) -> SourceError:
-    """A column or a label with a NUL in it, or one column for two roles."""
-    what = error.errors()[0]["msg"].removeprefix("Value error, ")
-    return SourceError(
-        f"No contract can be drafted from these rows: {what}.",
-        "Mend the export, or name other columns.",
-    )
 
 
 def _one_label(counts: Counter[str], column: str, rows: int) -> SourceError:

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from data_contracts.contract import headroom
+from data_contracts.contract import drafting, headroom
 from data_contracts.contract.columns import INDEX, NOT_TEXT, SeenColumn
-from data_contracts.contract.headers import header_faults
 from data_contracts.contract.infer import Draft, UndescribedRows
-from data_contracts.contract.judge import Corpus, Foretold, corpus_of, judge, limits
+from data_contracts.contract.judge import Corpus, Foretold, corpus_of
 from data_contracts.contract.role_columns import (
     id_column,
     listed,
@@ -24,7 +23,6 @@ from data_contracts.contract.role_columns import (
     split_column,
 )
 from data_contracts.contract.rows import Rows
-from data_contracts.contract.sections import RowPolicy, SplitShares
 from data_contracts.errors import SourceError
 from data_contracts.kinds.generate_contract import (
     CompletionPolicy,
@@ -83,7 +81,7 @@ def draft(undescribed: UndescribedRows) -> Draft:
     try:
         chosen = _choose(undescribed)
     except ValidationError as error:
-        raise _not_possible(error) from None
+        raise drafting.not_possible(error) from None
     named = [getattr(chosen.columns, role) for role in OWN]
     texts = [name for name in named if name is not None]
     more = [one for one in (chosen.columns.id, chosen.columns.split) if one is not None]
@@ -110,14 +108,12 @@ def _choose(undescribed: UndescribedRows) -> _Chosen:
     split = named.get("split") or (None if rows.split_by_url else split_column(free, warned))
     free = [one for one in free if one is not split]
     roles = _roles(named, free, rows, told)
-    _refuse_first_row(rows, [one.name for one in roles.values()], sure=set(roles) <= given.keys())
+    if not set(roles) <= given.keys():
+        names = [one.name for one in roles.values()]
+        drafting.refuse_first_row(rows, names, "text", "--text")
     free = [one for one in free if one not in roles.values()]
     identity = id_column(named.get("id"), free, rows)
-    if rows.hidden:
-        told.append(
-            "Columns that hold objects, lists or numbers in rows are left out: "
-            f"{', '.join(rows.hidden)}."
-        )
+    told += drafting.told_of_hidden(rows)
     chosen = {"id": identity, "split": split, **roles}
     names = {role: column.name for role, column in chosen.items() if column is not None}
     return _Chosen(GenerateColumns.model_validate(names), tuple(told), tuple(warned))
@@ -172,23 +168,6 @@ def _pair_by_name(columns: list[SeenColumn]) -> tuple[SeenColumn, SeenColumn] | 
     return None
 
 
-def _refuse_first_row(rows: Rows, chosen: list[str], *, sure: bool) -> None:
-    """Refuse a first line that is a row and no header, unless a person named its columns."""
-    if sure:
-        return
-    for file, header in rows.header.items():
-        here = [at for at, one in enumerate(rows.files) if one == file]
-        cells = {name: [rows.columns[name][at] for at in here] for name in header}
-        for fault in header_faults(header, cells):
-            if fault.name in chosen:
-                raise SourceError(
-                    f"The first line of {file} looks like a row, not like names: "
-                    f"{fault.name[:60]!r} {fault.what}.",
-                    "Put a line with the columns' names first, such as text. If this is the name, "
-                    "say so with --text.",
-                )
-
-
 # --- limits ---------------------------------------------------------------------------------------
 
 
@@ -201,17 +180,11 @@ def _drafted(rows: Rows, chosen: _Chosen, undescribed: UndescribedRows) -> Draft
         )
         corpus = corpus_of(rows, loose)
         loose = loose.model_copy(update=_text_limits(loose, corpus))
-        contract, verdicts = _fitted(loose, corpus, rows)
+        contract, verdicts = drafting.fitted(loose, corpus, rows, _tight, _way_out)
     except ValidationError as error:
-        raise _not_possible(error) from None
+        raise drafting.not_possible(error) from None
     found = undescribed.found
-    told = [
-        *chosen.told,
-        *found.told,
-        *(f"{what[:1].upper()}{what[1:]}." for what in rows.told),
-    ]
-    if not rows.complete:
-        told.append(f"The first {len(rows):,} rows were looked at, and there are more.")
+    told = [*chosen.told, *drafting.told_of(rows, found)]
     warned = [*chosen.warned, *_striking(contract, verdicts)]
     return Draft(contract, len(corpus), {}, found, tuple(told), tuple(warned), rows)
 
@@ -227,49 +200,10 @@ def _text_limits(contract: GenerateContract, corpus: Corpus) -> dict[str, Docume
     return found
 
 
-def _fitted(
-    contract: GenerateContract, corpus: Corpus, rows: Rows
-) -> tuple[GenerateContract, Foretold]:
-    """The contract with limits that these rows keep."""
-    refusal: SourceError | None = None
-    for share in headroom.SHARES:
-        shares = SplitShares(valid=share, test=share, min_rows=1)
-        contract = contract.model_copy(update={"splits": shares})
-        corpus = corpus_of(rows, contract)
-        verdicts = judge(corpus, contract)
-        fitting = _tight(contract, verdicts)
-        broken = [str(limit) for limit in limits(fitting, verdicts) if not limit.holds]
-        if not broken:
-            return GenerateContract.model_validate(_stated(fitting)), verdicts
-        refusal = SourceError(
-            f"No contract can be drafted that these {len(rows):,} rows would pass: "
-            f"{'; '.join(broken)}.",
-            _way_out(contract, rows, verdicts),
-        )
-    assert refusal is not None
-    raise refusal
-
-
-def _stated(contract: GenerateContract) -> dict[str, object]:
-    """What it says, without what says nothing of its rows."""
-    return contract.model_dump(exclude=set(contract.idle))
-
-
 def _tight(contract: GenerateContract, verdicts: Foretold) -> GenerateContract:
     """Limits with headroom over what the verdicts count."""
-    rows = max(1, verdicts.rows)
-    splits = contract.splits.model_copy(update={"min_rows": headroom.fewest_rows(verdicts)})
-    return contract.model_copy(
-        update={
-            "splits": splits,
-            "duplicates": RowPolicy(
-                max_share=headroom.headroom(verdicts.found["duplicate"] / rows)
-            ),
-            "leakage": RowPolicy(max_share=headroom.headroom(verdicts.found["leaked"] / rows)),
-            "max_quarantine_share": headroom.quarantine_share(contract, verdicts),
-            "conflicts": CompletionPolicy(),
-        }
-    )
+    most = {**drafting.fitting_limits(contract, verdicts), "conflicts": CompletionPolicy()}
+    return contract.model_copy(update=most)
 
 
 def _way_out(contract: GenerateContract, rows: Rows, verdicts: Foretold) -> str:
@@ -297,12 +231,3 @@ def _striking(contract: GenerateContract, verdicts: Foretold) -> list[str]:
     )
     asked = "Are these rows what you meant? duplicates: {action: keep} keeps repeats."
     return headroom.striking(contract, verdicts, (repeats, leaked), asked)
-
-
-def _not_possible(error: ValidationError) -> SourceError:
-    """A column with a NUL in its name, or one column for two roles."""
-    what = error.errors()[0]["msg"].removeprefix("Value error, ")
-    return SourceError(
-        f"No contract can be drafted from these rows: {what}.",
-        "Mend the export, or name other columns.",
-    )

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from data_contracts.errors import RecipeError
 from data_contracts.kinds.base import Card, Column, Metric, Param, TaskConfig
 from data_contracts.section import Section, kind_is
 
 if TYPE_CHECKING:
+    from data_contracts.contract.contract import DataContract
+    from data_contracts.contract.rows import Rows
     from data_contracts.recipe.recipe import Recipe
+    from data_contracts.recipe.suggest import Choice
+
+# Entries of the joint vocabulary, up to so many pairs.
+_ENTRIES = ((100_000, 4_000), (1_000_000, 8_000), (math.inf, 16_000))
+_SEEN = 300_000  # pairs, each as often as it is seen, that a training is suggested for
 
 
 class LexicalConfig(Section):
@@ -180,6 +189,7 @@ class Translate(TaskConfig):
 
     def refusals(self, recipe: Recipe) -> Iterator[str]:
         from data_contracts.recipe.model import PretrainedConfig
+        from data_contracts.recipe.tokenizer import ByteTokenizer, CharacterTokenizer
 
         model, size = recipe.model, recipe.model.embedding.size
         if isinstance(model.encoder, PretrainedConfig):
@@ -196,12 +206,49 @@ class Translate(TaskConfig):
                 f"window.overlap is {recipe.window.overlap}, and the windows of a long source are "
                 "read side by side and share nothing: set it to 0"
             )
+        if self.bpe_dropout and isinstance(recipe.tokenizer, CharacterTokenizer | ByteTokenizer):
+            yield (
+                f"task.bpe_dropout undoes merges, and tokenizer.kind {recipe.tokenizer.kind} has "
+                "none: leave it out, or choose bpe with lossless: true"
+            )
         decoder = self.decoder
         if isinstance(decoder, TransformerDecoderConfig) and size % (2 * decoder.num_heads):
             yield (
                 f"task.decoder.num_heads ({decoder.num_heads}) does not divide embedding.size "
                 f"({size}) into even sizes, which rotary positions need"
             )
+
+    @classmethod
+    def suggest(
+        cls, rows: Rows, contract: DataContract, backbone: str | None, folder: str | None
+    ) -> tuple[str, list[Choice]]:
+        from data_contracts.recipe.suggest import Choice
+
+        sides = [rows.columns.get(column, []) for column in contract.sources.values()]
+        pairs = sum(all(cell and cell.strip() for cell in row) for row in zip(*sides, strict=True))
+        if not pairs:
+            raise RecipeError(
+                f"The rows of contract {contract.name} have no pair to learn from.",
+                "Check the columns that it names.",
+            )
+        entries = next(size for most, size in _ENTRIES if pairs <= most)
+        epochs = min(30, max(2, round(_SEEN / pairs)))
+        unused = "" if backbone is None else " They are learnt from scratch, without the backbone."
+        more = "" if rows.complete else " or more"
+        return f"Suggested for {pairs:,} pairs{more}.{unused}", [
+            Choice(
+                "tokenizer",
+                {"kind": "bpe", "lossless": True, "vocab_size": entries},
+                f"One vocabulary of both languages: {entries:,} entries, so that each stands in "
+                "enough pairs to be learnt.",
+            ),
+            Choice(
+                "training",
+                {"max_epochs": epochs},
+                f"{round(epochs * pairs, -3):,} pairs in all; the best epoch by validation is "
+                "kept.",
+            ),
+        ]
 
     def outputs(self, facts: dict[str, Any]) -> tuple[Column, ...]:
         return (

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
 from hashlib import blake2b
 from itertools import takewhile
 from pathlib import PurePath
@@ -24,14 +23,17 @@ _GENERIC = re.compile(
 _SPLIT_WORD = re.compile(r"(^|[-_. ])(train|training|test|testing|valid|validation|val|dev)$", re.I)
 
 
-def dataset_name(url: str | Mapping[str, str]) -> str:
+def dataset_name(*urls: str) -> str:
     """A name of `[a-z0-9_.-]`, at most 80 characters, the same on every machine.
 
     A name that is such already stays (in lower case); any other is written in Latin letters, or
     cut, and ends in a digest of the whole, so that two names never become one.
     """
-    stems = [stem_of(one) for one in ([url] if isinstance(url, str) else url.values())]
-    return clean(_shared(stems) or _SPLIT_WORD.sub("", stems[0]) or stems[0])
+    stems = [stem_of(one) for one in urls]
+    shared = _shared(stems)
+    if _GENERIC.fullmatch(shared) and shared:  # train.de and train.en: the folder has the name
+        return clean(stem_of(f"{urls[0].rpartition('/')[0]}/{shared}"))
+    return clean(shared or _SPLIT_WORD.sub("", stems[0]) or stems[0])
 
 
 def _shared(stems: list[str]) -> str:

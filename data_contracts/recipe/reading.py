@@ -139,13 +139,15 @@ def rebase(data: dict[str, Any], base: Path) -> dict[str, Any]:
         if isinstance(node, dict) and node.get(field):
             value = node[field]
             one = _folder_or_name if section == "tokenizer" else _absolute
-            moved = (
-                {k: one(v, base) for k, v in value.items()}
-                if isinstance(value, dict)
-                else one(value, base)
-            )
-            data[section] = {**node, field: moved}
+            data[section] = {**node, field: _moved(value, base, one)}
     return data
+
+
+def _moved(value: Any, base: Path, one: Callable[[Any, Path], Any]) -> Any:
+    """A path, or several by split, by role, or by role within each split."""
+    if isinstance(value, dict):
+        return {key: _moved(part, base, one) for key, part in value.items()}
+    return one(value, base)
 
 
 def _folder_or_name(value: Any, base: Path) -> Any:

@@ -40,7 +40,16 @@ from data_contracts.recipe.sections import (
     TrainingConfig,
     WarmStartConfig,
 )
-from data_contracts.recipe.source import SOURCES, FileSource, RollingWindow, SampleSource, Source
+from data_contracts.recipe.source import (
+    OF_REVIEWS,
+    SAMPLES,
+    SOURCES,
+    FileSource,
+    RollingWindow,
+    SampleSource,
+    Source,
+    misfits_of_roles,
+)
 from data_contracts.recipe.tokenizer import (
     FileTokenizer,
     ModelTokenizer,
@@ -97,7 +106,7 @@ def _contract_of_sample(data: Any) -> Any:
     """A bundled sample brings its contract, where none is named."""
     source = data.get("source") if isinstance(data, dict) else None
     sample = source.get("data") if isinstance(source, dict) else getattr(source, "data", None)
-    if sample != "stories" or "contract" in data:
+    if sample not in SAMPLES or sample == OF_REVIEWS or "contract" in data:
         return data
     return {**data, "contract": sample}
 
@@ -151,6 +160,8 @@ class Recipe(Section):
                 f"task.kind is {self.task.kind}, and contract {self.contract.name} has rows for "
                 f"{self.contract.kind}: they have to be the same"
             )
+        if isinstance(self.source, FileSource):
+            yield from misfits_of_roles(self.source, self.contract)
         pretrained = isinstance(self.model.encoder, PretrainedConfig)
         if pretrained and not isinstance(self.tokenizer, FileTokenizer):
             yield "a pretrained encoder needs its own tokenizer (tokenizer.kind: file)"

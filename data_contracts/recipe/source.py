@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, field_validator, model_validator
 
-from data_contracts.contract.contract import Split
+from data_contracts.contract.contract import SPLITS, DataContract, Split
 from data_contracts.section import Section, kind_is
 
-SAMPLES = ("reviews", "stories")
-_STORIES = 4_000  # rows of that sample where a recipe does not say how many
+SAMPLES = ("reviews", "stories", "phrases")
+OF_REVIEWS = "reviews"
+_ROWS = 4_000  # of the others where a recipe does not say how many
 
 
 class SampleSource(Section):
     """A bundled synthetic sample in English and Chinese, made by `data_contracts.sample`: product
-    reviews to sort, or short stories to learn to write."""
+    reviews to sort, short stories to learn to write, or sentences to translate."""
 
     kind: Literal["sample"] = "sample"
-    data: Literal["reviews", "stories"] = Field(
-        default="reviews", description="Reviews have labels, stories do not."
+    data: Literal["reviews", "stories", "phrases"] = Field(
+        default="reviews",
+        description="Reviews have labels; stories are plain texts, phrases English sentences with "
+        "their Chinese.",
     )
     classes: Literal[2, 4] = Field(
         default=4,
@@ -30,7 +34,8 @@ class SampleSource(Section):
         default=20_000,
         ge=200,
         le=5_000_000,
-        description="Rows to generate, dirty ones included; of stories 4,000 where it is left out.",
+        description="Rows to generate, dirty ones included; of stories and phrases 4,000 where it "
+        "is left out.",
     )
     seed: int = Field(
         default=20260101,
@@ -40,15 +45,17 @@ class SampleSource(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _fewer_stories(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or data.get("data") != "stories":
+    def _fewer_of_others(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("data", OF_REVIEWS) == OF_REVIEWS:
             return data
-        return {"rows": _STORIES, **data}
+        return {"rows": _ROWS, **data}
 
     @model_validator(mode="after")
     def _classes_of_reviews(self) -> SampleSource:
-        if self.data == "stories" and "classes" in self.stated():
-            raise ValueError("classes are those of the reviews, and data is stories: leave it out")
+        if self.data != OF_REVIEWS and "classes" in self.stated():
+            raise ValueError(
+                f"classes are those of the reviews, and data is {self.data}: leave it out"
+            )
         return self
 
     @property
@@ -95,12 +102,14 @@ class FileSource(Section):
     a folder or a glob at an fsspec URL."""
 
     kind: Literal["files"] = "files"
-    url: str | dict[Split, str] = Field(
+    url: str | dict[str, str | dict[str, str]] = Field(
         description=(
             "One URL, or one per split ({train: …, test: …}). A relative path starts at "
             "the recipe's folder. With a window, dated files (2026-01-31.csv) and folders "
             "(date=2026-01-31) are read for its days; `{start}` and `{end}` are replaced "
-            "by its dates."
+            "by its dates. Or parallel text files, one for each role of the contract "
+            "({source: a.de, target: a.en}, or such a pair per split), whose lines belong "
+            "together by their numbers."
         )
     )
     format: Literal["auto", "csv", "jsonl", "json", "parquet", "text"] = Field(
@@ -145,8 +154,23 @@ class FileSource(Section):
         return value
 
     @model_validator(mode="after")
+    def _one_form_of_url(self) -> FileSource:
+        if isinstance(self.url, dict) and (fault := _fault_of_keys(self.url)) is not None:
+            raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
+    def _parallel_files_are_plain_lines(self) -> FileSource:
+        if self.roles and (fault := self._fault_of_parallel_files()) is not None:
+            raise ValueError(
+                f"url names a file for each of {' and '.join(self.roles)}, whose lines belong "
+                f"together, and {fault}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _window_where_named(self) -> FileSource:
-        urls = [self.url] if isinstance(self.url, str) else list(self.url.values())
+        urls = list(self.urls)
         if not urls or not all(url.strip() for url in urls):
             raise ValueError("no URL is given")
         if self.window is None and any("{start}" in url or "{end}" in url for url in urls):
@@ -163,6 +187,42 @@ class FileSource(Section):
         return self
 
     @property
+    def by_split(self) -> dict[Split | None, str | dict[str, str]]:
+        """What is read for each split that has a URL of its own; for None where none has."""
+        if isinstance(self.url, dict) and self.url.keys() <= set(SPLITS):
+            return cast(dict[Split | None, str | dict[str, str]], dict(self.url))
+        return {None: cast(str | dict[str, str], self.url)}
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that have a URL of their own."""
+        return tuple(split for split in self.by_split if split is not None)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles that have a file each, whose lines belong together; none: files are tables."""
+        first = next(iter(self.by_split.values()), "")
+        return tuple(first) if isinstance(first, dict) else ()
+
+    @property
+    def urls(self) -> Iterator[str]:
+        for one in self.by_split.values():
+            yield from [one] if isinstance(one, str) else one.values()
+
+    def _fault_of_parallel_files(self) -> str | None:
+        if self.window is not None:
+            return "a window chooses among dated files: leave source.window out"
+        if self.format not in ("auto", "text"):
+            return f"format is {self.format}: name the columns of a table in the contract instead"
+        if self.says_documents and self.documents != "line":
+            return f"documents is {self.documents}: leave source.documents out"
+        for one in self.by_split.values():
+            pair = list(one.values()) if isinstance(one, dict) else []
+            if len(set(pair)) < len(pair):
+                return f"{pair[0]} is given twice: name the file of each"
+        return None
+
+    @property
     def says_documents(self) -> bool:
         return "documents" in self.stated()
 
@@ -173,6 +233,63 @@ class FileSource(Section):
         if self.documents != "file":  # no table has it, so it is in no key of one
             shaping.add("documents")
         return self.model_dump(mode="json", include=shaping)
+
+
+def _fault_of_keys(url: Mapping[str, str | dict[str, str]]) -> str | None:
+    """What is wrong with the keys of several URLs, which are splits, or roles of the contract."""
+    known, splits = ", ".join(SPLITS), [key for key in url if key in SPLITS]
+    roles = [key for key in url if key not in SPLITS]
+    parallel = {key: set(one) for key, one in url.items() if isinstance(one, dict)}
+    if splits and roles:
+        return (
+            f"{splits[0]} is a split and {roles[0]} is none: give a URL for each split ({known}), "
+            "or for each role of the contract, or for each role within each split"
+        )
+    if roles and parallel:
+        return f"{next(iter(parallel))} is none of {known}, and has several URLs: give it one"
+    if parallel and len(parallel) < len(url):
+        plain = next(key for key in splits if key not in parallel)
+        return (
+            f"{next(iter(parallel))} has a file for each role and {plain} has one URL: give all "
+            "splits in one form"
+        )
+    first = next(iter(parallel.values()), set[str]())
+    for split, own in parallel.items():
+        if own != first or own & set(SPLITS) or len(own) < 2:
+            return (
+                f"{split} has the files {', '.join(sorted(own)) or 'of nothing'}: within a split "
+                "each role of the contract has one, in all splits alike"
+            )
+    if len(roles) == 1:
+        return (
+            f"{roles[0]} is none of {known}; and of files for the roles of the contract there are "
+            "several"
+        )
+    return None
+
+
+def misfits_of_roles(source: FileSource, contract: DataContract) -> Iterator[str]:
+    """Why rows of parallel files cannot be those of a contract."""
+    if not source.roles:
+        return
+    keys, roles = ", ".join(source.roles), ", ".join(role.name for role in contract.roles)
+    if set(source.roles) != {role.name for role in contract.roles}:
+        yield (
+            f"source.url has the keys {keys}, which are neither splits ({', '.join(SPLITS)}) nor "
+            f"the roles of contract {contract.name} ({roles})"
+        )
+        return
+    columns = contract.columns
+    others = {f"columns.{role}": name for role, name in contract.sources.items() if role != name}
+    others |= {"columns.id": columns.id, "columns.split": columns.split}
+    named = [field for field, name in others.items() if name is not None]
+    named += ["columns.slices"] if columns.slices else []
+    named += ["select"] if contract.select else []
+    if named:
+        yield (
+            f"source.url has a file for each of {keys}, and these are all the columns that there "
+            f"are: leave contract.{named[0]} out"
+        )
 
 
 SOURCES = (
@@ -186,7 +303,7 @@ def _kind_of_source(value: dict[str, Any]) -> str:
     taken for the sample."""
     known = value and set(value) <= SampleSource.model_fields.keys()
     # A path under `data` is what other programs call the rows.
-    return "sample" if known and value.get("data", "reviews") in SAMPLES else "files"
+    return "sample" if known and value.get("data", OF_REVIEWS) in SAMPLES else "files"
 
 
 Source = Annotated[

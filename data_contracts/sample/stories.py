@@ -41,8 +41,6 @@ DIRTY_ROWS = {
     "control_characters": 6,
     "duplicate": 20,
 }
-_WHITE_SPACE = (" ", "\u3000", "\t", "\n")
-_CONTROLS = ("\x00", "\x07", "\x1b", "\x7f")
 # {A}, {A.his}, {town}, {town2}, {thanks:A:B}
 _SLOT = re.compile(r"\{(\w+)(?:\.(\w+))?(?::(\w)(?::(\w))?)?\}")
 
@@ -148,33 +146,8 @@ def generate(rows: int, seed: int) -> Iterator[dict[str, str]]:
     Memory grows by a hash per row, not by the texts.
     """
     rng = random.Random(seed)
-    faults, copied = _plan(rows, rng)
     seen: set[int] = set()
-    held: dict[int, dict[str, str]] = {}  # originals whose copy is still to come
-    originals = set(copied.values())
-    for at in range(rows):
-        row = held.pop(copied[at]) if at in copied else _row(faults.get(at), seen, rng)
-        if at in originals:
-            held[at] = row
-        yield row
-
-
-def _plan(rows: int, rng: random.Random) -> tuple[dict[int, str], dict[int, int]]:
-    """The fault of each dirty row, and of each copy the row that it repeats, before anything is
-    written.
-    """
-    free = list(range(rows))
-    rng.shuffle(free)
-    faults: dict[int, str] = {}
-    copied: dict[int, int] = {}
-    for fault, count in dirty_rows(rows).items():
-        for _ in range(count):
-            if fault == "duplicate":
-                first, later = sorted((free.pop(), free.pop()))
-                copied[later] = first
-            else:
-                faults[free.pop()] = fault
-    return faults, copied
+    return made.in_order(rows, dirty_rows(rows), rng, lambda fault: _row(fault, seen, rng))
 
 
 def _row(fault: str | None, seen: set[int], rng: random.Random) -> dict[str, str]:
@@ -193,15 +166,13 @@ def _row(fault: str | None, seen: set[int], rng: random.Random) -> dict[str, str
 def _break(fault: str, text: str, language: str, rng: random.Random) -> str:
     """The text with the fault in it."""
     if fault == "empty":
-        return "".join(rng.choice(_WHITE_SPACE) for _ in range(rng.randint(0, 8)))
+        return made.blank(rng)
     if fault == "over_long":
         told = grammar(language)
         while len(text) <= MAX_CHARACTERS:
             text += told.space + Storyteller(told, rng).story()
         return text
-    mark = "\ufffd" if fault == "broken_encoding" else rng.choice(_CONTROLS)
-    at = rng.randrange(len(text))
-    return text[:at] + mark + text[at + 1 :]
+    return made.with_mark(fault, text, rng)
 
 
 def made_by() -> str:

@@ -143,6 +143,31 @@ def check_columns(
     return list(dict.fromkeys(wanted))
 
 
+def told_of_nested(
+    nested: Mapping[str, Iterable[str]], there: Sequence[str], wanted: Sequence[str] | None
+) -> tuple[str, str]:
+    """Of columns that are missing since they stand within an object: where, and the way out.
+
+    Args:
+        nested: the names within each column of objects.
+    """
+    missing = {name for name in wanted or () if name not in there}
+    for column, names in nested.items():
+        if missing & set(names):
+            hint = f" It stands within {column!r}, an object with {shown_names(list(names))}."
+            return hint, way_out_of_nested(column)
+    return "", ""
+
+
+def way_out_of_nested(column: str) -> str:
+    """How a column of objects becomes a column for each name in it."""
+    return (
+        f"Write a column for each: of JSON Lines by jq -c .{column} in.jsonl > out.jsonl; of "
+        f"Parquet by pandas.json_normalize(pandas.read_parquet('in.parquet')[{column!r}])"
+        ".to_parquet('out.parquet')."
+    )
+
+
 def shown_names(names: Sequence[str]) -> str:
     return ", ".join(repr(name[:60]) for name in names[:20]) + (" …" if len(names) > 20 else "")
 

@@ -28,6 +28,7 @@ from data_contracts.tables.batch import (
     numbers,
     plain_text,
     strings,
+    told_of_nested,
 )
 from data_contracts.tables.categories import NOT_TEXT
 from data_contracts.tables.csv import lines
@@ -58,7 +59,9 @@ def read_json(text: io.TextIOWrapper, place: Place, ask: Ask) -> Iterator[Batch]
             there = list(dict.fromkeys(key for record in batch for key in record))
             if first and (refusal := other_form(batch, ask, place)) is not None:
                 raise refusal
-            wanted = check_columns(place.file, there, ask.columns)
+            nested = {key: cell for key, cell in batch[0].items() if isinstance(cell, dict)}
+            told = told_of_nested(nested, there, ask.columns)
+            wanted = check_columns(place.file, there, ask.columns, *told)
             if first and ask.columns is None:
                 check_columns(place.file, there, ask.roles)
             wanted += [name for name in ask.optional if name in there and name not in wanted]

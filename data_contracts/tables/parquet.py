@@ -28,6 +28,7 @@ from data_contracts.tables.batch import (
     merged,
     numbers,
     plain_text,
+    told_of_nested,
 )
 from data_contracts.tables.categories import SEVERAL_VALUES
 from data_contracts.tables.class_names import (
@@ -94,7 +95,9 @@ def read_parquet(stream: IO[bytes], place: Place, ask: Ask) -> Iterator[Batch]:
 
 def _wanted(schema: pa.Schema, place: Place, ask: Ask) -> tuple[list[str], tuple[str, ...]]:
     """The columns to read, and those that no text can show, where all were asked for."""
-    wanted = check_columns(place.file, schema.names, ask.columns)
+    nested = {field.name: field.type.names for field in schema if pa.types.is_struct(field.type)}
+    told = told_of_nested(nested, schema.names, ask.columns)
+    wanted = check_columns(place.file, schema.names, ask.columns, *told)
     if ask.columns is None:
         check_columns(place.file, schema.names, ask.roles)
         shown = [

@@ -183,7 +183,7 @@ def read_batches(
                 with_categories(batch, ask.categories) for batch in read_parquet(stream, place, ask)
             )
         return
-    with _text_of(stream, place) as source:
+    with text_of(stream, place) as source:
         for batch in _TEXT_READERS[format](source, place, ask):
             yield with_categories(batch, ask.categories)
 
@@ -197,14 +197,17 @@ def read_records(
     Args and errors: as of `read_batches`.
     """
     place = Place(name, encoding=encoding)
-    with _text_of(stream, place) as source:
+    with text_of(stream, place) as source:
         source.reconfigure(newline="\n")
         for row, record, _ in records(source, place):
             yield row, record
 
 
 @contextmanager
-def _text_of(stream: IO[bytes], place: Place) -> Iterator[io.TextIOWrapper]:
+def text_of(stream: IO[bytes], place: Place) -> Iterator[io.TextIOWrapper]:
+    """The characters of a stream, in the encoding of the place unless a byte order mark says
+    another; bytes that are not in it stay as surrogates.
+    """
     with _damage_told(place):
         source = _decoded(stream, place)
         try:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from data_contracts.contract.contract import DataContract
     from data_contracts.contract.infer import Draft
     from data_contracts.contract.rows import Rows
-    from data_contracts.contract.sections import Split
     from data_contracts.recipe.recipe import Recipe
     from tasks.sources.look import Asked, Seen
 
@@ -38,6 +37,9 @@ SEPARATORS = {
     "pipe": "|",
     "space": " ",
 }
+
+
+_OF_ANY_ROWS = ("id", "split")  # columns that rows of every kind may have
 
 
 def infer_in_terminal(asked: Mapping[str, Any], output: str | None) -> None:
@@ -110,11 +112,10 @@ def draft_from(asked: Mapping[str, Any]) -> tuple[Rows, Seen, Draft]:
     from tasks.sources.look import look_closer
 
     seen = _look(asked)
-    given = {role: asked[role] for role in roles() if asked.get(role) is not None}
-    url = seen.source.url
-    name = asked.get("name") or dataset_name(
-        _whole(url) if isinstance(url, str) else {k: _whole(v) for k, v in url.items()}
-    )
+    # Of parallel files the others name the files themselves.
+    own = _OF_ANY_ROWS if seen.source.roles else roles()
+    given = {role: asked[role] for role in own if asked.get(role) is not None}
+    name = asked.get("name") or dataset_name(*map(_whole, seen.source.urls))
     closer = partial(look_closer, seen.source)
     draft = infer(UndescribedRows(seen.rows, name, closer, given, seen.found, asked.get("kind")))
     return draft.seen, seen, draft
@@ -125,7 +126,7 @@ def roles() -> tuple[str, ...]:
     from data_contracts.contract.contract import AnyContract
 
     own = [role.name for kind in AnyContract.kinds.values() for role in kind.possible_roles()]
-    return tuple(dict.fromkeys([*own, "id", "split"]))
+    return tuple(dict.fromkeys([*own, *_OF_ANY_ROWS]))
 
 
 def _look(asked: Mapping[str, Any]) -> Seen:
@@ -139,7 +140,7 @@ def _asked(asked: Mapping[str, Any]) -> Asked:
     from tasks.sources.look import Asked
 
     files = asked.get("files", ())
-    by_split: dict[Split, Any] = {
+    by_split: dict[str, Any] = {
         split: asked[split] for split in SPLITS if asked.get(split) is not None
     }
     if by_split and files:
@@ -150,22 +151,34 @@ def _asked(asked: Mapping[str, Any]) -> Asked:
         raise SourceError(
             f"{len(files)} files are given, the first two {files[0]} and {files[1]}.",
             "Give their folder, or a glob in quotes ('news/*.parquet'), which the shell then "
-            "leaves alone.",
+            "leaves alone. Text files whose lines belong together are named by what they are: "
+            "--source a.de --target a.en.",
         )
+    parallel = {} if by_split or files else _parallel(asked)
     if by_split and "train" not in by_split:
         raise SourceError("There are no rows to train on.", "Give them with --train.")
-    if not by_split and not files:
+    if not by_split and not files and not parallel:
         raise SourceError(
             "No rows are named.", "Give a file, a folder, a glob or a URL; or --train and --test."
         )
     separator = asked.get("separator")
     return Asked(
-        url=by_split or files[0],
+        url=by_split or parallel or files[0],
         encoding=asked.get("encoding"),
         separator=separator and SEPARATORS.get(separator.lower(), separator),
         format=asked.get("format_"),
         documents=asked.get("documents"),
     )
+
+
+def _parallel(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Files by role, where no other is named and the options of columns name them: --source a.de
+    --target a.en.
+    """
+    own = [role for role in roles() if role not in _OF_ANY_ROWS]
+    named = {role: asked[role] for role in own if asked.get(role) is not None}
+    there = [one for one in named.values() if "://" in one or os.path.exists(one)]
+    return named if len(named) > 1 and there else {}
 
 
 def _source_fields(seen: Seen, folder: Path) -> dict[str, Any]:
@@ -176,7 +189,7 @@ def _source_fields(seen: Seen, folder: Path) -> dict[str, Any]:
     placed: Any = (
         _from_folder(url, folder)
         if isinstance(url, str)
-        else {k: _from_folder(v, folder) for k, v in url.items()}
+        else {k: _from_folder(v, folder) for k, v in url.items() if isinstance(v, str)}
     )
     fields = seen.source.model_dump(mode="json", exclude_defaults=True, exclude={"kind", "url"})
     return {"url": placed, **fields}

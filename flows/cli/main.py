@@ -818,7 +818,11 @@ class OfRows(click.Command):
             known = {name for one in self.params for name in (one.name, *one.opts)}
             here = next(at for at, one in enumerate(self.params) if one.name == "id")
             self.params[here:here] = [
-                click.Option([f"--{role}"], metavar="COLUMN", help=f"Column of the {role}.")
+                click.Option(
+                    [f"--{role}"],
+                    metavar="COLUMN",
+                    help=f"Column of the {role}; without FILE, a text file of them, one a line.",
+                )
                 for role in roles()
                 if role not in known
             ]

@@ -101,6 +101,8 @@ class Objective:
     def __init__(self, task: TaskConfig, facts: Mapping[str, Any]) -> None:
         self.task = task
         self.facts = dict(facts)
+        # Of the tokens that are learnt from; known before `prepare`.
+        self.tokenizer_json = b""
 
     # --- rows to tokens
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -27,6 +27,13 @@ class AskedWronglyError(ValueError):
     """What is asked beside the texts cannot be had; the text says which and what may be."""
 
 
+class Positions(NamedTuple):
+    """What a head is given that looks at each token of a document."""
+
+    states_BTF: Tensor  # of each position, which may know what stands before and behind it
+    embedding: nn.Module  # the table of token vectors, which a decoder may share
+
+
 class Head(nn.Module):
     """From a document's vector to what the loss and the answers are computed from.
 
@@ -38,9 +45,10 @@ class Head(nn.Module):
     KINDS: ClassVar[dict[str, type[Head]]] = {}
     kind: ClassVar[str]
     asked: ClassVar[tuple[str, ...]] = ("text",)  # columns of texts that `predict` is given
-    # What `forward` is given first: the document's vector (B, F), or the state (B, T, F) at each
-    # position, which knows what stands up to it. The latter needs an encoder from left to right.
-    reads: ClassVar[Literal["document", "states"]] = "document"
+    # What `forward` is given first: the document's vector (B, F); or the state (B, T, F) at each
+    # position, which knows what stands up to it and needs an encoder from left to right; or
+    # `Positions`, which know the whole document.
+    reads: ClassVar[Literal["document", "states", "positions"]] = "document"
     optional: ClassVar[tuple[str, ...]] = ()  # of these, such as may be null in a row that counts
     new_with_the_task: ClassVar[bool] = True  # so a method that freezes weights trains it whole
 
@@ -65,7 +73,7 @@ class Head(nn.Module):
     def share_rows(self, shared: Callable[[nn.Module], nn.Module]) -> None:
         """Put `shared(table)` in the place of each table of which equal rows may stand once."""
 
-    def forward(self, read: Tensor, input_ids_BT: Tensor, lengths_B: Tensor, /) -> Tensor:
+    def forward(self, read: Any, input_ids_BT: Tensor, lengths_B: Tensor, /) -> Tensor:
         """What answers and losses are computed from, of what `reads` says."""
         raise NotImplementedError
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.kinds.heads import DEFAULT_KIND, Head, head_class
+from lightning_modules.kinds.heads import DEFAULT_KIND, Head, Positions, head_class
 from lightning_modules.network.embedding import CompactEmbedding, token_table
 from lightning_modules.network.encoders.ngrams import NgramFeatures
 from lightning_modules.network.encoders.pretrained import PretrainedEncoder
@@ -45,10 +45,12 @@ class TextNetwork(nn.Module):
             self.encoder = ENCODERS[encoder["kind"]](size, encoder)
         ngrams = description.get("ngrams")
         self.ngrams = NgramFeatures(ngrams) if ngrams else None
-        features = self.encoder.output_size + (self.ngrams.output_size if self.ngrams else 0)
         kind = head_class(description.get("kind", DEFAULT_KIND))
-        if kind.reads == "states" and (why := self._no_states()) is not None:
+        if (why := self._lacks(kind.reads)) is not None:
             raise ValueError(f"a head of kind {kind.kind} {why}")
+        features = self.encoder.output_size + (self.ngrams.output_size if self.ngrams else 0)
+        if kind.reads == "positions":
+            features = self.encoder.position_size
         self.head: Head | Any = kind(features, description)
         if clash := {name for name, _ in self.head.named_children()} & {*self.BODY}:
             raise ValueError(f"a head may have no part called {clash.pop()!r}")
@@ -70,19 +72,28 @@ class TextNetwork(nn.Module):
             **self.head.describe(),
         }
 
-    def _no_states(self) -> str | None:
-        """Why this body has no states from left to right; None where it has."""
+    def _lacks(self, reads: str) -> str | None:
+        """Why this body has not what a head reads; None where it has."""
         encoder = self.encoder
-        if not hasattr(encoder, "read") or not getattr(encoder, "causal", True):
+        if reads == "document":
+            return None
+        left_to_right = hasattr(encoder, "read") and getattr(encoder, "causal", True)
+        if reads == "states" and not left_to_right:
             kind = encoder.describe()["kind"]
             return f"needs an encoder that reads from left to right, and {kind} does not"
+        if reads == "positions" and not hasattr(encoder, "states"):
+            kind = encoder.describe()["kind"]
+            return f"looks at each token, and {kind} has no state of each"
         if self.ngrams is not None:
-            return "reads states, and n-grams of a whole document know what stands behind them"
+            return "reads states, and n-grams of a whole document have none"
         return None
 
     def forward(self, input_ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        read: Any
         if self.head.reads == "states":
             read, _ = self.read(input_ids_BT)
+        elif self.head.reads == "positions":
+            read = Positions(self.positions(input_ids_BT, lengths_B), self.embedding)
         else:
             read = self.features(input_ids_BT, lengths_B)
         return self.head(read, input_ids_BT, lengths_B)
@@ -95,12 +106,18 @@ class TextNetwork(nn.Module):
         """
         return self.encoder.read(self.embedding(input_ids_BT), carry)
 
+    def positions(self, input_ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        """The state (B, T, F) at each position, of the whole document; what stands in the padding
+        has no part in the others.
+        """
+        mask_BT = _inside(input_ids_BT, lengths_B)
+        return self.encoder.states(self.embedding(input_ids_BT), lengths_B, mask_BT)
+
     def features(self, input_ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
         """The documents' vectors (B, F): the encoder's, and those of the n-grams where there are
         any.
         """
-        position_T = torch.arange(input_ids_BT.shape[1], device=lengths_B.device)
-        mask_BT = position_T < lengths_B.unsqueeze(1)
+        mask_BT = _inside(input_ids_BT, lengths_B)
         document_BF = self.encoder(self.embedding(input_ids_BT), lengths_B, mask_BT)
         if self.ngrams is None:
             return document_BF
@@ -119,6 +136,12 @@ class TextNetwork(nn.Module):
             name if name.partition(".")[0] in cls.BODY else _HEAD + name: tensor
             for name, tensor in tensors.items()
         }
+
+
+def _inside(input_ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
+    """(B, T) whether a position is none of the padding."""
+    position_T = torch.arange(input_ids_BT.shape[1], device=lengths_B.device)
+    return position_T < lengths_B.unsqueeze(1)
 
 
 def build_network(description: dict[str, Any]) -> TextNetwork:

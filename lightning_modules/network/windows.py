@@ -85,3 +85,17 @@ class Windowing:
                 windows += parts
                 document += [index] * len(parts)
         return windows, np.asarray(document, dtype=np.int64)
+
+
+def encoded(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """The token ids of each text, whole, in parts of bounded size.
+
+    Raises:
+        BundleError: the tokenizer fails at one of the texts.
+    """
+    found: list[list[int]] = []
+    for some in cut_by_size([len(text) for text in texts], ENCODE_CHARACTERS):
+        with readable("The tokenizer cannot encode a text"):
+            encodings = tokenizer.encode_batch(list(texts[some]), add_special_tokens=False)
+        found += [one.ids for one in encodings]
+    return found

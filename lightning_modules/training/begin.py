@@ -20,6 +20,7 @@ from data_contracts.recipe.model import (
 from data_contracts.recipe.sections import WarmStartConfig
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.base import Objective
+from lightning_modules.kinds.heads import head_class
 from lightning_modules.network.network import TextNetwork, build_network
 from lightning_modules.network.tokenizer import load_tokenizer
 from lightning_modules.reparameterizations import reparameterize
@@ -47,7 +48,8 @@ def starting_network(
     """
     model = job.model
     length = job.windowing.max_length
-    sizes = body_description(model, job.vocab_size, length)
+    pooled = head_class(objective.kind).reads != "positions"
+    sizes = body_description(model, job.vocab_size, length, pooled=pooled)
     # A head that says every token has so many, whatever the body is.
     head = {"kind": objective.kind, "head_size": job.vocab_size, **objective.head()}
     network = build_network({**sizes, **head})
@@ -86,8 +88,14 @@ def _start_from_model(
     return taken.names
 
 
-def body_description(model: ModelConfig, vocab_size: int, max_length: int) -> dict[str, Any]:
-    """The sizes of the network that a recipe asks for, without its head (see `TextNetwork`)."""
+def body_description(
+    model: ModelConfig, vocab_size: int, max_length: int, *, pooled: bool = True
+) -> dict[str, Any]:
+    """The sizes of the network that a recipe asks for, without its head (see `TextNetwork`).
+
+    Args:
+        pooled: whether a document becomes one vector; otherwise its positions are looked at.
+    """
     config = model.encoder
     if isinstance(config, PretrainedConfig):
         return {"encoder": describe(config)}
@@ -99,7 +107,7 @@ def body_description(model: ModelConfig, vocab_size: int, max_length: int) -> di
         encoder = {
             "kind": "bilstm_attention",
             "hidden_sizes": [[config.hidden_size, config.hidden_size]] * config.num_layers,
-            "attention_size": config.hidden_size,
+            "attention_size": config.hidden_size if pooled else None,
         }
     elif isinstance(config, CausalTransformerConfig):
         encoder = {

@@ -126,6 +126,7 @@ def _data(job: TrainingJob, objective: Objective) -> TokenData:
             raise TrainingError(
                 f"The {split} split has no rows.", "Give the source more rows, or a split column."
             )
+    objective.tokenizer_json = job.tokenizer_json
     objective.prepare(data.table("train"))
     return data
 

@@ -6,7 +6,6 @@ Text that came from data or from a recipe is escaped: the registry renders Markd
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 
 from data_contracts.artifacts import EvaluationReport, TokenDataset, TrainedModel, ValidatedCorpus
+from data_contracts.contract.scripts import script_of
 from data_contracts.kinds.base import Metric
 from data_contracts.recipe.recipe import Recipe
 from tasks.artifacts.parquet_parts import read_parts
@@ -136,20 +136,8 @@ def example_rows(
             short = all(len(text) <= limit for text in texts)
             if short and texts[0].strip():
                 example = dict(zip(asked, texts, strict=True))
-                found.setdefault(script(texts[0]), []).append(example)
+                found.setdefault(script_of(texts[0]), []).append(example)
         if sum(map(len, found.values())) >= 500:
             break
     scripts = sorted(found, key=lambda name: (-len(found[name]), name))
     return [found[name][0] for name in scripts[:most]] or [dict.fromkeys(asked, "...")]
-
-
-def script(text: str) -> str:
-    """The script of most letters, by the first word of their Unicode names: LATIN, CJK, CYRILLIC,
-    ...
-    """
-    counts: dict[str, int] = {}
-    for character in text[:200]:
-        if character.isalpha():
-            name = unicodedata.name(character, "OTHER").split()[0]
-            counts[name] = counts.get(name, 0) + 1
-    return max(counts, key=lambda name: (counts[name], name), default="OTHER")

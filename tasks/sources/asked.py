@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from data_contracts.contract.contract import DataContract, Split
+from data_contracts.contract.contract import DataContract
 from data_contracts.contract.raw import wanted_columns
 from data_contracts.recipe.source import FileSource
 from data_contracts.tables.batch import Ask
 from data_contracts.tables.categories import unselected_rejects
 
 ANSWER = "answer"  # what an annotator said of a row, in Prodigy's files
-
-
-def given_splits(source: FileSource) -> tuple[Split, ...]:
-    """The splits that have a URL of their own."""
-    return tuple(source.url) if isinstance(source.url, dict) else ()
 
 
 def asked(source: FileSource, contract: DataContract) -> Ask:
@@ -28,7 +23,7 @@ def asked(source: FileSource, contract: DataContract) -> Ask:
         if role.name in columns
     }
     return Ask(
-        columns=wanted_columns(contract, given_splits(source)),
+        columns=wanted_columns(contract, source.splits),
         texts=texts,
         categories=categories,
         optional=() if ANSWER in contract.select else (ANSWER,),

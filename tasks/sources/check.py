@@ -16,7 +16,7 @@ from data_contracts.contract.rules import Role
 from data_contracts.errors import ContractViolation, SourceError
 from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.source import FileSource
-from tasks.sources.asked import ANSWER, asked, given_splits, rejected
+from tasks.sources.asked import ANSWER, asked, rejected
 from tasks.sources.files import list_files
 from tasks.sources.look import first_rows, hint
 from tasks.sources.source_file import SourceFile
@@ -103,8 +103,9 @@ def _by_row(limit: Limit, contract: DataContract) -> bool:
 
 
 def _read(source: FileSource, contract: DataContract, files: list[SourceFile]) -> Rows:
-    splits = max(1, len(given_splits(source)))
-    most = max(100, FIRST * splits // len(files))
+    splits = max(1, len(source.splits))
+    read = len(files) // max(1, len(source.roles))  # parallel ones are read as one
+    most = max(100, FIRST * splits // read)
     try:
         return first_rows(source, most, asked(source, contract))
     except SourceError as error:

@@ -156,7 +156,7 @@ def window_read(source: FileSource, files: Sequence[SourceFile]) -> WindowRead |
     window = fixed_window(source)
     if window is None:
         return None
-    urls = source.url if isinstance(source.url, dict) else {None: source.url}
+    urls = source.by_split
     placed = {split for split, url in urls.items() if "{start}" in url or "{end}" in url}
     told = []
     for split in dict.fromkeys(file.split for file in files if file.days is not None):

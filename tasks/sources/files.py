@@ -12,8 +12,6 @@ from collections.abc import Generator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
 
 from data_contracts.contract.contract import Split
 from data_contracts.contract.days import Days
@@ -22,7 +20,6 @@ from data_contracts.recipe.source import FileSource
 from data_contracts.tables.batch import EVERYTHING, Ask, Batch
 from data_contracts.tables.read import (
     PLAIN_TEXT,
-    Format,
     is_table,
     name_parts,
     other_kind,
@@ -31,8 +28,9 @@ from data_contracts.tables.read import (
 )
 from data_contracts.urls import shown_url
 from tasks.sources.dated_files import FoundFiles, below, chosen, fixed_window, governed
+from tasks.sources.parallel import list_parallel_files, read_side_by_side
 from tasks.sources.reach import filesystem, is_http, is_local, missing, reaching
-from tasks.sources.source_file import SourceFile
+from tasks.sources.source_file import SourceFile, described, with_short_names
 
 _SPECIAL = re.compile(r"[*?\[]")
 
@@ -57,7 +55,11 @@ def read_rows(
     ask = replace(ask, separator=source.separator, documents=source.documents)
     if max_rows_per_file is not None:
         ask = replace(ask, batch_rows=min(ask.batch_rows, max_rows_per_file))
-    for file in list_files(source):
+    files = list_files(source)
+    if source.roles:
+        yield from read_side_by_side(files, source, ask, max_rows_per_file, scratch)
+        return
+    for file in files:
         left = max_rows_per_file
         with file.open(scratch) as opened:
             if source.says_documents and opened.format != PLAIN_TEXT:
@@ -91,12 +93,13 @@ def list_files(source: FileSource) -> list[SourceFile]:
         SourceError: where a file is missing, a folder or glob holds none, a name tells no format,
             or a window is set and a name does not tell a day.
     """
-    urls: dict[Split | None, str] = (
-        {**source.url} if isinstance(source.url, dict) else {None: source.url}
-    )
+    if source.roles:
+        return list_parallel_files(source)
     window = fixed_window(source)
     found: dict[Split | None, FoundFiles] = {
-        split: _expand(url, source) for split, url in urls.items()
+        split: _expand(url, source)
+        for split, url in source.by_split.items()
+        if isinstance(url, str)
     }
     days: dict[Split | None, dict[str, Days | None]] = {
         split: chosen(one, window) for split, one in found.items()
@@ -104,12 +107,11 @@ def list_files(source: FileSource) -> list[SourceFile]:
     if window is not None:
         governed(found, days)
     files = [
-        replace(_describe(found[split].fs, path, split, source.format), days=told)
+        replace(described(found[split].fs, path, split, source.format), days=told)
         for split, paths in days.items()
         for path, told in sorted(paths.items(), key=_reading_order)
     ]
-    names = _short_names([file.name for file in files])
-    return [replace(file, name=name) for file, name in zip(files, names, strict=True)]
+    return with_short_names(files)
 
 
 def _reading_order(file: tuple[str, Days | None]) -> tuple[date, str]:
@@ -182,7 +184,7 @@ def left_aside(source: FileSource) -> list[str]:
     it is.
     """
     found: list[str] = []
-    for url in [source.url] if isinstance(source.url, str) else source.url.values():
+    for url in source.urls:
         fs, path = filesystem(url)
         if is_http(fs) or source.format != "auto":
             continue
@@ -232,24 +234,3 @@ def _wanted(path: str, format: str) -> bool:
     known = format != "auto" or kind is not None or compression == "zip"
     # Hugging Face's, beside the data.
     return known and not name.startswith((".", "_")) and name != "dataset_infos.json"
-
-
-def _describe(
-    fs: Any, path: str, split: Split | None, format: Format | Literal["auto"]
-) -> SourceFile:
-    plain = unquote(urlsplit(path).path) if is_http(fs) else path
-    by_name, compression = name_parts(plain)
-    kind = by_name if format == "auto" else format
-    if kind is None and compression != "zip":
-        raise unknown_format(shown_url(path), plain)
-    return SourceFile(fs, path, plain, kind, compression, split)
-
-
-def _short_names(paths: list[str]) -> list[str]:
-    """The last part of each path, with as many folders before it as make all of them different."""
-    parts = [[part for part in path.split("/") if part] or [path] for path in paths]
-    for depth in range(1, max(map(len, parts), default=1) + 1):
-        names = ["/".join(part[-depth:]) for part in parts]
-        if len(set(names)) == len(set(paths)):
-            return names
-    return paths

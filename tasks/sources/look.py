@@ -12,7 +12,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from data_contracts.contract.contract import Split
 from data_contracts.contract.rows import Found, Rows
 from data_contracts.errors import NoisefoldError, SourceError
 from data_contracts.recipe.reading import describe
@@ -37,7 +36,7 @@ LINES = 1 << 18  # bytes by which its separator is told
 class Asked:
     """The rows that a person names on the command line, and how to read them; null: found out."""
 
-    url: str | Mapping[Split, str]
+    url: str | Mapping[str, str | dict[str, str]]
     encoding: str | None = None
     separator: str | None = None
     format: str | None = None
@@ -84,7 +83,7 @@ def look(asked: Asked, most: int = MAX_ROWS) -> Seen:
         rows = first_rows(source, most)
         tables = {head.name for head in heads if head.format == "csv"}
         rows.header = {name: header for name, header in rows.header.items() if name in tables}
-        rows.plain = all(head.format == PLAIN_TEXT for head in heads)
+        rows.plain = not source.roles and all(head.format == PLAIN_TEXT for head in heads)
         return Seen(
             rows, source, Found(found.fields, (*found.told, *_splits_in_names(files, asked)))
         )
@@ -106,8 +105,7 @@ def look_closer(
 def first_rows(source: FileSource, most: int, ask: Ask = EVERYTHING) -> Rows:
     """The first `most` rows of every file of a source, `MAX_CHARACTERS` in all."""
     rows, taken, characters = Rows(), dict[str, int](), 0
-    if isinstance(source.url, dict):
-        rows.given = tuple(source.url)
+    rows.given = source.splits
     ask = replace(ask, batch_rows=min(most + 1, 20_000))
     batches = read_rows(source, ask, max_rows_per_file=most + 1)
     with closing(batches):

@@ -8,17 +8,19 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from data_contracts.contract.contract import Split
 from data_contracts.contract.days import Days
 from data_contracts.errors import SourceError
 from data_contracts.tables.packed import decompressed, unzipped
 from data_contracts.tables.read import Format, is_table, name_parts, unknown_format, usual_separator
+from data_contracts.urls import shown_url
 from tasks.sources.reach import is_http, is_local, reaching
 
 # What different file systems call the mark of a version, strongest first.
@@ -59,6 +61,7 @@ class SourceFile:
     compression: str | None
     split: Split | None
     days: Days | None = None  # told by its name, where a window chose it by that
+    role: str | None = None  # of parallel files: which part of each row its lines are
 
     @property
     def remote(self) -> bool:
@@ -106,6 +109,40 @@ class SourceFile:
                 while chunk := stream.read(1 << 20):
                     sha.update(chunk)
             return f"sha256={sha.hexdigest()}"
+
+
+def described(
+    fs: Any, path: str, split: Split | None, format: Format | Literal["auto"]
+) -> SourceFile:
+    """A file by its path, called by all of it.
+
+    Raises:
+        SourceError: where nothing tells its format.
+    """
+    plain = unquote(urlsplit(path).path) if is_http(fs) else path
+    by_name, compression = name_parts(plain)
+    kind = by_name if format == "auto" else format
+    if kind is None and compression != "zip":
+        raise unknown_format(shown_url(path), plain)
+    return SourceFile(fs, path, plain, kind, compression, split)
+
+
+def with_short_names(files: Sequence[SourceFile]) -> list[SourceFile]:
+    """The files, each called by the last part of its path, with as many folders before it as make
+    all of them different.
+    """
+    paths = [file.name for file in files]
+    names = _short_names(paths)
+    return [replace(file, name=name) for file, name in zip(files, names, strict=True)]
+
+
+def _short_names(paths: list[str]) -> list[str]:
+    parts = [[part for part in path.split("/") if part] or [path] for path in paths]
+    for depth in range(1, max(map(len, parts), default=1) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(set(paths)):
+            return names
+    return paths
 
 
 def _spooled(

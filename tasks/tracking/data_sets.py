@@ -86,11 +86,13 @@ def shown_source(source: Source, split: Split | None = None) -> str:
     """
     if not isinstance(source, FileSource):
         return "noisefold's bundled sample"
-    if isinstance(source.url, str):
-        return shown_url(source.url)
-    if split is not None:
-        return shown_url(source.url.get(split) or next(iter(source.url.values())))
-    return ", ".join(f"{name}: {shown_url(url)}" for name, url in source.url.items())
+    shown = {
+        name: shown_url(url) if isinstance(url, str) else " + ".join(map(shown_url, url.values()))
+        for name, url in source.by_split.items()
+    }
+    if split is not None or None in shown:
+        return shown.get(split) or next(iter(shown.values()))
+    return ", ".join(f"{name}: {url}" for name, url in shown.items())
 
 
 def _first_rows(folder: Path) -> pa.Table:

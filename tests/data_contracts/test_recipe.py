@@ -333,7 +333,7 @@ BOUNDED = [
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"task": {"kind": "translate"}}, "task: kind 'translate' is none of classify"),
+        ({"task": {"kind": "summarise"}}, "task: kind 'summarise' is none of classify"),
         (
             {"training": {"monitor": "val/ece"}},
             "val/ece is none of val/macro_f1, val/accuracy, val/nll",

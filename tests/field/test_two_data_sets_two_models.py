@@ -47,8 +47,10 @@ def test_names_are_readable_and_fit_the_contract() -> None:
         == "news"
     )
     assert dataset_name("imdb/data/train-00000-of-00001.parquet") == "imdb"
-    assert dataset_name({"train": "mails-train.csv", "test": "mails-test.csv"}) == "mails"
-    assert dataset_name({"train": "trec/train.csv", "test": "trec/test.csv"}) == "trec"
+    assert dataset_name("mails-train.csv", "mails-test.csv") == "mails"
+    assert dataset_name("trec/train.csv", "trec/test.csv") == "trec"
+    assert dataset_name("/x/multi30k/train.de", "/x/multi30k/train.en") == "multi30k"
+    assert dataset_name("/x/multi30k.de.gz", "/x/multi30k.en.gz") == "multi30k"
     assert dataset_name("https://me:pw@host/a/mails.csv?token=x") == "mails"
     for odd in ("", ".", "..", "/", "*", "-.csv", "s3://bucket/part-0.parquet", "x" * 500):
         parse_recipe({"name": dataset_name(odd), "source": {"rows": 400}}, origin="test")

@@ -9,8 +9,8 @@ import re
 import shlex
 import shutil
 import subprocess
-import tempfile
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator

@@ -39,6 +39,7 @@ def test_deployments_cannot_change_by_accident():
         "sample": ("flows/retrain.py:retrain", [("0 3 * * *", True)], 1),
         "textbook": ("flows/retrain.py:retrain", [], 1),
         "stories": ("flows/retrain.py:retrain", [], 1),
+        "phrases": ("flows/retrain.py:retrain", [], 1),
         "weekly": ("flows/retrain.py:retrain", [("0 4 * * 1", False)], 1),
     }
 

@@ -535,7 +535,7 @@ def test_without_a_column_of_languages_the_script_tells_them_apart(world: World)
         for check in slice_checks(sliced(table), config)
     }
     spoken = Counter(predictions(world)["language"].to_pylist())
-    assert found == {("CJK", f"{spoken['zh']}"), ("LATIN", f"{spoken['en']}")}
+    assert found == {("Han", f"{spoken['zh']}"), ("Latin", f"{spoken['en']}")}
 
 
 def test_slice_that_the_contract_does_not_carry_is_refused_before_the_night(world: World) -> None:
@@ -940,7 +940,7 @@ def test_slices_of_another_kind_have_its_own_figure_and_texts() -> None:
     checks = list(slice_checks(Sliced(table, figure, ("question",)), config))
     assert [check.what for check in checks] == [
         "Closeness where length is 1 to 20 (60 rows):",
-        "Closeness where language is LATIN (60 rows):",
+        "Closeness where language is Latin (60 rows):",
     ]
     assert all(check.passed for check in checks)
     unasked = SlicesConfig(min=0.9, min_rows=1)

@@ -39,7 +39,7 @@ class GenerateHead(Head):
     """Log-probabilities (B, V) of the token after each row's end."""
 
     kind: ClassVar[str] = "generate"
-    reads: ClassVar[Literal["document", "states"]] = "states"
+    reads: ClassVar[Literal["document", "states", "positions"]] = "states"
     asked: ClassVar[tuple[str, ...]] = ("prompt",)
     optional: ClassVar[tuple[str, ...]] = ("prompt",)
     blank_is_asked: ClassVar[bool] = True

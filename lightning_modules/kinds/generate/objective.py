@@ -32,10 +32,9 @@ from lightning_modules.kinds.base import (
 from lightning_modules.kinds.generate.counted import CountedTable, cross_fitted
 from lightning_modules.kinds.generate.head import GenerateHead
 from lightning_modules.kinds.generate.scoring import documents, evidence_of, figures
-from lightning_modules.network.batching import cut
 from lightning_modules.network.network import TextNetwork
-from lightning_modules.network.tokenizer import eos_id, readable
-from lightning_modules.network.windows import ENCODE_CHARACTERS, Windowing
+from lightning_modules.network.tokenizer import eos_id
+from lightning_modules.network.windows import Windowing, encoded
 from lightning_modules.starting.backbone import output_embeddings
 
 if TYPE_CHECKING:
@@ -251,16 +250,6 @@ def _grams(table: TokenTable, longest: int, end: int) -> np.ndarray:
         some = np.flatnonzero(place >= back)
         grams[some, longest - back] = table.ids[some - back]
     return grams
-
-
-def encoded(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """The token ids of each text, in parts of bounded size."""
-    found: list[list[int]] = []
-    for some in cut([len(text) for text in texts], ENCODE_CHARACTERS):
-        with readable("The tokenizer cannot encode a text"):
-            encodings = tokenizer.encode_batch(list(texts[some]), add_special_tokens=False)
-        found += [one.ids for one in encodings]
-    return found
 
 
 def windows(

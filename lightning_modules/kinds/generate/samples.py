@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from data_contracts.kinds.generate import Generate
 from data_contracts.tables.take import evenly
 from lightning_modules.kinds.generate.head import GenerateHead, beginning, style_of
-from lightning_modules.kinds.generate.objective import encoded
 from lightning_modules.kinds.generate.writing import Style, Written
+from lightning_modules.network.windows import encoded
 
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle

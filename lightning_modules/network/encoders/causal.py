@@ -45,7 +45,8 @@ class CausalTransformer(nn.Module):
         self.context: int = description["context"]
         self.blocks: Any = nn.ModuleList(_Block(input_size, heads, size) for size in sizes)
         self.norm = nn.LayerNorm(input_size)
-        self.output_size, self.num_heads = input_size, heads
+        self.output_size = self.position_size = input_size
+        self.num_heads = heads
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -59,11 +60,15 @@ class CausalTransformer(nn.Module):
         h_BTD, _ = self.read(x_BTD)
         return h_BTD[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
 
+    def states(self, x_BTD: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
+        """The state at each position (B, T, D)."""
+        return self.read(x_BTD)[0]
+
     def read(self, x_BTD: Tensor, carry: Carry | None = None) -> tuple[Tensor, Carry]:
         """The state at every position (B, T, D), and what to go on from."""
         size = x_BTD.shape[2] // self.num_heads
         before = 0 if carry is None else carry.position
-        turn = _rotation(before, x_BTD.shape[1], size, x_BTD)
+        turn = rotation(before, x_BTD.shape[1], size, x_BTD)
         caches: list[Cache] = []
         for index, block in enumerate(self.blocks):
             cache = None if carry is None else carry.blocks[index]
@@ -87,7 +92,7 @@ class _Block(nn.Module):
         B, T, D = x_BTD.shape
         qkv = self.qkv(self.before_attention(x_BTD)).view(B, T, 3, self.heads, D // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        q, k = _turned(q, turn), _turned(k, turn)
+        q, k = turned(q, turn), turned(k, turn)
         if cache is not None:
             k = torch.cat([cache.keys, k], dim=2)
             v = torch.cat([cache.values, v], dim=2)
@@ -112,7 +117,7 @@ def _attend(q_BATE: Tensor, k_BASE: Tensor, v_BASE: Tensor, context: int) -> Ten
     return F.scaled_dot_product_attention(q_BATE, k_BASE, v_BASE, attn_mask=seen_TS)
 
 
-def _rotation(start: int, count: int, size: int, like: Tensor) -> tuple[Tensor, Tensor]:
+def rotation(start: int, count: int, size: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """Cosine and sine (T, E / 2) of the angles of positions start, start + 1, ...
 
     In float64, since in float32 the angle of the millionth position is off by a percent of a turn.
@@ -124,7 +129,7 @@ def _rotation(start: int, count: int, size: int, like: Tensor) -> tuple[Tensor, 
     return angle.cos().to(like.dtype), angle.sin().to(like.dtype)
 
 
-def _turned(x_BATE: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+def turned(x_BATE: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     cos, sin = turn
     one, other = x_BATE.chunk(2, dim=-1)
     return torch.cat([one * cos - other * sin, one * sin + other * cos], dim=-1)

@@ -29,9 +29,9 @@ class LSTMEncoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList()
         for size in description["hidden_sizes"]:
-            self.layers.append(_lstm(input_size, size))
+            self.layers.append(new_lstm(input_size, size))
             input_size = size
-        self.output_size = input_size
+        self.output_size = self.position_size = input_size
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -43,6 +43,10 @@ class LSTMEncoder(nn.Module):
         h_BTH, _ = self.read(x_BTD)
         return h_BTH[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
 
+    def states(self, x_BTD: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
+        """The state at each position (B, T, H)."""
+        return self.read(x_BTD)[0]
+
     def read(
         self, x_BTD: Tensor, carry: Sequence[Any] | None = None
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
@@ -50,14 +54,14 @@ class LSTMEncoder(nn.Module):
         states: list[tuple[Tensor, Tensor]] = []
         for layer, before in zip(self.layers, carry or [None] * len(self.layers), strict=True):
             if x_BTD.shape[1] == 1 and before is not None and isinstance(layer, nn.LSTM):
-                x_BTD, state = _step(layer, x_BTD, before)
+                x_BTD, state = lstm_step(layer, x_BTD, before)
             else:
                 x_BTD, state = layer(x_BTD, before)
             states.append(state)
         return x_BTD, states
 
 
-def _step(layer: Any, x_B1D: Tensor, before: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+def lstm_step(layer: Any, x_B1D: Tensor, before: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """One position: the fused kernel packs its weights anew at each call, which is five times the
     work.
     """
@@ -74,7 +78,7 @@ class BiLSTMEncoder(nn.Module):
     """Stacked pairs of LSTMs (one per direction), then additive attention with a learned query.
 
     Bahdanau 2015, https://arxiv.org/abs/1409.0473: a = softmax_t(v . tanh(W h_t + b)), output sum_t
-    a_t h_t.
+    a_t h_t. A description without an attention_size has states at positions and no such vector.
     The backward LSTM reads each document reversed within its own length, so that it meets no
     padding before text: plain `bidirectional=True` on padded rows would, and packed sequences lose
     the fused CPU kernel.
@@ -84,27 +88,37 @@ class BiLSTMEncoder(nn.Module):
         super().__init__()
         self.forwards, self.backwards = nn.ModuleList(), nn.ModuleList()
         for forward_size, backward_size in description["hidden_sizes"]:
-            self.forwards.append(_lstm(input_size, forward_size))
-            self.backwards.append(_lstm(input_size, backward_size))
+            self.forwards.append(new_lstm(input_size, forward_size))
+            self.backwards.append(new_lstm(input_size, backward_size))
             input_size = forward_size + backward_size
-        self.attention = nn.Linear(input_size, description["attention_size"])
-        self.query = nn.Linear(description["attention_size"], 1, bias=False)
-        self.output_size = input_size
+        self.attention: Any = None
+        self.query: Any = None
+        if (size := description["attention_size"]) is not None:
+            self.attention = nn.Linear(input_size, size)
+            self.query = nn.Linear(size, 1, bias=False)
+        self.output_size = self.position_size = input_size
 
     def describe(self) -> dict[str, Any]:
         pairs = zip(self.forwards, self.backwards, strict=True)
         return {
             "kind": "bilstm_attention",
             "hidden_sizes": [[width(f.weight_hh_l0), width(b.weight_hh_l0)] for f, b in pairs],
-            "attention_size": self.attention.weight.shape[0],
+            "attention_size": self.attention and self.attention.weight.shape[0],
         }
 
-    def forward(self, x_BTD: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
+    def states(self, x_BTD: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
+        """The states of both directions at each position (B, T, 2 H)."""
         index = reversal(lengths_B, x_BTD.shape[1])
         for forwards, backwards in zip(self.forwards, self.backwards, strict=True):
             ahead_BTH, _ = forwards(x_BTD)
             back_BTH, _ = backwards(_Permute.apply(x_BTD, index))
             x_BTD = torch.cat([ahead_BTH, _Permute.apply(back_BTH, index)], dim=-1)
+        return x_BTD
+
+    def forward(self, x_BTD: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
+        if self.attention is None:
+            raise ValueError("this encoder was built for states at positions, without attention")
+        x_BTD = self.states(x_BTD, lengths_B, mask_BT)
         scores_BT = self.query(torch.tanh(self.attention(x_BTD))).squeeze(-1)
         weights_BT = scores_BT.masked_fill(~mask_BT, -torch.inf).softmax(dim=-1)
         # What an LSTM puts out over padding is finite, so a weight of exactly 0 removes it.
@@ -140,7 +154,8 @@ class _Permute(torch.autograd.Function):
         return _Permute.apply(gradients[0], index), None
 
 
-def _lstm(input_size: int, hidden_size: int) -> nn.LSTM:
+def new_lstm(input_size: int, hidden_size: int) -> nn.LSTM:
+    """One layer and direction, with fresh weights."""
     lstm = nn.LSTM(input_size, hidden_size, batch_first=True)
     # An open forget gate at the start (Jozefowicz 2015); torch adds two biases, one suffices.
     with torch.no_grad():

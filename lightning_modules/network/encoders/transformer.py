@@ -25,7 +25,8 @@ class TransformerEncoder(nn.Module):
         sizes, heads = description["feedforward_sizes"], description["num_heads"]
         self.blocks: Any = nn.ModuleList(_Block(input_size, heads, size) for size in sizes)
         self.norm = nn.LayerNorm(input_size)
-        self.output_size, self.num_heads = input_size, heads
+        self.output_size = self.position_size = input_size
+        self.num_heads = heads
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -36,10 +37,14 @@ class TransformerEncoder(nn.Module):
         }
 
     def forward(self, x_BTD: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
+        return masked_mean(self.states(x_BTD, lengths_B, mask_BT), lengths_B, mask_BT)
+
+    def states(self, x_BTD: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
+        """The state at each position (B, T, D)."""
         x_BTD = x_BTD + self.positions[: x_BTD.shape[1]]
         for block in self.blocks:
             x_BTD = block(x_BTD, mask_BT[:, None, None, :])
-        return masked_mean(self.norm(x_BTD), lengths_B, mask_BT)
+        return self.norm(x_BTD)
 
 
 class _Block(nn.Module):
