@@ -92,6 +92,11 @@ def predict_file(
         lines.answer(read_lines(plain.stream, file.name, source.encoding), out)
 
 
+def lines_of(url: str, encoding: str) -> FileSource:
+    """A file whose lines are texts, whatever its name."""
+    return FileSource.model_construct(url=url, format=PLAIN_TEXT, encoding=encoding, separator=None)
+
+
 def is_plain(name: str) -> bool:
     """Whether a file of this name is a text a line: `test.de`, say, and all that is no table."""
     return name_parts(name)[0] in (None, PLAIN_TEXT)
