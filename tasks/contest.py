@@ -140,7 +140,7 @@ def _told(
     edge = f"{'-' if higher else ''}{margin:g}" if margin else "0"
     ours, theirs = (one.point()[metric.name] for one in (rivals.ours, rivals.theirs))
     sentence = (
-        f"{metric.words[0].upper()}{metric.words[1:]} {ours:.4f} less {theirs:.4f}, that "
+        f"{metric.begins} {ours:.4f} less {theirs:.4f}, that "
         f"{rivals.whose}, on {count:,} {rows}: {difference.value:+.4f} "
         f"({statistics.confidence:.0%} interval {difference.low:+.4f} to {difference.high:+.4f}); "
         f"the {bound} bound is {'' if better else 'not '}{side} {edge}."

@@ -47,6 +47,12 @@ class Metric:
     shown: Literal["everywhere", "page", "comparison"] = "everywhere"
     headline: bool = False  # one of the few that people look for first, as the kind's first is
 
+    @property
+    def begins(self) -> str:
+        """Its words where a sentence begins: Macro-F1. A name keeps its letters: chrF."""
+        first = self.words.replace("-", " ").split()[0]
+        return f"{self.words[0].upper()}{self.words[1:]}" if first.islower() else self.words
+
     def improves(self, one: float, other: float) -> bool:
         """Whether `one` is better than `other`."""
         return one > other if self.better == "higher" else one < other

@@ -269,6 +269,7 @@ class Translate(TaskConfig):
             answers="translation, log_probability (nats), tokens",
             windows="the windows of a long source are read side by side, and attended to together",
             limits=(
+                *_floor(measured),
                 "It translates texts like those that it was trained on; of others it makes up "
                 "what is likely.",
                 "The same model, text and parameters give the same translation on one machine.",
@@ -285,3 +286,16 @@ class Translate(TaskConfig):
             "translation": answer["translation"],
             "log-probability": f"{answer['log_probability']:.2f}",
         }
+
+
+def _floor(measured: Mapping[str, Any]) -> Iterator[str]:
+    """What its figures are to be held against, and how others come to the same."""
+    if "dictionary_chrf" not in measured:
+        return
+    yield (
+        "A dictionary counted from the same train rows has, word by word, chrF "
+        f"{measured['dictionary_chrf']:.3f} and BLEU {measured['dictionary_bleu']:.3f}: what is "
+        "above is more than words."
+    )
+    signatures = measured["signatures"]
+    yield f"chrF and BLEU are sacrebleu's: {signatures['chrf']} and {signatures['bleu']}."

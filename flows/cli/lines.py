@@ -10,10 +10,9 @@ from typing import Any
 
 from rich.console import Console
 
-from data_contracts.errors import NoisefoldError
-from data_contracts.recipe.source import FileSource
+from data_contracts.errors import NoisefoldError, SourceError
 from flows.cli.document import document
-from flows.cli.predict import Asked, TableRequest, table_in_terminal
+from flows.cli.predict import Asked, TableRequest, as_options, table_in_terminal
 from flows.cli.terminal import safe
 from tasks.settings import Settings
 
@@ -58,7 +57,7 @@ def answer_in_terminal(
     with ExitStack() as stack:
         out = stack.enter_context(document(True))
         predictor = asked.opened(stack, settings)
-        from tasks.serving.predict_lines import Lines, predict_file, read_lines
+        from tasks.serving.predict_lines import Lines, lines_of, predict_file, read_lines
 
         lines = Lines(predictor, as_json=request.as_json)
         if texts:
@@ -66,10 +65,11 @@ def answer_in_terminal(
         elif file is None:
             lines.answer(read_lines(sys.stdin.buffer, "standard input", request.encoding), out)
         else:
-            source = FileSource.model_construct(
-                url=file, format="text", encoding=request.encoding, separator=None
-            )
-            predict_file(lines, source, output, request.force, out)
+            source = lines_of(file, request.encoding)
+            try:
+                predict_file(lines, source, output, request.force, out)
+            except SourceError as error:
+                raise SourceError(as_options(error.cause), as_options(error.remedy)) from error
             if output is not None:
                 Console(stderr=True, highlight=False).print(
                     safe(

@@ -200,7 +200,7 @@ def table_in_terminal(asked: TableRequest, of: Asked, *, as_json: bool) -> None:
                 predictor, source, output, column=asked.column, strict=asked.strict, progress=bar
             )
         except SourceError as error:
-            raise SourceError(_as_options(error.cause), _as_options(error.remedy)) from error
+            raise SourceError(as_options(error.cause), as_options(error.remedy)) from error
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -225,7 +225,7 @@ def _separator(given: str | None) -> str | None:
         ) from None
 
 
-def _as_options(text: str) -> str:
+def as_options(text: str) -> str:
     """A fault of reading speaks of the recipe's fields; here the same things are options."""
     text = text.replace("; a relative path starts at the recipe's folder", "")
     text = text.replace(

@@ -37,7 +37,7 @@ class Lines:
         self.read = self.answered = 0
 
     def answer(self, lines: Iterable[str], out: TextIO) -> None:
-        source, shown = iter(lines), printable if out.isatty() else str
+        source, shown = iter(lines), _on_a_terminal if out.isatty() else str
         while batch := list(islice(source, ROWS)):
             out.writelines(map(shown, self._answered(batch)))
             out.flush()
@@ -92,6 +92,11 @@ def predict_file(
         lines.answer(read_lines(plain.stream, file.name, source.encoding), out)
 
 
+def lines_of(url: str, encoding: str) -> FileSource:
+    """A file whose lines are texts, whatever its name."""
+    return FileSource.model_construct(url=url, format=PLAIN_TEXT, encoding=encoding, separator=None)
+
+
 def is_plain(name: str) -> bool:
     """Whether a file of this name is a text a line: `test.de`, say, and all that is no table."""
     return name_parts(name)[0] in (None, PLAIN_TEXT)
@@ -142,6 +147,10 @@ def read_lines(stream: IO[bytes], name: str, encoding: str = "utf-8") -> Iterato
 def _rather(head: bytes) -> str:
     found = find_encoding(head, whole=len(head) < _HEAD)
     return "" if found is None or found.name in ("ascii", "utf-8") else f", but {found.name} fits"
+
+
+def _on_a_terminal(line: str) -> str:
+    return printable(line.replace("\r\n", "\n"))
 
 
 def _text(line: str) -> str:

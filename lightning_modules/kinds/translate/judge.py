@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 ROLES = ("id", "source", "target")  # of a validated row; the others are slices
 FLOOR = "of a dictionary counted from the train split, word by word"
 _ANSWERS = ("translation", "log_probability", "tokens")
-# One language is written in all of these, and its rows may have more of the one or the other.
-_JAPANESE = frozenset({"Han", "Hiragana", "Katakana"})
 
 
 class TranslateJudge:
@@ -178,15 +176,11 @@ class TranslateJudge:
         theirs = (champion.facts["source_script"], champion.facts["target_script"])
         if theirs == self.scripts:
             return Comparable(every)
-        told = (
-            f"The champion translates from {_words(theirs)}, this one from {_words(self.scripts)}"
+        why = (
+            f"The champion translates from {_words(theirs)}, this one from {_words(self.scripts)}: "
+            "they cannot be compared."
         )
-        if all(
-            one == other or {one, other} <= _JAPANESE
-            for one, other in zip(theirs, self.scripts, strict=True)
-        ):
-            return Comparable(every, [f"{told}; both are asked the same."])
-        return Comparable(every, fault=f"{told}: they cannot be compared.")
+        return Comparable(every, fault=why)
 
     def ask(self, bundle: Bundle, predictions: pa.Table) -> pa.Table:
         """Another model's translations, and what it says, in its own tokens, of the targets."""
