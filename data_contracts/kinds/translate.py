@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Entries of the joint vocabulary, up to so many pairs.
 _ENTRIES = ((100_000, 4_000), (1_000_000, 8_000), (math.inf, 16_000))
+_FEW = 10_000
 _SEEN = 300_000  # pairs, each as often as it is seen, that a training is suggested for
 
 
@@ -43,7 +44,7 @@ class LSTMDecoderConfig(Section):
     """An LSTM, attention to the source from its states (Luong 2015), and a second LSTM on both."""
 
     kind: Literal["lstm"] = "lstm"
-    hidden_size: int = Field(default=256, ge=1, le=8192, description="Units of each LSTM.")
+    hidden_size: int = Field(default=128, ge=1, le=8192, description="Units of each LSTM.")
 
 
 class TransformerDecoderConfig(Section):
@@ -135,17 +136,17 @@ class Translate(TaskConfig):
     words: ClassVar[str] = "Translator"
     lossless: ClassVar[bool] = True
     command: ClassVar[str] = "translate"
-    judged: ClassVar[tuple[str, ...]] = ("search", "draws")
+    judged: ClassVar[tuple[str, ...]] = ("search",)
     defaults: ClassVar[Mapping[str, Any]] = {
         "tokenizer": {"kind": "bpe", "lossless": True, "vocab_size": 4000},
         "model": {
-            "embedding": {"size": 256, "init_std": 0.0625},
-            "encoder": {"kind": "bilstm_attention", "hidden_size": 256},
+            "embedding": {"size": 128, "init_std": 0.3},
+            "encoder": {"kind": "bilstm_attention", "hidden_size": 128},
             "dropout": 0.2,
             "reparameterization": {"kind": "multiplicative_noise"},
         },
         "window": {"max_length": 128, "overlap": 0},
-        "training": {"batch_size": 64, "learning_rate": 0.002},
+        "training": {"batch_size": 32, "learning_rate": 0.006},
         "promotion": {"slices": None},
     }
 
@@ -233,6 +234,7 @@ class Translate(TaskConfig):
             )
         entries = next(size for most, size in _ENTRIES if pairs <= most)
         epochs = min(30, max(2, round(_SEEN / pairs)))
+        batch = 16 if pairs < _FEW else 32  # so that few pairs are steps enough
         unused = "" if backbone is None else " They are learnt from scratch, without the backbone."
         more = "" if rows.complete else " or more"
         return f"Suggested for {pairs:,} pairs{more}.{unused}", [
@@ -244,7 +246,7 @@ class Translate(TaskConfig):
             ),
             Choice(
                 "training",
-                {"max_epochs": epochs},
+                {"max_epochs": epochs, "batch_size": batch},
                 f"{round(epochs * pairs, -3):,} pairs in all; the best epoch by validation is "
                 "kept.",
             ),
