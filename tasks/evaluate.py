@@ -52,17 +52,18 @@ def evaluate(
     Effects: report, tables and predictions below the store's key; the figures in the MLflow
     run. Safe to repeat.
     Raises:
-        NoisefoldError: where the valid or the test split is empty.
+        NoisefoldError: where the test split is empty, or the valid split where it decides something.
     """
     recipe = here.recipe
     bundle = Bundle.load(here.open(model) / "bundle", model.digest)
     judge = judge_of(recipe.task, tokens.facts, recipe.statistics)
     folder, rows = here.open(tokens), here.open(corpus)
-    valid = tokens.splits["valid"]
+    valid = tokens.splits["valid"] if judge.fits else 0
     total = valid + tokens.splits["test"]
-    scored = score_split(judge, bundle, folder / "valid.parquet", 0, total)
-    truth = read_rows(rows, "valid", scored["id"], ["id", *judge.truth])
-    judge = judge.fitted(truth, scored)
+    if judge.fits:
+        scored = score_split(judge, bundle, folder / "valid.parquet", 0, total)
+        truth = read_rows(rows, "valid", scored["id"], ["id", *judge.truth])
+        judge = judge.fitted(truth, scored)
     scored = score_split(judge, bundle, folder / "test.parquet", valid, total)
     of_test = read_rows(rows, "test", scored["id"])
     judge = judge.tried(bundle, of_test, folder)

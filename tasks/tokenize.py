@@ -113,6 +113,7 @@ class Counts:
 
     digest: RowDigest
     documents: int = 0
+    written: int = 0  # of these, such as have a row
     tokens: int = 0
     unknown: int = 0
     long: int = 0  # documents of several windows
@@ -121,6 +122,7 @@ class Counts:
     def add(self, rows: pa.Table, table: pa.Table, windowing: Windowing) -> None:
         self.digest.update(table)
         self.documents += rows.num_rows
+        self.written += pc.sum(pc.equal(table["window"], 0)).as_py() or 0
         ids = pc.list_flatten(table["input_ids"])
         self.tokens += len(ids)
         self.unknown += pc.sum(pc.equal(ids, windowing.unknown_id)).as_py() or 0
@@ -191,8 +193,27 @@ def write_tokens(
         "over_length_share": sum(one.long for one in counts.values()) / max(1, total),
         "unknown_share": sum(one.unknown for one in counts.values()) / max(1, tokens),
         "unknown_shares": shares,
-        "warnings": unknown_warning(shares, recipe.tokenizer, tokenizer.get_vocab_size()),
+        "warnings": (
+            *left_out_warning(counts, windowing.max_length),
+            *unknown_warning(shares, recipe.tokenizer, tokenizer.get_vocab_size()),
+        ),
     }
+
+
+def left_out_warning(counts: dict[Split, Counts], max_length: int) -> tuple[str, ...]:
+    """A sentence where a kind learns nothing of documents that are longer than a window."""
+    left_out = {split: one.documents - one.written for split, one in counts.items()}
+    some = [
+        f"{count:,} of {counts[split].documents:,} documents of {split}"
+        for split, count in left_out.items()
+        if count
+    ]
+    if not some:
+        return ()
+    return (
+        f"Longer than window.max_length ({max_length} tokens), {' and '.join(some)} are left out "
+        "of training. A larger window takes them in, and more memory.",
+    )
 
 
 def windowing_of(tokenizer: HFTokenizer, recipe: Recipe) -> Windowing:

@@ -33,10 +33,11 @@ class LexicalConfig(Section):
         default=20, ge=1, le=1000, description="Target tokens that are kept for a source token."
     )
     max_pairs: int = Field(
-        default=200_000,
+        default=50_000,
         ge=1,
         le=10_000_000,
-        description="Pairs of the train split that are counted, evenly chosen.",
+        description="Pairs of the train split that are counted, evenly chosen; some 30 bytes are "
+        "held for each pair of their tokens.",
     )
 
 

@@ -63,6 +63,7 @@ class Judge(Protocol):
     metrics: ClassVar[tuple[Metric, ...]]
     token_columns: ClassVar[tuple[str, ...]]  # of a token table, which `score` reads
     truth: ClassVar[tuple[str, ...]]  # columns of `rows` that say what is right
+    fits: ClassVar[bool]  # whether the valid split decides anything of the answers
     exact: ClassVar[tuple[str, ...]]  # columns of `answers` that no rounding changes: their digest
 
     def score(self, bundle: Bundle, windows: pa.Table) -> pa.Table:
@@ -73,7 +74,8 @@ class Judge(Protocol):
         ...
 
     def fitted(self, rows: pa.Table, scored: pa.Table) -> Self:
-        """This judge with what the valid split decides of the answers (a temperature).
+        """This judge with what the valid split decides of the answers (a temperature); asked of
+        one that `fits`.
 
         Args:
             rows: at least id and the columns of `truth`.

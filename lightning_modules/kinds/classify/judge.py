@@ -53,6 +53,7 @@ class ClassifyJudge:
     metrics: ClassVar[tuple[Metric, ...]] = Classify.metrics
     token_columns: ClassVar[tuple[str, ...]] = ("id", "window", "input_ids")
     truth: ClassVar[tuple[str, ...]] = ("label",)
+    fits: ClassVar[bool] = True
     exact: ClassVar[tuple[str, ...]] = ("id", "label", "predicted")
 
     def __init__(

@@ -45,6 +45,7 @@ class GenerateJudge:
     metrics: ClassVar[tuple[Metric, ...]] = Generate.metrics
     token_columns: ClassVar[tuple[str, ...]] = ("id", "window", "input_ids", "context", "bytes")
     truth: ClassVar[tuple[str, ...]] = ()
+    fits: ClassVar[bool] = False
     exact: ClassVar[tuple[str, ...]] = ("id", "asked", "written")
 
     def __init__(

@@ -46,6 +46,7 @@ class TranslateJudge:
     metrics: ClassVar[tuple[Metric, ...]] = Translate.metrics
     token_columns: ClassVar[tuple[str, ...]] = ("id", "window", "input_ids", "context")
     truth: ClassVar[tuple[str, ...]] = ("target",)
+    fits: ClassVar[bool] = False
     exact: ClassVar[tuple[str, ...]] = ("id", "translation")
 
     def __init__(

@@ -22,6 +22,7 @@ class AmountJudge:
     metrics: ClassVar[tuple[Metric, ...]] = Amount.metrics
     token_columns: ClassVar[tuple[str, ...]] = ("id", "window", "input_ids")
     truth: ClassVar[tuple[str, ...]] = ("amount",)
+    fits: ClassVar[bool] = False
     exact: ClassVar[tuple[str, ...]] = ("id",)
 
     def __init__(self, facts: Mapping[str, Any], task: Amount, *_: Any) -> None:
