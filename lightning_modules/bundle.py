@@ -115,6 +115,9 @@ class Bundle:
             tuple(stated.get("suffix_ids", ())),
             stated["unknown_id"],
         )
+        # Of the training that it comes from, where it is judged: see
+        # `reparameterizations.noise_left`; a bundle by itself knows of none.
+        self.noise: Mapping[str, torch.Tensor] = {}
         self.digest: str = stated["digest"]
         self.meta: dict[str, Any] = stated["meta"]
 

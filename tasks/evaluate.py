@@ -25,6 +25,7 @@ from lightning_modules.bundle import Bundle
 from lightning_modules.evidence import figures
 from lightning_modules.kinds.judging import Judge, judge_of
 from lightning_modules.network.batching import cut
+from lightning_modules.reparameterizations.noise_left import load_noise
 from tasks.artifacts.store import ArtifactStore, RowDigest, digest_of
 from tasks.progress import report
 from tasks.reports import blocks as drawn
@@ -52,10 +53,12 @@ def evaluate(
     Effects: report, tables and predictions below the store's key; the figures in the MLflow
     run. Safe to repeat.
     Raises:
-        NoisefoldError: where the test split is empty, or the valid split where it decides something.
+        NoisefoldError: where the test split is empty, or the valid split of a kind that fits to it.
     """
     recipe = here.recipe
-    bundle = Bundle.load(here.open(model) / "bundle", model.digest)
+    trained = here.open(model)
+    bundle = Bundle.load(trained / "bundle", model.digest)
+    bundle.noise = load_noise(trained)
     judge = judge_of(recipe.task, tokens.facts, recipe.statistics)
     folder, rows = here.open(tokens), here.open(corpus)
     valid = tokens.splits["valid"] if judge.fits else 0

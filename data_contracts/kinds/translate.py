@@ -137,7 +137,7 @@ class Translate(TaskConfig):
     words: ClassVar[str] = "Translator"
     lossless: ClassVar[bool] = True
     command: ClassVar[str] = "translate"
-    judged: ClassVar[tuple[str, ...]] = ("search",)
+    judged: ClassVar[tuple[str, ...]] = ("search", "draws")
     defaults: ClassVar[Mapping[str, Any]] = {
         "tokenizer": {"kind": "bpe", "lossless": True, "vocab_size": 4000},
         "model": {
@@ -182,6 +182,13 @@ class Translate(TaskConfig):
         le=100,
         description="Weight of the divergence of two passes over a batch, each with noise and "
         "dropout of its own (Liang 2021); 0: one pass.",
+    )
+    draws: int = Field(
+        default=10,
+        ge=0,
+        le=1000,
+        description="Draws of the weights' noise by which an evaluation asks how sure each "
+        "translation is; 0: none. A method without noise has none to draw.",
     )
     search: SearchConfig = Field(default_factory=SearchConfig)
 

@@ -26,6 +26,7 @@ from lightning_modules.network.network import TextNetwork
 from lightning_modules.network.windows import Windowing
 from lightning_modules.reparameterizations import fold
 from lightning_modules.reparameterizations.course import Course
+from lightning_modules.reparameterizations.noise_left import alphas_of, save_noise
 from lightning_modules.training.averaging import Averaging
 from lightning_modules.training.begin import starting_network
 from lightning_modules.training.checkpoints import Checkpoints
@@ -77,8 +78,8 @@ class _Watchers:
 
 
 def fit(job: TrainingJob, on_progress: OnProgress) -> FitResult:
-    """Train, keep the best epoch, fold it, write `out/bundle`, `out/metrics.jsonl` and
-    `out/history.json`.
+    """Train, keep the best epoch, fold it, write `out/bundle`, `out/metrics.jsonl`,
+    `out/history.json` and, where weights had noise, how much (`out/noise.safetensors`).
 
     Effects: `work/checkpoints/` and `work/metrics.jsonl` are written while it runs and taken up by
         the next call.
@@ -96,8 +97,10 @@ def fit(job: TrainingJob, on_progress: OnProgress) -> FitResult:
         watchers.recorder.cpu_started = cpu_started
         _train(job, module, data, watchers, coverage)
         network.cpu().load_state_dict({**frozen_state(network), **watchers.best.weights})
+        noise = alphas_of(network)
         plain = module.course.finish(cast(TextNetwork, fold(network)))
     digest = _save(job, objective, plain, watchers, coverage)
+    save_noise(job.out, noise)
     best = watchers.best
     return FitResult(
         windows=len(data.table("train")),

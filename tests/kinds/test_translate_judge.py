@@ -107,6 +107,7 @@ class Translator:
     """A bundle by what a judge asks of it: it says what `says` makes of a source."""
 
     kind = "translate"
+    noise: Mapping[str, Any] = {}
 
     def __init__(self, tokens: Path, says: Any, facts: Mapping[str, Any] = FACTS) -> None:
         self.lossless_tokenizer = load_lossless((tokens / "tokenizer.json").read_bytes())

@@ -24,11 +24,12 @@ from data_contracts.artifacts import WindowingFacts
 from data_contracts.errors import RecipeError, TrainingError
 from data_contracts.kinds.translate import Translate
 from data_contracts.recipe.model import ModelConfig
-from data_contracts.recipe.sections import ExecutionConfig, TrainingConfig
+from data_contracts.recipe.sections import ExecutionConfig, StatisticsConfig, TrainingConfig
 from data_contracts.recipe.tokenizer import BpeTokenizer
 from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.kinds.base import objective_of
 from lightning_modules.kinds.heads import AskedWronglyError
+from lightning_modules.kinds.judging import judge_of
 from lightning_modules.kinds.translate.counting import Pairs, dictionaries
 from lightning_modules.kinds.translate.objective import TranslationModel
 from lightning_modules.kinds.translate.scoring import (
@@ -43,6 +44,7 @@ from lightning_modules.kinds.translate.segmentation import Merges
 from lightning_modules.network.tokenizer import eos_id, load_lossless
 from lightning_modules.network.windows import Windowing
 from lightning_modules.reparameterizations import fold, redraw, set_mode
+from lightning_modules.reparameterizations.noise_left import alphas_of, drawn, load_noise
 from lightning_modules.training.begin import starting_network
 from lightning_modules.training.data import TokenData
 from lightning_modules.training.fit import fit
@@ -594,3 +596,48 @@ def test_a_recipe_that_cannot_translate_is_refused(changes: dict[str, Any], said
     }
     with pytest.raises(RecipeError, match=said):
         parse_recipe(recipe, origin="here")
+
+
+# --- noise that is left ---
+
+
+def test_noise_is_drawn_from_the_folded_network_as_it_was_in_training(
+    tokens: Path, tmp_path: Path
+) -> None:
+    """As far from the mean as the method's own draws are, and gone afterwards."""
+    network, _, _ = start(job(tokens, tmp_path))
+    alphas = alphas_of(network)
+    assert "head.output.weight" in alphas
+    plain = fold(network)
+    weight = plain.get_parameter("head.output.weight")
+    before, own, again = weight.detach().clone(), [], []
+    for seed in range(40):
+        with drawn(plain, alphas, seed):
+            own.append((weight.detach() - before).square().mean())
+        redraw(network, seed)
+        set_mode(network, "sample")
+        again.append((network.head.output.used("weight").detach() - before).square().mean())
+    assert torch.equal(weight, before)
+    assert float(sum(own)) == pytest.approx(float(sum(again)), rel=0.1)
+    with drawn(plain, alphas, 3):
+        one = weight.detach().clone()
+    with drawn(plain, alphas, 3):
+        assert torch.equal(weight, one)
+
+
+def test_an_evaluation_asks_the_noise_how_sure_each_translation_is(
+    tokens: Path, tmp_path: Path
+) -> None:
+    fit(job(tokens, tmp_path), lambda event: None)
+    bundle = Bundle.load(tmp_path / "out" / "bundle")
+    statistics = StatisticsConfig()
+    table = pq.read_table(tokens / "test.parquet")
+    without = judge_of(task("lstm"), FACTS, statistics).score(bundle, table)
+    bundle.noise = load_noise(tmp_path / "out")
+    scored = judge_of(task("lstm", draws=5), FACTS, statistics).score(bundle, table)
+    assert "log_probability_drawn" not in without.column_names
+    assert scored.drop_columns(["log_probability_drawn"]).equals(without)
+    sure = scored["log_probability_drawn"].to_numpy()
+    assert (sure < 0).all() and len(np.unique(sure)) > 5
+    per_token = scored["log_probability"].to_numpy() / scored["tokens"].to_numpy()
+    assert np.corrcoef(sure, per_token)[0, 1] > 0.5

@@ -23,10 +23,11 @@ from data_contracts.results import Block, Interval
 from lightning_modules.kinds.judging import JUDGES, Comparable, Rivals, RowFigure, with_slices
 from lightning_modules.kinds.translate import scores
 from lightning_modules.kinds.translate.dictionary import Dictionary, sides
-from lightning_modules.kinds.translate.measured import NATS, Measured, nats_of, sure_of
+from lightning_modules.kinds.translate.measured import DRAWN, NATS, Measured, nats_of, sure_of
 from lightning_modules.kinds.translate.objective import TranslationModel
 from lightning_modules.kinds.translate.report import Judged, report_of
-from lightning_modules.kinds.translate.scoring import teacher_forced
+from lightning_modules.kinds.translate.scoring import teacher_forced, with_targets
+from lightning_modules.reparameterizations.noise_left import drawn
 
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
@@ -82,7 +83,7 @@ class TranslateJudge:
         sources = [reader.decode(ids, skip_special_tokens=False) for ids, _ in sides(windows)]
         answered = bundle.predict({"source": sources}, {})
         nats = teacher_forced(bundle, windows)
-        columns = {
+        columns: dict[str, Any] = {
             "id": pa.array(windows["id"].to_pylist(), pa.large_string()),
             "translation": pa.array(answered["translation"], pa.large_string()),
             "log_probability": pa.array(answered["log_probability"], pa.float64()),
@@ -90,7 +91,21 @@ class TranslateJudge:
             "nats": pa.array(nats[:, 0], pa.float64()),
             "target_tokens": pa.array(nats[:, 1].astype(np.int64)),
         }
+        if self.task.draws and bundle.noise:
+            columns[DRAWN] = self._under_noise(bundle, windows, answered["translation"])
         return pa.table(columns)
+
+    def _under_noise(
+        self, bundle: Bundle, windows: pa.Table, translations: Sequence[str]
+    ) -> pa.Array:
+        """(N,) log-probability per token of what was answered, the mean over draws."""
+        said = with_targets(bundle, windows, translations)
+        total = np.zeros(len(said))
+        for seed in range(self.task.draws):
+            with drawn(bundle.network, bundle.noise, seed):
+                nats, tokens = teacher_forced(bundle, said).T
+            total -= nats / np.maximum(tokens, 1)
+        return pa.array(total / self.task.draws)
 
     def fitted(self, rows: pa.Table, scored: pa.Table) -> Self:
         return self
@@ -134,7 +149,8 @@ class TranslateJudge:
         columns: dict[str, Any] = {"id": pa.array(scored["id"].to_pylist(), pa.string())}
         columns |= {name: rows[name] for name in ("source", "target")}
         columns |= {"translation": scored["translation"], "chrf": scores.chrf(counts)}
-        columns |= {name: scored[name] for name in (*_ANSWERS[1:], *NATS)}
+        told = (*_ANSWERS[1:], *NATS, *(name for name in (DRAWN,) if name in scored.column_names))
+        columns |= {name: scored[name] for name in told}
         return pa.table(with_slices(columns, rows, ROLES))
 
     def predictions(self, table: pa.Table) -> pa.Table:

@@ -10,6 +10,7 @@ Shapes: N rows, S sums, K columns.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +20,7 @@ from lightning_modules.evidence import Evidence, Floats
 from lightning_modules.kinds.translate import scores
 
 NATS = ("nats", "target_tokens")  # columns of `scored` that NLL is counted from
+DRAWN = "log_probability_drawn"  # the column of what draws of the noise say, per token
 LEAST_SURE = 10  # of so many rows, the one that is least sure is left out
 
 
@@ -29,13 +31,13 @@ class Measured:
     counts: (N, COUNTS) of `scores.Scores`.
     nats: (N, 2) nats and tokens of the targets; None: nobody told.
     floor: (N, COUNTS) of a dictionary's translations.
-    sure: (N,) the more, the surer; None where it tells nothing.
+    sure: by what it is told by, (N,): the more, the surer; empty where nothing tells.
     """
 
     counts: Floats
     nats: Floats | None = None
     floor: Floats | None = None
-    sure: Floats | None = None
+    sure: Mapping[str, Floats] = field(default_factory=dict)
     places: dict[str, slice] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -43,9 +45,9 @@ class Measured:
             "own": scores.COUNTS,
             "nats": 0 if self.nats is None else 2,
             "floor": 0 if self.floor is None else scores.COUNTS,
-            "kept": 0 if self.sure is None else scores.COUNTS,
-            "moments": 0 if self.sure is None else 6,
         }
+        for name in self.sure:
+            widths |= {f"kept{name}": scores.COUNTS, f"moments{name}": 6}
         ends = np.cumsum(list(widths.values())).tolist()
         found = {
             name: slice(end - width, end)
@@ -61,8 +63,8 @@ class Measured:
 
     def evidence(self) -> Evidence:
         parts = [self.counts, self.nats, self.floor]
-        if self.sure is not None:
-            parts += [self.counts * self.kept[:, None], _moments(self.sure, self.chrf)]
+        for sure in self.sure.values():
+            parts += [self.counts * kept(sure)[:, None], _moments(sure, self.chrf)]
         return Evidence(
             np.concatenate([one for one in parts if one is not None], axis=1), self.figures
         )
@@ -77,18 +79,17 @@ class Measured:
             found["length_ratio"] = scores.length_ratio(part["own"])
             found["dictionary_chrf"] = scores.chrf(part["floor"])
             found["dictionary_bleu"] = scores.bleu(part["floor"])
-        if "kept" in part:
-            found["sure_and_right"] = _pearson(part["moments"])
-            found["chrf_without_least_sure"] = scores.chrf(part["kept"])
+        for name in self.sure:
+            found[f"sure_and_right{name}"] = _pearson(part[f"moments{name}"])
+            found[f"chrf_without_least_sure{name}"] = scores.chrf(part[f"kept{name}"])
         return found
 
-    @property
-    def kept(self) -> np.ndarray:
-        """(N,) whether a row is not among those that the model is least sure of."""
-        assert self.sure is not None
-        kept = np.ones(len(self.sure), bool)
-        kept[np.argsort(self.sure, kind="stable")[: len(kept) // LEAST_SURE]] = False
-        return kept
+
+def kept(sure: Floats) -> np.ndarray:
+    """(N,) whether a row is not among those that the model is least sure of."""
+    found = np.ones(len(sure), bool)
+    found[np.argsort(sure, kind="stable")[: len(found) // LEAST_SURE]] = False
+    return found
 
 
 def nats_of(scored: pa.Table) -> Floats | None:
@@ -98,15 +99,19 @@ def nats_of(scored: pa.Table) -> Floats | None:
     return np.stack([scored[name].to_numpy().astype(np.float64) for name in NATS], axis=1)
 
 
-def sure_of(scored: pa.Table, chrf: Floats) -> Floats | None:
-    """(N,) log-probability per token; None where that, or chrF, is the same of every row, or rows
-    are too few to leave a tenth out.
+def sure_of(scored: pa.Table, chrf: Floats) -> dict[str, Floats]:
+    """Log-probability per token: the served model's own (""), and the mean of what draws of its
+    noise say of the same translation ("_drawn").
+
+    None of a figure that is the same of every row, or where rows are too few to leave a tenth out.
     """
     tokens = np.maximum(scored["tokens"].to_numpy(), 1)
-    sure = scored["log_probability"].to_numpy() / tokens
-    if len(sure) < LEAST_SURE or not (np.ptp(sure) > 0 and np.ptp(chrf) > 0):
-        return None
-    return sure
+    found = {"": scored["log_probability"].to_numpy() / tokens}
+    if DRAWN in scored.column_names:
+        found["_drawn"] = scored[DRAWN].to_numpy()
+    if len(tokens) < LEAST_SURE or not np.ptp(chrf) > 0:
+        return {}
+    return {name: sure for name, sure in found.items() if np.ptp(sure) > 0}
 
 
 def _moments(x: Floats, y: Floats) -> Floats:

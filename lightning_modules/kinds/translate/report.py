@@ -15,6 +15,7 @@ from lightning_modules.kinds.translate.measured import Measured
 
 _WORST, _ORDINARY = 15, 8
 _FIFTHS = ("least sure fifth", "second", "third", "fourth", "surest fifth")
+_SURE = {"": "by itself", "_drawn": "under noise"}
 _SHOWN = 500  # characters of a text
 _SIDES = ("source", "target", "translation")
 _COLUMNS = ("chrf", *_SIDES)
@@ -110,19 +111,35 @@ def _sentences(measured: Measured, texts: pa.Table, rows: np.ndarray, name: str)
 
 def _sure(judged: Judged) -> list[Block]:
     measured, found = judged.measured, judged.found
-    if measured.sure is None:
+    if not measured.sure:
         return []
+    told = [name for name in _SURE if name in measured.sure]
     rows: list[tuple[Cell, ...]] = [
-        ("correlation with the sentence's chrF (Pearson)", found["sure_and_right"]),
-        ("chrF of all", found["chrf"]),
-        ("chrF without the least sure tenth", found["chrf_without_least_sure"]),
+        (words, *(found[f"{figure}{name}"] for name in told))
+        for figure, words in (
+            ("sure_and_right", "correlation with the sentence's chrF (Pearson)"),
+            ("chrf_without_least_sure", "chrF without the least sure tenth"),
+        )
     ]
-    fifths = np.array_split(np.argsort(measured.sure, kind="stable"), len(_FIFTHS))
+    rows.append(("chrF of all", *(found["chrf"] for _ in told)))
+    least = measured.sure[told[0]]
+    fifths = np.array_split(np.argsort(least, kind="stable"), len(_FIFTHS))
     sums = np.stack([measured.counts[places].sum(axis=0) for places in fifths])
     by_fifth = tuple(zip(_FIFTHS, scores.chrf(sums).tolist(), strict=True))
     return [
         Text("How sure it is, and how right", "heading"),
-        Text("A translation's log-probability per token, which a served model answers too."),
-        Table(("figure", "value"), tuple(rows)),
+        Text(
+            "A translation's log-probability per token, which a served model answers too"
+            + (
+                "; and the mean of what draws of the weights' noise say of the same translation."
+                if len(told) > 1
+                else "."
+            )
+        ),
+        Table(
+            ("figure", *(f"value{name}" for name in told)),
+            tuple(rows),
+            headings=("figure", *(_SURE[name] for name in told)),
+        ),
         Table(("sure", "chrf"), by_fifth, name="sure", headings=("by how sure it is", "chrF")),
     ]

@@ -17,6 +17,7 @@ from lightning_modules.kinds.heads import Positions
 from lightning_modules.kinds.translate.head import Seen, Source, TranslateHead
 from lightning_modules.kinds.translate.search import read_source
 from lightning_modules.network.network import TextNetwork
+from lightning_modules.network.windows import encoded
 
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
@@ -144,6 +145,16 @@ def teacher_forced(bundle: Bundle, windows: pa.Table) -> np.ndarray:
             states = read_source(network, sides.source_BS[0].tolist(), window)
         found[some] = nats_of(network, sides, states)
     return found
+
+
+def with_targets(bundle: Bundle, windows: pa.Table, translations: Sequence[str]) -> pa.Table:
+    """The rows of a token table with other targets: what was answered."""
+    end = bundle.network.head.eos_id
+    given = encoded(bundle.lossless_tokenizer, list(translations))
+    sources = [source.tolist() for source, _ in pairs_of(windows)]
+    ids = [[*source, *said, end] for source, said in zip(sources, given, strict=True)]
+    columns = {"input_ids": pa.array(ids, pa.list_(pa.int32())), "context": windows["context"]}
+    return pa.table(columns)
 
 
 def pairs_of(windows: pa.Table) -> list[tuple[np.ndarray, np.ndarray]]:
