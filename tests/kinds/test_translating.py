@@ -25,7 +25,7 @@ from data_contracts.errors import RecipeError, TrainingError
 from data_contracts.kinds.translate import Translate
 from data_contracts.recipe.model import ModelConfig
 from data_contracts.recipe.sections import ExecutionConfig, StatisticsConfig, TrainingConfig
-from data_contracts.recipe.tokenizer import BpeTokenizer
+from data_contracts.recipe.tokenizer import BpeTokenizer, ByteTokenizer, CharacterTokenizer
 from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.kinds.base import objective_of
 from lightning_modules.kinds.heads import AskedWronglyError
@@ -41,6 +41,7 @@ from lightning_modules.kinds.translate.scoring import (
 )
 from lightning_modules.kinds.translate.search import Search, look_for, read_source
 from lightning_modules.kinds.translate.segmentation import Merges
+from lightning_modules.network.spelling import Spelling
 from lightning_modules.network.tokenizer import eos_id, load_lossless
 from lightning_modules.network.windows import Windowing
 from lightning_modules.reparameterizations import fold, redraw, set_mode
@@ -641,3 +642,47 @@ def test_an_evaluation_asks_the_noise_how_sure_each_translation_is(
     assert (sure < 0).all() and len(np.unique(sure)) > 5
     per_token = scored["log_probability"].to_numpy() / scored["tokens"].to_numpy()
     assert np.corrcoef(sure, per_token)[0, 1] > 0.5
+
+
+# --- spelling ---
+
+
+@pytest.mark.parametrize("kind", ["bpe", "byte", "character"])
+def test_no_token_that_may_follow_breaks_a_character(kind: str, tokens: Path) -> None:
+    """Whatever is written token by token, the letters are those that Python reads in the bytes."""
+    config = {"bpe": BpeTokenizer(vocab_size=340, lossless=True), "byte": ByteTokenizer()}
+    made = train_tokenizer(
+        config.get(kind, CharacterTokenizer()), lambda: iter(list(pairs(160, 0)))
+    )
+    tokenizer = load_lossless(made.to_str().encode())
+    end, size = eos_id(tokenizer), tokenizer.get_vocab_size()
+    assert end is not None
+    spelling = Spelling(tokenizer, size, end)
+    draw = random.Random(0)
+    special = {0, 1, end}
+    for _ in range(200):
+        state, ids = 0, []
+        while len(ids) < 12 or state:
+            allowed = [
+                one
+                for one in range(size)
+                if spelling.after[state, one] != 255 and one not in special
+            ]
+            # What cannot be ended is not begun.
+            ids.append(draw.choice(allowed))
+            state = int(spelling.after[state, ids[-1]])
+        assert "\ufffd" not in tokenizer.decode(ids, skip_special_tokens=False)
+    texts = ["a é 猫 😀 \U00010348 ࠀ ퟿ \U0010ffff", "看见"]
+    for text in texts:
+        state = 0
+        for one in tokenizer.encode(text).ids:
+            state = int(spelling.after[state, one])
+            assert state != 255
+        assert state == 0
+
+
+def test_a_model_that_knows_little_writes_whole_characters(bundle: Bundle) -> None:
+    strange = ["猫 é 😀 the", "zzz qqq", "\u0928\u092e\u0938\u094d\u0924\u0947", "fish 鱼鱼"]
+    for beam in (1, 4):
+        answered = bundle.predict({"source": strange}, {"beam": beam, "max_tokens": 41})
+        assert all("\ufffd" not in text for text in answered["translation"])

@@ -18,12 +18,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from lightning_modules.kinds.heads import AskedWronglyError, Head, Positions
 from lightning_modules.kinds.translate.decoders import DECODERS, attention
 from lightning_modules.kinds.translate.lexical import LexicalTable
 from lightning_modules.kinds.translate.search import Search, Translation, translated
+from lightning_modules.network.spelling import Spelling
 
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
@@ -76,6 +78,7 @@ class TranslateHead(Head):
         lexical = description.get("lexical")
         self.lexical = LexicalTable(lexical) if lexical else None
         self.gate = nn.Linear(inner + features + 1, 2) if lexical else None
+        self._spelling: tuple[Tokenizer, Spelling] | None = None
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -176,6 +179,12 @@ class TranslateHead(Head):
         return torch.logaddexp(of_network.unsqueeze(-1) + deep_PV, said_PV)
 
     # --- what it answers
+
+    def spelling(self, tokenizer: Tokenizer) -> Spelling:
+        """By which no character is broken; made once for a tokenizer."""
+        if self._spelling is None or self._spelling[0] is not tokenizer:
+            self._spelling = tokenizer, Spelling(tokenizer, len(self.bias), self.eos_id)
+        return self._spelling[1]
 
     @classmethod
     def fault(cls, facts: Mapping[str, Any]) -> str | None:

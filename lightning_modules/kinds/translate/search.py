@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.kinds.heads import Positions
+from lightning_modules.network.spelling import Spelling
 from lightning_modules.network.tokenizer import readable
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def translated(bundle: Bundle, text: str, search: Search) -> Translation:
     """A text, whose line ends, blank lines, and spaces round lines stay as they are."""
     parts: list[str] = []
     log_probability, tokens = 0.0, 0
+    spelling = bundle.network.head.spelling(bundle.lossless_tokenizer)
     for number, line in enumerate(_LINE_ENDS.split(text)):
         bare = line.strip()
         if number % 2 or not bare:
@@ -104,8 +106,10 @@ def translated(bundle: Bundle, text: str, search: Search) -> Translation:
             continue
         with readable("The tokenizer cannot encode a text"):
             ids = bundle.lossless_tokenizer.encode(bare, add_special_tokens=False).ids
-        found = look_for(bundle.network, ids, search, bundle.windowing.max_length)
+        found = look_for(bundle.network, ids, search, bundle.windowing.max_length, spelling)
         said = bundle.lossless_tokenizer.decode(found.ids, skip_special_tokens=False)
+        if not found.ended:  # at the most tokens, perhaps in the midst of a character
+            said = said.rstrip("\ufffd")
         before, after = line[: line.index(bare)], line[line.index(bare) + len(bare) :]
         parts.append(f"{before}{said.strip()}{after}")
         log_probability += found.log_probability
@@ -114,15 +118,23 @@ def translated(bundle: Bundle, text: str, search: Search) -> Translation:
 
 
 @torch.inference_mode()
-def look_for(network: TextNetwork, ids: Sequence[int], search: Search, window: int) -> Found:
+def look_for(
+    network: TextNetwork,
+    ids: Sequence[int],
+    search: Search,
+    window: int,
+    spelling: Spelling | None = None,
+) -> Found:
     """The translation of one line.
 
     Args:
         ids: of the line, without its end.
         window: positions that the encoder reads at once.
+        spelling: by which no character is broken; None: any token may follow any.
     """
     head: Any = network.head
     beam = _Beam(network, [*ids, head.eos_id], search, window)
+    beam.spelling = spelling
     for _ in range(min(search.max_tokens, 3 * len(ids) + 16)):
         if not beam.go_on():
             break
@@ -157,12 +169,16 @@ class _Beam:
         self.written: list[list[int]] = [[]]
         self.scores = torch.zeros(1, device=states_1SF.device)
         self.whole: list[Found] = []
+        self.spelling: Spelling | None = None
+        self.states = [0]  # of the spelling
 
     def go_on(self) -> bool:
         """One more token for each beginning; whether there is any reason for a further one."""
         size = self.search.beam
         log_proba_KV = self._next()
         total_KV = self.scores.unsqueeze(1) + log_proba_KV
+        if self.spelling is not None:
+            total_KV = total_KV + self.spelling.of(self.states).to(total_KV.device)
         vocabulary = total_KV.shape[1]
         # Each beginning ends in one way, so that twice as many leave enough to go on with.
         best = total_KV.flatten().topk(min(2 * size, total_KV.numel()))
@@ -179,6 +195,9 @@ class _Beam:
                 last.append(token)
                 written.append([*self.written[row], token])
                 scores.append(score)
+        if self.spelling is not None:
+            before = [self.states[row] for row in rows]
+            self.states = self.spelling.after[before, last].tolist()
         self.last, self.written = last, written
         self.scores = torch.tensor(scores, device=total_KV.device)
         self.carry = self.head.decoder.chosen(self.carry, torch.tensor(rows))

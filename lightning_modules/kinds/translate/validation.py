@@ -42,10 +42,12 @@ class Validation:
         network = cast(TextNetwork, fold(self.network))
         said, right = [], []
         window = int(self.table.lengths.max())
+        head: Any = network.head
+        spelling = head.spelling(self.tokenizer)
         for row in evenly(len(self.table), _TRANSLATED):
             start, context = self.table.starts[row], self.table.columns["context"][row]
             ids = self.table.ids[start : start + self.table.lengths[row]].tolist()
-            found = look_for(network, ids[: context - 1], _GREEDY, window)
+            found = look_for(network, ids[: context - 1], _GREEDY, window, spelling)
             said.append(self._text(found.ids))
             right.append(self._text(ids[context:-1]))
         loss = float(self.sums[0] / max(1.0, self.sums[1]))
