@@ -28,10 +28,10 @@ ui: setup ## serve the Prefect and MLflow UIs on the local state
 	@$(BIN)/noisefold ui
 
 test: setup lint ## formatting, lint, types and the whole test suite
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 coverage: setup ## the suite with the lines and branches that it reaches (a third more CPU time than test)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 crash: setup ## kill a retrain at some forty instants and calls, and compare (about an hour; resumes where it stopped)
 	@$(BIN)/python -m tests.pipeline.crash --out docs/crash-matrix.md

@@ -23,6 +23,21 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
 
 
+# Files that take longest, or wait for a clock: begun first, so that none of them is what a worker
+# has left at the end while the other is idle (`--no-loadscope-reorder` keeps this order).
+_LONGEST = (
+    "test_serving", "test_schedules", "test_deploy", "test_compare", "test_stop", "test_crash",
+    "test_faults", "test_teacher", "test_start", "test_deployments", "test_writing",
+    "test_operate", "test_hosting", "test_retrain", "test_installed_wheel", "test_translating",
+    "test_releases", "test_memory", "test_train", "test_ui", "test_recovery",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
 @pytest.fixture
 def store(tmp_path: Path):
     from tasks.artifacts.store import ArtifactStore
