@@ -42,7 +42,7 @@ from lightning_modules.kinds.translate.scoring import (
 from lightning_modules.kinds.translate.search import Search, look_for, read_source
 from lightning_modules.kinds.translate.segmentation import Merges
 from lightning_modules.network.spelling import Spelling
-from lightning_modules.network.tokenizer import eos_id, load_lossless
+from lightning_modules.network.tokenizer import BundleError, eos_id, load_lossless
 from lightning_modules.network.windows import Windowing
 from lightning_modules.reparameterizations import fold, redraw, set_mode
 from lightning_modules.reparameterizations.noise_left import alphas_of, drawn, load_noise
@@ -686,3 +686,28 @@ def test_a_model_that_knows_little_writes_whole_characters(bundle: Bundle) -> No
     for beam in (1, 4):
         answered = bundle.predict({"source": strange}, {"beam": beam, "max_tokens": 41})
         assert all("\ufffd" not in text for text in answered["translation"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("targets", 100_000, "its dictionary has targets that are no tokens|cannot be run"),
+        ("offsets", -3, "the offsets of its dictionary are none|cannot be run"),
+    ],
+)
+def test_a_dictionary_that_is_none_is_refused_where_a_bundle_is_loaded(
+    name: str, value: int, said: str, tokens: Path, tmp_path: Path
+) -> None:
+    fit(job(tokens, tmp_path, training=TrainingConfig(max_epochs=1)), lambda event: None)
+    bundle = Bundle.load(tmp_path / "out" / "bundle")
+    getattr(bundle.network.head.lexical, name)[7] = value
+    folder = tmp_path / "hostile"
+    save_bundle(
+        folder,
+        bundle.network,
+        tokenizer_json=bundle.tokenizer_json,
+        windowing=bundle.windowing,
+        facts=bundle.facts,
+    )
+    with pytest.raises(BundleError, match=said):
+        Bundle.load(folder)
