@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -200,13 +200,12 @@ def write_tokens(
     }
 
 
-def left_out_warning(counts: dict[Split, Counts], max_length: int) -> tuple[str, ...]:
+def left_out_warning(counts: Mapping[str, Counts], max_length: int) -> tuple[str, ...]:
     """A sentence where a kind learns nothing of documents that are longer than a window."""
-    left_out = {split: one.documents - one.written for split, one in counts.items()}
     some = [
-        f"{count:,} of {counts[split].documents:,} documents of {split}"
-        for split, count in left_out.items()
-        if count
+        f"{one.documents - one.written:,} of {one.documents:,} documents of {split}"
+        for split, one in counts.items()
+        if one.documents > one.written
     ]
     if not some:
         return ()

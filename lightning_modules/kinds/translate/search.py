@@ -98,7 +98,8 @@ def translated(bundle: Bundle, text: str, search: Search) -> Translation:
     """A text, whose line ends, blank lines, and spaces round lines stay as they are."""
     parts: list[str] = []
     log_probability, tokens = 0.0, 0
-    spelling = bundle.network.head.spelling(bundle.lossless_tokenizer)
+    head: Any = bundle.network.head
+    spelling = head.spelling(bundle.lossless_tokenizer)
     for number, line in enumerate(_LINE_ENDS.split(text)):
         bare = line.strip()
         if number % 2 or not bare:
