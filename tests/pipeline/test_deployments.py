@@ -105,7 +105,9 @@ def test_a_real_worker_runs_a_real_deployment(prefect_api, tmp_path):
     from prefect.client.orchestration import PrefectClient
 
     home = tmp_path / "home"
-    prefect(prefect_api, home, "work-pool", "create", "noisefold", "--type", "process")
+    prefect(
+        prefect_api, home, "work-pool", "create", "noisefold", "--type", "process", "--overwrite"
+    )
     prefect(prefect_api, home, "deploy", "--all")
     recipe = {**TINY, "name": "deployed", "contract": "sample"}
     prefect(
