@@ -12,7 +12,13 @@ from rich.console import Console
 
 from data_contracts.errors import NoisefoldError, SourceError
 from flows.cli.document import document
-from flows.cli.predict import Asked, TableRequest, as_options, table_in_terminal
+from flows.cli.predict import (
+    Asked,
+    TableRequest,
+    as_options,
+    check_encoding,
+    table_in_terminal,
+)
 from flows.cli.terminal import safe
 from tasks.settings import Settings
 
@@ -96,12 +102,7 @@ def _check(texts: list[str], request: Request, file: str | None) -> None:
             "--column is about a table, and there is none.",
             "Name one with --input: its name ends in .csv, .jsonl, .json or .parquet.",
         )
-    try:
-        "".join(texts).encode()
-    except UnicodeError:
-        raise NoisefoldError(
-            "The text is not in the terminal's encoding.", "Give it as UTF-8."
-        ) from None
+    check_encoding("text", texts)
 
 
 def _plain(name: str) -> bool:

@@ -73,12 +73,7 @@ def lines_in_terminal(
     texts: list[str], asked: Asked, *, as_json: bool, strict: bool, lines: bool
 ) -> None:
     """Answer texts, or else the lines of standard input, a table (or JSON Lines) per batch."""
-    try:
-        "".join(texts).encode()
-    except UnicodeError:
-        raise NoisefoldError(
-            "The text is not in the terminal's encoding.", "Give it as UTF-8."
-        ) from None
+    check_encoding("text", texts)
     given = iter(texts) if texts else _plain_lines(sys.stdin, lines)
     first = list(islice(given, LINES))
     if not any(text.strip() for text in first) and len(first) < LINES:
@@ -103,6 +98,19 @@ def lines_in_terminal(
                 _print_table(batch, answers, predictor, asked.alias)
             batch = list(islice(given, LINES))
     _tell_refused(len(refused), rows, [f"number {row}" for row in refused[:5]], strict)
+
+
+def check_encoding(what: str, texts: Iterable[str]) -> None:
+    """
+    Raises:
+        NoisefoldError: what was typed holds bytes that are no text.
+    """
+    try:
+        "".join(texts).encode()
+    except UnicodeError:
+        raise NoisefoldError(
+            f"The {what} is not in the terminal's encoding.", "Give it as UTF-8."
+        ) from None
 
 
 def _plain_lines(stream: Iterable[str], wanted: bool) -> Iterator[str]:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from data_contracts.errors import NoisefoldError, printable, printable_json
+from data_contracts.errors import printable, printable_json
 from flows.cli.document import document
-from flows.cli.predict import opened
+from flows.cli.predict import check_encoding, opened
 from tasks.settings import Settings
 
 
@@ -19,12 +19,7 @@ def write_in_terminal(
 ) -> None:
     """Write on from a prompt, which is shown first; with `as_json` the whole answer at its end."""
     text = sys.stdin.read() if prompt == "-" else prompt
-    try:
-        text.encode()
-    except UnicodeError:
-        raise NoisefoldError(
-            "The prompt is not in the terminal's encoding.", "Give it as UTF-8."
-        ) from None
+    check_encoding("prompt", [text])
     said = {name: value for name, value in params.items() if value not in (None, ())}
     given = {
         name: list(value) if isinstance(value, tuple) else value for name, value in said.items()

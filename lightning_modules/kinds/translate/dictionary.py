@@ -16,17 +16,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_contracts.tables.take import evenly
 from lightning_modules.kinds.translate.scores import UNSPACED
+from lightning_modules.kinds.translate.scoring import pairs_of
 from lightning_modules.network.tokenizer import load_lossless
 
 ROUNDS = 5
@@ -150,18 +150,10 @@ def texts_of(table: Path, tokenizer: Path) -> tuple[list[str], list[str]]:
     rows = pq.read_table(table, columns=["input_ids", "context"])
     reader = load_lossless(tokenizer.read_bytes())
     sources, targets = [], []
-    for source, target in sides(rows):
-        sources.append(reader.decode(source, skip_special_tokens=False))
-        targets.append(reader.decode(target, skip_special_tokens=False))
+    for source, target in pairs_of(rows):
+        sources.append(reader.decode(source[:-1].tolist(), skip_special_tokens=False))
+        targets.append(reader.decode(target[:-1].tolist(), skip_special_tokens=False))
     return sources, targets
-
-
-def sides(rows: pa.Table) -> Iterator[tuple[list[int], list[int]]]:
-    """The ids of source and target of each token row, without what ends them."""
-    for batch in rows.to_batches():
-        contexts = batch["context"].to_pylist()
-        for ids, context in zip(batch["input_ids"].to_pylist(), contexts, strict=True):
-            yield ids[: context - 1], ids[context:-1]
 
 
 def _words_of(script: str) -> re.Pattern[str]:

@@ -22,11 +22,11 @@ from data_contracts.recipe.sections import StatisticsConfig
 from data_contracts.results import Block, Interval
 from lightning_modules.kinds.judging import JUDGES, Comparable, Rivals, RowFigure, with_slices
 from lightning_modules.kinds.translate import scores
-from lightning_modules.kinds.translate.dictionary import Dictionary, sides
+from lightning_modules.kinds.translate.dictionary import Dictionary
 from lightning_modules.kinds.translate.measured import DRAWN, NATS, Measured, nats_of, sure_of
 from lightning_modules.kinds.translate.objective import TranslationModel
 from lightning_modules.kinds.translate.report import Judged, report_of
-from lightning_modules.kinds.translate.scoring import teacher_forced, with_targets
+from lightning_modules.kinds.translate.scoring import pairs_of, teacher_forced, with_targets
 from lightning_modules.reparameterizations.noise_left import drawn
 
 if TYPE_CHECKING:
@@ -80,7 +80,10 @@ class TranslateJudge:
 
     def _scored(self, bundle: Bundle, windows: pa.Table) -> pa.Table:
         reader = bundle.lossless_tokenizer
-        sources = [reader.decode(ids, skip_special_tokens=False) for ids, _ in sides(windows)]
+        sources = [
+            reader.decode(ids[:-1].tolist(), skip_special_tokens=False)
+            for ids, _ in pairs_of(windows)
+        ]
         answered = bundle.predict({"source": sources}, {})
         nats = teacher_forced(bundle, windows)
         columns: dict[str, Any] = {
