@@ -102,7 +102,7 @@ def _check(texts: list[str], request: Request, file: str | None) -> None:
             "--column is about a table, and there is none.",
             "Name one with --input: its name ends in .csv, .jsonl, .json or .parquet.",
         )
-    check_encoding("text", texts)
+    check_encoding("The text", texts)
 
 
 def _plain(name: str) -> bool:

@@ -73,7 +73,7 @@ def lines_in_terminal(
     texts: list[str], asked: Asked, *, as_json: bool, strict: bool, lines: bool
 ) -> None:
     """Answer texts, or else the lines of standard input, a table (or JSON Lines) per batch."""
-    check_encoding("text", texts)
+    check_encoding("The text", texts)
     given = iter(texts) if texts else _plain_lines(sys.stdin, lines)
     first = list(islice(given, LINES))
     if not any(text.strip() for text in first) and len(first) < LINES:
@@ -109,7 +109,7 @@ def check_encoding(what: str, texts: Iterable[str]) -> None:
         "".join(texts).encode()
     except UnicodeError:
         raise NoisefoldError(
-            f"The {what} is not in the terminal's encoding.", "Give it as UTF-8."
+            f"{what} is not in the terminal's encoding.", "Give it as UTF-8."
         ) from None
 
 

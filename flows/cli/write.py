@@ -19,7 +19,7 @@ def write_in_terminal(
 ) -> None:
     """Write on from a prompt, which is shown first; with `as_json` the whole answer at its end."""
     text = sys.stdin.read() if prompt == "-" else prompt
-    check_encoding("prompt", [text])
+    check_encoding("The prompt", [text])
     said = {name: value for name, value in params.items() if value not in (None, ())}
     given = {
         name: list(value) if isinstance(value, tuple) else value for name, value in said.items()
