@@ -1,4 +1,5 @@
-"""The folded model on disk: `model.safetensors`, `bundle.json`, `tokenizer.json`. No pickle.
+"""The folded model on disk: `model.safetensors`, `bundle.json`, `tokenizer.json`, and what a head
+has beside them. No pickle.
 
 What it is asked and what it answers is its head's to say (`lightning_modules.kinds`). This file is
 shipped inside the registered model, with all that it imports of this repository: see
@@ -28,6 +29,7 @@ from lightning_modules.bundle_files import (
     TOKENIZER,
     WEIGHTS,
     digest_of,
+    files_fault,
     missing,
     read_bundle,
 )
@@ -49,20 +51,27 @@ def save_bundle(
     windowing: Windowing,
     facts: Mapping[str, Any],
     meta: dict[str, Any] | None = None,
+    files: Mapping[str, bytes] | None = None,
 ) -> str:
     """Write a folded network (plain torch layers) and return its content digest; `meta` has no part
     in it.
 
     Args:
         facts: what the network's head needs to answer, such as its labels.
-    Effects: three files in `folder`; `bundle.json`, which vouches for the others, last.
+        files: what it needs beside the weights (`Head.take_files`), by name.
+    Effects: files in `folder`; `bundle.json`, which vouches for the others, last.
     Raises:
-        ValueError: a fact bears the name of a field that every bundle has.
+        ValueError: a fact bears the name of a field that every bundle has, or a file none that it
+            may have.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if clash := sorted(facts.keys() & {*COMMON}):
         raise ValueError(f"a fact of the head may not be called {clash[0]!r}")
+    beside = dict(files or {})
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(beside.items())}
+    if (fault := files_fault(digests)) is not None:
+        raise ValueError(fault)
     state = {name: value.detach().cpu().contiguous() for name, value in network.stored().items()}
     # Without metadata, whose order would change the bytes from run to run.
     weights = save_safetensors(state)
@@ -78,13 +87,14 @@ def save_bundle(
         "unknown_id": windowing.unknown_id,
         "tokenizer_sha256": hashlib.sha256(tokenizer_json).hexdigest(),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        **({"files": digests} if digests else {}),
         **facts,
     }
     digest = digest_of(stated)
     written = {**stated, "digest": digest, "meta": meta or {}}
     text = json.dumps(written, indent=2, ensure_ascii=False, sort_keys=True)
-    files = {WEIGHTS: weights, TOKENIZER: tokenizer_json, DESCRIPTION: text.encode()}
-    for name, data in files.items():
+    own = {WEIGHTS: weights, TOKENIZER: tokenizer_json, DESCRIPTION: text.encode()}
+    for name, data in {**beside, **own}.items():
         temporary = folder / f"{name}.tmp"
         temporary.write_bytes(data)
         os.replace(temporary, folder / name)
@@ -100,11 +110,13 @@ class Bundle:
     """
 
     def __init__(
-        self, network: TextNetwork, stated: Mapping[str, Any], tokenizer_json: bytes
+        self, network: TextNetwork, stated: Mapping[str, Any], files: Mapping[str, bytes]
     ) -> None:
         self.network = network.eval()
-        self.tokenizer_json = tokenizer_json
-        self.tokenizer = load_tokenizer(tokenizer_json)
+        self.tokenizer_json = files[TOKENIZER]
+        self.tokenizer = load_tokenizer(self.tokenizer_json)
+        # What the head has beside the weights.
+        self.files = {name: data for name, data in files.items() if name != TOKENIZER}
         self.kind: str = network.head.kind
         self.facts = {name: value for name, value in stated.items() if name not in COMMON}
         self.pad_id: int = stated["pad_id"]
@@ -132,11 +144,18 @@ class Bundle:
                 bundle, or what stands in it cannot be.
         """
         folder = Path(folder)
-        network, stated, tokenizer_json = read_bundle(folder, digest)
-        bundle = cls(network, stated, tokenizer_json)
+        network, stated, files = read_bundle(folder, digest)
+        bundle = cls(network, stated, files)
         if (field := network.head.fault(bundle.facts)) is not None:
             raise BundleError(f"{folder / DESCRIPTION}: {missing(field)}.")
         bundle._check_ids(folder)
+        try:
+            network.head.take_files(bundle.files)
+        except Exception as error:  # a file from outside may be wrong in any way
+            raise BundleError(
+                f"{folder}: its files beside the weights are not what they have to be "
+                f"({type(error).__name__}: {str(error)[:300]})."
+            ) from error
         return bundle
 
     @cached_property

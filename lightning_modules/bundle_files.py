@@ -22,9 +22,14 @@ from lightning_modules.network.tokenizer import MAX_TOKENIZER, BundleError
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION, TOKENIZER = "model.safetensors", "bundle.json", "tokenizer.json"
+_OWN = (WEIGHTS, DESCRIPTION, TOKENIZER)
 # Far above what is in use, far below what would fill a machine.
 MAX_DESCRIPTION = 1 << 24
 MAX_WINDOW = 1 << 17
+MAX_FILE = 1 << 32  # of a file that a head has beside the weights
+# Weights are as large as their network is.
+_MOST = {DESCRIPTION: MAX_DESCRIPTION, TOKENIZER: MAX_TOKENIZER, WEIGHTS: None}
+_FILE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\.(json|safetensors)")
 # The fields of bundle.json that every kind of task has; all others are its head's.
 COMMON = (
     "format",
@@ -37,13 +42,17 @@ COMMON = (
     "unknown_id",
     "tokenizer_sha256",
     "weights_sha256",
+    "files",
     "digest",
     "meta",
 )
 
 
-def read_bundle(folder: Path, digest: str | None) -> tuple[TextNetwork, dict[str, Any], bytes]:
-    """A bundle's network with its weights, the fields of its bundle.json, and its tokenizer.json.
+def read_bundle(
+    folder: Path, digest: str | None
+) -> tuple[TextNetwork, dict[str, Any], dict[str, bytes]]:
+    """A bundle's network with its weights, the fields of its bundle.json, and the bytes of its
+    other files: tokenizer.json, and what the head has beside the weights.
 
     Raises:
         BundleError: a file is missing, the format is unknown, bytes have changed, it is another
@@ -63,7 +72,29 @@ def read_bundle(folder: Path, digest: str | None) -> tuple[TextNetwork, dict[str
         raise BundleError(f"{folder / WEIGHTS} is no safetensors file: {error}") from error
     network = _build(folder, stated["network"], weights)
     network.load_state_dict(TextNetwork.unstored(weights))
-    return network, stated, read[TOKENIZER]
+    return network, stated, {TOKENIZER: read[TOKENIZER], **_beside(folder, stated)}
+
+
+def _beside(folder: Path, stated: dict[str, Any]) -> dict[str, bytes]:
+    """The files that the head has beside the weights, each as bundle.json states its digest.
+
+    Raises:
+        BundleError: one is missing, or has changed.
+    """
+    found: dict[str, bytes] = {}
+    for name, digest in stated.get("files", {}).items():
+        found[name] = _read(folder, name)
+        if hashlib.sha256(found[name]).hexdigest() != digest:
+            raise BundleError(_changed(folder / name))
+    return found
+
+
+def files_fault(files: Any) -> str | None:
+    """What is wrong with the names and digests of such files; None where nothing is."""
+    if not isinstance(files, dict) or not all(type(digest) is str for digest in files.values()):
+        return missing("files")
+    strange = [name for name in files if not _FILE_NAME.fullmatch(name) or name in _OWN]
+    return f"a file may not be called {strange[0][:80]!r}" if strange else None
 
 
 def _stated(folder: Path, read: dict[str, bytes]) -> dict[str, Any]:
@@ -91,10 +122,12 @@ def _stated(folder: Path, read: dict[str, bytes]) -> dict[str, Any]:
     }
     for name, (field, digest) in digests.items():
         if stated.get(field) != digest:
-            raise BundleError(
-                f"{folder / name} has changed since the bundle was written (its digest differs)."
-            )
+            raise BundleError(_changed(folder / name))
     return stated
+
+
+def _changed(file: Path) -> str:
+    return f"{file} has changed since the bundle was written (its digest differs)."
 
 
 class _Undrawn(TorchFunctionMode):
@@ -192,6 +225,8 @@ def _fault(stated: dict[str, Any]) -> str | None:
     for name, holds in checks.items():
         if not holds:
             return missing(name)
+    if (fault := files_fault(stated.get("files", {}))) is not None:
+        return fault
     length = stated["max_length"]
     if length - len(special) - stated["overlap"] < 1:
         return f"a window of {length} tokens leaves no room beside overlap and special tokens"
@@ -218,7 +253,7 @@ def digest_of(facts: dict[str, Any]) -> str:
 def _read(folder: Path, name: str) -> bytes:
     try:
         most, facts = (
-            {DESCRIPTION: MAX_DESCRIPTION, TOKENIZER: MAX_TOKENIZER}.get(name),
+            _MOST.get(name, MAX_FILE),
             (folder / name).stat(),
         )
         if not stat.S_ISREG(facts.st_mode):  # a pipe or a device would be read for ever

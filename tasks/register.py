@@ -171,6 +171,7 @@ def stage_bundle(
         windowing=trained.windowing,
         facts={**trained.facts, **facts},
         meta=trained.meta,
+        files=trained.files,
     )
 
 

@@ -153,6 +153,7 @@ def write_tokens(
     windowing = windowing_of(tokenizer, recipe)
     digested = ["id", "window", "input_ids", *objective.token_schema.names]
     counts = {split: Counts(RowDigest(digested)) for split in SPLITS}
+    beside = objective.beside(rows.batches(), out)
     writers = {
         split: pq.ParquetWriter(out / f"{split}.parquet", schema, compression="zstd")
         for split in SPLITS
@@ -177,10 +178,11 @@ def write_tokens(
     np.save(out / TRAIN_TEXTS, seen, allow_pickle=False)
     digests = [one.digest.hexdigest() for one in counts.values()]
     facts = list(objective.facts.values())
+    made = [] if beside is None else [beside]
     tokens = sum(one.tokens for one in counts.values())
     shares = {split: one.unknown / max(1, one.tokens) for split, one in counts.items()}
     return {
-        "digest": digest_of(digests, tokenizer_digest, *facts, windowing.max_length),
+        "digest": digest_of(digests, tokenizer_digest, *facts, *made, windowing.max_length),
         "rows_in": total,
         "rows_out": sum(one.digest.rows for one in counts.values()),
         "facts": objective.facts,

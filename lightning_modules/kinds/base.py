@@ -103,6 +103,7 @@ class Objective:
         self.facts = dict(facts)
         # Of the tokens that are learnt from; known before `prepare`.
         self.tokenizer_json = b""
+        self.tokens = Path()  # their folder
 
     # --- rows to tokens
 
@@ -113,6 +114,15 @@ class Objective:
     def encode(self, rows: pa.Table, tokenizer: Tokenizer, windowing: Windowing) -> pa.Table:
         """Token rows of TOKENS and `token_schema`, in the order of the rows (see `token_rows`)."""
         raise NotImplementedError
+
+    def beside(self, rows: Iterable[pa.Table], out: Path) -> str | None:
+        """Write what of all rows is needed beside their tokens into the folder of these, before any
+        row is encoded; returns its digest, None where there is nothing.
+
+        Args:
+            rows: id, the roles of the contract and split, in parts.
+        """
+        return None
 
     # --- tokens to a network
 
@@ -204,6 +214,12 @@ class Objective:
     def served(self) -> dict[str, Any]:
         """The facts that the kind's head needs to answer, as they stand in the bundle."""
         return self.facts
+
+    def served_files(self, network: TextNetwork, windowing: Windowing) -> dict[str, bytes]:
+        """What the head needs beside the weights, by name, made with the folded network
+        (`Head.take_files`).
+        """
+        return {}
 
     # --- a teacher
 

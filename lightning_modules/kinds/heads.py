@@ -73,6 +73,13 @@ class Head(nn.Module):
     def share_rows(self, shared: Callable[[nn.Module], nn.Module]) -> None:
         """Put `shared(table)` in the place of each table of which equal rows may stand once."""
 
+    def take_files(self, files: Mapping[str, bytes]) -> None:
+        """Read what the bundle holds for this head beside the weights, before anything is answered.
+
+        Raises:
+            Exception: any, where a file is missing or not what it has to be.
+        """
+
     def forward(self, read: Any, input_ids_BT: Tensor, lengths_B: Tensor, /) -> Tensor:
         """What answers and losses are computed from, of what `reads` says."""
         raise NotImplementedError

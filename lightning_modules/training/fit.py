@@ -129,7 +129,7 @@ def _data(job: TrainingJob, objective: Objective) -> TokenData:
             raise TrainingError(
                 f"The {split} split has no rows.", "Give the source more rows, or a split column."
             )
-    objective.tokenizer_json = job.tokenizer_json
+    objective.tokenizer_json, objective.tokens = job.tokenizer_json, job.tokens
     objective.prepare(data.table("train"))
     return data
 
@@ -206,12 +206,14 @@ def _save(
     """Write the bundle and what was measured on the way; returns the bundle's digest."""
     best = watchers.best
     job.out.mkdir(parents=True, exist_ok=True)
+    windowing = Windowing.of(job.windowing)
     digest = save_bundle(
         job.out / "bundle",
         plain,
         tokenizer_json=job.tokenizer_json,
-        windowing=Windowing.of(job.windowing),
+        windowing=windowing,
         facts=objective.served(),
+        files=objective.served_files(plain, windowing),
         meta={
             "best_epoch": best.best_epoch,
             "steps": best.steps,
