@@ -168,9 +168,16 @@ class DataContract(DataSet):
         return counts
 
     @classmethod
-    def claims(cls, undescribed: UndescribedRows) -> bool:
-        """Whether rows are so plainly of this kind that it is asked before the others."""
-        return False
+    def claims(cls, undescribed: UndescribedRows) -> int:
+        """How plainly rows are of this kind, which is asked before those that say less: 0, nothing
+        speaks for it; 1, or True, the names of the columns do; 2, the cells do too.
+        """
+        return 0
+
+    def why(self) -> str:
+        """A sentence on what speaks for this kind, in a draft."""
+        named = " and ".join(self.sources.values())
+        return f"Kind {self.kind}: the columns {named} are what its rows have."
 
     @classmethod
     def infer(cls, undescribed: UndescribedRows) -> Draft | None:
