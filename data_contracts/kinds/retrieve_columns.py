@@ -36,6 +36,7 @@ PAGES = (
     "link 页面 主题 话题 栏目 文档 来源"
 ).split()
 LINKS = "link url href page_url source_url answer_url permalink 链接 网址 地址".split()
+_MOST_OF_A_PAGE = 50  # rows on average
 _CHARACTERS = 30  # that an answer has on average which is no label by another name
 
 
@@ -57,14 +58,14 @@ def context_of(columns: Sequence[SeenColumn]) -> SeenColumn | None:
 
 
 def page_of(columns: Sequence[SeenColumn]) -> SeenColumn | None:
-    """The column of the pages, each of which has several rows, and none most of them."""
+    """The column of the pages: most have several rows, and none has very many."""
     by_name = _by_name(columns)
     named = [by_name[name] for name in PAGES if name in by_name]
     return next((one for one in named if _groups(one)), None)
 
 
 def link_of(columns: Sequence[SeenColumn], page: SeenColumn | None) -> SeenColumn | None:
-    """The column of the links; that of the pages where it says where they come from."""
+    """The column of the links: addresses, or what says where an answer comes from."""
     by_name = _by_name(columns)
     named = [by_name[name] for name in LINKS if name in by_name]
     if named:
@@ -72,7 +73,7 @@ def link_of(columns: Sequence[SeenColumn], page: SeenColumn | None) -> SeenColum
     addresses = [one for one in columns if one.filled and one.kind == "web addresses"]
     if addresses:
         return addresses[0]
-    return page if page is not None and page.name.casefold() in ("source", "来源") else None
+    return next((by_name[name] for name in ("source", "来源") if name in by_name), page)
 
 
 def _by_name(columns: Sequence[SeenColumn]) -> dict[str, SeenColumn]:
@@ -82,7 +83,9 @@ def _by_name(columns: Sequence[SeenColumn]) -> dict[str, SeenColumn]:
 def _groups(column: SeenColumn) -> bool:
     different, rows = len(column.counts), column.filled
     largest = max(column.counts.values())
-    return different >= 2 and 3 * different <= 2 * rows and 2 * largest <= rows
+    # A publisher of a thousand answers is no page of them.
+    pages = different >= 2 and rows <= _MOST_OF_A_PAGE * different
+    return pages and 3 * different <= 2 * rows and 2 * largest <= rows
 
 
 def _is_pair(pair: Pair) -> bool:

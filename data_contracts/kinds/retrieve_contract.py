@@ -96,7 +96,7 @@ class RetrieveContract(DataContract):
         "duplicates": "A question with its answer that stood before in the same split.",
         "conflicts": "A question with several answers in one split: all are right; or whose "
         "counts (latest, earliest, none).",
-        "leakage": "A page or question of train or valid that also stands in a later split; the "
+        "leakage": "A question of train or valid that also stands in a later split; the "
         "earlier row goes, and its answer is none to find. keep: count only.",
     }
 
@@ -127,7 +127,9 @@ class RetrieveContract(DataContract):
 
     @property
     def drawn_by(self) -> tuple[str, ...]:
-        """By the page where it is named, so that all its answers are in one split."""
+        """By the page where it is named, so that all its answers are in one split. Where the source
+        gives the splits, a page may stand in several, which is no leak: its questions are others.
+        """
         return ("question",) if self.columns.page is None else ("page",)
 
     @classmethod

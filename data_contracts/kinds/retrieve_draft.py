@@ -225,10 +225,9 @@ def _striking(contract: RetrieveContract, verdicts: Foretold) -> list[str]:
         "repeat a question and its answer that stood before in their split",
         contract.duplicates.max_share,
     )
-    by = "a question" if contract.columns.page is None else "a page or a question"
     leaked = (
         "leaked",
-        f"have {by} that also stands in a later split",
+        "have a question that also stands in a later split",
         contract.leakage.max_share,
     )
     asked = "Are these rows what you meant? duplicates: {action: keep} keeps repeats."

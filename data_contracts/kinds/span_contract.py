@@ -159,6 +159,10 @@ class SpanContract(DataContract):
         """By the context alone, so that all its questions are in one split."""
         return ("context",)
 
+    @property
+    def kept_apart(self) -> tuple[str, ...]:
+        return ("context",)
+
     @classmethod
     def claims(cls, undescribed: UndescribedRows) -> int:
         from data_contracts.kinds.span_draft import claims  # judges rows, so it loads Arrow
