@@ -161,8 +161,8 @@ def _paired(rivals: Rivals, metric: Metric, config: StatisticsConfig) -> Interva
 
 
 def _seen(predictions: pa.Table, recipe: Recipe, *trained: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """(N,) whether a model was trained on the row, by what tells rows apart."""
-    hashes = text_hashes(joined(recipe.contract.identified_by, predictions))
+    """(N,) whether a model was trained on the row, by what may stand in one split alone."""
+    hashes = text_hashes(joined(recipe.contract.kept_apart, predictions))
     return np.logical_or.reduce([np.isin(hashes, each) for each in trained])
 
 

@@ -103,8 +103,8 @@ class ValidatedRows:
             yield batch.filter(pc.equal(batch["split"], split))
 
     def hashes(self, rows: pa.Table) -> np.ndarray:
-        """Of what tells rows apart, uint64 (N,): the text, or whatever the kind says."""
-        return text_hashes(joined(self.contract.identified_by, rows))
+        """Of what may stand in one split alone, uint64 (N,): the text, or whatever the kind says."""
+        return text_hashes(joined(self.contract.kept_apart, rows))
 
 
 @dataclass

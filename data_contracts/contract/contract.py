@@ -46,7 +46,7 @@ class DataContract(DataSet):
     # These four are the same for all contracts of a kind, or a property of each of them, where its
     # rows come in several forms.
     roles: ClassVar[tuple[Role, ...]]
-    # Roles whose text draws the split of a row, and by which repeats and leaks are found.
+    # Roles whose text tells rows apart: by it repeats are found.
     identified_by: ClassVar[tuple[str, ...]]
     # Roles in which two rows of one identity may be at odds; none: they are never.
     answer: ClassVar[tuple[str, ...]] = ()
@@ -66,6 +66,20 @@ class DataContract(DataSet):
     def possible_roles(cls) -> tuple[Role, ...]:
         """Every role that a contract of this kind may have."""
         return cls.roles
+
+    @property
+    def drawn_by(self) -> tuple[str, ...]:
+        """Roles whose text draws the split of a row; one that leaves them blank is drawn by what
+        tells it apart.
+        """
+        return self.identified_by
+
+    @property
+    def kept_apart(self) -> tuple[str, ...]:
+        """Roles whose text may stand in one split alone: by it leaks are found, and test rows that
+        a model has seen.
+        """
+        return self.identified_by
 
     @property
     def idle(self) -> tuple[str, ...]:
@@ -104,6 +118,12 @@ class DataContract(DataSet):
             else:
                 found += rules.number_rules(role)
         return found
+
+    def completed(self, rows: pa.Table) -> pa.Table:
+        """Rows of the raw schema with cells that the kind works out of the others of their row, and
+        a `fault` where it cannot.
+        """
+        return rows
 
     def measures(self, rows: pa.Table) -> dict[str, pa.Array | pa.ChunkedArray]:
         """Further columns of the row frame, for row rules of the kind's own."""
@@ -149,9 +169,16 @@ class DataContract(DataSet):
         return counts
 
     @classmethod
-    def claims(cls, undescribed: UndescribedRows) -> bool:
-        """Whether rows are so plainly of this kind that it is asked before the others."""
-        return False
+    def claims(cls, undescribed: UndescribedRows) -> int:
+        """How plainly rows are of this kind, which is asked before those that say less: 0, nothing
+        speaks for it; 1, or True, the names of the columns do; 2, the cells do too.
+        """
+        return 0
+
+    def why(self) -> str:
+        """A sentence on what speaks for this kind, in a draft."""
+        named = " and ".join(self.sources.values())
+        return f"Kind {self.kind}: the columns {named} are what its rows have."
 
     @classmethod
     def infer(cls, undescribed: UndescribedRows) -> Draft | None:
@@ -255,9 +282,7 @@ class DataContract(DataSet):
         return f"_{role.name}" if len(self.texts) > 1 else ""
 
     def _reasons_by_others(self) -> list[Reason]:
-        subject = " and ".join(
-            role.plural for role in self.roles if role.name in self.identified_by
-        )
+        subject, apart = map(self._plurals, (self.identified_by, self.kept_apart))
         first = self.identified_by[0]
         ids = "where the column does not name rows, set columns.id: null"
         found = [Reason("duplicate_id", "ids that stood before", "id", ids)]
@@ -268,8 +293,11 @@ class DataContract(DataSet):
         return [
             *found,
             Reason("duplicate", f"{subject} that stood before in their split", first),
-            Reason("leaked", f"{subject} that also stand in a later split", first),
+            Reason("leaked", f"{apart} that also stand in a later split", self.kept_apart[0]),
         ]
+
+    def _plurals(self, roles: tuple[str, ...]) -> str:
+        return " and ".join(role.plural for role in self.roles if role.name in roles)
 
 
 AnyContract = AnyKind(DataContract)

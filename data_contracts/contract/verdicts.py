@@ -1,16 +1,18 @@
 """Every row by itself, then against the others: which are refused, and why.
 
 The rows come part by part. Of each, 27 bytes are held (hashes of identity, answer and id, the
-split, the reasons), from which repeats, conflicts and leaks follow when all of them are there; only
-these grow with the data. The rules of the rows themselves are evaluated by whoever calls: Great
-Expectations in `validate`, `broken_rows` here for drafts and checks.
+split, the reasons), and eight more where another text may stand in one split alone, from which
+repeats, conflicts and leaks follow when all of them are there; only these grow with the data. The
+rules of the rows themselves are evaluated by whoever calls: Great Expectations in `validate`,
+`broken_rows` here for drafts and checks.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -75,6 +77,9 @@ class RowJudge:
         self.verdicts = Verdicts(contract, np.zeros(rows, kind))
         self.verdicts.broken.update(dict.fromkeys((one.name for one in contract.all_row_rules), 0))
         self._identity = np.zeros(rows, np.uint64)
+        # What may stand in one split alone is the identity itself, or hashed beside it.
+        self._by_identity = contract.kept_apart == contract.identified_by
+        self._apart = self._identity if self._by_identity else np.zeros(rows, np.uint64)
         self._answer = np.zeros(rows, np.uint64)
         self._id = np.zeros(rows, np.uint64)
         self._split = np.zeros(rows, np.int8)
@@ -101,8 +106,9 @@ class RowJudge:
             reasons[told] &= ~reasons.dtype.type(bits[hidden])
         # Nothing is asked of the identity of a row that has a fault.
         good = (reasons == 0).tolist()
-        texts = zip(joined(self.contract.identified_by, rows), good, strict=True)
-        self._identity[start:stop] = [text_hash(text) if is_good else 0 for text, is_good in texts]
+        self._identity[start:stop] = _hashed(joined(self.contract.identified_by, rows), good)
+        if not self._by_identity:
+            self._apart[start:stop] = _hashed(joined(self.contract.kept_apart, rows), good)
         self._id[start:stop] = [hash64(one) for one in rows["id"].to_pylist()]
         answers = joined(self.contract.answer, rows)
         hashes = {one: hash64(one) for one in dict.fromkeys(answers)}
@@ -142,12 +148,12 @@ class RowJudge:
             reasons[positions] |= reasons.dtype.type(self.verdicts.bits[reason])
 
     def _leaked(self, good: Positions) -> Positions:
-        """Rows whose identity also stands in a later split."""
-        # By identity, then split, then position: np.lexsort is stable and takes its last key first.
-        order = good[np.lexsort((self._split[good], self._identity[good]))]
+        """Rows of which the text that may stand in one split alone also stands in a later one."""
+        # By text, then split, then position: np.lexsort is stable and takes its last key first.
+        order = good[np.lexsort((self._split[good], self._apart[good]))]
         if not len(order):
             return order
-        same = self._identity[order][1:] == self._identity[order][:-1]
+        same = self._apart[order][1:] == self._apart[order][:-1]
         # The last row of each run of equals stands in the latest split that has them.
         ends = np.append(np.flatnonzero(~same), len(order) - 1)
         latest = np.repeat(self._split[order][ends], np.diff(ends, prepend=-1))
@@ -184,6 +190,12 @@ class RowJudge:
             rows, counting = order[lost][:MAX_TRACED], first[lost][:MAX_TRACED]
             self.verdicts.instead = dict(zip(rows.tolist(), counting.tolist(), strict=True))
         return order[lost]
+
+
+def _hashed(texts: Sequence[str], good: Sequence[bool]) -> list[int]:
+    """Repeats of one text in a row, as of a context with several questions, are hashed once."""
+    held = lru_cache(1)(text_hash)
+    return [held(text) if is_good else 0 for text, is_good in zip(texts, good, strict=True)]
 
 
 def _later_of_equals(values: Array, positions: Positions) -> Positions:
