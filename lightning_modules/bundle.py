@@ -13,7 +13,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from lightning_modules.bundle_files import (
     missing,
     read_bundle,
 )
+from lightning_modules.network.batching import by_length
 from lightning_modules.network.network import TextNetwork
 from lightning_modules.network.tokenizer import (
     BundleError,
@@ -43,7 +43,7 @@ from lightning_modules.network.tokenizer import (
 from lightning_modules.network.windows import Windowing
 
 
-def save_bundle(
+def save_bundle(  # noqa: PLR0913 - the parts of a bundle by name
     folder: Path,
     network: TextNetwork,
     *,
@@ -193,27 +193,10 @@ class Bundle:
 
         Windows of like length share a batch of at most `batch_tokens` padded positions.
         """
-        lengths = np.fromiter(map(len, windows), dtype=np.int64, count=len(windows))
-        flat = np.fromiter(chain.from_iterable(windows), dtype=np.int64, count=int(lengths.sum()))
-        starts = np.cumsum(lengths) - lengths
         device = next(self.network.parameters()).device
-        order = np.argsort(lengths, kind="stable")
-        first = 0
-        while first < len(order):
-            # Sorted upwards, so a batch is as wide as its last row: the longest prefix with rows *
-            # width in bounds. A batch of some size also ends before windows a quarter longer than
-            # its first: padding is computed, too.
-            left = lengths[order[first:]]
-            padded = np.arange(1, len(left) + 1) * left
-            most, some = np.searchsorted(padded, (batch_tokens, batch_tokens // 8), side="right")
-            alike = np.searchsorted(left, left[0] + left[0] // 4, side="right")
-            rows = order[first : first + max(1, min(int(most), max(int(some), int(alike))))]
-            position = np.arange(lengths[rows].max())
-            inside = position < lengths[rows, None]
-            at = np.where(inside, starts[rows, None] + position, 0)
-            ids = torch.from_numpy(np.where(inside, flat[at], self.pad_id)).to(device)
-            yield rows, self.network(ids, torch.from_numpy(lengths[rows]).to(device))
-            first += len(rows)
+        for rows, ids, lengths in by_length(windows, self.pad_id, batch_tokens):
+            read = (torch.from_numpy(one).to(device) for one in (ids, lengths))
+            yield rows, self.network(*read)
 
     def _check_ids(self, folder: Path) -> None:
         """No id that the tokenizer or the description can give lies outside the table, and a text

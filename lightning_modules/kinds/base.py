@@ -104,6 +104,7 @@ class Objective:
         # Of the tokens that are learnt from; known before `prepare`.
         self.tokenizer_json = b""
         self.tokens = Path()  # their folder
+        self.windowing = Windowing(1, 0)
 
     # --- rows to tokens
 
@@ -215,7 +216,7 @@ class Objective:
         """The facts that the kind's head needs to answer, as they stand in the bundle."""
         return self.facts
 
-    def served_files(self, network: TextNetwork, windowing: Windowing) -> dict[str, bytes]:
+    def served_files(self, network: TextNetwork) -> dict[str, bytes]:
         """What the head needs beside the weights, by name, made with the folded network
         (`Head.take_files`).
         """

@@ -130,6 +130,7 @@ def _data(job: TrainingJob, objective: Objective) -> TokenData:
                 f"The {split} split has no rows.", "Give the source more rows, or a split column."
             )
     objective.tokenizer_json, objective.tokens = job.tokenizer_json, job.tokens
+    objective.windowing = Windowing.of(job.windowing)
     objective.prepare(data.table("train"))
     return data
 
@@ -206,14 +207,13 @@ def _save(
     """Write the bundle and what was measured on the way; returns the bundle's digest."""
     best = watchers.best
     job.out.mkdir(parents=True, exist_ok=True)
-    windowing = Windowing.of(job.windowing)
     digest = save_bundle(
         job.out / "bundle",
         plain,
         tokenizer_json=job.tokenizer_json,
-        windowing=windowing,
+        windowing=objective.windowing,
         facts=objective.served(),
-        files=objective.served_files(plain, windowing),
+        files=objective.served_files(plain),
         meta={
             "best_epoch": best.best_epoch,
             "steps": best.steps,
