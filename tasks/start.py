@@ -57,8 +57,10 @@ def fetched_start(recipe: Recipe, store: ArtifactStore) -> FetchedModel | None:
 
 
 def with_tokenizer_of(recipe: Recipe, start: FetchedModel) -> Recipe:
-    """The recipe with that model's tokenizer as the file that it is, whose content counts."""
-    if not isinstance(recipe.tokenizer, ModelTokenizer):
+    """The recipe with that model's tokenizer as the file that it is, whose content counts; where
+    weights are taken as they are, whatever tokenizer the recipe describes.
+    """
+    if recipe.training.max_epochs > 0 and not isinstance(recipe.tokenizer, ModelTokenizer):
         return recipe
     given = FileTokenizer(path=str(start.bundle / "tokenizer.json"))
     return recipe.model_copy(update={"tokenizer": given})

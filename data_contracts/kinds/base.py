@@ -192,6 +192,11 @@ class TaskConfig(Section):
         }
 
     @classmethod
+    def read_out(cls, answer: Mapping[str, Any]) -> str:
+        """The same as lines for a person who asked one question."""
+        return "\n".join(f"{name}: {value}" for name, value in cls.brief(answer).items())
+
+    @classmethod
     def metric(cls, name: str) -> Metric:
         """The metric of a name; `f1/refund` is a value of `f1`."""
         return next(one for one in cls.metrics if one.name == name.partition("/")[0])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _SEEN = 100_000  # questions, each as often as it is seen, that a training is suggested for
 _FEW = 2_000
+_BEGINNING = 160  # characters of an answer that is not the first
 
 
 class LexicalConfig(Section):
@@ -167,7 +168,7 @@ class Retrieve(TaskConfig):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        return ("question", "answer")
+        return ("question_tower", "answer_tower")
 
     def refusals(self, recipe: Recipe) -> Iterator[str]:
         if recipe.distillation is not None:
@@ -254,3 +255,28 @@ class Retrieve(TaskConfig):
             "probability": f"{answer['probability']:.2f}",
             "link": answer["link"] or "",
         }
+
+    @classmethod
+    def read_out(cls, answer: Mapping[str, Any]) -> str:
+        ranking = json.loads(answer["ranking"])
+        sure = f"probability {answer['probability']:.2f}"
+        if answer["answer"] is None:
+            lines = [f"Nobody has answered this, as far as is known ({sure}). What comes nearest:"]
+            others = ranking
+        else:
+            source = f"{answer['link']}, " if answer["link"] else ""
+            lines = [answer["answer"], f"({source}{sure})"]
+            others = ranking[1:]
+            lines += ["", "Also found:"] if others else []
+        for one in others:
+            source = f" ({one['link']})" if one["link"] else ""
+            lines.append(f"- {_beginning(one['answer'])}{source}")
+        if answer.get("notice"):
+            lines += ["", answer["notice"]]
+        return "\n".join(lines)
+
+
+def _beginning(text: str) -> str:
+    """Of an answer, on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= _BEGINNING else f"{line[: _BEGINNING - 1].rstrip()}…"

@@ -192,6 +192,11 @@ class Recipe(Section):
         """What cannot stand beside a registered model to start from, or without one."""
         start = self.training.warm_start
         own = isinstance(self.tokenizer, ModelTokenizer)
+        if self.training.max_epochs == 0 and start != "champion":
+            yield (
+                "training.max_epochs is 0, so that the weights are those of a model that is there: "
+                "set training.warm_start: champion, or train an epoch at least"
+            )
         if not isinstance(start, WarmStartConfig):
             if own:
                 yield (

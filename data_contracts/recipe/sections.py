@@ -60,9 +60,11 @@ class TrainingConfig(Section):
     )
     max_epochs: int = Field(
         default=8,
-        ge=1,
+        ge=0,
         le=10_000,
-        description="Passes over the train split (docs/method.md: why eight).",
+        description="Passes over the train split (docs/method.md: why eight). 0, with warm_start: "
+        "champion: its weights and tokens as they are, and anew what stands beside them, as the "
+        "answers to find.",
     )
     batch_size: int = Field(default=64, ge=1, le=65_536, description="Windows per batch.")
     accumulate_grad_batches: int = Field(

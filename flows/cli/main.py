@@ -590,6 +590,32 @@ def translate(  # noqa: PLR0913 - click gives each option by its name
     answer_in_terminal(list(texts), request, (model, alias, said), command)
 
 
+@main.command(cls=OfParams)
+@click.argument("questions", nargs=-1)
+@_model
+@click.option(
+    "--version", "alias", default="champion", show_default=True, help="Alias or version number."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per question.")
+def ask(
+    questions: tuple[str, ...], model: str | None, alias: str, as_json: bool, **params: Any
+) -> None:
+    """Answer QUESTIONS, or those of standard input, one a line, with the champion.
+
+    \b
+    noisefold ask "How do I send a parcel back?"
+    noisefold ask --top 3 --json < questions.txt
+
+    Each answer comes with its source and its probability; below the model's threshold it says that
+    nobody has answered this, and what comes nearest. Tables: noisefold predict.
+    """
+    from flows.cli.ask import ask_in_terminal
+
+    said = {name: value for name, value in params.items() if value is not None}
+    command = click.get_current_context().info_name or ""
+    ask_in_terminal(list(questions), (model, alias, said), command, as_json=as_json)
+
+
 _unchecked = click.option(
     "--unchecked", is_flag=True, help="Even if it does not serve as it was measured."
 )

@@ -29,7 +29,7 @@ from data_contracts.artifacts import (
 )
 from data_contracts.contract.contract import DataContract
 from data_contracts.contract.days import WindowRead
-from data_contracts.errors import stop_signal, told_of
+from data_contracts.errors import RecipeError, stop_signal, told_of
 from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.sections import DistillationConfig, WarmStartConfig
 from data_contracts.results import PromotionDecision
@@ -326,6 +326,14 @@ class Run(RunContext):
         found = fetch_model(self.tracker, self.recipe.model_name, self.store.fetched, pinned)
         if found is not None:
             self.tracker.set_tags({WARM_START: found.version})
+        if self.recipe.training.max_epochs == 0:
+            if found is None:
+                raise RecipeError(
+                    f"training.max_epochs is 0, and {self.recipe.model_name} has no champion whose "
+                    "weights could be taken.",
+                    "Train one first: leave training.max_epochs out.",
+                )
+            self.recipe = with_tokenizer_of(self.recipe, found)
         return found
 
     def fetch_start(self, config: WarmStartConfig) -> FetchedModel:

@@ -40,6 +40,8 @@ def starting_network(
     """The reparameterized network at step 0, and how much of the vocabulary and of the text has a
     given vector.
 
+    Of a training without an epoch it is the champion's, plain.
+
     Order matters: what is drawn comes in the order of the layers, what is taken over replaces it,
     and what the kind and the method make of a layer takes the weights that it finds.
 
@@ -64,6 +66,9 @@ def starting_network(
     known = {name for name in network.state_dict() if pretrained and not name.startswith("head.")}
     if job.start is not None:
         known |= _start_from_model(network, objective, job, job.start, on_progress)
+    if job.training.max_epochs == 0:
+        _check_taken({name for name, _ in network.named_parameters()} - known)
+        return network, coverage
     _check_start(job, set(network.state_dict()) - known)
     if model.embedding.bias:
         network.embedding = BiasedEmbedding(network.embedding)
@@ -157,6 +162,20 @@ def _start_from_vectors(
         "train/vector_coverage_vocabulary": of_vocabulary,
         "train/vector_coverage_tokens": of_tokens,
     }
+
+
+def _check_taken(fresh: set[str]) -> None:
+    """
+    Raises:
+        TrainingError: a weight that nobody trains is not the champion's.
+    """
+    if fresh:
+        raise TrainingError(
+            f"training.max_epochs is 0, and {len(fresh)} of the weights cannot be the champion's, "
+            f"the first of them {min(fresh)}: the recipe describes another network.",
+            "Describe the champion's (sections model, window and task), or train an epoch at "
+            "least.",
+        )
 
 
 def _check_start(job: TrainingJob, fresh: set[str]) -> None:

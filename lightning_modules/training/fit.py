@@ -19,6 +19,7 @@ import pytorch_lightning as pl
 import torch
 
 from data_contracts.errors import TrainingError
+from data_contracts.recipe.methods import NoReparameterization
 from data_contracts.recipe.sections import BITS
 from lightning_modules.bundle import save_bundle
 from lightning_modules.kinds.base import Objective, objective_of
@@ -139,11 +140,13 @@ def _module(
     job: TrainingJob, objective: Objective, network: TextNetwork, data: TokenData
 ) -> TextModule:
     total_steps = job.training.max_epochs * _steps_per_epoch(job, data)
+    # Without an epoch nothing is drawn, and the network is plain.
+    method = job.model.reparameterization if total_steps else NoReparameterization()
     return TextModule(
         network,
         objective,
         job.training,
-        Course(job.model.reparameterization, total_steps),
+        Course(method, total_steps),
         terms=objective.terms(data.table("train")),
         fused=job.execution.precision != "16-mixed",
     )
@@ -184,6 +187,12 @@ def _train(
     same step.
     """
     on_progress = watchers.recorder.on_progress
+    if job.training.max_epochs == 0:
+        watchers.log.rewind(-1)
+        watchers.log.write(0, coverage)
+        trainer = make_trainer(job.training, job.execution, job.work, [watchers.best])
+        trainer.validate(module, datamodule=data, verbose=False)
+        return
     resumed = watchers.checkpoints.latest(on_progress)
     if resumed is None:
         watchers.log.rewind(-1)

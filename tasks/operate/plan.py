@@ -104,6 +104,8 @@ def _of_the_registry(run: RunContext, stage: str) -> str | None:
     if stage == teach.name and recipe.distillation is not None:
         return f"learns from {recipe.distillation.teacher}, which the registry holds"
     start = recipe.training.warm_start
+    if stage == tokenize.name and recipe.training.max_epochs == 0:
+        return "has the tokenizer of the champion, which the registry holds"
     if stage == train.name and start == "champion":
         return "starts from the champion, which the registry holds"
     if not isinstance(start, WarmStartConfig) or fetched_start(recipe, run.store) is not None:

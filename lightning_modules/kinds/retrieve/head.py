@@ -56,7 +56,7 @@ class RetrieveHead(Head):
         size = description["vector_size"]
         lexical = description.get("lexical")
         self.lexicon = Lexicon.of(lexical) if lexical else None
-        self.question, self.answer = nn.Linear(features, size), nn.Linear(features, size)
+        self.question_tower, self.answer_tower = nn.Linear(features, size), nn.Linear(features, size)
         first = [_COSINE, *[_WORDS] * self.views, *[_WORDS] * self.page_views]
         self.log_weights = nn.Parameter(torch.tensor(first).log())
         self.answers: Answers | None = None
@@ -73,21 +73,21 @@ class RetrieveHead(Head):
 
     def describe(self) -> dict[str, Any]:
         return {
-            "vector_size": self.question.weight.shape[0],
+            "vector_size": self.question_tower.weight.shape[0],
             "lexical": self.lexicon and self.lexicon._asdict(),
         }
 
     def readers(self) -> list[nn.Linear]:
-        return [self.question, self.answer]
+        return [self.question_tower, self.answer_tower]
 
     def take_files(self, files: Mapping[str, bytes]) -> None:
-        size = self.question.weight.shape[0]
+        size = self.question_tower.weight.shape[0]
         self.answers = Answers.read(files, size, self.views, self.page_views)
 
     # --- what it makes of vectors
 
     def forward(self, document_BF: Tensor, input_ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        return F.normalize(self.question(document_BF), dim=-1)
+        return F.normalize(self.question_tower(document_BF), dim=-1)
 
     def of_windows(self, windows_WF: Tensor, answer_W: Tensor, answers: int) -> Tensor:
         """(answers, D) of answers from the body's vectors of their windows.
@@ -95,7 +95,7 @@ class RetrieveHead(Head):
         Args:
             answer_W: the place of the answer that each is of.
         """
-        return mean_direction(F.normalize(self.answer(windows_WF), dim=-1), answer_W, answers)
+        return mean_direction(F.normalize(self.answer_tower(windows_WF), dim=-1), answer_W, answers)
 
     def scores(self, cosine: Tensor, shared: Tensor) -> Tensor:
         """(...) of (...) cosines and (..., K) shared words."""
@@ -253,7 +253,7 @@ def probability(features: np.ndarray, weights: Sequence[float]) -> float:
 def vectors_of(bundle: Bundle, questions: Sequence[str]) -> np.ndarray:
     """(B, D) of questions."""
     if not questions:
-        return np.zeros((0, bundle.network.head.question.weight.shape[0]), np.float32)
+        return np.zeros((0, bundle.network.head.question_tower.weight.shape[0]), np.float32)
     windows, document = bundle.encode(list(questions))
     found: list[Tensor] = []
     places: list[np.ndarray] = []
