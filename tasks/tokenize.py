@@ -103,7 +103,7 @@ class ValidatedRows:
             yield batch.filter(pc.equal(batch["split"], split))
 
     def hashes(self, rows: pa.Table) -> np.ndarray:
-        """Of what may stand in one split alone, uint64 (N,): the text, or whatever the kind says."""
+        """Of what may stand in one split alone, uint64 (N,): the text, or what the kind says."""
         return text_hashes(joined(self.contract.kept_apart, rows))
 
 
