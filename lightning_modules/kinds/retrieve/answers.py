@@ -50,13 +50,10 @@ class Answers:
         if lexicon is None:
             return np.zeros((0, len(self)), np.float32)
         terms = [view(question) for view in lexicon.views]
-        found = [
-            some.scores(seen, len(self)) for some, seen in zip(self.postings, terms, strict=True)
-        ]
-        pages = int(self.pages.max(initial=-1)) + 1
+        found = [some.scores(seen) for some, seen in zip(self.postings, terms, strict=True)]
         for some, seen in zip(self.page_postings, terms, strict=bool(self.page_postings)):
             # The last one stands for no page.
-            of_pages = np.append(some.scores(seen, pages), np.float32(0))
+            of_pages = np.append(some.scores(seen), np.float32(0))
             found.append(of_pages[self.pages])
         return np.stack(found)
 

@@ -56,7 +56,10 @@ class RetrieveHead(Head):
         size = description["vector_size"]
         lexical = description.get("lexical")
         self.lexicon = Lexicon.of(lexical) if lexical else None
-        self.question_tower, self.answer_tower = nn.Linear(features, size), nn.Linear(features, size)
+        self.question_tower, self.answer_tower = (
+            nn.Linear(features, size),
+            nn.Linear(features, size),
+        )
         first = [_COSINE, *[_WORDS] * self.views, *[_WORDS] * self.page_views]
         self.log_weights = nn.Parameter(torch.tensor(first).log())
         self.answers: Answers | None = None

@@ -27,9 +27,10 @@ class _View:
         cls, view: Callable[[str], list[str]], postings: Postings, questions: Sequence[str],
         texts: int,
     ) -> _View:  # fmt: skip
-        places = [postings.places(view(one)) for one in questions]
+        looked_up = [postings.looked_up(view(one)) for one in questions]
+        places = [known for known, _ in looked_up]
+        total = [one for _, one in looked_up]
         sizes = [len(one) for one in places]
-        total = [max(float(postings.idf[one].sum()), 1e-6) for one in places]
         values = np.repeat(1 / np.array(total, np.float64), sizes).astype(np.float32)
         flat = np.concatenate([np.zeros(0, np.int64), *places])
         terms = len(postings.keys)

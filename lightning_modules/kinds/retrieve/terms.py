@@ -4,7 +4,8 @@
     idf(t) = log(1 + (N - n(t) + 1/2) / (n(t) + 1/2))
 
 over the terms t of the question, each once (Robertson 1994, Okapi at TREC-3), divided by the sum of
-idf(t) over those that any text has: from 0, nothing is shared, to k1 + 1. A term is told by its
+their idf(t): from 0, nothing is shared, to k1 + 1; so a term that no text has tells that nobody has
+written of it. A term is told by its
 CRC-32, so that no vocabulary is stored; of 100,000 terms about one is taken for another.
 
 Shapes: N texts, K terms, P occurrences of a term in a text.
@@ -13,6 +14,7 @@ This file is shipped inside the registered model: it imports numpy.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 import zlib
@@ -70,22 +72,35 @@ class Postings(NamedTuple):
     texts: np.ndarray  # (P,) int32, ascending within a term
     weights: np.ndarray  # (P,) float32
     idf: np.ndarray  # (K,) float32
+    counted_texts: np.ndarray  # (1,) int64: N
 
-    def places(self, terms: Sequence[str]) -> np.ndarray:
-        """The places of the terms that any text has, each once."""
+    @property
+    def count(self) -> int:
+        """N."""
+        return int(self.counted_texts[0])
+
+    def looked_up(self, terms: Sequence[str]) -> tuple[np.ndarray, float]:
+        """The places of the terms that any text has, each once; and the sum of all terms' idf."""
         asked = np.unique(term_keys(terms))
         place = np.searchsorted(self.keys, asked)
         inside = place < len(self.keys)
-        return place[inside][self.keys[place[inside]] == asked[inside]]
+        known = place[inside][self.keys[place[inside]] == asked[inside]]
+        unheard = (len(asked) - len(known)) * self.unheard
+        return known, max(float(self.idf[known].sum()) + unheard, 1e-6)
 
-    def scores(self, terms: Sequence[str], texts: int) -> np.ndarray:
-        """(texts,) float32 of each text, divided as the head of this file says."""
-        found = np.zeros(texts, np.float32)
-        places = self.places(terms)
+    @property
+    def unheard(self) -> float:
+        """idf of a term that no text has."""
+        return math.log1p((self.count + 0.5) / 0.5)
+
+    def scores(self, terms: Sequence[str]) -> np.ndarray:
+        """(N,) float32 of each text, divided as the head of this file says."""
+        found = np.zeros(self.count, np.float32)
+        places, total = self.looked_up(terms)
         for start, end in zip(self.offsets[places], self.offsets[places + 1], strict=True):
             # A text stands in a term's row once, so nothing is added twice.
             found[self.texts[start:end]] += self.weights[start:end]
-        return found / np.maximum(self.idf[places].sum(), np.float32(1e-6))
+        return found / np.float32(total)
 
     @classmethod
     def counted(
@@ -119,13 +134,22 @@ class Postings(NamedTuple):
         length = k1 * (1 - b + b * lengths[of] / mean)
         weights = idf[row] * counts * (k1 + 1) / (counts + length)
         offsets = np.concatenate([[0], np.cumsum(seen)]).astype(np.int64)
-        return cls(by_term, offsets, of, weights.astype(np.float32), idf.astype(np.float32))
+        return cls(
+            by_term,
+            offsets,
+            of,
+            weights.astype(np.float32),
+            idf.astype(np.float32),
+            np.array([len(told)]),
+        )
 
     def faults(self, texts: int) -> str | None:
         """What does not fit together, of postings from outside."""
-        kinds = (np.uint32, np.int64, np.int32, np.float32, np.float32)
+        kinds = (np.uint32, np.int64, np.int32, np.float32, np.float32, np.int64)
         if any(one.dtype != kind or one.ndim != 1 for one, kind in zip(self, kinds, strict=True)):
             return "postings of another type"
+        if self.counted_texts.shape != (1,) or self.count != texts:
+            return "postings of other texts"
         occurrences = len(self.texts)
         if len(self.offsets) != len(self.keys) + 1 or len(self.idf) != len(self.keys):
             return "postings of another length"
