@@ -46,7 +46,7 @@ class DataContract(DataSet):
     # These four are the same for all contracts of a kind, or a property of each of them, where its
     # rows come in several forms.
     roles: ClassVar[tuple[Role, ...]]
-    # Roles whose text draws the split of a row, and by which repeats and leaks are found.
+    # Roles whose text tells rows apart: by it repeats are found.
     identified_by: ClassVar[tuple[str, ...]]
     # Roles in which two rows of one identity may be at odds; none: they are never.
     answer: ClassVar[tuple[str, ...]] = ()
@@ -66,6 +66,19 @@ class DataContract(DataSet):
     def possible_roles(cls) -> tuple[Role, ...]:
         """Every role that a contract of this kind may have."""
         return cls.roles
+
+    @property
+    def drawn_by(self) -> tuple[str, ...]:
+        """Roles whose text draws the split of a row, and may stand in no later one; a row that
+        leaves them blank is drawn by what tells it apart.
+        """
+        return self.identified_by
+
+    @property
+    def kept_apart(self) -> tuple[tuple[str, ...], ...]:
+        """Roles whose texts, each by itself, may not stand in two splits."""
+        drawn, told = self.drawn_by, self.identified_by
+        return (drawn,) if set(drawn) <= set(told) else (drawn, told)
 
     @property
     def idle(self) -> tuple[str, ...]:
@@ -104,6 +117,12 @@ class DataContract(DataSet):
             else:
                 found += rules.number_rules(role)
         return found
+
+    def completed(self, rows: pa.Table) -> pa.Table:
+        """Rows of the raw schema with cells that the kind works out of the others of their row, and
+        a `fault` where it cannot.
+        """
+        return rows
 
     def measures(self, rows: pa.Table) -> dict[str, pa.Array | pa.ChunkedArray]:
         """Further columns of the row frame, for row rules of the kind's own."""
@@ -255,10 +274,9 @@ class DataContract(DataSet):
         return f"_{role.name}" if len(self.texts) > 1 else ""
 
     def _reasons_by_others(self) -> list[Reason]:
-        subject = " and ".join(
-            role.plural for role in self.roles if role.name in self.identified_by
-        )
+        subject = self._plurals(self.identified_by)
         first = self.identified_by[0]
+        apart = " or ".join(map(self._plurals, self.kept_apart))
         ids = "where the column does not name rows, set columns.id: null"
         found = [Reason("duplicate_id", "ids that stood before", "id", ids)]
         if self.answer:
@@ -268,8 +286,11 @@ class DataContract(DataSet):
         return [
             *found,
             Reason("duplicate", f"{subject} that stood before in their split", first),
-            Reason("leaked", f"{subject} that also stand in a later split", first),
+            Reason("leaked", f"{apart} that also stand in a later split", self.drawn_by[0]),
         ]
+
+    def _plurals(self, roles: tuple[str, ...]) -> str:
+        return " and ".join(role.plural for role in self.roles if role.name in roles)
 
 
 AnyContract = AnyKind(DataContract)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_contracts.contract.contract import SPLITS, DataContract, Split
-from data_contracts.contract.frames import joined, raw_schema
+from data_contracts.contract.frames import drawn_texts, raw_schema
 from data_contracts.contract.text import SPLIT_NAMES, draw_split
 from data_contracts.tables.categories import category_text
 
@@ -93,7 +93,7 @@ def raw_table(cells: Cells, contract: DataContract, given: Collection[Split]) ->
     }
     schema = raw_schema(contract)
     arrays = [_array(values[name]) for name in schema.names]
-    return pa.Table.from_arrays(arrays, schema=schema)
+    return contract.completed(pa.Table.from_arrays(arrays, schema=schema))
 
 
 def _reasons(faults: pa.Array, contract: DataContract) -> pa.Array:
@@ -129,8 +129,7 @@ def _splits(
     if None not in splits:
         return cast(list[str], splits), strange
     columns = {role: cells.columns[name] for role, name in contract.sources.items()}
-    texts = joined(contract.identified_by, columns)
-    pairs = zip(splits, texts, strict=True)
+    pairs = zip(splits, drawn_texts(contract, columns), strict=True)
     return [one or draw_split(text, contract.splits, drawn) for one, text in pairs], strange
 
 

@@ -133,6 +133,8 @@ def text_reasons(role: Role, suffix: str) -> list[Reason]:
         "broken_encoding": f"{role.plural} with broken encoding (U+FFFD)",
         "control_characters": f"{role.plural} with control characters",
     }
+    if not role.required:
+        del found["empty"]
     return [Reason(name + suffix, words, role.name) for name, words in found.items()]
 
 

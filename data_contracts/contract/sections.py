@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -25,6 +25,9 @@ class Columns(Section):
     A null one is filled in: id from file and row, split by hash.
     """
 
+    # Roles that one column may play together.
+    may_share: ClassVar[frozenset[str]] = frozenset()
+
     id: str | None = Field(
         default=None, description="Column of unique row names; null: <file>#<row>."
     )
@@ -38,8 +41,9 @@ class Columns(Section):
     @model_validator(mode="after")
     def _distinct(self) -> Columns:
         single = [name for name in type(self).model_fields if name != "slices"]
-        given = [getattr(self, name) for name in single]
-        named = [name for name in (*given, *self.slices) if name is not None]
+        given = {name: getattr(self, name) for name in single}
+        shared = {given.pop(name) for name in self.may_share}
+        named = [name for name in (*given.values(), *shared, *self.slices) if name is not None]
         if len(set(named)) < len(named):
             raise ValueError("one column plays two roles")
         reserved = {*single, *_RESERVED} & set(self.slices)

@@ -1,16 +1,18 @@
 """Every row by itself, then against the others: which are refused, and why.
 
 The rows come part by part. Of each, 27 bytes are held (hashes of identity, answer and id, the
-split, the reasons), from which repeats, conflicts and leaks follow when all of them are there; only
-these grow with the data. The rules of the rows themselves are evaluated by whoever calls: Great
-Expectations in `validate`, `broken_rows` here for drafts and checks.
+split, the reasons), and eight more where something else draws the split, from which repeats,
+conflicts and leaks follow when all of them are there; only these grow with the data. The rules of
+the rows themselves are evaluated by whoever calls: Great Expectations in `validate`, `broken_rows`
+here for drafts and checks.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ import pyarrow.compute as pc
 
 from data_contracts.contract.contract import SPLITS, DataContract
 from data_contracts.contract.counts import Counts
-from data_contracts.contract.frames import joined, row_frame
+from data_contracts.contract.frames import drawn_texts, joined, row_frame
 from data_contracts.contract.rules import RowRule
 from data_contracts.contract.text import hash64, text_hash
 
@@ -75,6 +77,9 @@ class RowJudge:
         self.verdicts = Verdicts(contract, np.zeros(rows, kind))
         self.verdicts.broken.update(dict.fromkeys((one.name for one in contract.all_row_rules), 0))
         self._identity = np.zeros(rows, np.uint64)
+        # What draws the split: the identity itself, or of as many rows.
+        self._apart = contract.drawn_by != contract.identified_by
+        self._drawn = np.zeros(rows, np.uint64) if self._apart else self._identity
         self._answer = np.zeros(rows, np.uint64)
         self._id = np.zeros(rows, np.uint64)
         self._split = np.zeros(rows, np.int8)
@@ -101,8 +106,9 @@ class RowJudge:
             reasons[told] &= ~reasons.dtype.type(bits[hidden])
         # Nothing is asked of the identity of a row that has a fault.
         good = (reasons == 0).tolist()
-        texts = zip(joined(self.contract.identified_by, rows), good, strict=True)
-        self._identity[start:stop] = [text_hash(text) if is_good else 0 for text, is_good in texts]
+        self._identity[start:stop] = _hashed(joined(self.contract.identified_by, rows), good)
+        if self._apart:
+            self._drawn[start:stop] = _hashed(drawn_texts(self.contract, rows), good)
         self._id[start:stop] = [hash64(one) for one in rows["id"].to_pylist()]
         answers = joined(self.contract.answer, rows)
         hashes = {one: hash64(one) for one in dict.fromkeys(answers)}
@@ -142,12 +148,18 @@ class RowJudge:
             reasons[positions] |= reasons.dtype.type(self.verdicts.bits[reason])
 
     def _leaked(self, good: Positions) -> Positions:
-        """Rows whose identity also stands in a later split."""
-        # By identity, then split, then position: np.lexsort is stable and takes its last key first.
-        order = good[np.lexsort((self._split[good], self._identity[good]))]
+        """Rows of which a text that may stand in one split alone also stands in a later one."""
+        leaked = self._in_later_split(good, self._drawn)
+        if len(self.contract.kept_apart) == 1:
+            return leaked
+        return np.union1d(leaked, self._in_later_split(good, self._identity))
+
+    def _in_later_split(self, good: Positions, hashes: Array) -> Positions:
+        # By hash, then split, then position: np.lexsort is stable and takes its last key first.
+        order = good[np.lexsort((self._split[good], hashes[good]))]
         if not len(order):
             return order
-        same = self._identity[order][1:] == self._identity[order][:-1]
+        same = hashes[order][1:] == hashes[order][:-1]
         # The last row of each run of equals stands in the latest split that has them.
         ends = np.append(np.flatnonzero(~same), len(order) - 1)
         latest = np.repeat(self._split[order][ends], np.diff(ends, prepend=-1))
@@ -184,6 +196,12 @@ class RowJudge:
             rows, counting = order[lost][:MAX_TRACED], first[lost][:MAX_TRACED]
             self.verdicts.instead = dict(zip(rows.tolist(), counting.tolist(), strict=True))
         return order[lost]
+
+
+def _hashed(texts: Sequence[str], good: Sequence[bool]) -> list[int]:
+    """Repeats of one text in a row, as of a context with several questions, are hashed once."""
+    held = lru_cache(1)(text_hash)
+    return [held(text) if is_good else 0 for text, is_good in zip(texts, good, strict=True)]
 
 
 def _later_of_equals(values: Array, positions: Positions) -> Positions:

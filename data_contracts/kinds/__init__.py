@@ -5,6 +5,8 @@ from data_contracts.kinds import (
     classify_contract,
     generate,
     generate_contract,
+    retrieve_contract,
+    span_contract,
     translate,
     translate_contract,
 )
@@ -14,6 +16,8 @@ __all__ = [
     "classify_contract",
     "generate",
     "generate_contract",
+    "retrieve_contract",
+    "span_contract",
     "translate",
     "translate_contract",
 ]

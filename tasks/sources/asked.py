@@ -16,6 +16,7 @@ ANSWER = "answer"  # what an annotator said of a row, in Prodigy's files
 def asked(source: FileSource, contract: DataContract) -> Ask:
     """What `tasks.sources.files.read_rows` reads for a contract."""
     columns = contract.sources
+    wanted = wanted_columns(contract, source.splits)
     texts = [columns[role.name] for role in contract.texts if role.name in columns]
     categories = {
         columns[role.name]: contract.known(role.name)
@@ -23,14 +24,16 @@ def asked(source: FileSource, contract: DataContract) -> Ask:
         if role.name in columns
     }
     return Ask(
-        columns=wanted_columns(contract, source.splits),
+        columns=wanted,
         texts=texts,
         categories=categories,
-        optional=() if ANSWER in contract.select else (ANSWER,),
+        # Where the contract names it, it is read for what it means there.
+        optional=() if ANSWER in wanted else (ANSWER,),
     )
 
 
 def rejected(answers: Iterable[str | None], contract: DataContract) -> list[str]:
     """Answers that speak against rows which the contract does not leave out: Prodigy keeps what the
     annotator rejected, so such a row says the opposite of what it seems to."""
-    return unselected_rejects(set(answers), ANSWER in contract.select)
+    named = ANSWER in contract.select or ANSWER in contract.sources.values()
+    return unselected_rejects(set(answers), named)
