@@ -203,4 +203,3 @@ def _look(scores_BTQ: Tensor, size: int, asked_BQ: Tensor) -> Tensor:
     """(B, T, Q) where each token looks in the question."""
     scores_BTQ = scores_BTQ / math.sqrt(size)
     return scores_BTQ.masked_fill(~asked_BQ.unsqueeze(1), -torch.inf).softmax(dim=-1)
-

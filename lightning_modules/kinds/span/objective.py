@@ -236,9 +236,7 @@ def _table(rows: Sequence[_Row], closing: int, schema: pa.Schema) -> pa.Table:
             "start": pa.array([row.start for row in rows], pa.int32()),
             "end": pa.array([row.end for row in rows], pa.int32()),
             "closing": pa.array([closing] * len(rows), pa.int32()),
-            "offsets": pa.array(
-                [row.of.offsets.ravel() for row in rows], pa.list_(pa.int32())
-            ),
+            "offsets": pa.array([row.of.offsets.ravel() for row in rows], pa.list_(pa.int32())),
         },
         schema=schema,
     )

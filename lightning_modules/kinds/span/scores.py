@@ -1,8 +1,8 @@
 """Exact match and F1 of an answer, as the official programs count them.
 
 A text of a script with spaces is counted as SQuAD 1.1 does (Rajpurkar 2016,
-https://arxiv.org/abs/1606.05250): lower case, without punctuation and articles; F1 of the words that
-both have. One of a script without spaces as CMRC 2018 does (Cui 2019,
+https://arxiv.org/abs/1606.05250): lower case, without punctuation and articles; F1 of the words
+that both have. One of a script without spaces as CMRC 2018 does (Cui 2019,
 https://arxiv.org/abs/1810.07366): without its list of punctuation, a character of that script or a
 run of others by itself; F1 of the longest run of these that both have. An answer where there is
 none, or the other way round, has 0 of both, and two that are empty have 1.
