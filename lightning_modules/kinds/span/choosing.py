@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_modules.kinds.span.windows import Window, characters_of
+from lightning_modules.kinds.span.windows import Window, whole_characters
 
 ANSWERS = ("answer", "answer_start", "probability", "outcome")
 ANSWERED, UNANSWERABLE, ABSTAINED = "answered", "unanswerable", "abstained"
@@ -33,22 +33,15 @@ _FAR = 30.0  # nats; what is surer than this says no more
 
 
 class Found(NamedTuple):
-    """The best span of a question, in tokens of one of its windows, and what speaks for it.
+    """The best span of a question, in code points of its context, and what speaks for it.
 
-    span: the window, first and last token of its context; None: there is no token.
-    signals: the lead, the odds and the place, in nats (0 where there is no span).
+    start, end: as the tokens have it; the same where there is no token.
+    signals: the lead, the odds and the place, in nats.
     """
 
-    span: tuple[Window, int, int] | None
+    start: int
+    end: int
     signals: tuple[float, float, float]
-
-    def characters(self, context: str) -> tuple[int, int] | None:
-        """Where it begins and ends, in code points of the context."""
-        if self.span is None:
-            return None
-        window, first, last = self.span
-        start, end = characters_of(context, window.offsets, first, last)
-        return (start, end) if end > start else None
 
 
 class Answer(NamedTuple):
@@ -127,7 +120,7 @@ def answer_of(log_proba_WS: Tensor, windows: Sequence[Window], choose: str) -> F
     """
     width = windows[0].begin + len(windows[0].offsets)
     if not len(windows[0].offsets):
-        return Found(None, (0.0, -_FAR, 0.0))
+        return Found(0, 0, (0.0, -_FAR, 0.0))
     odds_WS = log_proba_WS[:, 1:] - log_proba_WS[:, :1]
     most = odds_WS.shape[1] // len(windows[0].ids)
     odds_WTL = odds_WS.view(len(windows), -1, most)[:, windows[0].begin : width]
@@ -136,11 +129,12 @@ def answer_of(log_proba_WS: Tensor, windows: Sequence[Window], choose: str) -> F
     place = chosen(best.values.numpy(), spans, windows) if choose == "expected_f1" else 0
     number, first, length = (int(one) for one in spans[place])
     total = float(odds_WTL.flatten().logsumexp(dim=0))
-    last = min(first + length, len(windows[0].offsets) - 1)
+    offsets = windows[number].offsets
+    last = min(first + length, len(offsets) - 1)
     near = float(_overlapping(odds_WTL[number], first, last))
     lead = float(best.values[place]) - total
     signals = (max(lead, -_FAR), min(max(total, -_FAR), _FAR), max(near - total, -_FAR))
-    return Found((windows[number], first, last), signals)
+    return Found(int(offsets[first, 0]), int(offsets[first : last + 1, 1].max()), signals)
 
 
 def chosen(odds_K: np.ndarray, spans_K3: np.ndarray, windows: Sequence[Window]) -> int:
@@ -168,13 +162,12 @@ def _overlapping(odds_TL: Tensor, first: int, last: int) -> Tensor:
 
 def told(found: Found, context: str, decision: Decision, unanswerable: bool) -> Answer:
     """What is said to whoever asked."""
-    place = found.characters(context)
-    if place is None:  # a context of white space
+    start, end = whole_characters(context, found.start, found.end)
+    if end == start:  # a context of white space
         return Answer(None, None, 0.0, ABSTAINED)
     probability, outcome = decision.outcome(found.signals, unanswerable)
     if str(outcome) != ANSWERED:
         return Answer(None, None, float(probability), str(outcome))
-    start, end = place
     return Answer(context[start:end], start, float(probability), ANSWERED)
 
 

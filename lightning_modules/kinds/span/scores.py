@@ -43,10 +43,16 @@ class Scores:
         """Whose counting it is."""
         return "CMRC 2018" if self.unspaced else "SQuAD 1.1"
 
-    def counts(self, said: Sequence[str | None], right: Sequence[str | None]) -> np.ndarray:
-        """(N, COUNTS) of answers beside the right ones; None or "": there is none."""
-        pairs = zip(said, right, strict=True)
-        rows = [self.of(one or "", other or "") for one, other in pairs]
+    def counts(
+        self, said: Sequence[str | None], right: Sequence[Sequence[str | None]]
+    ) -> np.ndarray:
+        """(N, COUNTS) of answers, each beside that of the right ones which is best for it; None
+        or "": there is none.
+        """
+        rows = [
+            np.max([self.of(one or "", text or "") for text in texts], axis=0)
+            for one, texts in zip(said, right, strict=True)
+        ]
         return np.array(rows, np.float64).reshape(len(rows), COUNTS)
 
     def of(self, said: str, right: str) -> tuple[float, float]:

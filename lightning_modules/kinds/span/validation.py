@@ -65,7 +65,7 @@ class Validation:
 
     def metrics(self) -> dict[str, float]:
         said = ["" if self.unanswerable and one.total < 0 else one.text for one in self.best]
-        exact, f1 = self.scores.counts(said, [one.truth for one in self.best]).mean(axis=0)
+        exact, f1 = self.scores.counts(said, [[one.truth] for one in self.best]).mean(axis=0)
         loss = self.nats / max(1, self.windows)
         return {"loss": loss, "f1": float(f1), "exact_match": float(exact)}
 

@@ -104,20 +104,17 @@ def tokens_of(offsets: np.ndarray, start: int, end: int) -> tuple[int, int] | No
     return (int(inside[0]), int(inside[-1])) if len(inside) else None
 
 
-def characters_of(context: str, offsets: np.ndarray, first: int, last: int) -> tuple[int, int]:
-    """Where the text of some tokens begins and ends in the context, in code points.
-
-    White space round it is left out, and no character that people see is cut in two: marks,
-    joiners and variants stay with the letter that they belong to.
+def whole_characters(text: str, start: int, end: int) -> tuple[int, int]:
+    """The piece of a text without white space round it, and with no character that people see cut
+    in two: marks, joiners and variants stay with the letter that they belong to.
     """
-    start, end = int(offsets[first, 0]), int(offsets[first : last + 1, 1].max())
-    while start < end and context[start].isspace():
+    while start < end and text[start].isspace():
         start += 1
-    while end > start and context[end - 1].isspace():
+    while end > start and text[end - 1].isspace():
         end -= 1
-    while 0 < start < end and _goes_on(context, start):
+    while 0 < start < end and _goes_on(text, start):
         start -= 1
-    while start < end < len(context) and _goes_on(context, end):
+    while start < end < len(text) and _goes_on(text, end):
         end += 1
     return start, end
 
