@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_a_long_context_is_read_whole_in_windows_that_overlap(kind: str) -> None
     }
     seen = np.concatenate([window.offsets for window in some])
     assert {*map(tuple, seen.tolist())} == {*map(tuple, whole.offsets.tolist())}
-    for before, behind in zip(some, some[1:], strict=False):
+    for before, behind in pairwise(some):
         shared = {*map(tuple, before.offsets.tolist())} & {*map(tuple, behind.offsets.tolist())}
         assert shared
 

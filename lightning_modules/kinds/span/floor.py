@@ -18,7 +18,8 @@ from itertools import pairwise
 from lightning_modules.kinds.span.scores import Scores
 
 # What ends a sentence, with the quotes that close after it; a full stop only before a space.
-_END = re.compile(r"(?:[。！？!?；;]|\.(?=\s|$))[”’」』\"')]*|\n+")
+_CLOSING = "[”’」』\"')]*"
+_END = re.compile(rf"[。！？!?；;]{_CLOSING}|\.{_CLOSING}(?=\s|$)|\n+")
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
