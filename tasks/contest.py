@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from data_contracts.contract.frames import joined
 from data_contracts.kinds.base import Metric
 from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.sections import StatisticsConfig
@@ -26,7 +27,7 @@ from lightning_modules.kinds.judging import Judge, Rivals
 from tasks.gate import bounds_in_words
 from tasks.progress import report
 from tasks.serving.fetched import Champion
-from tasks.tokenize import hashes_kept_apart
+from tasks.tokenize import text_hashes
 
 SEED = 0
 _ROWS = 2048  # asked at a time
@@ -161,8 +162,8 @@ def _paired(rivals: Rivals, metric: Metric, config: StatisticsConfig) -> Interva
 
 def _seen(predictions: pa.Table, recipe: Recipe, *trained: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """(N,) whether a model was trained on the row, by what may stand in one split alone."""
-    hashes = hashes_kept_apart(recipe.contract, predictions)
-    return np.logical_or.reduce([np.isin(hashes, each).any(axis=1) for each in trained])
+    hashes = text_hashes(joined(recipe.contract.kept_apart, predictions))
+    return np.logical_or.reduce([np.isin(hashes, each) for each in trained])
 
 
 def _left_out(seen: int) -> list[str]:

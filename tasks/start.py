@@ -94,7 +94,7 @@ class SeenRows:
             for split in SPLITS:
                 part = batch.filter(pc.equal(batch["split"], split))
                 self.count[split] += part.num_rows
-                self.seen[split] += int(np.isin(rows.hashes(part), self.known).any(axis=1).sum())
+                self.seen[split] += int(np.isin(rows.hashes(part), self.known).sum())
                 yield split, part
 
 

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer as HFTokenizer
 
 from data_contracts.artifacts import TokenDataset, ValidatedCorpus
 from data_contracts.contract.contract import SPLITS, DataContract, Split
-from data_contracts.contract.frames import texts_kept_apart
+from data_contracts.contract.frames import joined
 from data_contracts.contract.text import text_hash
 from data_contracts.errors import RecipeError
 from data_contracts.recipe.recipe import Recipe
@@ -103,9 +103,8 @@ class ValidatedRows:
             yield batch.filter(pc.equal(batch["split"], split))
 
     def hashes(self, rows: pa.Table) -> np.ndarray:
-        """Of what may stand in one split alone, uint64 (N, texts a row): the text, or whatever the
-        kind says."""
-        return hashes_kept_apart(self.contract, rows)
+        """Of what may stand in one split alone, uint64 (N,): the text, or what the kind says."""
+        return text_hashes(joined(self.contract.kept_apart, rows))
 
 
 @dataclass
@@ -168,7 +167,7 @@ def write_tokens(
                 writers[split].write_table(table)
                 counts[split].add(some, table, windowing)
                 if split == "train":
-                    counts[split].hashes.append(rows.hashes(some).ravel())
+                    counts[split].hashes.append(rows.hashes(some))
             report("tokenize", sum(one.documents for one in counts.values()), total)
     finally:
         for writer in writers.values():
@@ -255,14 +254,6 @@ def unknown_warning(
         f"The vocabulary does not know {' and '.join(high)}: to the model they are all the same. "
         f"{remedy}",
     )
-
-
-def hashes_kept_apart(contract: DataContract, rows: pa.Table) -> np.ndarray:
-    """`text_hash` of the texts by which a later model's test rows are known to be seen, as uint64
-    (N, texts a row): a row is, where any of them was trained on.
-    """
-    columns = [text_hashes(texts) for texts in texts_kept_apart(contract, rows)]
-    return np.stack(columns, axis=1)
 
 
 def text_hashes(texts: Sequence[str]) -> np.ndarray:

@@ -69,16 +69,17 @@ class DataContract(DataSet):
 
     @property
     def drawn_by(self) -> tuple[str, ...]:
-        """Roles whose text draws the split of a row, and may stand in no later one; a row that
-        leaves them blank is drawn by what tells it apart.
+        """Roles whose text draws the split of a row; one that leaves them blank is drawn by what
+        tells it apart.
         """
         return self.identified_by
 
     @property
-    def kept_apart(self) -> tuple[tuple[str, ...], ...]:
-        """Roles whose texts, each by itself, may not stand in two splits."""
-        drawn, told = self.drawn_by, self.identified_by
-        return (drawn,) if set(drawn) <= set(told) else (drawn, told)
+    def kept_apart(self) -> tuple[str, ...]:
+        """Roles whose text may stand in one split alone: by it leaks are found, and test rows that
+        a model has seen.
+        """
+        return self.identified_by
 
     @property
     def idle(self) -> tuple[str, ...]:
@@ -168,9 +169,16 @@ class DataContract(DataSet):
         return counts
 
     @classmethod
-    def claims(cls, undescribed: UndescribedRows) -> bool:
-        """Whether rows are so plainly of this kind that it is asked before the others."""
-        return False
+    def claims(cls, undescribed: UndescribedRows) -> int:
+        """How plainly rows are of this kind, which is asked before those that say less: 0, nothing
+        speaks for it; 1, or True, the names of the columns do; 2, the cells do too.
+        """
+        return 0
+
+    def why(self) -> str:
+        """A sentence on what speaks for this kind, in a draft."""
+        named = " and ".join(self.sources.values())
+        return f"Kind {self.kind}: the columns {named} are what its rows have."
 
     @classmethod
     def infer(cls, undescribed: UndescribedRows) -> Draft | None:
@@ -274,9 +282,8 @@ class DataContract(DataSet):
         return f"_{role.name}" if len(self.texts) > 1 else ""
 
     def _reasons_by_others(self) -> list[Reason]:
-        subject = self._plurals(self.identified_by)
+        subject, apart = map(self._plurals, (self.identified_by, self.kept_apart))
         first = self.identified_by[0]
-        apart = " or ".join(map(self._plurals, self.kept_apart))
         ids = "where the column does not name rows, set columns.id: null"
         found = [Reason("duplicate_id", "ids that stood before", "id", ids)]
         if self.answer:
@@ -286,7 +293,7 @@ class DataContract(DataSet):
         return [
             *found,
             Reason("duplicate", f"{subject} that stood before in their split", first),
-            Reason("leaked", f"{apart} that also stand in a later split", self.drawn_by[0]),
+            Reason("leaked", f"{apart} that also stand in a later split", self.kept_apart[0]),
         ]
 
     def _plurals(self, roles: tuple[str, ...]) -> str:

@@ -97,16 +97,6 @@ def drawn_texts(contract: DataContract, columns: Mapping[str, Any] | pa.Table) -
     return [one if one.replace("\0", " ").strip() else other for one, other in pairs]
 
 
-def texts_kept_apart(contract: DataContract, rows: pa.Table) -> list[list[str]]:
-    """The texts that may not stand in two splits: what draws the split of each row, then what tells
-    it apart where the one is no part of the other.
-    """
-    drawn = drawn_texts(contract, rows)
-    if len(contract.kept_apart) == 1:
-        return [drawn]
-    return [drawn, joined(contract.identified_by, rows)]
-
-
 def joined(names: Sequence[str], columns: Mapping[str, Any] | pa.Table) -> list[str]:
     """The cells of several columns as one text per row; of one column the cells. Null is empty."""
     if not names:

@@ -61,13 +61,17 @@ def infer(undescribed: UndescribedRows) -> Draft:
             refused = refused or error
             continue
         if draft is not None:
-            return draft
+            return replace(draft, told=(_why(draft.contract, undescribed.kind), *draft.told))
     if refused is None:
         raise SourceError("The rows fit no kind of contract.", "Write one by hand.")
     kinds = [] if undescribed.kind is not None else list(AnyContract.kinds)
     others = [kind for kind in kinds if _drafts(undescribed, kind)]
     hint = f" Or, for another kind of task: --kind {' or '.join(others)}."
     raise SourceError(refused.cause, refused.remedy + (hint if others else ""))
+
+
+def _why(contract: DataContract, chosen: str | None) -> str:
+    return contract.why() if chosen is None else f"Kind {contract.kind}, as --kind says."
 
 
 def _drafts(undescribed: UndescribedRows, kind: str) -> bool:
@@ -82,7 +86,7 @@ def _asked(undescribed: UndescribedRows) -> list[type[DataContract]]:
     """The kinds in the order in which they are asked, those first that claim the rows."""
     kinds = AnyContract.kinds
     if undescribed.kind is None:
-        return sorted(kinds.values(), key=lambda kind: not kind.claims(undescribed))
+        return sorted(kinds.values(), key=lambda kind: -kind.claims(undescribed))
     kind = AnyContract.named(undescribed.kind)
     if kind is None:
         raise SourceError(

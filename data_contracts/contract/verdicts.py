@@ -1,10 +1,10 @@
 """Every row by itself, then against the others: which are refused, and why.
 
 The rows come part by part. Of each, 27 bytes are held (hashes of identity, answer and id, the
-split, the reasons), and eight more where something else draws the split, from which repeats,
-conflicts and leaks follow when all of them are there; only these grow with the data. The rules of
-the rows themselves are evaluated by whoever calls: Great Expectations in `validate`, `broken_rows`
-here for drafts and checks.
+split, the reasons), and eight more where another text may stand in one split alone, from which
+repeats, conflicts and leaks follow when all of them are there; only these grow with the data. The
+rules of the rows themselves are evaluated by whoever calls: Great Expectations in `validate`,
+`broken_rows` here for drafts and checks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from data_contracts.contract.contract import SPLITS, DataContract
 from data_contracts.contract.counts import Counts
-from data_contracts.contract.frames import drawn_texts, joined, row_frame
+from data_contracts.contract.frames import joined, row_frame
 from data_contracts.contract.rules import RowRule
 from data_contracts.contract.text import hash64, text_hash
 
@@ -77,9 +77,9 @@ class RowJudge:
         self.verdicts = Verdicts(contract, np.zeros(rows, kind))
         self.verdicts.broken.update(dict.fromkeys((one.name for one in contract.all_row_rules), 0))
         self._identity = np.zeros(rows, np.uint64)
-        # What draws the split: the identity itself, or of as many rows.
-        self._apart = contract.drawn_by != contract.identified_by
-        self._drawn = np.zeros(rows, np.uint64) if self._apart else self._identity
+        # What may stand in one split alone is the identity itself, or hashed beside it.
+        self._by_identity = contract.kept_apart == contract.identified_by
+        self._apart = self._identity if self._by_identity else np.zeros(rows, np.uint64)
         self._answer = np.zeros(rows, np.uint64)
         self._id = np.zeros(rows, np.uint64)
         self._split = np.zeros(rows, np.int8)
@@ -107,8 +107,8 @@ class RowJudge:
         # Nothing is asked of the identity of a row that has a fault.
         good = (reasons == 0).tolist()
         self._identity[start:stop] = _hashed(joined(self.contract.identified_by, rows), good)
-        if self._apart:
-            self._drawn[start:stop] = _hashed(drawn_texts(self.contract, rows), good)
+        if not self._by_identity:
+            self._apart[start:stop] = _hashed(joined(self.contract.kept_apart, rows), good)
         self._id[start:stop] = [hash64(one) for one in rows["id"].to_pylist()]
         answers = joined(self.contract.answer, rows)
         hashes = {one: hash64(one) for one in dict.fromkeys(answers)}
@@ -148,18 +148,12 @@ class RowJudge:
             reasons[positions] |= reasons.dtype.type(self.verdicts.bits[reason])
 
     def _leaked(self, good: Positions) -> Positions:
-        """Rows of which a text that may stand in one split alone also stands in a later one."""
-        leaked = self._in_later_split(good, self._drawn)
-        if len(self.contract.kept_apart) == 1:
-            return leaked
-        return np.union1d(leaked, self._in_later_split(good, self._identity))
-
-    def _in_later_split(self, good: Positions, hashes: Array) -> Positions:
-        # By hash, then split, then position: np.lexsort is stable and takes its last key first.
-        order = good[np.lexsort((self._split[good], hashes[good]))]
+        """Rows of which the text that may stand in one split alone also stands in a later one."""
+        # By text, then split, then position: np.lexsort is stable and takes its last key first.
+        order = good[np.lexsort((self._split[good], self._apart[good]))]
         if not len(order):
             return order
-        same = hashes[order][1:] == hashes[order][:-1]
+        same = self._apart[order][1:] == self._apart[order][:-1]
         # The last row of each run of equals stands in the latest split that has them.
         ends = np.append(np.flatnonzero(~same), len(order) - 1)
         latest = np.repeat(self._split[order][ends], np.diff(ends, prepend=-1))

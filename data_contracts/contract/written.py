@@ -100,7 +100,7 @@ def in_order(contract: DataContract, content: dict[str, Any]) -> dict[str, Any]:
     order = [*common[:place], *own, *common[place:]]
     if "columns" in content:
         columns = {k: v for k, v in content["columns"].items() if k not in contract.idle}
-        first = ["id", *(role.name for role in contract.roles)]
+        first = ["id", *(role.name for role in contract.possible_roles())]
         named = {name: columns[name] for name in first if name in columns}
         content = {**content, "columns": {**named, **columns}}
     return {name: content[name] for name in order if name in content and name not in contract.idle}

@@ -91,6 +91,10 @@ class ClassifyContract(DataContract):
     text: TextLimits = Field(default_factory=TextLimits)
     labels: Labels = Field(default_factory=Labels)
 
+    def why(self) -> str:
+        columns = self.columns
+        return f"Kind classify: {columns.text} holds texts, and {columns.label} a label of each."
+
     @classmethod
     def infer(cls, undescribed: UndescribedRows) -> Draft:
         from data_contracts.kinds.classify_draft import draft  # judges rows, so it loads Arrow

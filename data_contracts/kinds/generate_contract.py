@@ -192,6 +192,15 @@ class GenerateContract(DataContract):
         chosen = undescribed.kind == cls.model_fields["kind"].default
         return draft(undescribed) if chosen or cls.claims(undescribed) else None
 
+    def why(self) -> str:
+        columns = self.columns
+        if self.of_texts:
+            return f"Kind generate: {columns.text} holds texts, and no column a label of them."
+        return (
+            f"Kind generate: {columns.prompt} and {columns.completion} are called as prompts and "
+            "what is to be written after them are."
+        )
+
     def text_limits(self, role: str) -> TextLimits:
         return {"text": self.text, "prompt": self.prompt, "completion": self.completion}[role]
 

@@ -21,6 +21,8 @@ from data_contracts.contract.sections import Columns, ConflictPolicy, TextLimits
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from data_contracts.contract.infer import Draft, UndescribedRows
+
 QUESTION = Role("question")
 ANSWER = Role("answer")
 PAGE = Role("page", required=False)
@@ -94,7 +96,7 @@ class RetrieveContract(DataContract):
         "duplicates": "A question with its answer that stood before in the same split.",
         "conflicts": "A question with several answers in one split: all are right; or whose "
         "counts (latest, earliest, none).",
-        "leakage": "A page or question of train or valid that also stands in a later split; the "
+        "leakage": "A question of train or valid that also stands in a later split; the "
         "earlier row goes, and its answer is none to find. keep: count only.",
     }
 
@@ -125,8 +127,30 @@ class RetrieveContract(DataContract):
 
     @property
     def drawn_by(self) -> tuple[str, ...]:
-        """By the page where it is named, so that all its answers are in one split."""
+        """By the page where it is named, so that all its answers are in one split. Where the source
+        gives the splits, a page may stand in several, which is no leak: its questions are others.
+        """
         return ("question",) if self.columns.page is None else ("page",)
+
+    @classmethod
+    def claims(cls, undescribed: UndescribedRows) -> int:
+        from data_contracts.kinds.retrieve_draft import claims  # judges rows, so it loads Arrow
+
+        return claims(undescribed)
+
+    @classmethod
+    def infer(cls, undescribed: UndescribedRows) -> Draft | None:
+        from data_contracts.kinds.retrieve_draft import draft
+
+        chosen = undescribed.kind == cls.model_fields["kind"].default
+        return draft(undescribed) if chosen or cls.claims(undescribed) else None
+
+    def why(self) -> str:
+        columns = self.columns
+        return (
+            f"Kind retrieve: {columns.question} and {columns.answer} are called as questions and "
+            "their answers are, and no column is a text that these are asked of."
+        )
 
     def text_limits(self, role: str) -> TextLimits:
         limits = {"question": self.questions, "answer": self.answers}

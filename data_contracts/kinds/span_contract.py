@@ -24,6 +24,8 @@ from data_contracts.tables.questions import ANSWERED_IMPOSSIBLE
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from data_contracts.contract.infer import Draft, UndescribedRows
+
 QUESTION = Role("question")
 CONTEXT = Role("context")
 ANSWER = Role("answer", required=False)
@@ -156,6 +158,30 @@ class SpanContract(DataContract):
     def drawn_by(self) -> tuple[str, ...]:
         """By the context alone, so that all its questions are in one split."""
         return ("context",)
+
+    @property
+    def kept_apart(self) -> tuple[str, ...]:
+        return ("context",)
+
+    @classmethod
+    def claims(cls, undescribed: UndescribedRows) -> int:
+        from data_contracts.kinds.span_draft import claims  # judges rows, so it loads Arrow
+
+        return claims(undescribed)
+
+    @classmethod
+    def infer(cls, undescribed: UndescribedRows) -> Draft | None:
+        from data_contracts.kinds.span_draft import draft
+
+        chosen = undescribed.kind == cls.model_fields["kind"].default
+        return draft(undescribed) if chosen or cls.claims(undescribed) else None
+
+    def why(self) -> str:
+        columns = self.columns
+        return (
+            f"Kind span: {columns.question} is asked of {columns.context}, and what stands in "
+            f"{columns.answer} is a piece of it."
+        )
 
     def text_limits(self, role: str) -> TextLimits:
         limits = {"question": self.questions, "context": self.contexts, "answer": self.answers}

@@ -135,6 +135,13 @@ class TranslateContract(DataContract):
         chosen = undescribed.kind == cls.model_fields["kind"].default
         return draft(undescribed) if chosen or cls.claims(undescribed) else None
 
+    def why(self) -> str:
+        columns = self.columns
+        return (
+            f"Kind translate: {columns.source} and {columns.target} are called as a text and its "
+            "translation are, or hold the same in two languages."
+        )
+
     def text_limits(self, role: str) -> SideLimits:
         return {"source": self.source, "target": self.target}[role]
 

@@ -12,20 +12,23 @@ from data_contracts.contract.contract import SPLITS, Split
 from data_contracts.recipe.parallel import fault_of_keys
 from data_contracts.section import Section, kind_is
 
-SAMPLES = ("reviews", "stories", "phrases")
 OF_REVIEWS = "reviews"
-_ROWS = 4_000  # of the others where a recipe does not say how many
+# Rows of the others where a recipe does not say how many.
+_ROWS = {"stories": 4_000, "phrases": 4_000, "passages": 2_400, "helpdesk": 2_400}
+SAMPLES = (OF_REVIEWS, *_ROWS)
 
 
 class SampleSource(Section):
     """A bundled synthetic sample in English and Chinese, made by `data_contracts.sample`: product
-    reviews to sort, short stories to learn to write, or sentences to translate."""
+    reviews to sort, short stories to learn to write, sentences to translate, questions on passages,
+    or what a shop is asked and its answers."""
 
     kind: Literal["sample"] = "sample"
-    data: Literal["reviews", "stories", "phrases"] = Field(
+    data: Literal["reviews", "stories", "phrases", "passages", "helpdesk"] = Field(
         default="reviews",
         description="Reviews have labels; stories are plain texts, phrases English sentences with "
-        "their Chinese.",
+        "their Chinese, passages short texts with questions, helpdesk what a shop is asked with "
+        "its answers.",
     )
     classes: Literal[2, 4] = Field(
         default=4,
@@ -35,8 +38,8 @@ class SampleSource(Section):
         default=20_000,
         ge=200,
         le=5_000_000,
-        description="Rows to generate, dirty ones included; of stories and phrases 4,000 where it "
-        "is left out.",
+        description="Rows to generate, dirty ones included; where it is left out 4,000 of stories "
+        "and phrases, 2,400 of passages and helpdesk.",
     )
     seed: int = Field(
         default=20260101,
@@ -49,7 +52,8 @@ class SampleSource(Section):
     def _fewer_of_others(cls, data: Any) -> Any:
         if not isinstance(data, dict) or data.get("data", OF_REVIEWS) == OF_REVIEWS:
             return data
-        return {"rows": _ROWS, **data}
+        usual = _ROWS.get(data["data"]) if isinstance(data["data"], str) else None
+        return data if usual is None else {"rows": usual, **data}
 
     @model_validator(mode="after")
     def _classes_of_reviews(self) -> SampleSource:

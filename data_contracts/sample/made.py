@@ -28,8 +28,8 @@ def in_order(
     rows: int,
     faults: Mapping[str, int],
     rng: random.Random,
-    row: Callable[[str | None], dict[str, str]],
-) -> Iterator[dict[str, str]]:
+    row: Callable[[str | None], dict[str, Any]],
+) -> Iterator[dict[str, Any]]:
     """The rows of a sample in their shuffled order, faults and all.
 
     Memory grows by the place of each row, not by its texts.
@@ -39,7 +39,7 @@ def in_order(
         row: makes one, of the fault that it is given or of none.
     """
     faulty, copied = _plan(rows, faults, rng)
-    held: dict[int, dict[str, str]] = {}  # originals whose copy is still to come
+    held: dict[int, dict[str, Any]] = {}  # originals whose copy is still to come
     originals = set(copied.values())
     for at in range(rows):
         made = held.pop(copied[at]) if at in copied else row(faulty.get(at))

@@ -33,15 +33,20 @@ from data_contracts.tables.batch import (
 from data_contracts.tables.categories import NOT_TEXT
 from data_contracts.tables.csv import lines
 from data_contracts.tables.json_forms import other_form
-
-_CHUNK = 1 << 16  # characters
-_SPACE = " \t\r\n"
-Record = tuple[int, dict[str, Any], int]  # its row, itself, its characters
+from data_contracts.tables.json_values import CHUNK, SPACE, articles, as_object, elements
+from data_contracts.tables.questions import (
+    ANSWERED_IMPOSSIBLE,
+    Record,
+    answered_impossible,
+    holds_articles,
+    one_by_one,
+)
 
 
 def read_json(text: io.TextIOWrapper, place: Place, ask: Ask) -> Iterator[Batch]:
     text.reconfigure(newline="\n")
-    found, wanted, first = records(text, place), list(ask.columns or ()), True
+    found = one_by_one(records(text, place), place)
+    wanted, first = list(ask.columns or ()), True
     while True:
         rows: list[int] = []
         batch: list[dict[str, Any]] = []
@@ -73,7 +78,7 @@ def _batch(
     records: list[dict[str, Any]], rows: list[int], wanted: list[str], ask: Ask, place: Place
 ) -> Batch:
     columns: dict[str, pa.Array] = {}
-    faults, left_out = None, []
+    faults, left_out = _impossible(records), []
     for name in wanted:
         cells = [record.get(name) for record in records]
         if name in ask.texts:
@@ -96,6 +101,13 @@ def _not_text(cells: list[Any]) -> pa.Array | None:
     return pa.array([NOT_TEXT if one else None for one in bad], pa.string()) if any(bad) else None
 
 
+def _impossible(records: list[dict[str, Any]]) -> pa.Array | None:
+    bad = [answered_impossible(record) for record in records]
+    if not any(bad):
+        return None
+    return pa.array([ANSWERED_IMPOSSIBLE if one else None for one in bad], pa.string())
+
+
 def _showable(cells: list[Any]) -> tuple[list[Any], bool]:
     """Lists of one value as that value, all else that is nested as null; whether there was any."""
     shown = [cell[0] if isinstance(cell, list) and len(cell) == 1 else cell for cell in cells]
@@ -107,13 +119,16 @@ def _showable(cells: list[Any]) -> tuple[list[Any], bool]:
 
 
 def records(text: io.TextIOWrapper, place: Place) -> Iterator[Record]:
-    head = text.read(_CHUNK)
-    while head.isspace() and len(head) < MAX_LINE_CHARACTERS and (more := text.read(_CHUNK)):
+    head = text.read(CHUNK)
+    while head.isspace() and len(head) < MAX_LINE_CHARACTERS and (more := text.read(CHUNK)):
         head += more
     if not head:
         raise place.error("the file is empty", "Check the export that writes it.")
-    if head.lstrip(_SPACE).startswith("["):
-        yield from _elements(head, text.read, place, array=True)
+    if head.lstrip(SPACE).startswith("["):
+        yield from elements(head, text.read, place, array=True)
+        return
+    if holds_articles(head):
+        yield from articles(head, text.read, place)
         return
     source, opened = _lines_after(head, text, place), False
     for line in source:
@@ -129,12 +144,12 @@ def records(text: io.TextIOWrapper, place: Place) -> Iterator[Record]:
                 opened
                 or _decodes(line)
                 or BAD_BYTES.search(line)
-                or not line.lstrip(_SPACE).startswith("{")
+                or not line.lstrip(SPACE).startswith("{")
             )
             if broken or (rest := _complete(line, source)) is None:
                 raise
             place.row = 0
-            yield from _elements(rest, _reading(source), place, array=False)
+            yield from elements(rest, _reading(source), place, array=False)
             return
         opened = True
         yield place.row, record, len(line)
@@ -164,7 +179,7 @@ def _complete(line: str, source: Iterator[str]) -> str | None:
         size += len(more)
         if size > MAX_LINE_CHARACTERS:
             return None
-        if more.lstrip(_SPACE)[:1] in "}]" and size > 2 * tried:
+        if more.lstrip(SPACE)[:1] in "}]" and size > 2 * tried:
             tried, joined = size, "".join(parts)
             if _decodes(joined):
                 return joined
@@ -189,91 +204,10 @@ def _reading(source: Iterator[str]) -> Callable[[int], str]:
 
 def _decodes(text: str) -> bool:
     try:
-        json.JSONDecoder().raw_decode(text, len(text) - len(text.lstrip(_SPACE)))
+        json.JSONDecoder().raw_decode(text, len(text) - len(text.lstrip(SPACE)))
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def _elements(
-    buffer: str, read: Callable[[int], str], place: Place, *, array: bool
-) -> Iterator[Record]:
-    """The records of an array, or of values one after the other; rows count from 1."""
-    values = _Values(buffer, read)
-    if array:
-        values.take()
-    while (mark := values.next_character()) and not (array and mark == "]"):
-        if array and place.row:
-            if mark != ",":
-                raise place.error(
-                    "no comma behind its record in the JSON array", "Write the file again."
-                )
-            values.take()
-            values.next_character()
-        value, written = values.value(place)
-        place.row += 1
-        if not written.isascii() and BAD_BYTES.search(written):
-            raise bad_encoding(place, place.row, written)
-        yield place.row, _object(value, place), len(written)
-    if array and not mark:
-        raise place.error(
-            "the JSON array is not closed, so records are missing", "Write the file again."
-        )
-    values.take()
-    if array and values.next_character():
-        raise place.error("something stands behind the JSON array", "Write the file again.")
-
-
-class _Values:
-    """JSON values one after the other, decoded from as many characters as they need."""
-
-    def __init__(self, held: str, read: Callable[[int], str]) -> None:
-        self._held, self._read = held, read
-        self._at = 0
-        self._decoder = json.JSONDecoder()
-
-    def next_character(self) -> str:
-        """The next one that is no white space, which stays; "" at the end."""
-        while True:
-            while self._at < len(self._held) and self._held[self._at] in _SPACE:
-                self._at += 1
-            if self._at < len(self._held):
-                return self._held[self._at]
-            if not self._more():
-                return ""
-
-    def take(self) -> None:
-        """Pass over the next character."""
-        self.next_character()
-        self._at += 1
-
-    def value(self, place: Place) -> tuple[Any, str]:
-        """The next value, and what was written."""
-        while True:
-            try:
-                value, end = self._decoder.raw_decode(self._held, self._at)
-            except RecursionError as error:
-                raise self._fault(error, place) from None
-            except ValueError as error:
-                # It may only be cut; but no record is longer than a line may be.
-                if len(self._held) - self._at <= MAX_LINE_CHARACTERS and self._more():
-                    continue
-                raise self._fault(error, place) from None
-            written = self._held[self._at : end]
-            self._at = end
-            return value, written
-
-    def _more(self) -> bool:
-        """Read as much again as is held; False at the end."""
-        piece = self._read(max(_CHUNK, len(self._held) - self._at))
-        self._held = self._held[self._at :] + piece
-        self._at = 0
-        return bool(piece)
-
-    def _fault(self, error: Exception, place: Place) -> SourceError:
-        place_in = f"character {getattr(error, 'pos', self._at) - self._at + 1} of the record"
-        what = f"not valid JSON ({getattr(error, 'msg', error)} at {place_in})"
-        return place.error(what, "Write the file again; each record is one object.", place.row + 1)
 
 
 def _record(line: str, place: Place) -> dict[str, Any]:
@@ -285,25 +219,4 @@ def _record(line: str, place: Place) -> dict[str, Any]:
         why, column = getattr(error, "msg", error), getattr(error, "colno", 1)
         what = f"not valid JSON ({why} at column {column})"
         raise place.error(what, "JSON Lines has one complete object per line.") from None
-    return _object(record, place)
-
-
-def _object(value: Any, place: Place) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise place.error(
-            f"a JSON {_json_type(value)}, not an object",
-            "Each record is one object of column and cell.",
-        )
-    return value
-
-
-def _json_type(value: Any) -> str:
-    names = {
-        dict: "object",
-        list: "array",
-        str: "string",
-        bool: "boolean",
-        int: "number",
-        float: "number",
-    }
-    return names.get(type(value), "null")
+    return as_object(record, place)

@@ -40,6 +40,8 @@ from data_contracts.tables.class_names import (
     means_numbers,
     named,
 )
+from data_contracts.tables.nested_answers import answer_texts, answers_as_columns, with_answers
+from data_contracts.tables.questions import NESTED
 
 
 def read_parquet(stream: IO[bytes], place: Place, ask: Ask) -> Iterator[Batch]:
@@ -50,10 +52,12 @@ def read_parquet(stream: IO[bytes], place: Place, ask: Ask) -> Iterator[Batch]:
         stream.seek(0)
         with pq.ParquetFile(stream) as file:
             metadata, schema = file.metadata, file.schema_arrow
+        schema, flat = answers_as_columns(schema)
         wanted, left_out = _wanted(schema, place, ask)
         names = {name: found for name in wanted if (found := class_names(schema, name)) is not None}
         _check_expansion(_stated_bytes(metadata), size, place)
-        texts = [name for name in wanted if _holds_text(schema.field(name).type)]
+        stored = list(dict.fromkeys(NESTED if name in flat else name for name in wanted))
+        texts = [one for one in stored if one in flat or _holds_text(schema.field(one).type)]
         text_bytes = 0
         lists = _paths(metadata, [name for name in wanted if is_list(schema.field(name).type)])
         with pq.ParquetFile(stream, metadata=metadata, read_dictionary=lists) as file:
@@ -64,9 +68,10 @@ def read_parquet(stream: IO[bytes], place: Place, ask: Ask) -> Iterator[Batch]:
                     raise place.error(what, "Check the export.", place.row + 1)
                 fitting = max(1, min(ask.batch_rows, 4 * BATCH_CHARACTERS // longest))
                 for batch in file.iter_batches(
-                    batch_size=fitting, row_groups=[group], columns=wanted
+                    batch_size=fitting, row_groups=[group], columns=stored
                 ):
                     rows = range(place.row + 1, place.row + 1 + batch.num_rows)
+                    batch = with_answers(batch, [name for name in wanted if name in flat])
                     found = _batch(batch, rows, names, ask, place)
                     place.row += batch.num_rows
                     text_bytes += sum(column.nbytes for column in found.columns.values())
@@ -196,6 +201,7 @@ def _longest_text(
     with pq.ParquetFile(stream, metadata=metadata, read_dictionary=_paths(metadata, texts)) as file:
         for batch in file.iter_batches(batch_size=1, row_groups=[group], columns=texts):
             for column in batch.columns:
+                column = answer_texts(column)
                 column = column.values if is_list(column.type) else column
                 values = column.dictionary if pa.types.is_dictionary(column.type) else column
                 if _is_text(values.type) and not pa.types.is_null(values.type):
@@ -211,7 +217,9 @@ def _holds_text(kind: pa.DataType) -> bool:
 def _paths(metadata: pq.FileMetaData, columns: Sequence[str]) -> list[str]:
     """The file's names of the leaves of columns: a list's values are "label.list.element"."""
     paths = [metadata.schema.column(at).path for at in range(len(metadata.schema))]
-    return [path for path in paths if path.partition(".")[0] in columns or path in columns]
+    named = [path for path in paths if path.partition(".")[0] in columns or path in columns]
+    # Of a dictionary's columns those of numbers have none.
+    return [path for path in named if ".answer_start." not in path]
 
 
 def _damaged_parquet(place: Place, error: Exception) -> SourceError:

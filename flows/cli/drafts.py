@@ -89,9 +89,11 @@ def draft_by(asked: Mapping[str, Any], contract_file: str) -> tuple[Rows, Seen, 
 
     seen, contract = _look(asked), load_contract(contract_file)
     check_columns(seen.rows, contract)
-    columns = {role.name: getattr(contract.columns, role.name) for role in contract.roles}
-    texts = [columns[role.name] for role in contract.texts]
-    categories = {role.name: columns[role.name] for role in contract.categories}
+    columns = contract.sources
+    texts = [columns[role.name] for role in contract.texts if role.name in columns]
+    categories = {
+        role.name: columns[role.name] for role in contract.categories if role.name in columns
+    }
     there = [name for name in columns.values() if name in seen.rows.columns]
     rows = look_closer(seen.source, there, texts, list(categories.values()))
     counts = {

@@ -819,7 +819,7 @@ class OfRows(click.Command):
             here = next(at for at, one in enumerate(self.params) if one.name == "id")
             self.params[here:here] = [
                 click.Option(
-                    [f"--{role}"],
+                    [f"--{role.replace('_', '-')}"],
                     metavar="COLUMN",
                     help=f"Column of the {role}; without FILE, a text file of them, one a line.",
                 )
