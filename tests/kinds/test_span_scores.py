@@ -22,7 +22,7 @@ from lightning_modules.kinds.span.choosing import Decision
 from lightning_modules.kinds.span.floor import best_sentences, sentences
 from lightning_modules.kinds.span.judge import SpanJudge
 from lightning_modules.kinds.span.measured import Measured, auroc
-from lightning_modules.kinds.span.scores import Scores
+from lightning_modules.kinds.span.scores import Scores, counts, officials
 
 FACTS = {"script": "Latin", "unanswerable": False}
 
@@ -65,8 +65,14 @@ def test_a_text_without_spaces_is_counted_as_cmrc_does(
 
 
 def test_of_several_right_answers_the_best_counts() -> None:
-    found = Scores("Latin").counts(["Denver", None], [["Broncos", "Denver"], ["x", ""]])
+    found = counts(["Denver", None], [["Broncos", "Denver"], ["x", ""]], ["In Denver.", "Here."])
     assert found.tolist() == [[1, 1], [1, 1]]
+
+
+def test_each_context_is_counted_as_its_script_asks() -> None:
+    found = counts(["三国志", "三国志"], [["国志"], ["国志"]], ["他看三国志。", "He reads it."])
+    assert found[:, 1].tolist() == [0.8, 0]
+    assert officials(["他看三国志。", "He reads it."]) == "CMRC 2018 and SQuAD 1.1"
 
 
 def test_sentences_end_where_they_end() -> None:
@@ -85,10 +91,10 @@ def test_sentences_end_where_they_end() -> None:
 
 def test_the_floor_is_the_sentence_with_the_rarest_words_of_the_question() -> None:
     context = "The dog sleeps. The cat eats the fish. The dog sees the cat."
-    chosen = best_sentences(["What does the cat eat? fish", ""], [context, ""], Scores("Latin"))
+    chosen = best_sentences(["What does the cat eat? fish", ""], [context, ""])
     assert chosen == ["The cat eats the fish.", ""]
     chinese = "小狗睡觉。小猫吃鱼。小狗看见小猫。"
-    assert best_sentences(["谁吃鱼？"], [chinese], Scores("Han")) == ["小猫吃鱼。"]
+    assert best_sentences(["谁吃鱼？"], [chinese]) == ["小猫吃鱼。"]
 
 
 def test_contexts_are_drawn_whole() -> None:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
-from lightning_modules.kinds.span.scores import Scores
+from lightning_modules.kinds.span.scores import Scores, scores_of
 
 # What ends a sentence, with the quotes that close after it; a full stop only before a space.
 _CLOSING = "[”’」』\"')]*"
@@ -37,7 +37,7 @@ def sentences(text: str) -> list[tuple[int, int]]:
     return found
 
 
-def best_sentences(questions: Sequence[str], contexts: Sequence[str], scores: Scores) -> list[str]:
+def best_sentences(questions: Sequence[str], contexts: Sequence[str]) -> list[str]:
     """The sentence of each context that matches its question best; of several the first."""
     pieces: dict[str, list[tuple[str, set[str]]]] = {}
     seen: Counter[str] = Counter()
@@ -46,13 +46,14 @@ def best_sentences(questions: Sequence[str], contexts: Sequence[str], scores: Sc
         if context in pieces:
             continue
         texts = [context[start:end] for start, end in sentences(context)]
+        scores = scores_of(context)
         pieces[context] = [(text, _terms(text, scores)) for text in texts]
         total += len(texts)
         for _, terms in pieces[context]:
             seen.update(terms)
     found: list[str] = []
     for question, context in zip(questions, contexts, strict=True):
-        asked = _terms(question, scores)
+        asked = _terms(question, scores_of(context))
         worth = [
             sum(math.log((1 + total) / seen[term]) for term in sorted(asked & terms))
             for _, terms in pieces[context]

@@ -40,7 +40,7 @@ from lightning_modules.kinds.span.choosing import (
 from lightning_modules.kinds.span.floor import best_sentences
 from lightning_modules.kinds.span.measured import Measured
 from lightning_modules.kinds.span.report import Judged, report_of
-from lightning_modules.kinds.span.scores import Scores
+from lightning_modules.kinds.span.scores import counts, officials
 from lightning_modules.kinds.span.windows import Window
 
 if TYPE_CHECKING:
@@ -67,10 +67,8 @@ class SpanJudge:
     exact: ClassVar[tuple[str, ...]] = ("id", "predicted", "predicted_start", "outcome")
 
     def __init__(self, facts: Mapping[str, Any], task: Span, statistics: StatisticsConfig) -> None:
-        self.script: str = facts["script"]
         self.unanswerable: bool = facts["unanswerable"]
         self.task, self.statistics = task, statistics
-        self.scores = Scores(self.script)
         self.decision = Decision()
         self.floor: np.ndarray | None = None  # (N, 2) of the best sentences, on the test rows
 
@@ -136,13 +134,11 @@ class SpanJudge:
         ]
 
     def _sentences(self, rows: pa.Table) -> list[str]:
-        return best_sentences(
-            rows["question"].to_pylist(), rows["context"].to_pylist(), self.scores
-        )
+        return best_sentences(rows["question"].to_pylist(), rows["context"].to_pylist())
 
     def _counts(self, said: Sequence[str | None], rows: pa.Table) -> np.ndarray:
         """(N, 2) exact match and F1."""
-        return self.scores.counts(said, truths(rows))
+        return counts(said, truths(rows), rows["context"].to_pylist())
 
     @property
     def decided(self) -> str:
@@ -153,7 +149,6 @@ class SpanJudge:
         found: dict[str, Any] = {
             "decision": self.decision.as_json(),
             "promised": self._promised,
-            "counting": self.scores.official,
         }
         if self.floor is not None:
             exact, f1 = self.floor.mean(axis=0)
@@ -245,7 +240,7 @@ class SpanJudge:
             answerable=self.decision.proba_answerable(signals) if self.unanswerable else None,
             decision=self.decision,
             precision=self.task.precision,
-            official=self.scores.official,
+            official=officials(rows["context"].to_pylist()),
         )
         return report_of(judged, rows)
 

@@ -43,18 +43,6 @@ class Scores:
         """Whose counting it is."""
         return "CMRC 2018" if self.unspaced else "SQuAD 1.1"
 
-    def counts(
-        self, said: Sequence[str | None], right: Sequence[Sequence[str | None]]
-    ) -> np.ndarray:
-        """(N, COUNTS) of answers, each beside that of the right ones which is best for it; None
-        or "": there is none.
-        """
-        rows = [
-            np.max([self.of(one or "", text or "") for text in texts], axis=0)
-            for one, texts in zip(said, right, strict=True)
-        ]
-        return np.array(rows, np.float64).reshape(len(rows), COUNTS)
-
     def of(self, said: str, right: str) -> tuple[float, float]:
         """Exact match and F1 of one."""
         one, other = self.parts(said), self.parts(right)
@@ -87,6 +75,34 @@ class Scores:
             found += [*_WORD.findall(run), one]
             run = ""
         return [*found, *_WORD.findall(run)]
+
+
+def counts(
+    said: Sequence[str | None],
+    right: Sequence[Sequence[str | None]],
+    contexts: Sequence[str],
+) -> np.ndarray:
+    """(N, COUNTS) of answers, each beside that of the right ones which is best for it, counted as
+    the script of its context asks; None or "": there is none.
+    """
+    rows = [
+        np.max([scores_of(context).of(one or "", text or "") for text in texts], axis=0)
+        for one, texts, context in zip(said, right, contexts, strict=True)
+    ]
+    return np.array(rows, np.float64).reshape(len(rows), COUNTS)
+
+
+def officials(contexts: Sequence[str]) -> str:
+    """Whose counting these texts ask for, in words."""
+    return " and ".join(sorted({scores_of(context).official for context in contexts}))
+
+
+def scores_of(context: str) -> Scores:
+    """As the script of a context asks."""
+    return _SCORES[script_of(context) in UNSPACED]
+
+
+_SCORES = {True: Scores("Han"), False: Scores("Latin")}
 
 
 def _kept(character: str) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from lightning_modules.kinds.span.scores import Scores
+from lightning_modules.kinds.span.scores import counts
 from lightning_modules.network.network import TextNetwork
 from lightning_modules.network.tokenizer import load_lossless
 
@@ -30,6 +30,7 @@ class _Best:
     text: str = ""
     total: float = -np.inf  # of all spans
     truth: str = ""
+    context: str = ""  # of one of them
 
 
 class Validation:
@@ -37,7 +38,6 @@ class Validation:
 
     def __init__(self, table: TokenTable, tokenizer_json: bytes, facts: Mapping[str, Any]) -> None:
         self.tokenizer: Tokenizer = load_lossless(tokenizer_json)
-        self.scores = Scores(facts["script"])
         self.unanswerable: bool = facts["unanswerable"]
         self.best = [_Best() for _ in range(table.num_documents)]
         self.nats, self.windows = 0.0, 0
@@ -54,6 +54,7 @@ class Validation:
         total_B = odds_BS.logsumexp(dim=1)
         for row, document in enumerate(batch["documents"].tolist()):
             best, ids = self.best[document], ids_BT[row].tolist()
+            best.context = best.context or self._text(ids[int(batch["context"][row]) :])
             best.total = float(np.logaddexp(best.total, float(total_B[row])))
             if float(odds_B[row]) > best.odds:
                 first, length = divmod(int(place_B[row]), most)
@@ -65,7 +66,8 @@ class Validation:
 
     def metrics(self) -> dict[str, float]:
         said = ["" if self.unanswerable and one.total < 0 else one.text for one in self.best]
-        exact, f1 = self.scores.counts(said, [[one.truth] for one in self.best]).mean(axis=0)
+        right = [[one.truth] for one in self.best]
+        exact, f1 = counts(said, right, [one.context for one in self.best]).mean(axis=0)
         loss = self.nats / max(1, self.windows)
         return {"loss": loss, "f1": float(f1), "exact_match": float(exact)}
 
