@@ -100,6 +100,14 @@ class Span(TaskConfig):
         description="Tokens of an answer at most; null: what 99 % of the train answers have room "
         "in.",
     )
+    recurring: float = Field(
+        default=0.0,
+        ge=0,
+        le=4,
+        description="Made-up rows beside each row that is learnt: a span that stands twice in a "
+        "context, asked for by what stands round one of the two (after Splinter, Ram 2021); 0: "
+        "none.",
+    )
     choose: Literal["likeliest", "expected_f1"] = Field(
         default="expected_f1",
         description="Which span is answered: the likeliest, or that which overlaps most, by F1, "

@@ -32,6 +32,7 @@ from lightning_modules.kinds.judging import judge_of
 from lightning_modules.kinds.span.choosing import Decision, answer_of
 from lightning_modules.kinds.span.matching import FEATURES, match_features, parts_of
 from lightning_modules.kinds.span.objective import SpanModel
+from lightning_modules.kinds.span.recurring import cloze, with_recurring
 from lightning_modules.kinds.span.windows import windows_of
 from lightning_modules.network.network import TextNetwork
 from lightning_modules.network.tokenizer import BundleError, load_lossless
@@ -424,7 +425,11 @@ fit(TrainingJob.read(Path(sys.argv[1])), die)
 def test_killed_in_mid_epoch_it_ends_where_an_unbroken_one_ends(
     tokens: Path, tmp_path: Path
 ) -> None:
-    changes = {"execution": ExecutionConfig(accelerator="cpu", checkpoint_every_steps=5)}
+    """Also with rows that are made up by chance, which is of the step."""
+    changes = {
+        "task": task(recurring=0.5),
+        "execution": ExecutionConfig(accelerator="cpu", checkpoint_every_steps=5),
+    }
     unbroken = fit(job(tokens, tmp_path / "whole", **changes), lambda event: None)
     assert unbroken.steps // 2 not in range(40, 44), "step 43 is in mid-epoch"
     work = job(tokens, tmp_path / "killed", **changes)
@@ -437,6 +442,54 @@ def test_killed_in_mid_epoch_it_ends_where_an_unbroken_one_ends(
     again = fit(work, heard.append)
     assert heard[0] == {"event": "resumed", "step": 40, "total_steps": unbroken.steps}
     assert again == unbroken
+
+
+# --- rows that nobody wrote ---
+
+
+def test_a_span_that_stands_twice_is_asked_for_by_what_stands_round_one_of_them() -> None:
+    words = "a b c d Anna Bell e f g h i j k Anna Bell l m n o p q r s".split()
+    number = {word: place for place, word in enumerate(dict.fromkeys(words))}
+    names = {place: word for word, place in number.items()}
+    context = np.array([number[word] for word in words])
+    torch.manual_seed(0)
+    for _ in range(50):
+        made = cloze(context, np.ones(len(number)), -1)
+        assert made is not None
+        answer = [names[one] for one in made.context[made.start : made.end + 1]]
+        assert answer == ["Anna", "Bell"]
+        assert made.question.count(-1) == 1
+        asked = [names.get(one, "Anna Bell") for one in made.question]
+        # Taken out of the text, whose other words stay in their order.
+        assert " ".join(asked) in " ".join(words)
+        assert len(made.context) + len(made.question) == len(words) - 1
+    assert cloze(context[:4], np.ones(len(number)), -1) is None
+
+
+@pytest.mark.parametrize("encoder", ["bilstm", "pretrained"])
+def test_made_up_rows_stand_behind_those_that_were_given(
+    encoder: str, tokens: Path, tmp_path: Path, backbone: Path
+) -> None:
+    """The same for a seed, and what is told is the loss of the given rows."""
+    work = job(tokens, tmp_path, model=model(encoder, "none", backbone), task=task(recurring=0.5))
+    network, objective, data = start(work)
+    network.eval()
+    batch = objective.batch(data.table("train"), np.arange(8))
+    torch.manual_seed(1)
+    one = objective.loss(network, batch)
+    torch.manual_seed(1)
+    again = objective.loss(network, batch)
+    assert torch.equal(one.nats, again.nats) and one.nll is not None
+    assert 8 < one.terms <= 12
+    objective.task = task()
+    given = objective.loss(network, batch)
+    torch.testing.assert_close(one.nll / one.terms, given.nats.detach() / 8, **NEAR)
+    made = with_recurring(batch, 2.0, np.ones(1000), objective.mask_id)
+    for row in range(8, len(made["lengths"])):
+        ids, begin = made["input_ids"][row].tolist(), int(made["context"][row])
+        assert ids[begin - 1] == objective.sep_id and ids.index(objective.sep_id) == begin - 1
+        assert begin <= made["start"][row] <= made["end"][row] < made["lengths"][row]
+        assert objective.mask_id in ids[:begin]
 
 
 # --- rows ---
@@ -505,7 +558,9 @@ def test_idf_counts_the_contexts_that_a_token_stands_in(tokens: Path, tmp_path: 
     unseen = idf[tokenizer.token_to_id("live")]  # of questions alone
     assert common < rare < unseen
     assert float(unseen) == pytest.approx(1) and float(common) == pytest.approx(0, abs=0.01)
-    assert data.table("train").columns.keys() == {"context", "start", "end", "closing"}
+    assert data.table("train").columns.keys() == {
+        "context", "start", "end", "opening", "closing",
+    }  # fmt: skip
 
 
 def test_a_champion_of_the_same_sizes_is_begun_with(

@@ -122,7 +122,7 @@ class SpanHead(Head):
         most, T = len(self.lengths), read_BTR.shape[1]
         points_BT2 = self.points(read_BTR) + self.prior(matches_BTM)
         u_BTR, v_BTR = self.pairs(read_BTR).chunk(2, dim=-1)
-        together_BTT = u_BTR @ v_BTR.transpose(1, 2) / math.sqrt(u_BTR.shape[-1])
+        together_BTT = (u_BTR / math.sqrt(u_BTR.shape[-1])) @ v_BTR.transpose(1, 2)
         together_BTT = together_BTT + points_BT2[..., 1].unsqueeze(1)
         position_T = torch.arange(T, device=read_BTR.device)
         last_TL = position_T.unsqueeze(1) + torch.arange(most, device=read_BTR.device)

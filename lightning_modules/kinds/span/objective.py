@@ -24,10 +24,11 @@ from data_contracts.kinds.span import Span
 from lightning_modules.kinds.base import TOKENS, Batch, Loss, Objective
 from lightning_modules.kinds.span.choosing import Decision
 from lightning_modules.kinds.span.head import SpanHead
+from lightning_modules.kinds.span.recurring import with_recurring
 from lightning_modules.kinds.span.validation import Validation, targets_of
 from lightning_modules.kinds.span.windows import Window, separator, tokens_of, windows_of
 from lightning_modules.network.network import TextNetwork
-from lightning_modules.network.tokenizer import load_lossless
+from lightning_modules.network.tokenizer import load_lossless, special_ids
 from lightning_modules.network.windows import Windowing
 
 if TYPE_CHECKING:
@@ -60,16 +61,17 @@ class SpanModel(Objective):
             ("context", pa.int32()),
             ("start", pa.int32()),
             ("end", pa.int32()),
+            ("opening", pa.int32()),
             ("closing", pa.int32()),
             ("offsets", pa.list_(pa.int32())),
         ]
     )
-    learnt: ClassVar[tuple[str, ...] | None] = ("context", "start", "end", "closing")
+    learnt: ClassVar[tuple[str, ...] | None] = ("context", "start", "end", "opening", "closing")
     task: Span
 
     def __init__(self, task: Span, facts: Mapping[str, Any]) -> None:
         super().__init__(task, facts)
-        self.sep_id = self.closing = 0
+        self.sep_id = self.closing = self.mask_id = 0
         self.max_answer = 1
         self._reader: tuple[Tokenizer, Tokenizer] | None = None
 
@@ -104,8 +106,8 @@ class SpanModel(Objective):
         found: list[_Row] = []
         for some, row, split in zip(windows, _answers(rows), splits, strict=True):
             found += _placed(some, *row, only_whole=split == "train")
-        closing = len(windowing.suffix_ids)
-        return _table(found, closing, pa.schema([*TOKENS, *self.token_schema]))
+        around = len(windowing.prefix_ids), len(windowing.suffix_ids)
+        return _table(found, around, pa.schema([*TOKENS, *self.token_schema]))
 
     def _lossless(self, tokenizer: Tokenizer) -> Tokenizer:
         """The tokenizer as one that takes special tokens in a text for text."""
@@ -126,6 +128,7 @@ class SpanModel(Objective):
             )
         self.sep_id = int(train.ids[train.starts[0] + begin[0] - 1])
         self.closing = int(closing[0])
+        self.mask_id = special_ids(load_lossless(self.tokenizer_json))[1]
         lengths = (train.columns["end"] - train.columns["start"] + 1)[answered]
         longest = int(np.quantile(lengths, _MOST, method="higher"))
         self.max_answer = min(self.task.max_answer or longest, int(lengths.max()))
@@ -169,10 +172,18 @@ class SpanModel(Objective):
     # --- batches to a loss
 
     def loss(self, network: TextNetwork, batch: Mapping[str, Tensor]) -> Loss:
+        given = len(batch["lengths"])
+        if self.task.recurring:
+            idf = _head(network).idf.cpu().numpy()
+            batch = with_recurring(batch, self.task.recurring, idf, self.mask_id)
         log_proba_BS = network(batch["input_ids"], batch["lengths"])
         targets_B = targets_of(batch, len(_head(network).lengths))
         nats_B = -log_proba_BS.gather(1, targets_B.unsqueeze(1)).squeeze(1)
-        return Loss(nats_B.sum(), len(nats_B))
+        if len(nats_B) == given:
+            return Loss(nats_B.sum(), given)
+        # Told is the loss of the rows that were given, over as many terms.
+        told = nats_B[:given].detach().mean() * len(nats_B)
+        return Loss(nats_B.sum(), len(nats_B), told)
 
     def validation(self, table: TokenTable) -> Validation:
         return Validation(table, self.tokenizer_json, self.facts)
@@ -225,7 +236,7 @@ def _placed(
         window += 1
 
 
-def _table(rows: Sequence[_Row], closing: int, schema: pa.Schema) -> pa.Table:
+def _table(rows: Sequence[_Row], around: tuple[int, int], schema: pa.Schema) -> pa.Table:
     return pa.table(
         {
             "id": pa.array([row.id for row in rows], pa.string()),
@@ -235,7 +246,8 @@ def _table(rows: Sequence[_Row], closing: int, schema: pa.Schema) -> pa.Table:
             "context": pa.array([row.of.begin for row in rows], pa.int32()),
             "start": pa.array([row.start for row in rows], pa.int32()),
             "end": pa.array([row.end for row in rows], pa.int32()),
-            "closing": pa.array([closing] * len(rows), pa.int32()),
+            "opening": pa.array([around[0]] * len(rows), pa.int32()),
+            "closing": pa.array([around[1]] * len(rows), pa.int32()),
             "offsets": pa.array([row.of.offsets.ravel() for row in rows], pa.list_(pa.int32())),
         },
         schema=schema,
