@@ -36,7 +36,13 @@ from lightning_modules.network.encoders.lstm import BiLSTMEncoder
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
 
-_MEASURED = ("predicted", "predicted_start", "outcome")  # what an evaluation calls the answers
+# What an evaluation calls the answers.
+_MEASURED = {
+    "answer": "predicted",
+    "answer_start": "predicted_start",
+    "probability": "probability",
+    "outcome": "outcome",
+}
 
 
 class SpanHead(Head):
@@ -194,8 +200,7 @@ class SpanHead(Head):
         answer: Mapping[str, Any],
     ) -> list[float]:
         """How far the probability is another one; infinity where the answer is."""
-        named = dict(zip(_MEASURED, ("answer", "answer_start", "outcome"), strict=True))
-        wanted = {named.get(name, name): measured[name] for name in (*_MEASURED, "probability")}
+        wanted = {name: measured[called] for name, called in _MEASURED.items()}
         return super().differences(facts, wanted, answer)
 
 

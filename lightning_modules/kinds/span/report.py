@@ -45,7 +45,7 @@ class Judged:
     measured: Measured
     found: Mapping[str, Interval]
     answers: Sequence[Answer]
-    right: Sequence[Sequence[str]]
+    right: Sequence[list[str]]
     answerable: Floats | None
     decision: Decision
     precision: float | None
