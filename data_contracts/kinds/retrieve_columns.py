@@ -41,13 +41,11 @@ _CHARACTERS = 30  # that an answer has on average which is no label by another n
 
 
 def pair_by_name(columns: Sequence[SeenColumn]) -> Pair | None:
-    """Two columns of texts that are called question and answer, or as such columns are."""
+    """Two columns that are called question and answer, or as such columns are."""
     by_name = _by_name(columns)
     for question, answer in PAIRS:
         if question in by_name and answer in by_name:
-            pair = by_name[question], by_name[answer]
-            if _is_pair(pair):
-                return pair
+            return by_name[question], by_name[answer]
     return None
 
 
@@ -88,7 +86,7 @@ def _groups(column: SeenColumn) -> bool:
     return pages and 3 * different <= 2 * rows and 2 * largest <= rows
 
 
-def _is_pair(pair: Pair) -> bool:
+def is_plain(pair: Pair) -> bool:
     """Whether both are texts that a person wrote, and the answers no labels by another name."""
     if not all(one.kind not in NOT_TEXT and not INDEX.fullmatch(one.name) for one in pair):
         return False

@@ -28,6 +28,7 @@ from data_contracts.errors import SourceError
 from data_contracts.kinds.retrieve_columns import (
     Pair,
     context_of,
+    is_plain,
     link_of,
     page_of,
     pair_by_name,
@@ -51,12 +52,15 @@ def claims(undescribed: UndescribedRows) -> int:
     rows, given = undescribed.rows, undescribed.given
     if set(given) - {*OWN, "id", "split"}:
         return 0
-    if set(given) & {"page", "link"} or set(SIDES) <= set(given):
+    if set(given) & {"page", "link"}:
         return 2
     columns = [SeenColumn(name, cells) for name, cells in rows.columns.items()]
+    others = [one for one in columns if one.name not in given.values()]
+    if set(given) & set(SIDES):
+        return 1 if context_of(others) else 2
     pair = pair_by_name(columns)
-    if pair is None:
-        return 2 if set(given) & set(SIDES) else 0
+    if pair is None or not is_plain(pair):
+        return 0
     others = [one for one in columns if one not in pair]
     plain = context_of(others) is None and not any(one.named("label") == 3 for one in others)
     return 2 if plain else 0

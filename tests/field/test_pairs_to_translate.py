@@ -83,7 +83,7 @@ def test_the_other_way_round_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("some", "kind"),
     [
-        ([{"question": one, "answer": other} for one, other in pairs(150)], "generate"),
+        ([{"question": one, "answer": other} for one, other in pairs(150)], "retrieve"),
         ([{"text": one, "target": "ab"[at % 2]} for at, (one, _) in enumerate(pairs(150))], "classify"),
         ([{**row, "label": "ab"[at % 2]} for at, row in enumerate(rows(("en", "zh")))], "classify"),
         ([{"source": "web", "target": "ab"[at % 2], "text": one} for at, (one, _) in enumerate(pairs(150))], "classify"),

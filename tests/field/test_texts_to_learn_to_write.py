@@ -89,7 +89,7 @@ def test_a_file_for_each_split_is_drafted_in_one_piece(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "names",
-    [("prompt", "completion"), ("instruction", "response"), ("Question", "Answer")],
+    [("prompt", "completion"), ("instruction", "response"), ("Instruction", "Output")],
 )
 def test_pairs_are_known_by_their_names(tmp_path: Path, names: tuple[str, str]) -> None:
     found, done = drafted(jsonl(tmp_path / "pairs.jsonl", pairs(names=names)))

@@ -27,6 +27,7 @@ from hypothesis.errors import HypothesisException
 
 from tests.fuzz.configuration import CONFIGURATION, grids
 from tests.fuzz.models import model_targets
+from tests.fuzz.questions import QUESTIONS
 from tests.fuzz.shown import SHOWN
 from tests.fuzz.tables import TABLES, files
 from tests.fuzz.target import Target
@@ -69,7 +70,15 @@ class Outcome:
 
 def targets(folder: Path) -> list[Target]:
     """Every target; those that read a file have it in `folder`."""
-    return [*TABLES, *files(folder), *CONFIGURATION, grids(folder), *model_targets(folder), *SHOWN]
+    return [
+        *TABLES,
+        *QUESTIONS,
+        *files(folder),
+        *CONFIGURATION,
+        grids(folder),
+        *model_targets(folder),
+        *SHOWN,
+    ]
 
 
 def fuzz(
