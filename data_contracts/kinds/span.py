@@ -109,9 +109,9 @@ class Span(TaskConfig):
         "none.",
     )
     choose: Literal["likeliest", "expected_f1"] = Field(
-        default="expected_f1",
+        default="likeliest",
         description="Which span is answered: the likeliest, or that which overlaps most, by F1, "
-        "with all that are likely.",
+        "with the forty likeliest (expected_f1).",
     )
     precision: float | None = Field(
         default=None,
