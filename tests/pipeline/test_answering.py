@@ -101,7 +101,7 @@ def test_questions_become_a_champion_with_a_report_and_a_card(here: Any, home: P
     assert "telling questions with an answer from those without" in page
     client = mlflow_client(home / "state")
     version = client.get_model_version_by_alias("noisefold-qa", "champion")
-    assert "The sentence that has most of the question" in version.description
+    assert "The sentence that has most of the question" in (version.description or "")
     again = told(here(home / "state", "retrain", home / "qa.yaml", "--json"))
     assert {stage["state"] for stage in again["stages"][:-1]} == {"cached"}
 

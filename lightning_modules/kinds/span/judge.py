@@ -6,17 +6,14 @@ Shapes: N questions (`lightning_modules.kinds.span.measured`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.types as pt
 
-from data_contracts.errors import SourceError
 from data_contracts.kinds.base import Metric
 from data_contracts.kinds.span import Span
 from data_contracts.recipe.sections import StatisticsConfig
@@ -41,7 +38,13 @@ from lightning_modules.kinds.span.floor import best_sentences
 from lightning_modules.kinds.span.measured import Measured
 from lightning_modules.kinds.span.report import Judged, report_of
 from lightning_modules.kinds.span.scores import counts, officials
-from lightning_modules.kinds.span.windows import Window
+from lightning_modules.kinds.span.tables import (
+    SIGNALS,
+    answers_of,
+    documents,
+    signals_of,
+    truths,
+)
 
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
@@ -49,7 +52,6 @@ if TYPE_CHECKING:
 # Of a validated row; the others are slices.
 ROLES = ("id", "question", "context", "answer", "answer_start", "answers")
 FLOOR = "of the sentence that matches its question best, as a whole"
-SIGNALS = ("lead", "odds", "place")  # columns of `scored`, in nats
 _PLACE = ("start", "end")  # of the best span as its tokens have it, in characters
 
 
@@ -77,7 +79,7 @@ class SpanJudge:
     def score(self, bundle: Bundle, windows: pa.Table) -> pa.Table:
         head: Any = bundle.network.head
         ids, found = [], list[Found]()
-        for name, some in _documents(windows):
+        for name, some in documents(windows):
             ids.append(name)
             found.append(answer_of(head.log_proba(bundle, some), some, self.task.choose))
         columns: dict[str, Any] = {"id": pa.array(ids, pa.large_string())}
@@ -90,7 +92,7 @@ class SpanJudge:
     def fitted(self, rows: pa.Table, scored: pa.Table) -> Self:
         """With the probability that an answer is right, and the thresholds that follow from it."""
         judge = copy(self)
-        signals = _signals(scored)
+        signals = signals_of(scored)
         every = Decision(least_answerable=0.0)
         best = [one.answer for one in self._answers(rows, scored, every)]
         exact, f1 = self._counts(best, rows).T
@@ -130,7 +132,7 @@ class SpanJudge:
         unanswerable = self.unanswerable
         return [
             told(Found(start, end, (one[0], one[1], one[2])), context, decision, unanswerable)
-            for (context, start, end), one in zip(places, _signals(scored).tolist(), strict=True)
+            for (context, start, end), one in zip(places, signals_of(scored).tolist(), strict=True)
         ]
 
     def _sentences(self, rows: pa.Table) -> list[str]:
@@ -216,7 +218,7 @@ class SpanJudge:
 
         A file has `predicted`, or `answer`; null or an empty text says that there is none.
         """
-        found = pa.table({"id": table["id"], "predicted": _texts(table)})
+        found = pa.table({"id": table["id"], "predicted": answers_of(table)})
         if "probability" in table.column_names and not table["probability"].null_count:
             probability = table["probability"].cast(pa.float64())
             found = found.append_column("probability", probability)
@@ -231,7 +233,7 @@ class SpanJudge:
     def report(
         self, rows: pa.Table, scored: pa.Table, found: Mapping[str, Interval]
     ) -> list[Block]:
-        signals = _signals(scored)
+        signals = signals_of(scored)
         judged = Judged(
             measured=self._measured(rows, scored),
             found=found,
@@ -290,60 +292,6 @@ class SpanJudge:
         contexts = predictions["context"].to_pylist()
         theirs = Measured(counts, answered, contexts).evidence()
         return Rivals(self.evidence(predictions, predictions), theirs, FLOOR)
-
-
-def truths(rows: pa.Table) -> list[list[str]]:
-    """Every right answer of each row; one that is empty where there is none."""
-    lists = rows["answers"].to_pylist() if "answers" in rows.column_names else [None] * len(rows)
-    return [
-        _listed(every) or [answer or ""]
-        for every, answer in zip(lists, rows["answer"].to_pylist(), strict=True)
-    ]
-
-
-def _listed(every: str | None) -> list[str]:
-    return [text for text in json.loads(every) if text] if every and every.strip() else []
-
-
-def _signals(scored: pa.Table) -> np.ndarray:
-    """(N, 3)"""
-    return np.stack([scored[name].to_numpy() for name in SIGNALS], axis=1)
-
-
-def _documents(windows: pa.Table) -> Iterator[tuple[str, list[Window]]]:
-    """The windows of each question of a token table."""
-    some: list[Window] = []
-    name = ""
-    for row in windows.to_pylist():
-        if row["window"] == 0 and some:
-            yield name, some
-            some = []
-        name = row["id"]
-        offsets = np.array(row["offsets"], np.int32).reshape(-1, 2)
-        some.append(Window(row["input_ids"], row["context"], offsets))
-    if some:
-        yield name, some
-
-
-def _texts(table: pa.Table) -> pa.ChunkedArray:
-    """The column of answers.
-
-    Raises:
-        SourceError: there is none, or it holds something else than texts.
-    """
-    names = [name for name in ("predicted", "answer") if name in table.column_names]
-    if not names:
-        raise SourceError(
-            f"It has no column predicted, but {', '.join(table.column_names)}.",
-            "Give each id its answer in a column of that name; null: none.",
-        )
-    said = table[names[0]]
-    kind = said.type.value_type if pt.is_dictionary(said.type) else said.type
-    if not (pt.is_string(kind) or pt.is_large_string(kind) or pt.is_null(kind)):
-        raise SourceError(
-            f"Its column {names[0]} holds {kind}, and not texts.", "Write it as text."
-        )
-    return pc.cast(said, pa.large_string())
 
 
 JUDGES["span"] = SpanJudge
