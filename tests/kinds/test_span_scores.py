@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data_contracts.errors import SourceError
+from data_contracts.contract.rows import Rows
+from data_contracts.errors import RecipeError, SourceError
 from data_contracts.kinds.span import Span
+from data_contracts.kinds.span_contract import SpanContract
 from data_contracts.recipe.sections import StatisticsConfig
 from lightning_modules.evidence import Evidence, figures
 from lightning_modules.kinds.span.calibration import (
@@ -215,3 +217,39 @@ def test_a_file_without_answers_is_refused_in_a_sentence() -> None:
         judge().predictions(pa.table({"id": ["a"], "said": ["x"]}))
     with pytest.raises(SourceError, match="holds int64, and not texts"):
         judge().predictions(pa.table({"id": ["a"], "answer": [3]}))
+
+
+# --- what is suggested ---
+
+
+def suggested(texts: list[str], backbone: str | None = None) -> dict[str, dict[str, object]]:
+    rows = Rows(
+        columns={"question": ["?"] * len(texts), "context": list(texts)},
+        splits=[None] * len(texts),
+    )
+    contract = SpanContract(kind="span", name="qa")
+    head, choices = Span.suggest(rows, contract, backbone, None)
+    assert f"{len(texts):,} questions" in head
+    assert all(choice.reason.endswith(".") for choice in choices)
+    return {choice.section: choice.fields for choice in choices}
+
+
+def test_characters_are_suggested_where_there_are_no_spaces() -> None:
+    chinese = suggested(["《战国无双3》是由光荣和ω-force开发的。" * 20] * 40)
+    assert chinese["tokenizer"] == {"kind": "character"}
+    assert chinese["window"]["max_length"] == 512
+    english = suggested(["The village lies on a river. " * 20] * 40)
+    assert english["tokenizer"]["kind"] == "bpe" and english["window"]["max_length"] == 256
+    many = suggested(["The village lies on a river."] * 20_000)
+    assert many["tokenizer"]["kind"] == "word" and many["training"]["max_epochs"] == 3
+
+
+def test_a_backbone_is_suggested_with_low_rank() -> None:
+    found = suggested(["The village lies on a river."] * 40, "models/minilm")
+    assert found["model"]["encoder"] == {"kind": "pretrained", "path": "models/minilm"}
+    assert found["model"]["reparameterization"]["kind"] == "low_rank"
+
+
+def test_rows_without_a_context_suggest_nothing() -> None:
+    with pytest.raises(RecipeError, match="no context to look for answers in"):
+        suggested([" "])

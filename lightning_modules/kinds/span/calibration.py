@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 from lightning_modules.evidence import Floats
 
 _PENALTY = 1.0
-NEVER = 1.0  # a threshold that no probability reaches
+NEVER = 2.0  # a threshold that no probability reaches
 
 
 def logistic(signals_NK: Floats, right_N: np.ndarray) -> tuple[float, ...]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from data_contracts.results import Block, Cell, Curve, Interval, Table, Text
 from data_contracts.tables.take import evenly
 from lightning_modules.evidence import Floats
+from lightning_modules.kinds.span.calibration import NEVER
 from lightning_modules.kinds.span.choosing import (
     ABSTAINED,
     ANSWERED,
@@ -166,6 +167,11 @@ def _sure(judged: Judged) -> list[Block]:
 def _precision(judged: Judged) -> str:
     if judged.precision is None:
         return "No precision is promised (task.precision), so that no answer is kept back."
+    if judged.decision.threshold >= NEVER:
+        return (
+            f"None of the valid split was sure enough for task.precision {judged.precision:g}, so "
+            "that none is given."
+        )
     said = int(judged.answered.sum())
     exact = judged.measured.counts[judged.answered, 0]
     kept = f"{exact.mean():.3f} of {said:,} are right" if said else "none is given"
