@@ -19,7 +19,7 @@ from data_contracts.contract.counts import Counts
 from data_contracts.contract.rules import Reason, Role, RowRule
 from data_contracts.contract.scripts import COMMON, script_of
 from data_contracts.contract.sections import Columns, ConflictPolicy, TextLimits
-from data_contracts.tables.questions import ANSWERED_IMPOSSIBLE
+from data_contracts.kinds.span_places import NO_ANSWER, Offsets, reasons_of_places
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,15 +31,6 @@ CONTEXT = Role("context")
 ANSWER = Role("answer", required=False)
 ANSWER_START = Role("answer_start", "number")
 ANSWERS = Role("answers", required=False)
-NO_ANSWER = "-1"  # the offset of a question without an answer
-
-Offsets = Literal["characters", "utf8", "utf16"]
-# What an offset may count, and how a sentence calls it.
-UNITS: dict[Offsets, str] = {
-    "characters": "characters (code points)",
-    "utf8": "bytes of UTF-8",
-    "utf16": "UTF-16 code units, as JavaScript and Java count",
-}
 
 
 class SpanColumns(Columns):
@@ -196,66 +187,7 @@ class SpanContract(DataContract):
     @property
     def cell_reasons(self) -> list[Reason]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """With what is found as an answer is looked for in its context."""
-        return [*super().cell_reasons, *self._reasons_of_places()]
-
-    def _reasons_of_places(self) -> list[Reason]:
-        # An offset that was not found is missing, too.
-        bad = ("bad_answer_start",)
-        found = [
-            Reason(
-                f"offset_in_{unit}",
-                f"answers that stand at their offset only where it counts {words}",
-                "answer_start",
-                f"offsets: {unit} in the contract reads them so",
-                remedy=f"Set offsets: {unit} in the contract, or write the offsets in "
-                f"{UNITS[self.offsets]}.",
-            )
-            for unit, words in UNITS.items()
-            if unit != self.offsets
-        ]
-        return [
-            *found,
-            Reason(
-                "offset_elsewhere",
-                "answers that do not stand at their offset",
-                "answer_start",
-                "columns.answer_start: null looks for the answers instead",
-            ),
-            Reason(
-                "offset_outside",
-                "answers whose offset leads out of the context",
-                "answer_start",
-                "columns.answer_start: null looks for the answers instead",
-            ),
-            Reason("offset_not_whole", "offsets that are no whole numbers", "answer_start"),
-            Reason(
-                "offset_without_answer",
-                "empty answers at an offset",
-                "answer",
-                "a question without an answer has no offset, or -1",
-            ),
-            Reason(
-                "answer_not_found",
-                "answers that stand nowhere in their context",
-                "answer",
-                "an answer is a piece of the context, letter by letter",
-                hides=bad,
-            ),
-            Reason(
-                "answer_repeated",
-                "answers without an offset that stand in their context several times",
-                "answer",
-                "name the column of the offsets, or take the first place by repeated: first",
-                hides=bad,
-            ),
-            Reason(
-                "impossible_answered",
-                "questions that are marked as impossible and have an answer",
-                "answer",
-                "is_impossible: true goes with no answer",
-                fault=ANSWERED_IMPOSSIBLE,
-            ),
-        ]
+        return [*super().cell_reasons, *reasons_of_places(self.offsets)]
 
     def row_reasons(self) -> list[Reason]:
         found = [one for one in super().row_reasons() if one.column != "answers"]

@@ -27,13 +27,13 @@ from data_contracts.contract.sections import TextLimits
 from data_contracts.errors import SourceError
 from data_contracts.kinds.span_columns import FOUND, by_name, is_answers, share_found, triple
 from data_contracts.kinds.span_contract import (
-    UNITS,
     ContextLimits,
     OtherAnswersPolicy,
     QuestionLimits,
     SpanColumns,
     SpanContract,
 )
+from data_contracts.kinds.span_places import UNITS, Offsets
 
 TEXTS = ("question", "context", "answer")
 OWN = (*TEXTS, "answer_start", "answers")
@@ -104,16 +104,14 @@ def _choose(undescribed: UndescribedRows) -> _Chosen:
     free = [one for one in free if one is not split]
     found = _sides(named, free)
     if not set(TEXTS) <= given.keys():
-        names = [one.name for one in found.values()]
+        chosen = [one.name for one in found.values()]
         options = "--question, --context and --answer"
-        drafting.refuse_first_row(rows, names, "question,context,answer,answer_start", options)
+        drafting.refuse_first_row(rows, chosen, "question,context,answer,answer_start", options)
     free = [one for one in free if one not in found.values()]
     found |= _beside(named, free)
     free = [one for one in free if one not in found.values()]
     identity = id_column(named.get("id"), free, rows)
-    hidden = [name for name in rows.hidden if name not in ("plausible_answers",)]
-    if hidden:
-        told += drafting.told_of_hidden(rows)
+    told += drafting.told_of_hidden(rows)
     names: dict[str, Any] = {role: one.name for role, one in found.items()}
     if "answer_start" not in found:
         names["answer_start"] = None
@@ -194,14 +192,13 @@ def _counting(contract: SpanContract, rows: Rows, warned: list[str]) -> SpanCont
     if contract.columns.answer_start is None:
         return contract
     verdicts = judge(corpus_of(rows, contract), contract)
-    otherwise = {
-        unit: verdicts.found[f"offset_in_{unit}"] for unit in UNITS if unit != "characters"
-    }
-    unit = max(otherwise, key=lambda one: otherwise[one])
-    if otherwise[unit] <= _AS_USUAL * len(rows):
+    others: list[Offsets] = [unit for unit in UNITS if unit != contract.offsets]
+    unit = max(others, key=lambda one: verdicts.found[f"offset_in_{one}"])
+    otherwise = verdicts.found[f"offset_in_{unit}"]
+    if otherwise <= _AS_USUAL * len(rows):
         return contract
     warned.append(
-        f"{otherwise[unit]:,} of {len(rows):,} answers stand at their offset only where it counts "
+        f"{otherwise:,} of {len(rows):,} answers stand at their offset only where it counts "
         f"{UNITS[unit]}, so the draft has offsets: {unit}. Look whether this is so."
     )
     return contract.model_copy(update={"offsets": unit})

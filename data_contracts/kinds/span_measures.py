@@ -7,7 +7,7 @@ import re
 
 import pyarrow as pa
 
-from data_contracts.kinds.span_contract import NO_ANSWER, UNITS, Offsets
+from data_contracts.kinds.span_places import NO_ANSWER, UNITS, Offsets
 
 _WHOLE = re.compile(r"\s*([-+]?[0-9]{1,18})(\.0*)?\s*")
 _NUMBER = re.compile(r"\s*[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?\s*")

@@ -25,11 +25,13 @@ _NOTHING = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))
 _EDGES = "\u200c\u200d\u200e\u200f\u180e\u00ad"  # invisible; within a word some scripts need them
 _LONGEST = 1_000  # characters of a cell that may hold a list
 
-# Why a cell is no text, or no value of a category, as the readers say it of a row.
+# Why a cell is none of what it should be, as the readers say it of a row.
 NOT_TEXT = "not_text"
 SEVERAL_VALUES = "several_values"
 NESTED_VALUE = "nested_value"
 UNNAMED_CLASS = "unnamed_class"
+# A question that is marked as impossible has an answer.
+ANSWERED_IMPOSSIBLE = "answered_impossible"
 
 
 def category_text(written: str) -> str | None:

@@ -30,12 +30,11 @@ from data_contracts.tables.batch import (
     strings,
     told_of_nested,
 )
-from data_contracts.tables.categories import NOT_TEXT
+from data_contracts.tables.categories import ANSWERED_IMPOSSIBLE, NOT_TEXT
 from data_contracts.tables.csv import lines
 from data_contracts.tables.json_forms import other_form
 from data_contracts.tables.json_values import CHUNK, SPACE, articles, as_object, elements
 from data_contracts.tables.questions import (
-    ANSWERED_IMPOSSIBLE,
     Record,
     answered_impossible,
     holds_articles,

@@ -17,7 +17,6 @@ from data_contracts.tables.batch import Place, json_text
 
 Record = tuple[int, dict[str, Any], int]  # its row, itself, its characters
 
-ANSWERED_IMPOSSIBLE = "answered_impossible"  # marked `is_impossible`, and there is an answer
 NESTED = "answers"  # the column of Hugging Face's rows
 FLAT = ("answer", "answer_start", "answers")  # what it becomes
 _TEXT, _START = "text", "answer_start"
@@ -37,17 +36,21 @@ def holds_articles(head: str) -> bool:
     return _ARTICLES.match(head) is not None
 
 
-def one_by_one(records: Iterator[Record], place: Place) -> Iterator[Record]:
+def one_by_one(records: Iterator[Record], place: Place, *, flat: bool = True) -> Iterator[Record]:
     """The records with a row for each question of those that nest several.
 
-    Where they do, rows are numbered by question.
+    From the first one that does, rows are numbered by question.
+
+    Args:
+        flat: the answers of a row of its own become cells; False: such rows stay as they are.
     """
-    row = 0
+    row, by_question = 0, False
     for number, record, size in records:
         if (nested := _paragraphs(record)) is None:
-            row = number if not row else row + 1
-            yield row, with_flat_answers(record), size
+            row = row + 1 if by_question else number
+            yield row, with_flat_answers(record) if flat else record, size
             continue
+        by_question = True
         for question in _questions(nested, record, place, number):
             row += 1
             yield row, question, sum(len(one) for one in question.values() if isinstance(one, str))
