@@ -33,6 +33,10 @@ class Evidence:
     # Of a figure that is a mean over parts between 0 and 1 (classes, languages), the share of the
     # parts that have rows; a figure that is absent here has them all.
     measured: Mapping[str, float] = field(default_factory=dict)
+    # (N,) numbers, the same for rows that belong together (the questions of a text): a resample
+    # draws whole groups, since rows of one are right or wrong together. None: rows by themselves.
+    groups: NDArray[np.int64] | None = None
+    unit: str = "rows"  # what is drawn, in words
 
     @property
     def rows(self) -> int:
@@ -41,6 +45,15 @@ class Evidence:
     def point(self) -> dict[str, float]:
         """Each figure on the rows as they are."""
         return {name: float(values[0]) for name, values in self.figures(self._sums()).items()}
+
+    @property
+    def sampled(self) -> Floats | sparse.csr_matrix:
+        """(G, K) what is drawn from: the rows, or the sums of their groups."""
+        if self.groups is None:
+            return self.values
+        _, group = np.unique(self.groups, return_inverse=True)
+        members = sparse.csr_matrix(one_hot(group, int(group.max(initial=-1)) + 1).T)
+        return members @ self.values
 
     def _sums(self) -> Floats:
         return np.asarray(self.values.sum(axis=0)).reshape(1, -1)
@@ -69,7 +82,8 @@ def figures(
 def drawn(evidence: Evidence, samples: int, seed: int = 0) -> dict[str, Floats]:
     """Each figure on the rows as they are (place 0), then on each of S resamples of them.
 
-    A resample is N rows drawn with replacement.
+    A resample is N rows drawn with replacement, or as many groups as there are (the bootstrap of
+    clusters; Davison & Hinkley 1997, section 3.8).
 
     The same seed draws the same rows whatever the model, so that what two models show is paired
     place by place.
@@ -78,7 +92,7 @@ def drawn(evidence: Evidence, samples: int, seed: int = 0) -> dict[str, Floats]:
         (1 + S,) by name.
     """
     value = evidence.figures(evidence._sums())
-    resampled = evidence.figures(_resample(evidence.values, samples, seed))
+    resampled = evidence.figures(_resample(evidence.sampled, samples, seed))
     return {name: np.append(value[name], resampled[name]) for name in value}
 
 

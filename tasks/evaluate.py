@@ -130,9 +130,8 @@ def write_report(
     out: Path,
 ) -> dict[str, Any]:
     """Everything that is measured, below `out`; returns the manifest's own fields."""
-    found = figures(
-        judge.evidence(rows, scored), statistics.figure_samples, statistics.confidence, SEED
-    )
+    evidence = judge.evidence(rows, scored)
+    found = figures(evidence, statistics.figure_samples, statistics.confidence, SEED)
     answers = judge.answers(rows, scored)
     pq.write_table(answers, out / "predictions.parquet", compression="zstd")
     warnings = judge.warnings(without)
@@ -144,7 +143,7 @@ def write_report(
         *(Text(warning, "note") for warning in warnings),
         Text(
             f"{rows.num_rows:,} test rows. Intervals: {statistics.confidence:.0%} percentile "
-            f"bootstrap, {statistics.figure_samples:,} resamples of the rows."
+            f"bootstrap, {statistics.figure_samples:,} resamples of the {evidence.unit}."
         ),
         *judge.report(rows, scored, found),
     ]

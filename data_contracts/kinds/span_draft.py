@@ -193,12 +193,12 @@ def _counting(contract: SpanContract, rows: Rows, warned: list[str]) -> SpanCont
         return contract
     verdicts = judge(corpus_of(rows, contract), contract)
     others: list[Offsets] = [unit for unit in UNITS if unit != contract.offsets]
-    otherwise = {unit: verdicts.found[f"offset_in_{unit}"] for unit in others}
-    unit = max(otherwise, key=lambda one: otherwise[one])
-    if otherwise[unit] <= _AS_USUAL * len(rows):
+    unit = max(others, key=lambda one: verdicts.found[f"offset_in_{one}"])
+    otherwise = verdicts.found[f"offset_in_{unit}"]
+    if otherwise <= _AS_USUAL * len(rows):
         return contract
     warned.append(
-        f"{otherwise[unit]:,} of {len(rows):,} answers stand at their offset only where it counts "
+        f"{otherwise:,} of {len(rows):,} answers stand at their offset only where it counts "
         f"{UNITS[unit]}, so the draft has offsets: {unit}. Look whether this is so."
     )
     return contract.model_copy(update={"offsets": unit})

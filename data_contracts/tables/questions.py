@@ -36,16 +36,19 @@ def holds_articles(head: str) -> bool:
     return _ARTICLES.match(head) is not None
 
 
-def one_by_one(records: Iterator[Record], place: Place) -> Iterator[Record]:
+def one_by_one(records: Iterator[Record], place: Place, *, flat: bool = True) -> Iterator[Record]:
     """The records with a row for each question of those that nest several.
 
     From the first one that does, rows are numbered by question.
+
+    Args:
+        flat: the answers of a row of its own become cells; False: such rows stay as they are.
     """
     row, by_question = 0, False
     for number, record, size in records:
         if (nested := _paragraphs(record)) is None:
             row = row + 1 if by_question else number
-            yield row, with_flat_answers(record), size
+            yield row, with_flat_answers(record) if flat else record, size
             continue
         by_question = True
         for question in _questions(nested, record, place, number):

@@ -29,6 +29,7 @@ from data_contracts.tables.encoding import MARK_BYTES, kind_of, marked
 from data_contracts.tables.json import read_json, records
 from data_contracts.tables.packed import COMPRESSIONS
 from data_contracts.tables.parquet import read_parquet
+from data_contracts.tables.questions import one_by_one
 
 Format = Literal["csv", "jsonl", "json", "parquet", "text"]
 PLAIN_TEXT: Format = "text"
@@ -192,14 +193,14 @@ def read_records(
     stream: IO[bytes], name: str, *, encoding: str = "utf-8"
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """The records of JSON Lines or a JSON array with their rows, whole: what is nested in them
-    stays.
+    stays, but for questions that are nested in their contexts.
 
     Args and errors: as of `read_batches`.
     """
     place = Place(name, encoding=encoding)
     with text_of(stream, place) as source:
         source.reconfigure(newline="\n")
-        for row, record, _ in records(source, place):
+        for row, record, _ in one_by_one(records(source, place), place, flat=False):
             yield row, record
 
 

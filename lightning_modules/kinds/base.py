@@ -92,6 +92,8 @@ class Objective:
     KINDS: ClassVar[dict[str, type[Objective]]] = {}
     kind: ClassVar[str]
     token_schema: ClassVar[pa.Schema]  # of the columns beyond TOKENS
+    # Those of `token_schema` that a training reads, each of numbers; None: all.
+    learnt: ClassVar[tuple[str, ...] | None] = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -204,7 +204,9 @@ class TokenData(pl.LightningDataModule):
     def table(self, split: str) -> TokenTable:
         if split not in self.tables:
             path = self.train_file if split == "train" else self.folder / f"{split}.parquet"
-            self.tables[split] = TokenTable(path, self.objective.token_schema.names)
+            learnt = self.objective.learnt
+            columns = self.objective.token_schema.names if learnt is None else learnt
+            self.tables[split] = TokenTable(path, columns)
         return self.tables[split]
 
     def train_dataloader(self) -> TokenLoader:

@@ -131,6 +131,14 @@ def test_many_questions_with_one_answer_each_are_no_labels(tmp_path: Path) -> No
     assert drafted(jsonl(tmp_path / "rows.jsonl", rows))[0].kind == "retrieve"
 
 
+def test_two_text_files_are_questions_and_answers_line_by_line(tmp_path: Path) -> None:
+    sides = {"question": tmp_path / "q.txt", "answer": tmp_path / "a.txt"}
+    for side, file in sides.items():
+        file.write_text("".join(f"{row[side]}\n" for row in faq()), encoding="utf-8")
+    found, _ = drafted("--question", sides["question"], "--answer", sides["answer"])
+    assert (found.kind, found.sources) == ("retrieve", {"question": "question", "answer": "answer"})
+
+
 def test_one_answer_to_everything_is_nothing_to_find(tmp_path: Path) -> None:
     rows = [{"question": row["question"], "answer": "Call us."} for row in faq()]
     file = jsonl(tmp_path / "rows.jsonl", rows)

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from data_contracts.contract.contract import DataContract, parse_contract
 from data_contracts.errors import ContractViolation
 from data_contracts.recipe.source import FileSource
+from data_contracts.tables.read import read_records
 from data_contracts.yaml_text import parse_yaml
 from flows.cli.main import main
 from tasks.artifacts.store import ArtifactStore, Outcome
@@ -309,6 +310,18 @@ def test_an_article_is_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
     value["data"] = [{"title": "T", "paragraphs": [p for a in value["data"] for p in a["paragraphs"]]}]  # fmt: skip
     outcome, kept = stored(tmp_path, written(tmp_path / "s.json", value), contract())
     assert not outcome.manifest.quarantined and len(kept) == len(rows)
+
+
+def test_a_model_is_asked_what_such_a_file_asks(tmp_path: Path) -> None:
+    rows = asked(3)
+    for value in (squad(rows), cmrc(rows)):
+        with written(tmp_path / "s.json", value).open("rb") as stream:
+            found = list(read_records(stream, "s.json"))
+        assert [number for number, _ in found] == [1, 2, 3, 4, 5, 6]
+        texts = [(record["question"], record["context"]) for _, record in found]
+        assert texts == [(row["question"], row["context"]) for row in rows]
+    with jsonl(tmp_path / "rows.jsonl", hugging_face(rows)).open("rb") as stream:
+        assert [record for _, record in read_records(stream, "rows.jsonl")] == hugging_face(rows)
 
 
 def test_other_programs_files_of_the_same_names_stay_what_they_are(tmp_path: Path) -> None:

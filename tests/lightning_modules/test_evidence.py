@@ -131,3 +131,24 @@ def test_bleu_is_a_function_of_sums() -> None:
     assert isinstance(reference, torch.Tensor)
     assert found.value == pytest.approx(float(reference), abs=1e-6)
     assert found.low < found.value < found.high
+
+
+def test_groups_are_drawn_whole() -> None:
+    """As if each group were one row of its sums; what is told of the rows as they are is the
+    same."""
+    rows = of_texts(90, seed=4)
+    groups = np.random.default_rng(5).integers(0, 12, 90)
+    grouped = ev.Evidence(rows.values, of_sums, groups=groups)
+    sums = np.stack([rows.values[groups == one].sum(axis=0) for one in range(12)])
+    for name, expected in ev.figures(ev.Evidence(sums, of_sums), 200).items():
+        found = ev.figures(grouped, 200)[name]
+        assert (found.value, found.low, found.high) == pytest.approx(
+            (expected.value, expected.low, expected.high)
+        )
+    assert grouped.point() == rows.point() and grouped.rows == 90
+    thin = ev.Evidence(sparse.csr_matrix(rows.values), of_sums, groups=groups)
+    one, other = ev.figures(thin, 50), ev.figures(grouped, 50)
+    assert [one[name].low for name in one] == pytest.approx([other[name].low for name in one])
+    better = ev.Evidence(rows.values * [0.5, 1, 1], of_sums, groups=groups)
+    difference = ev.paired(better, grouped, PERPLEXITY, samples=200)
+    assert difference.high < 0

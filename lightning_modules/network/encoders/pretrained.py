@@ -44,6 +44,7 @@ class PretrainedEncoder(nn.Module):
         self.backbone: nn.Module = without_pooler(model)
         self.pooling: str = description["pooling"]
         self.output_size: int = model.config.hidden_size
+        self.position_size = self.output_size
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -52,10 +53,13 @@ class PretrainedEncoder(nn.Module):
             "pooling": self.pooling,
         }
 
+    def states(self, input_ids_BT: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
+        """The last hidden state at each position (B, T, H)."""
+        out = self.backbone(input_ids=input_ids_BT, attention_mask=mask_BT.long())
+        return out.last_hidden_state
+
     def forward(self, input_ids_BT: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
-        h_BTH = self.backbone(
-            input_ids=input_ids_BT, attention_mask=mask_BT.long()
-        ).last_hidden_state
+        h_BTH = self.states(input_ids_BT, lengths_B, mask_BT)
         if self.pooling == "mean":
             return masked_mean(h_BTH, lengths_B, mask_BT)
         if self.pooling == "cls":
