@@ -31,15 +31,13 @@ class TokenTable:
     length of each row.
 
     A row is a window; `documents` numbers, from 0, the document that each is of. `columns` are the
-    kind's own, (N) or, of lists that are of one length, (N, K); texts among them are left for the
-    kind to read. `given` are the rows that the source gave, by number.
+    kind's own, (N) or, of lists that are of one length, (N, K). `given` are the rows that the
+    source gave, by number.
     """
 
     def __init__(self, path: Path, columns: Sequence[str] = ()) -> None:
         self.path = path
-        schema = pq.read_schema(path)
-        there = [name for name in OPTIONAL if name in schema.names]
-        columns = [name for name in columns if not pa.types.is_string(schema.field(name).type)]
+        there = [name for name in OPTIONAL if name in pq.read_schema(path).names]
         table = pq.read_table(path, columns=["input_ids", "window", *columns, *there])
         chunks = [chunk.flatten().to_numpy() for chunk in table["input_ids"].chunks]
         lengths = [np.diff(chunk.offsets.to_numpy()) for chunk in table["input_ids"].chunks]

@@ -588,6 +588,8 @@ def test_figures_are_those_that_a_row_by_row_count_gives(bundle: Bundle, tokens:
     assert found["mrr"] == pytest.approx(np.mean([1 / p if p <= 10 else 0 for p in places]))
     given = [one is not None for one in told["answer"]]
     assert found["answered"] == pytest.approx(np.mean(given))
+    evidence = judge.evidence(table, scored["test"])
+    assert evidence.unit == "pages" and len(evidence.sampled) == len(set(table["page"].to_pylist()))
     right = [one == answer for one, answer in zip(told["answer"], truth, strict=True) if one]
     assert found["precision"] == pytest.approx(np.mean(right))
     answers = judge.answers(table, scored["test"])

@@ -114,7 +114,10 @@ class RetrieveJudge:
             floor = scored["floor_rank"].to_numpy()
             told += [reciprocal(floor), found_within(floor, 1).astype(float)]
             names += ["bm25_mrr", "bm25_recall_at_1"]
-        return Evidence(np.stack(told, axis=1), _Figures(tuple(names)))
+        figures, values = _Figures(tuple(names)), np.stack(told, axis=1)
+        if "page" not in rows.column_names:
+            return Evidence(values, figures)
+        return Evidence(values, figures, groups=_groups(rows["page"]), unit="pages")
 
     def _sure(self, scored: pa.Table) -> Floats:
         """(N,) the probability of each best answer."""
@@ -291,6 +294,18 @@ def _asked(scored: pa.Table) -> Asked:
         _matrix(scored["features"]),
         _matrix(scored["features_without"]),
         scored["is_right"].to_numpy(),
+    )
+
+
+def _groups(pages: pa.ChunkedArray) -> np.ndarray:
+    """(N,) the number of each row's page; a row without one is by itself."""
+    found: dict[str, int] = {}
+    return np.array(
+        [
+            -1 - row if page is None else found.setdefault(page, len(found))
+            for row, page in enumerate(pages.to_pylist())
+        ],
+        np.int64,
     )
 
 

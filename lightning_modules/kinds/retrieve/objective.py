@@ -65,6 +65,7 @@ class RetrievalModel(Objective):
             ("question", pa.string()),
         ]
     )
+    learnt: ClassVar[tuple[str, ...] | None] = ("context", "answer", "question_key")
     task: Retrieve
 
     def __init__(self, task: Retrieve, facts: Mapping[str, Any]) -> None:
