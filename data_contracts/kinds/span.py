@@ -109,7 +109,7 @@ class Span(TaskConfig):
         "none.",
     )
     choose: Literal["likeliest", "expected_f1"] = Field(
-        default="likeliest",
+        default="expected_f1",
         description="Which span is answered: the likeliest, or that which overlaps most, by F1, "
         "with the forty likeliest (expected_f1).",
     )
