@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from data_contracts.recipe.recipe import Recipe
     from data_contracts.recipe.suggest import Choice
 
-_SEEN = 100_000  # questions, each as often as it is seen, that a training is suggested for
+_SEEN = 40_000  # questions, each as often as it is seen, that a training is suggested for
 _FEW = 2_000
 _BEGINNING = 160  # characters of an answer that is not the first
 
@@ -125,14 +125,16 @@ class Retrieve(TaskConfig):
     judged: ClassVar[tuple[str, ...]] = ("abstain", "top", "notice")
     defaults: ClassVar[Mapping[str, Any]] = {
         "tokenizer": {"kind": "bpe"},
+        # Neither noise nor dropout: with them it takes long until sections are told apart at all
+        # (docs/method.md).
         "model": {
             "embedding": {"size": 128},
             "encoder": {"kind": "tanh", "hidden_size": 128},
-            "dropout": 0.2,
-            "reparameterization": {"kind": "multiplicative_noise"},
+            "ngrams": {"buckets": 20_000, "max_n": 2, "size": 128},
+            "reparameterization": {"kind": "none"},
         },
         "window": {"max_length": 128, "overlap": 0},
-        "training": {"batch_size": 64, "learning_rate": 0.003},
+        "training": {"batch_size": 32, "learning_rate": 0.005},
         "promotion": {"slices": None},
     }
 
@@ -190,7 +192,7 @@ class Retrieve(TaskConfig):
             )
         more = "" if rows.complete else " or more"
         epochs = min(20, max(3, round(_SEEN / pairs)))
-        batch = 32 if pairs < _FEW else 64
+        batch = 16 if pairs < _FEW else 32
         choices = [
             Choice(
                 "training",

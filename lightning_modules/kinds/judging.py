@@ -62,7 +62,7 @@ class Judge(Protocol):
 
     metrics: ClassVar[tuple[Metric, ...]]
     token_columns: ClassVar[tuple[str, ...]]  # of a token table, which `score` reads
-    truth: ClassVar[tuple[str, ...]]  # columns of `rows` that say what is right
+    truth: tuple[str, ...]  # columns of `rows` that say what is right
     fits: ClassVar[bool]  # whether the valid split decides anything of the answers
     exact: ClassVar[tuple[str, ...]]  # columns of `answers` that no rounding changes: their digest
 

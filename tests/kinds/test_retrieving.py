@@ -331,6 +331,27 @@ def test_every_method_trains_it_and_folds_into_plain_layers(
     torch.testing.assert_close(mean, folded, **NEAR)
 
 
+def test_a_backbone_is_fine_tuned_by_low_rank_factors(tokens: Path, tmp_path: Path) -> None:
+    """One body for both sides; its factors carry noise, and fold into its own weights."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=500, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=32,
+    )  # fmt: skip
+    transformers.BertModel(config).save_pretrained(tmp_path / "backbone")
+    network = {
+        "encoder": {"kind": "pretrained", "path": str(tmp_path / "backbone")},
+        "reparameterization": {
+            "kind": "low_rank", "rank": 4, "noise": {"kind": "multiplicative_noise"},
+        },
+    }  # fmt: skip
+    work = job(tokens, tmp_path, model=ModelConfig.model_validate(network))
+    assert fit(work, lambda event: None).validation["val/mrr"] > 0
+    found = Bundle.load(work.out / "bundle").predict({"question": ["what is a belando"]})
+    assert found["answer"][0] in read_answers(tokens)["text"].to_pylist()
+
+
 CHILD = """
 import os, signal, sys
 from pathlib import Path

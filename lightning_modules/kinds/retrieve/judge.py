@@ -49,7 +49,6 @@ class RetrieveJudge:
     token_columns: ClassVar[tuple[str, ...]] = (
         "id", "window", "input_ids", "question_key", "question",
     )  # fmt: skip
-    truth: ClassVar[tuple[str, ...]] = ("question",)
     fits: ClassVar[bool] = True
     exact: ClassVar[tuple[str, ...]] = ("id", "found", "rank")
 
@@ -57,6 +56,7 @@ class RetrieveJudge:
         self, facts: Mapping[str, Any], task: Retrieve, statistics: StatisticsConfig
     ) -> None:
         self.task, self.statistics = task, statistics
+        self.truth = ("question", "answer", *(("page",) if facts.get("pages") else ()))
         self.abstention: dict[str, Any] = {"weights": [], "threshold": 0.0}
         self.choices = 0  # answers to choose from, once it is known
 
