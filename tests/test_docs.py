@@ -72,5 +72,11 @@ def test_the_examples_of_the_readme_are_valid(block: str) -> None:
         )
     else:
         kind = content.get("task", {}).get("kind", "classify")
-        contract = {"classify": "sample", "generate": "stories", "translate": "phrases"}[kind]
+        contract = {
+            "classify": "sample",
+            "generate": "stories",
+            "translate": "phrases",
+            "span": "passages",
+            "retrieve": "helpdesk",
+        }[kind]
         parse_recipe({**content, "contract": contract}, origin="README")

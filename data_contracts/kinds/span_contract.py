@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -190,7 +191,7 @@ class SpanContract(DataContract):
         return [*super().cell_reasons, *reasons_of_places(self.offsets)]
 
     def row_reasons(self) -> list[Reason]:
-        found = [one for one in super().row_reasons() if one.column != "answers"]
+        found = [_of_offsets(one) for one in super().row_reasons() if one.column != "answers"]
         found.append(
             Reason(
                 "bad_answers",
@@ -253,6 +254,14 @@ class SpanContract(DataContract):
             without += rows if what == "unanswerable" else 0
         usual = max(scripts, key=lambda script: (scripts[script], script), default=COMMON)
         return {"script": usual, "unanswerable": without > 0}
+
+
+def _of_offsets(reason: Reason) -> Reason:
+    """A missing offset in the words of this kind, with the way to do without it."""
+    if reason.name != "bad_answer_start":
+        return reason
+    advice = "columns.answer_start: null looks for the answers instead"
+    return replace(reason, words="offsets that are missing or no number", advice=advice)
 
 
 _UNLIMITED = TextLimits(max_characters=1 << 24, allow_replacement_character=True)

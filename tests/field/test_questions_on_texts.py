@@ -346,7 +346,10 @@ def test_cmrc_is_drafted_with_its_known_faults(real_data: Path, tmp_path: Path) 
     manifest = validate_corpus(raw, found, store, batch_rows=2_000).manifest
     refused = manifest.quarantined
     assert refused["empty_question"] == 2
-    assert sum(n for reason, n in refused.items() if reason.startswith("offset_")) == 8
+    # Its tools counted UTF-16: behind a rare character an offset is one too far.
+    assert {reason: n for reason, n in refused.items() if reason.startswith("offset_")} == {
+        "offset_in_utf16": 8
+    }
     assert manifest.facts == {"script": "Han", "unanswerable": False}
 
 
