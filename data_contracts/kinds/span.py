@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from data_contracts.recipe.recipe import Recipe
     from data_contracts.recipe.suggest import Choice
 
-_SEEN = 60_000  # questions, each as often as it is seen, that a training is suggested for
+_SEEN = 20_000  # questions, each as often as it is seen, that a training is suggested for
 _MANY = 20_000  # questions, from which on words are seen often enough for a large vocabulary
+_WINDOWS = (128, 256, 384, 512, 768)  # tokens
+_ASKED = 40  # of them, for the question
 _SPELLED = ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar")
 _POINTS = {"scale": 100, "digits": 1, "unit": "points"}
 
@@ -171,7 +173,7 @@ class Span(TaskConfig):
 
     def card(self, facts: Mapping[str, Any], measured: Mapping[str, Any]) -> Card:
         return Card(
-            does=f"Finds in a text of {facts['script']} script the piece that answers a question",
+            does=f"Finds in a text (most were of {facts['script']} script) what answers a question",
             how="The answer is a piece of the text, letter by letter; answer_start counts "
             "characters (Unicode code points) from 0.",
             answers="answer, answer_start, probability (that it is right), outcome",
@@ -233,14 +235,15 @@ def _from_scratch(contexts: list[str]) -> list[Choice]:
         why = "Words: of so many questions, most are seen often enough to be learnt."
     length = sorted(map(len, contexts))[len(contexts) * 9 // 10]
     tokens = length if script in _SPELLED else length // 4
-    window = next((size for size in (128, 256, 384) if tokens + 40 <= size), 512)
-    epochs = min(20, max(3, round(_SEEN / len(contexts))))
+    window = next((size for size in _WINDOWS if tokens + _ASKED <= size), _WINDOWS[-1])
+    fit = "Nine contexts in ten fit" if tokens + _ASKED <= window else "Many contexts do not fit"
+    epochs = min(12, max(3, round(_SEEN / len(contexts))))
     return [
         Choice("tokenizer", tokenizer, why),
         Choice(
             "window",
             {"max_length": window, "overlap": window // 4},
-            "Nine contexts in ten fit beside their question; others are read in several windows.",
+            f"{fit} beside their question; longer ones are read in several windows.",
         ),
         Choice(
             "training",

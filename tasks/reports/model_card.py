@@ -78,8 +78,7 @@ def model_card(
         markdown_table(header, [[shorten(row[name], 160) for name in asked] for row in examples]),
         f"## Figures on {evaluation.rows_out:,} test rows",
         *(f"**Note.** {markdown(warning, 2000)}" for warning in evaluation.warnings),
-        f"With {percent} bootstrap intervals over the test rows. They say nothing about another "
-        f"seed or other data.",
+        f"With {percent} bootstrap intervals. They say nothing about another seed or other data.",
         markdown_table(["figure", f"value ({percent} interval)"], figures),
         *_weakest(own, evaluation, percent),
         "## Limits",

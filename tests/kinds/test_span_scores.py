@@ -237,7 +237,7 @@ def suggested(texts: list[str], backbone: str | None = None) -> dict[str, dict[s
 def test_characters_are_suggested_where_there_are_no_spaces() -> None:
     chinese = suggested(["《战国无双3》是由光荣和ω-force开发的。" * 20] * 40)
     assert chinese["tokenizer"] == {"kind": "character"}
-    assert chinese["window"]["max_length"] == 512
+    assert chinese["window"] == {"max_length": 512, "overlap": 128}
     english = suggested(["The village lies on a river. " * 20] * 40)
     assert english["tokenizer"]["kind"] == "bpe" and english["window"]["max_length"] == 256
     many = suggested(["The village lies on a river."] * 20_000)
