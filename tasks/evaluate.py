@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as dataset
 import pyarrow.parquet as pq
 
 from data_contracts.artifacts import EvaluationReport, TokenDataset, TrainedModel, ValidatedCorpus
@@ -187,7 +188,12 @@ def write_pages(content: dict[str, Any], blocks: list[Block], out: Path) -> None
 def read_rows(
     corpus: Path, split: str, ids: pa.ChunkedArray, columns: list[str] | None = None
 ) -> pa.Table:
-    """Rows of a split in the order of `ids`; all columns where none are named."""
+    """Rows of a split in the order of `ids`: all columns, or of those that are named such as are
+    there.
+    """
+    if columns is not None:
+        there = dataset.dataset(corpus / "corpus").schema.names
+        columns = [name for name in columns if name in there]
     table = pq.read_table(corpus / "corpus", columns=columns, filters=[("split", "==", split)])
     places = pc.index_in(ids.cast(table["id"].type), value_set=table["id"])
     if places.null_count:

@@ -482,15 +482,16 @@ def predict(  # noqa: PLR0913 - click gives each option by its name
     params: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Label TEXTS, the lines of standard input, or the texts of a table, with the champion.
+    """Answer TEXTS, the lines of standard input, or the rows of a table, with the champion.
 
     \b
     noisefold predict "where is my parcel?"
     noisefold predict --input mails.csv --column body --output answers.parquet
 
     Tables are CSV, JSON or Parquet, by their names, compressed ones included. All columns are
-    carried along; label, probability_<label>, reason and model are appended. A text that is missing
-    or empty gets no answer, and the reason; how many did is told on standard error.
+    carried along; what the model answers (label, probability_<label>), reason and model are
+    appended. A text that is missing or empty gets no answer, and the reason; how many did is told
+    on standard error.
     """
     from flows.cli.predict import Asked, TableRequest, lines_in_terminal, table_in_terminal
 

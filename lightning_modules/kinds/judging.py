@@ -62,7 +62,9 @@ class Judge(Protocol):
 
     metrics: ClassVar[tuple[Metric, ...]]
     token_columns: ClassVar[tuple[str, ...]]  # of a token table, which `score` reads
-    truth: tuple[str, ...]  # columns of `rows` that say what is right
+    # Columns of `rows` that say what is right, and which rows belong together, as far as the corpus
+    # has them.
+    truth: ClassVar[tuple[str, ...]]
     fits: ClassVar[bool]  # whether the valid split decides anything of the answers
     exact: ClassVar[tuple[str, ...]]  # columns of `answers` that no rounding changes: their digest
 

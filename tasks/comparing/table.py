@@ -126,8 +126,9 @@ def _how_to_read(table: Compared, chosen: Metric, metrics: Sequence[Metric]) -> 
         f"Valid {heading(chosen)}, of the epoch that was kept, is the figure to choose by; the "
         "others are of the test rows.",
         f"Δ: from {markdown(table.baseline)}, with {table.confidence:.0%} intervals: paired "
-        f"bootstrap over the test rows ({table.bootstrap_samples:,} resamples), averaged over the "
-        "seeds that both have finished.",
+        f"bootstrap over the test rows, those that belong together drawn together "
+        f"({table.bootstrap_samples:,} resamples), averaged over the seeds that both have "
+        "finished.",
         *(one.note.format(**table.settings) for one in metrics if one.note),
         "MB: all that predicting needs. texts/s: from text to answer, per second of one CPU "
         "thread.",

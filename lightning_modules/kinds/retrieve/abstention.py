@@ -54,8 +54,8 @@ def fitted(asked: Asked, unanswered: float, precision: float | None) -> dict[str
     spread[spread == 0] = 1.0
     model = LogisticRegression(max_iter=1000)
     model.fit((features - mean) / spread, right, sample_weight=weights * len(right))
-    own = model.coef_[0] / spread
-    found = [*own.tolist(), float(model.intercept_[0] - own @ mean)]
+    own = np.asarray(model.coef_)[0] / spread
+    found = [*own.tolist(), float(np.asarray(model.intercept_)[0] - own @ mean)]
     sure = probabilities(features, found)
     threshold = 0.0 if precision is None else threshold_of(sure, right, weights, precision)
     return {"weights": found, "threshold": threshold}

@@ -256,7 +256,8 @@ def probability(features: np.ndarray, weights: Sequence[float]) -> float:
 def vectors_of(bundle: Bundle, questions: Sequence[str]) -> np.ndarray:
     """(B, D) of questions."""
     if not questions:
-        return np.zeros((0, bundle.network.head.question_tower.weight.shape[0]), np.float32)
+        head: Any = bundle.network.head
+        return np.zeros((0, head.question_tower.weight.shape[0]), np.float32)
     windows, document = bundle.encode(list(questions))
     found: list[Tensor] = []
     places: list[np.ndarray] = []

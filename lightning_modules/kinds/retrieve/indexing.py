@@ -141,7 +141,7 @@ def first_windows(
     starts = np.flatnonzero(np.diff(of_W, prepend=-1))
     number = np.arange(len(of_W)) - np.repeat(starts, np.bincount(of_W))
     kept = np.flatnonzero(number < most)
-    return [windows[place] for place in kept], of_W[kept]
+    return [windows[place] for place in kept.tolist()], of_W[kept]
 
 
 Cut = Callable[[Sequence[str]], tuple[list[Sequence[int]], np.ndarray]]

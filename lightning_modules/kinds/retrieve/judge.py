@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,7 @@ from lightning_modules.kinds.retrieve.report import Judged, report_of
 
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
+    from lightning_modules.kinds.retrieve.answers import Answers
     from lightning_modules.kinds.retrieve.head import RetrieveHead
 
 ROLES = ("id", "question", "answer", "page", "link")  # of a validated row; the others are slices
@@ -49,6 +50,7 @@ class RetrieveJudge:
     token_columns: ClassVar[tuple[str, ...]] = (
         "id", "window", "input_ids", "question_key", "question",
     )  # fmt: skip
+    truth: ClassVar[tuple[str, ...]] = ("question", "answer", "page")
     fits: ClassVar[bool] = True
     exact: ClassVar[tuple[str, ...]] = ("id", "found", "rank")
 
@@ -56,7 +58,6 @@ class RetrieveJudge:
         self, facts: Mapping[str, Any], task: Retrieve, statistics: StatisticsConfig
     ) -> None:
         self.task, self.statistics = task, statistics
-        self.truth = ("question", "answer", *(("page",) if facts.get("pages") else ()))
         self.abstention: dict[str, Any] = {"weights": [], "threshold": 0.0}
         self.choices = 0  # answers to choose from, once it is known
 
@@ -83,7 +84,7 @@ class RetrieveJudge:
 
     def tried(self, bundle: Bundle, rows: pa.Table, tokens: Path) -> Self:
         judge = copy(self)
-        judge.choices = len(bundle.network.head.answers)
+        judge.choices = len(_answers(bundle))
         return judge
 
     def without_rows(self, tokens: Path) -> dict[str, tuple[str, ...]]:
@@ -206,7 +207,7 @@ class RetrieveJudge:
         if missing:
             notes.append(
                 f"Of {missing:,} of these questions the right answer is not among the "
-                f"{len(champion.network.head.answers):,} of {name}."
+                f"{len(_answers(champion)):,} of {name}."
             )
         apart = {
             f"{one}_difference": ours.point()[one] - theirs.point()[one]
@@ -254,9 +255,7 @@ def _scored(
         keys: (N,) by which the answers to it are known.
         right_texts: (N,) a text that is right, whatever the keys.
     """
-    head: RetrieveHead = bundle.network.head
-    answers = head.answers
-    assert answers is not None
+    head, answers = cast("RetrieveHead", bundle.network.head), _answers(bundle)
     numbers = {text: number for number, text in enumerate(answers.texts)} if right_texts else {}
     columns: dict[str, list[Any]] = {
         name: []
@@ -287,6 +286,13 @@ def _scored(
     types = {"found": pa.large_string(), "found_link": pa.string(), "rank": pa.int64()}
     arrays = {name: pa.array(values, types.get(name)) for name, values in columns.items()}
     return pa.table({"id": pa.array(list(ids), pa.large_string()), **arrays})
+
+
+def _answers(bundle: Bundle) -> Answers:
+    """Those that a loaded one chooses from."""
+    answers = cast("RetrieveHead", bundle.network.head).answers
+    assert answers is not None
+    return answers
 
 
 def _asked(scored: pa.Table) -> Asked:

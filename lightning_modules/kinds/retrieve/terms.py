@@ -75,7 +75,7 @@ class Postings(NamedTuple):
     counted_texts: np.ndarray  # (1,) int64: N
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """N."""
         return int(self.counted_texts[0])
 
@@ -91,11 +91,11 @@ class Postings(NamedTuple):
     @property
     def unheard(self) -> float:
         """idf of a term that no text has."""
-        return math.log1p((self.count + 0.5) / 0.5)
+        return math.log1p((self.size + 0.5) / 0.5)
 
     def scores(self, terms: Sequence[str]) -> np.ndarray:
         """(N,) float32 of each text, divided as the head of this file says."""
-        found = np.zeros(self.count, np.float32)
+        found = np.zeros(self.size, np.float32)
         places, total = self.looked_up(terms)
         for start, end in zip(self.offsets[places], self.offsets[places + 1], strict=True):
             # A text stands in a term's row once, so nothing is added twice.
@@ -148,7 +148,7 @@ class Postings(NamedTuple):
         kinds = (np.uint32, np.int64, np.int32, np.float32, np.float32, np.int64)
         if any(one.dtype != kind or one.ndim != 1 for one, kind in zip(self, kinds, strict=True)):
             return "postings of another type"
-        if self.counted_texts.shape != (1,) or self.count != texts:
+        if self.counted_texts.shape != (1,) or self.size != texts:
             return "postings of other texts"
         occurrences = len(self.texts)
         if len(self.offsets) != len(self.keys) + 1 or len(self.idf) != len(self.keys):
