@@ -196,7 +196,7 @@ class Retrieve(TaskConfig):
         choices = [
             Choice(
                 "training",
-                {"max_epochs": epochs, "batch_size": batch},
+                {"max_epochs": epochs, "batch_size": batch, "patience": epochs},
                 f"{round(epochs * pairs, -3):,} questions in all; the best epoch by validation is "
                 "kept.",
             )
