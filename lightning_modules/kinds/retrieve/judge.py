@@ -253,10 +253,12 @@ def _scored(
 
     Args:
         keys: (N,) by which the answers to it are known.
-        right_texts: (N,) a text that is right, whatever the keys.
+        right_texts: (N,) a text that is right where no answer is known by the key.
     """
     head, answers = cast("RetrieveHead", bundle.network.head), _answers(bundle)
-    numbers = {text: number for number, text in enumerate(answers.texts)} if right_texts else {}
+    numbers: dict[str, list[int]] = {}
+    for number, text in enumerate(answers.texts if right_texts else ()):
+        numbers.setdefault(text, []).append(number)
     columns: dict[str, list[Any]] = {
         name: []
         for name in (*_COPIED, "is_right", "features", "features_without")
@@ -266,8 +268,8 @@ def _scored(
     for row, question in enumerate(questions):
         parts = head.parts(vectors[row], question)
         right = answers.of_questions(keys[row : row + 1])
-        if right_texts is not None and (number := numbers.get(right_texts[row])) is not None:
-            right[number] = True
+        if right_texts is not None and not right.any():
+            right[numbers.get(right_texts[row], [])] = True
         best = head.ranked(parts, 2)
         without = head.ranked(parts, 2, right) if not right.all() else best
         first = int(best.numbers[0])
