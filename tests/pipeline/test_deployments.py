@@ -40,6 +40,8 @@ def test_deployments_cannot_change_by_accident():
         "textbook": ("flows/retrain.py:retrain", [], 1),
         "stories": ("flows/retrain.py:retrain", [], 1),
         "phrases": ("flows/retrain.py:retrain", [], 1),
+        "helpdesk": ("flows/retrain.py:retrain", [], 1),
+        "passages": ("flows/retrain.py:retrain", [], 1),
         "weekly": ("flows/retrain.py:retrain", [("0 4 * * 1", False)], 1),
     }
 
