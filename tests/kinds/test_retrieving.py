@@ -621,6 +621,9 @@ def test_figures_are_those_that_a_row_by_row_count_gives(bundle: Bundle, tokens:
         if getattr(block, "style", "") == "heading"
     ]
     assert "When nobody has answered" in titles and "Ordinary questions" in titles
+    of_file = judge_of(Retrieve(vector_size=16), FACTS, StatisticsConfig())
+    read = of_file.evidence(table, of_file.predictions(answers)).point()
+    assert read == pytest.approx(found)
     again = judge.ask(bundle, answers)
     assert again["rank"].to_pylist() == places
     rivals = judge.against(answers, again, bundle, "version 1")

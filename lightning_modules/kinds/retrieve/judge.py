@@ -108,7 +108,7 @@ class RetrieveJudge:
         told += [found_within(rank, most).astype(float) for most in RECALLS]
         names = ["questions", "mrr", *(f"recall_at_{most}" for most in RECALLS)]
         if "is_right" in scored.column_names:
-            given = (self._sure(scored) >= self.abstention["threshold"]).astype(float)
+            given = self._given(scored).astype(float)
             told += [given, given * scored["is_right"].to_numpy()]
             names += ["answered", "precision"]
         if "floor_rank" in scored.column_names:
@@ -126,6 +126,12 @@ class RetrieveJudge:
             return scored["probability"].to_numpy()
         return probabilities(_matrix(scored["features"]), self.abstention["weights"])
 
+    def _given(self, scored: pa.Table) -> np.ndarray:
+        """(N,) whether each best answer is given."""
+        if "is_answered" in scored.column_names:
+            return scored["is_answered"].to_numpy()
+        return self._sure(scored) >= self.abstention["threshold"]
+
     def answers(self, rows: pa.Table, scored: pa.Table) -> pa.Table:
         """id, question, the row's answer and where it stands among all, what was found in its
         place, how sure that is, slices.
@@ -137,7 +143,7 @@ class RetrieveJudge:
         columns["reciprocal_rank"] = reciprocal(scored["rank"].to_numpy())
         columns["is_right"] = scored["is_right"]
         columns["probability"] = sure
-        columns["is_answered"] = sure >= self.abstention["threshold"]
+        columns["is_answered"] = self._given(scored)
         return pa.table(with_slices(columns, rows, ROLES))
 
     def predictions(self, table: pa.Table) -> pa.Table:
@@ -148,7 +154,7 @@ class RetrieveJudge:
                 raise SourceError(
                     "Its column rank has nulls.", "Write 0 where the answer was not found."
                 )
-            own = ("rank", "is_right", "probability", "floor_rank")
+            own = ("rank", "is_right", "probability", "is_answered", "floor_rank")
             return table.select(["id", *(name for name in own if name in columns)])
         if "ranking" not in columns or not _is_list_of_texts(table["ranking"].type):
             raise SourceError(
@@ -194,9 +200,7 @@ class RetrieveJudge:
         found = _scored(bundle, ids, questions, keys, right)
         decided = bundle.facts["abstention"]
         sure = probabilities(_matrix(found["features"]), decided["weights"])
-        # Against its own threshold, which becomes ours.
-        shifted = np.where(sure >= decided["threshold"], 1.0, -1.0)
-        return found.append_column("probability", pa.array(shifted))
+        return found.append_column("is_answered", pa.array(sure >= decided["threshold"]))
 
     def against(
         self, predictions: pa.Table, asked: pa.Table, champion: Bundle, name: str
