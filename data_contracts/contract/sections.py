@@ -128,3 +128,17 @@ class ConflictPolicy(Section):
     max_share: float = Field(
         default=0.05, ge=0, le=1, description="Largest share of all rows; above it the stage fails."
     )
+
+
+class SeveralAnswersPolicy(ConflictPolicy):
+    """The same question with different answers in one split: no fault, unless it is made one."""
+
+    keep: Literal["latest", "earliest", "none", "all"] = Field(
+        default="all",
+        description="Whose answer counts, in reading order (by split, then by file name): all; the "
+        "latest row's, so that a later file corrects an earlier one; the earliest's; none: all of "
+        "them are quarantined.",
+    )
+    max_share: float = Field(
+        default=1.0, ge=0, le=1, description="Largest share of all rows; above it the stage fails."
+    )

@@ -16,7 +16,7 @@ from data_contracts.contract.contract import DataContract
 from data_contracts.contract.counts import Counts
 from data_contracts.contract.rules import CorpusRule, Reason, Role, RowRule
 from data_contracts.contract.scripts import COMMON, script_of
-from data_contracts.contract.sections import Columns, ConflictPolicy, TextLimits
+from data_contracts.contract.sections import Columns, SeveralAnswersPolicy, TextLimits
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,20 +62,6 @@ class AnswerLimits(TextLimits):
     """Limits in characters (Unicode code points) of an answer, which may be a whole section."""
 
     max_characters: int = Field(default=1 << 20, ge=1, le=1 << 24, description="Most characters.")
-
-
-class SeveralAnswersPolicy(ConflictPolicy):
-    """The same question with different answers in one split: no fault, unless it is made one."""
-
-    keep: Literal["latest", "earliest", "none", "all"] = Field(
-        default="all",
-        description="Whose answer counts, in reading order (by split, then by file name): all; the "
-        "latest row's, so that a later file corrects an earlier one; the earliest's; none: all of "
-        "them are quarantined.",
-    )
-    max_share: float = Field(
-        default=1.0, ge=0, le=1, description="Largest share of all rows; above it the stage fails."
-    )
 
 
 class RetrieveContract(DataContract):

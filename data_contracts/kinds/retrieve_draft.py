@@ -24,6 +24,7 @@ from data_contracts.contract.role_columns import (
     split_column,
 )
 from data_contracts.contract.rows import Rows
+from data_contracts.contract.sections import SeveralAnswersPolicy
 from data_contracts.errors import SourceError
 from data_contracts.kinds.retrieve_columns import (
     Pair,
@@ -38,7 +39,6 @@ from data_contracts.kinds.retrieve_contract import (
     QuestionLimits,
     RetrieveColumns,
     RetrieveContract,
-    SeveralAnswersPolicy,
 )
 
 SIDES = ("question", "answer")

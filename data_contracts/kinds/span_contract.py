@@ -19,7 +19,7 @@ from data_contracts.contract.contract import DataContract
 from data_contracts.contract.counts import Counts
 from data_contracts.contract.rules import Reason, Role, RowRule
 from data_contracts.contract.scripts import COMMON, script_of
-from data_contracts.contract.sections import Columns, ConflictPolicy, TextLimits
+from data_contracts.contract.sections import Columns, SeveralAnswersPolicy, TextLimits
 from data_contracts.kinds.span_places import NO_ANSWER, Offsets, reasons_of_places
 
 if TYPE_CHECKING:
@@ -69,21 +69,6 @@ class ContextLimits(TextLimits):
     window."""
 
     max_characters: int = Field(default=1 << 20, ge=1, le=1 << 24, description="Most characters.")
-
-
-class OtherAnswersPolicy(ConflictPolicy):
-    """The same question of a context with different answers in one split: no fault, unless it is
-    made one."""
-
-    keep: Literal["latest", "earliest", "none", "all"] = Field(
-        default="all",
-        description="Whose answer counts, in reading order (by split, then by file name): all; the "
-        "latest row's, so that a later file corrects an earlier one; the earliest's; none: all of "
-        "them are quarantined.",
-    )
-    max_share: float = Field(
-        default=1.0, ge=0, le=1, description="Largest share of all rows; above it the stage fails."
-    )
 
 
 class SpanContract(DataContract):
@@ -141,8 +126,8 @@ class SpanContract(DataContract):
         "quarantine, since an answer may only be missing; or keep, as a question that its context "
         "does not answer.",
     )
-    conflicts: OtherAnswersPolicy = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
-        default_factory=OtherAnswersPolicy,
+    conflicts: SeveralAnswersPolicy = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
+        default_factory=SeveralAnswersPolicy,
         description="A question of a context that stands in the same split with another answer.",
     )
 

@@ -23,12 +23,11 @@ from data_contracts.contract.role_columns import (
     split_column,
 )
 from data_contracts.contract.rows import Rows
-from data_contracts.contract.sections import TextLimits
+from data_contracts.contract.sections import SeveralAnswersPolicy, TextLimits
 from data_contracts.errors import SourceError
 from data_contracts.kinds.span_columns import FOUND, by_name, is_answers, share_found, triple
 from data_contracts.kinds.span_contract import (
     ContextLimits,
-    OtherAnswersPolicy,
     QuestionLimits,
     SpanColumns,
     SpanContract,
@@ -206,7 +205,7 @@ def _counting(contract: SpanContract, rows: Rows, warned: list[str]) -> SpanCont
 
 def _tight(contract: SpanContract, verdicts: Foretold) -> SpanContract:
     """Limits with headroom over what the verdicts count."""
-    most = {**drafting.fitting_limits(contract, verdicts), "conflicts": OtherAnswersPolicy()}
+    most = {**drafting.fitting_limits(contract, verdicts), "conflicts": SeveralAnswersPolicy()}
     if not contract.learn(verdicts.counts)["unanswerable"]:
         most["unanswerable"] = "quarantine"
     return contract.model_copy(update=most)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from itertools import islice
 from typing import Any
 
 from data_contracts.errors import NoisefoldError, printable, printable_json
 from flows.cli.document import document
-from flows.cli.predict import LINES, Asked, check_encoding
+from flows.cli.predict import LINES, Asked, check_encoding, plain_lines
 from tasks.settings import Settings
 
 
@@ -31,7 +31,8 @@ def ask_in_terminal(
     check_encoding("The question", questions)
     model, alias, params = of
     asked = Asked(model, alias, [(name, str(one)) for name, one in params.items()], command)
-    given = iter(questions) if questions else _lines()
+    lines = (line.strip() for line in plain_lines(sys.stdin, True))
+    given = iter(questions or filter(None, lines))
     batch = list(islice(given, LINES))
     if not batch:
         raise NoisefoldError("There is no question.", f'For example: noisefold {command} "…".')
@@ -53,16 +54,3 @@ def ask_in_terminal(
                 head = f"{question.strip()}\n\n" if several else ""
                 print(printable(f"{head}{said}") + ("\n" if several else ""), file=out)
             batch = list(islice(given, LINES))
-
-
-def _lines() -> Iterator[str]:
-    """The lines of standard input that are not blank."""
-    try:
-        for line in sys.stdin:
-            line.encode()
-            if line.strip():
-                yield line.strip()
-    except UnicodeError:
-        raise NoisefoldError(
-            "The question is not in the terminal's encoding.", "Give it as UTF-8."
-        ) from None

@@ -74,7 +74,7 @@ def lines_in_terminal(
 ) -> None:
     """Answer texts, or else the lines of standard input, a table (or JSON Lines) per batch."""
     check_encoding("The text", texts)
-    given = iter(texts) if texts else _plain_lines(sys.stdin, lines)
+    given = iter(texts) if texts else plain_lines(sys.stdin, lines)
     first = list(islice(given, LINES))
     if not any(text.strip() for text in first) and len(first) < LINES:
         raise NoisefoldError("There is no text to predict.", 'For example: noisefold predict "…".')
@@ -113,7 +113,7 @@ def check_encoding(what: str, texts: Iterable[str]) -> None:
         ) from None
 
 
-def _plain_lines(stream: Iterable[str], wanted: bool) -> Iterator[str]:
+def plain_lines(stream: Iterable[str], wanted: bool) -> Iterator[str]:
     """The lines of standard input without their ends, those of Windows included.
 
     Raises:

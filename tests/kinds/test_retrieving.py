@@ -38,8 +38,9 @@ from lightning_modules.kinds.retrieve.abstention import Asked, fitted, probabili
 from lightning_modules.kinds.retrieve.answers import FOUND_BY, TEXTS
 from lightning_modules.kinds.retrieve.figures import figures_of, ranks, reciprocal
 from lightning_modules.kinds.retrieve.indexing import read_answers
-from lightning_modules.kinds.retrieve.objective import RetrievalModel, towers
+from lightning_modules.kinds.retrieve.objective import RetrievalModel
 from lightning_modules.kinds.retrieve.terms import Postings, pieces, words
+from lightning_modules.kinds.retrieve.towers import towers
 from lightning_modules.network.tokenizer import BundleError, load_tokenizer
 from lightning_modules.network.windows import Windowing
 from lightning_modules.reparameterizations import fold, redraw, set_mode

@@ -126,29 +126,25 @@ class RetrieveHead(Head):
             return f"abstention has {len(weights)} weights"
         return None
 
-    def rank(
-        self, vector_D: np.ndarray, question: str, top: int, without: np.ndarray | None = None
-    ) -> Ranking:
-        """The best answers to a question.
+    def parts(self, vector_D: np.ndarray, question: str) -> np.ndarray:
+        """(1 + K, A) what each answer's score is the sum of.
 
         Args:
             vector_D: of the question, as `forward` gives it.
-            without: (A,) such as are to be passed over.
         """
         assert self.answers is not None  # a bundle that is loaded has them
-        parts = self.parts(vector_D, question)
-        return self.ranked(parts, top, without)
-
-    def parts(self, vector_D: np.ndarray, question: str) -> np.ndarray:
-        """(1 + K, A) what each answer's score is the sum of."""
-        assert self.answers is not None
         cosine = self.answers.vectors @ vector_D
         shared = self.answers.shared_words(question, self.lexicon)
         weights = self.log_weights.detach().exp().cpu().numpy()
         return np.concatenate([cosine[None, :], shared]) * weights[:, None]
 
     def ranked(self, parts: np.ndarray, top: int, without: np.ndarray | None = None) -> Ranking:
-        """See `rank`."""
+        """The best answers to a question.
+
+        Args:
+            parts: (1 + K, A) of its scores.
+            without: (A,) such as are to be passed over.
+        """
         scores = parts.sum(axis=0)
         if without is not None:
             scores = np.where(without, -np.inf, scores)
@@ -179,7 +175,7 @@ class RetrieveHead(Head):
         for place, question in enumerate(questions):
             told: dict[str, Any] = dict.fromkeys(names)
             if question is not None:
-                ranking = self.rank(rows[place], question, top)
+                ranking = self.ranked(self.parts(rows[place], question), top)
                 told = self._told(ranking, bundle.facts["abstention"], threshold)
                 told |= {"notice": notice} if notice else {}
             for name in names:

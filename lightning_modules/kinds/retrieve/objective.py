@@ -29,7 +29,7 @@ from torch import Tensor
 from data_contracts.errors import TrainingError
 from data_contracts.kinds.retrieve import Retrieve
 from lightning_modules.kinds.base import TOKENS, Batch, Loss, Objective
-from lightning_modules.kinds.retrieve.head import RetrieveHead, mean_direction
+from lightning_modules.kinds.retrieve.head import RetrieveHead
 from lightning_modules.kinds.retrieve.indexing import (
     FILE,
     AnswerList,
@@ -41,6 +41,7 @@ from lightning_modules.kinds.retrieve.indexing import (
 )
 from lightning_modules.kinds.retrieve.shared import SharedWords
 from lightning_modules.kinds.retrieve.terms import Lexicon
+from lightning_modules.kinds.retrieve.towers import towers
 from lightning_modules.kinds.retrieve.validation import Validation
 from lightning_modules.network.network import TextNetwork
 from lightning_modules.network.tokenizer import load_tokenizer
@@ -259,15 +260,6 @@ class RetrievalModel(Objective):
         tokenizer = load_tokenizer(self.tokenizer_json)
         cut = cut_by(tokenizer, self.windowing, self.task.answer_windows)
         return indexed(network, read_answers(self.tokens), tokenizer, cut).files()
-
-
-def towers(network: TextNetwork, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Vectors (B, D) of a batch's questions and (C, D) of its answers."""
-    asked = network(batch["input_ids"], batch["lengths"])
-    questions = mean_direction(asked, batch["question_of"], len(batch["rows"]))
-    features = network.features(batch["answer_ids"], batch["answer_lengths"])
-    answers = _head(network).of_windows(features, batch["answer_of"], len(batch["numbers"]))
-    return questions, answers
 
 
 def _questions(table: TokenTable, rows: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from data_contracts.tables.take import evenly
 from lightning_modules.kinds.retrieve.figures import figures_of, ranks
+from lightning_modules.kinds.retrieve.towers import towers
 from lightning_modules.network.network import TextNetwork
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ class Validation:
 
     @torch.no_grad()
     def add(self, network: TextNetwork, batch: Mapping[str, Tensor]) -> None:
-        from lightning_modules.kinds.retrieve.objective import towers  # they know each other
-
         self.network = network
         questions, answers = (one.cpu().numpy() for one in towers(network, batch))
         self.questions |= zip(batch["rows"].tolist(), questions, strict=True)
