@@ -19,14 +19,16 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, cast
 
 from prefect import Task
 from prefect.client.schemas import State
 from prefect.states import Completed
+from typing_extensions import TypeVar
 
 from data_contracts.artifacts import Artifact
 from data_contracts.recipe.recipe import Recipe
+from data_contracts.recipe.sections import ExecutionConfig
 from data_contracts.section import Section
 from tasks.artifacts.store import ArtifactStore, Outcome, Workspace, stage_key
 from tasks.retries import STAGE
@@ -36,6 +38,21 @@ from tasks.tracking.runs import Tracker
 P = ParamSpec("P")
 R = TypeVar("R")
 A = TypeVar("A", bound=Artifact)
+
+
+class Described(Protocol):
+    """What every flow is described by, a retrain's `Recipe` as any other's section."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def source(self) -> Any: ...
+    @property
+    def execution(self) -> ExecutionConfig: ...
+
+
+# The description of the flow that a step is part of; a retrain's where nothing is said.
+C = TypeVar("C", bound=Described, default=Recipe)
 
 
 class Made:
@@ -61,12 +78,12 @@ class Made:
 
 
 @dataclass
-class RunContext:
+class RunContext(Generic[C]):
     """What a step may pull from the run that it is part of. Flows carry a step out as a Prefect
     task; this one, for tests and notebooks, just does it.
     """
 
-    recipe: Recipe
+    recipe: C
     settings: Settings
     store: ArtifactStore
     tracker: Tracker
@@ -93,13 +110,13 @@ class Step(Generic[P, R]):
     store holds nothing.
     """
 
-    def __init__(self, work: Callable[Concatenate[RunContext, P], R | State[R]]) -> None:
+    def __init__(self, work: Callable[Concatenate[RunContext[Any], P], R | State[R]]) -> None:
         self.name: str = work.__name__
         self.__doc__ = work.__doc__
         self.signature = _without_first(inspect.signature(work))
         self._work: Callable[..., R | State[R]] = work
 
-    def __call__(self, run: RunContext, *inputs: P.args, **named: P.kwargs) -> R:
+    def __call__(self, run: RunContext[Any], *inputs: P.args, **named: P.kwargs) -> R:
         return run.carry_out(self, *self.bind(*inputs, **named))
 
     def bind(self, *inputs: Any, **named: Any) -> tuple[Any, ...]:
@@ -108,7 +125,7 @@ class Step(Generic[P, R]):
         bound.apply_defaults()
         return bound.args
 
-    def attempt(self, run: RunContext, *inputs: Any) -> R | State[R]:
+    def attempt(self, run: RunContext[Any], *inputs: Any) -> R | State[R]:
         return self._work(run, *inputs)
 
 
@@ -116,13 +133,13 @@ step = Step
 
 
 @dataclass(frozen=True)
-class Here(Workspace):
+class Here(Workspace, Generic[C]):
     """Where one attempt of a stage works: its folders, and the run that it is part of."""
 
-    run: RunContext
+    run: RunContext[C]
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> C:
         return self.run.recipe
 
     def open(self, artifact: Artifact) -> Path:
@@ -135,12 +152,12 @@ class Stage(Step[P, A]):
 
     def __init__(
         self,
-        build: Callable[Concatenate[Here, P], dict[str, Any]],
+        build: Callable[Concatenate[Here[Any], P], dict[str, Any]],
         makes: type[A],
         version: int,
         shaped_by: tuple[str, ...],
-        tell: Callable[[A, RunContext], None] | None = None,
-        tell_fault: Callable[[BaseException, RunContext], None] | None = None,
+        tell: Callable[[A, RunContext[Any]], None] | None = None,
+        tell_fault: Callable[[BaseException, RunContext[Any]], None] | None = None,
     ) -> None:
         self.name, self.__doc__ = makes.stage, build.__doc__
         self.signature = _without_first(inspect.signature(build))
@@ -148,23 +165,23 @@ class Stage(Step[P, A]):
         self._build: Callable[..., dict[str, Any]] = build
         self._tell, self._tell_fault = tell, tell_fault
 
-    def key(self, recipe: Recipe, *inputs: Any) -> str:
+    def key(self, recipe: Described, *inputs: Any) -> str:
         """Of what is made, the stage's version, the recipe's parts that shape it and its inputs."""
         return stage_key(self.makes, identities(inputs), self._shape(recipe), self.version)
 
-    def find(self, run: RunContext, *inputs: P.args, **named: P.kwargs) -> A | None:
+    def find(self, run: RunContext[Any], *inputs: P.args, **named: P.kwargs) -> A | None:
         """The finished artifact of this run's recipe and these inputs; None where there is none.
         Nothing is built.
         """
         given = self.bind(*inputs, **named)
         return run.store.find(self.makes, self.key(run.recipe, *given))
 
-    def make(self, run: RunContext, *inputs: P.args, **named: P.kwargs) -> Outcome[A]:
+    def make(self, run: RunContext[Any], *inputs: P.args, **named: P.kwargs) -> Outcome[A]:
         """Find it, or build it; no orchestrator and no tracking server is asked."""
         given = self.bind(*inputs, **named)
 
         def build(workspace: Workspace) -> dict[str, Any]:
-            here = Here(workspace.out, workspace.keep, workspace.key, run)
+            here: Here[Any] = Here(workspace.out, workspace.keep, workspace.key, run)
             made_from = {one.stage: one.key for one in given if isinstance(one, Artifact)}
             return {**self._build(here, *given), "made_from": made_from}
 
@@ -176,7 +193,7 @@ class Stage(Step[P, A]):
             build=build,
         )
 
-    def attempt(self, run: RunContext, *inputs: Any) -> A | State[A]:
+    def attempt(self, run: RunContext[Any], *inputs: Any) -> A | State[A]:
         try:
             make: Callable[..., Outcome[A]] = self.make
             outcome = make(run, *inputs)
@@ -188,7 +205,7 @@ class Stage(Step[P, A]):
             self._tell(outcome.manifest, run)
         return settle(outcome)
 
-    def _shape(self, recipe: Recipe) -> dict[str, Any]:
+    def _shape(self, recipe: Described) -> dict[str, Any]:
         return {part: part_of(recipe, part) for part in self.shaped_by}
 
 
@@ -197,9 +214,9 @@ def stage(
     *,
     version: int,
     shaped_by: tuple[str, ...] = (),
-    tell: Callable[[A, RunContext], None] | None = None,
-    tell_fault: Callable[[BaseException, RunContext], None] | None = None,
-) -> Callable[[Callable[Concatenate[Here, P], dict[str, Any]]], Stage[P, A]]:
+    tell: Callable[[A, RunContext[Any]], None] | None = None,
+    tell_fault: Callable[[BaseException, RunContext[Any]], None] | None = None,
+) -> Callable[[Callable[Concatenate[Here[Any], P], dict[str, Any]]], Stage[P, A]]:
     """The decorator of a stage's function.
 
     Args:
@@ -214,13 +231,13 @@ def stage(
         tell_fault: shows in the run why there is no manifest, before the fault goes on.
     """
 
-    def wrap(build: Callable[Concatenate[Here, P], dict[str, Any]]) -> Stage[P, A]:
+    def wrap(build: Callable[Concatenate[Here[Any], P], dict[str, Any]]) -> Stage[P, A]:
         return Stage(build, makes, version, shaped_by, tell, tell_fault)
 
     return wrap
 
 
-def as_task(step: Step[..., Any], run: RunContext) -> Task[..., Any]:
+def as_task(step: Step[..., Any], run: RunContext[Any]) -> Task[..., Any]:
     """The step as a Prefect task of this run. Its parameters are the manifests, so that Prefect
     shows what went in.
     """
@@ -244,7 +261,7 @@ def settle(outcome: Outcome[A]) -> A | State[A]:
     return Completed(name="Cached", message=text, data=outcome.manifest)
 
 
-def part_of(recipe: Recipe, part: str) -> Any:
+def part_of(recipe: Described, part: str) -> Any:
     """A dotted part of the recipe as JSON for a key: files count by what is in them, wherever they
     lie.
     """

@@ -23,7 +23,8 @@ from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.sections import WarmStartConfig
 from data_contracts.urls import redacted, shown_url
 from flows.running.due import Due
-from flows.running.run import VERSIONS, Run, Work
+from flows.running.job import Work
+from flows.running.run import VERSIONS, Run
 from tasks.artifacts.store import digest_of
 from tasks.comparing.board import Board
 from tasks.comparing.table import as_json, as_markdown, read_table, write_table

@@ -7,8 +7,6 @@ and the fault goes on.
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,24 +16,21 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.runtime import flow_run
 from slugify import slugify
 
-from data_contracts.artifacts import EvaluationReport
 from data_contracts.errors import NoisefoldError, stop_signal, told_of
-from data_contracts.results import Interval, PromotionDecision
+from data_contracts.results import Interval
 from data_contracts.urls import redacted
 from flows.running.addresses import addresses
 from flows.running.progress_page import ProgressPage
 from tasks.artifacts.store import write_durably
-from tasks.evaluate import headlines
 from tasks.progress import tell
-from tasks.reports.run_page import run_page
 from tasks.reports.story import Fault, Links, Story
 from tasks.reports.summary import description, summary
 from tasks.tracking.bookkeeping import OUTCOME
 from tasks.tracking.data_sets import shown_source
-from tasks.tracking.runs import Tracker, quiet_mlflow
+from tasks.tracking.runs import Tracker
 
 if TYPE_CHECKING:
-    from flows.running.run import Run
+    from flows.running.job import Job
 
 PAGE = "report.html"
 _BUG = "The traceback is in the log of this run. What is finished is kept."
@@ -48,7 +43,7 @@ class Pages:
         run: whose pages they are; what it knows by now is asked when something is written.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Job[Any]) -> None:
         self.run = run
         self.addresses = addresses(run.settings)
         self.flow_run_id = str(flow_run.id or "")
@@ -84,48 +79,53 @@ class Pages:
         with ProgressPage(self.flow_run_id, self.run.recipe.name).shown():
             yield
 
-    def story(self, decision: PromotionDecision | None = None, fault: Fault | None = None) -> Story:
+    def story(self, fault: Fault | None = None, **more: Any) -> Story:
+        """The run as it stands, with what its flow has to say of it (`Story`'s own fields)."""
         run = self.run
         window = run.source.window if hasattr(run, "source") else None
         return Story(
             subject=run.work.subject,
-            recipe=run.recipe,
             due=str(run.due),
             links=self.links,
             days=window.sentences() if window is not None else (),
             stages=tuple(run.stages),
             warnings=tuple(run.warnings),
             headline=self._headline(),
-            decision=decision,
             fault=fault,
             again=self._again() if fault is not None else "",
             seconds=run.seconds,
+            **more,
         )
 
     def _headline(self) -> dict[str, Interval]:
-        report = self.run.made.get(EvaluationReport)
-        return {} if report is None else headlines(report, self.run.recipe.task)
+        """The figures that a reader looks for first, where there are any by now."""
+        return {}
+
+    def _page(self, story: Story, error: BaseException) -> str | None:
+        """The page of a run that failed, as HTML; None: its summary is all."""
+        return None
 
     # --- the end ----------------------------------------------------------------------------------
 
-    def publish(self, decision: PromotionDecision) -> str:
-        """The end of a retrain that came to a decision; returns the file that holds its page.
+    def publish(self, ended: str, lines: tuple[str, ...] = (), page: str = "") -> str:
+        """The end of a run that went well: its summary in both UIs, and its page where it has one;
+        returns the file that holds it, "" without one.
 
-        Safe to repeat. The pages of the night that did the work stay in a finished MLflow run;
-        Prefect and the file have this one's.
+        Safe to repeat.
+        Args:
+            ended: the outcome, in a word or two.
+            lines: what a person should know of it, a sentence each.
         """
-        story = self.story(decision)
-        page = run_page(
-            story, self.run.made, self.run.store, self._lineage(), self._before(decision)
-        )
+        story = self.story(ended=ended, lines=lines)
         text = summary(story)
         tracker = self.run.tracker
         if not tracker.closed:
-            tracker.log_text(page, PAGE)
+            if page:
+                tracker.log_text(page, PAGE)
             tracker.log_text(text, "summary.md")
             self._describe(description(story))
         self._artifact(text)
-        return str(self._write(page))
+        return str(self._write(page)) if page else ""
 
     def failed(self, error: BaseException) -> None:
         """The end of a run that came to none: why, what to do, and how far it was."""
@@ -141,12 +141,9 @@ class Pages:
             tracker.set_tags({OUTCOME: story.outcome.lower()})
         if not fault.stopped:  # who stops a run does not wait for a page
             with suppress(Exception):
-                refused = getattr(error, "report", None)
-                page = run_page(
-                    story, self.run.made, self.run.store, self._lineage(), refused=refused
-                )
-                tracker.log_text(page, PAGE)
-                self._write(page)
+                if (page := self._page(story, error)) is not None:
+                    tracker.log_text(page, PAGE)
+                    self._write(page)
 
     def _fault(self, error: BaseException) -> Fault:
         stage = self.run.current
@@ -190,16 +187,3 @@ class Pages:
             "MLflow run": run.tracker.run_id,
             "Prefect run": f"{flow_run.name or ''} {self.flow_run_id}".strip(),
         }
-
-    def _before(self, decision: PromotionDecision) -> dict[str, Any] | None:
-        """What validation said of the champion's data; None where its run no longer tells."""
-        version = decision.champion_before
-        if version is None or version == decision.version:
-            return None
-        client = self.run.tracker.client
-        with suppress(Exception), tempfile.TemporaryDirectory(prefix="noisefold-") as scratch:
-            run_id = client.get_model_version(decision.name, version).run_id or ""
-            with quiet_mlflow():
-                file = client.download_artifacts(run_id, "validation/report.json", scratch)
-            return json.loads(Path(file).read_text(encoding="utf-8"))
-        return None

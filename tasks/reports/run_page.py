@@ -25,6 +25,7 @@ from data_contracts.artifacts import (
 )
 from data_contracts.contract.contract import SPLITS
 from data_contracts.contract.shown import shown_share
+from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.sections import COMMON_SLICES
 from data_contracts.results import Block, Cell, Table
 from lightning_modules.kinds.judging import judge_of
@@ -35,7 +36,7 @@ from tasks.reports.curves import Curves
 from tasks.reports.decision import has_to_be
 from tasks.reports.html import render
 from tasks.reports.story import Story
-from tasks.stage import Made
+from tasks.stage import Made, RunContext
 
 A = TypeVar("A", bound=Artifact)
 _MOST_SLICES = 40
@@ -44,8 +45,7 @@ _CHANGE = 0.01  # share by which a value of a category has to change to be named
 
 def run_page(
     story: Story,
-    made: Made,
-    store: ArtifactStore,
+    run: RunContext,
     lineage: Mapping[str, str],
     before: dict[str, Any] | None = None,
     refused: Path | None = None,
@@ -53,11 +53,12 @@ def run_page(
     """The page.
 
     Args:
-        made: the manifests that there are by now.
+        run: the retrain, with the manifests that there are by now.
         lineage: what is known of the run itself, by words.
         before: `report.json` of the champion's data, where there was a champion.
         refused: folder of validation's report on rows that break their contract.
     """
+    made, store = run.made, run.store
     corpus, tokens = made.get(ValidatedCorpus), made.get(TokenDataset)
     model, report = made.get(TrainedModel), made.get(EvaluationReport)
     data = None
@@ -72,14 +73,14 @@ def run_page(
         data=data,
         changes=[] if data is None or before is None else changes(before, data),
         tokens=None if tokens is None else _tokens(tokens),
-        training=None if model is None else _training(model, story),
+        training=None if model is None else _training(model, run.recipe),
         panels=curves.panels(best),
-        slices=None if report is None else _slices(report, made, store, story),
+        slices=None if report is None else _slices(report, run),
         evaluation=[] if report is None else _blocks(report, store),
         bounds=_bounds(story),
         lineage=_lineage(made, lineage),
         recipe=yaml.safe_dump(
-            story.recipe.model_dump(mode="json"), allow_unicode=True, sort_keys=False
+            run.recipe.model_dump(mode="json"), allow_unicode=True, sort_keys=False
         ),
     )
 
@@ -142,8 +143,8 @@ def _tokens(tokens: TokenDataset) -> list[tuple[str, Cell]]:
     ]
 
 
-def _training(model: TrainedModel, story: Story) -> list[tuple[str, Cell]]:
-    network = story.recipe.model
+def _training(model: TrainedModel, recipe: Recipe) -> list[tuple[str, Cell]]:
+    network = recipe.model
     return [
         ("encoder", network.encoder.kind),
         ("noise on the weights", network.reparameterization.kind),
@@ -157,12 +158,10 @@ def _training(model: TrainedModel, story: Story) -> list[tuple[str, Cell]]:
     ]
 
 
-def _slices(
-    report: EvaluationReport, made: Made, store: ArtifactStore, story: Story
-) -> Table | None:
+def _slices(report: EvaluationReport, run: RunContext) -> Table | None:
     """How good the answers are on parts of the test rows; None where the rows have no parts."""
-    recipe = story.recipe
-    predictions = pq.read_table(store.open(report) / "predictions.parquet")
+    recipe, made = run.recipe, run.made
+    predictions = pq.read_table(run.store.open(report) / "predictions.parquet")
     judge = judge_of(recipe.task, made[TokenDataset].facts, recipe.statistics)
     figure = judge.row_figure(predictions)
     sliced = Sliced(predictions, figure, recipe.contract.identified_by, recipe.task.slices)

@@ -7,7 +7,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from data_contracts.recipe.recipe import Recipe
 from data_contracts.results import Interval, PromotionDecision
 
 HowItWent = Literal["ran", "cached", "retried", "failed"]
@@ -77,7 +76,6 @@ class Story:
     """A run as it stands: under way, ended well, or ended by a fault."""
 
     subject: str  # what it is a run of: a recipe's name, a comparison's
-    recipe: Recipe
     due: str
     links: Links
     days: tuple[str, ...] = ()  # what of its window was read, in sentences
@@ -85,6 +83,9 @@ class Story:
     warnings: tuple[str, ...] = ()
     headline: dict[str, Interval] = field(default_factory=dict)  # figures of the whole test split
     decision: PromotionDecision | None = None
+    ended: str = ""  # the outcome of a run that comes to no decision, in a word or two
+    lines: tuple[str, ...] = ()  # what a person should know of it
+    bad: bool = False  # whether somebody has to look at it though it went well
     fault: Fault | None = None
     again: str = ""  # what to press, or to type, after a fault
     seconds: float = 0.0
@@ -95,7 +96,9 @@ class Story:
         if self.fault is not None:
             word = "Stopped" if self.fault.stopped else "Failed"
             return f"{word} in {self.fault.stage}" if self.fault.stage else word
-        return OUTCOMES[self.decision.outcome] if self.decision is not None else "Running"
+        if self.decision is not None:
+            return OUTCOMES[self.decision.outcome]
+        return self.ended or "Running"
 
     @property
     def sentence(self) -> str:
@@ -106,7 +109,7 @@ class Story:
 
     @property
     def tone(self) -> Literal["good", "bad", "wait"]:
-        if self.fault is not None and not self.fault.stopped:
+        if self.bad or (self.fault is not None and not self.fault.stopped):
             return "bad"
-        good = self.decision is not None and self.decision.outcome in _GOOD
+        good = bool(self.ended) or (self.decision is not None and self.decision.outcome in _GOOD)
         return "good" if good else "wait"

@@ -39,6 +39,7 @@ def _why(story: Story) -> str:
         lines = ["\n\n".join(line for line in lines if line)]
     if story.decision is not None:
         lines += [f"- {markdown(reason, _LONGEST)}" for reason in story.decision.reasons]
+    lines += [f"- {markdown(line, _LONGEST)}" for line in story.lines]
     lines += [
         f"- Due {markdown(story.due)}, days read: {markdown(days, _LONGEST)}."
         for days in story.days

@@ -26,7 +26,7 @@ from data_contracts.results import PromotionDecision
 from tasks.artifacts.store import ArtifactStore
 from tasks.reports.run_page import run_page
 from tasks.reports.story import Fault, Links, Story
-from tasks.stage import Made
+from tasks.stage import looking
 from tests.stages import fingerprint, ingest_source, promote_model, validate_corpus
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first
@@ -191,9 +191,9 @@ def test_the_summaries_that_prefect_shows_mean_no_more_than_they_say(made) -> No
     from tasks.comparing.table import as_markdown as table_of
     from tasks.reports.summary import description, summary
 
-    world, decision = made[0]
+    _, decision = made[0]
     story = Story(
-        subject=ENDING, recipe=world.recipe, due=SCRIPT, days=(LABELS[2],), warnings=(LABELS[1],),
+        subject=ENDING, due=SCRIPT, days=(LABELS[2],), warnings=(LABELS[1],),
         links=Links(mlflow="http://127.0.0.1:5000/run"), decision=decision,
     )  # fmt: skip
     failed = replace(story, decision=None, fault=Fault("train", LABELS[2], SCRIPT), again="Again.")
@@ -293,14 +293,13 @@ def reports(made: Any, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     (world, decision), evaluated = made
     whole = folder / "run.html"
     story = Story(
-        subject=ENDING, recipe=world.recipe, due=SCRIPT, links=Links(), decision=decision,
+        subject=ENDING, due=SCRIPT, links=Links(), decision=decision,
         warnings=LABELS, fault=Fault("train", LABELS[2], SCRIPT), again="Again.",
     )  # fmt: skip
-    held = Made()
-    held.add(world.tokens)
-    held.add(EvaluationReport.model_validate_json((evaluated / "manifest.json").read_bytes()))
-    refused = pages[1].parent
-    text = run_page(story, held, world.store, {SCRIPT: SCRIPT}, refused=refused)
+    run = looking(world.recipe, world.settings, world.store)
+    run.made.add(world.tokens)
+    run.made.add(EvaluationReport.model_validate_json((evaluated / "manifest.json").read_bytes()))
+    text = run_page(story, run, {SCRIPT: SCRIPT}, refused=pages[1].parent)
     whole.write_text(text, encoding="utf-8")
     return [*pages, evaluated / "evaluation" / "report.html", whole]
 
