@@ -194,7 +194,8 @@ def table_in_terminal(asked: TableRequest, of: Asked, *, as_json: bool) -> None:
         bar = stack.enter_context(_Rows(Console(stderr=True, highlight=False)))
         predictor = of.opened(stack, settings)
         from data_contracts.recipe.source import FileSource
-        from tasks.serving.predict_table import Output, predict_table
+        from tasks.serving.answer_file import Output
+        from tasks.serving.predict_table import predict_table
 
         source = FileSource.model_construct(
             url=table,

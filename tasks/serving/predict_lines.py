@@ -19,8 +19,9 @@ from data_contracts.errors import NoisefoldError, SourceError, printable, printa
 from data_contracts.recipe.source import FileSource
 from data_contracts.tables.encoding import find_encoding, kind_of
 from data_contracts.tables.read import PLAIN_TEXT, name_parts
+from tasks.serving.answer_file import compressed, output_file
+from tasks.serving.asked_rows import ROWS
 from tasks.serving.predict import Predictor
-from tasks.serving.predict_table import ROWS, compressed, output_file
 from tasks.sources.files import list_files
 
 _LONGEST = 1 << 24  # characters of a line
