@@ -288,3 +288,40 @@ class RegisteredModel(Artifact):
     run_id: str
     model_uri: str = Field(description="models:/<name>/<version>")
     created: bool = Field(description="False: a version with this digest was there already.")
+
+
+class Scores(Artifact):
+    """`part-00000.parquet …`: a row for each row of a source, in their order: file, row, what the
+    model answers, how sure it is, and why a row has no answer (`reason`).
+    """
+
+    stage: ClassVar[str] = "score"
+    model: str = Field(description="models:/<name>/<version>")
+    fingerprint: str = Field(description="Digest of the source files as they were read.")
+    columns: tuple[str, ...] = Field(description="Of the source's tables, in order.")
+    asked: dict[str, str] = Field(description="The column that holds each of the model's inputs.")
+    names: dict[str, str] = Field(
+        description="What each answer is called beside these columns, by its own name."
+    )
+    refused: int = Field(description="Rows without an answer.")
+    first_refused: tuple[str, ...] = Field(description="Some of them, each with file and reason.")
+
+
+class Delivered(BaseModel):
+    """A file of answers, as it was written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    output: str = Field(description="Where it lies, without what may be secret in an address.")
+    sha256: str
+    size: int = Field(description="Bytes.")
+    rows: int
+    refused: int
+    same: bool = Field(description="It was there already, byte for byte.")
+
+    @property
+    def rows_in(self) -> int:
+        return self.rows
+
+    @property
+    def rows_out(self) -> int:
+        return self.rows

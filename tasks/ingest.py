@@ -55,11 +55,13 @@ def survey(source: Source) -> Snapshot:
     if isinstance(source, SampleSource):
         return Snapshot(fingerprint=digest_of("sample", *bundled.made_of(source)))
     files = list_files(source)
-    return Snapshot(fingerprint=_fingerprint(files), window=window_read(source, files))
+    return Snapshot(fingerprint=fingerprint_of(files), window=window_read(source, files))
 
 
-def _fingerprint(files: list[SourceFile]) -> str:
-    """A file named for another day is another file, whatever is in it, and so is one that has
+def fingerprint_of(files: list[SourceFile]) -> str:
+    """Of a source's files as they are now.
+
+    A file named for another day is another file, whatever is in it, and so is one that has
     another role; which window asked for it is no part of it.
     """
     return digest_of("files", [_identity(file) for file in files])
@@ -87,7 +89,7 @@ def ingest(here: Here, snapshot: Snapshot) -> dict[str, Any]:
     """
     source, contract = here.recipe.source, here.recipe.contract
     batch_rows = here.recipe.execution.batch_rows
-    files = _sample_files(source, here) if isinstance(source, SampleSource) else source
+    files = sample_files(source, here.keep) if isinstance(source, SampleSource) else source
     digest, tally, splits = _new_digest(contract), Tally(), dict.fromkeys(SPLITS, 0)
     ids = Ids() if contract.columns.id is not None else None
     report("ingest", 0)
@@ -107,7 +109,7 @@ def ingest(here: Here, snapshot: Snapshot) -> dict[str, Any]:
     if not parts.rows:
         raise _nothing_left(files, tally, contract)
     there = list_files(files)
-    if not isinstance(source, SampleSource) and _fingerprint(there) != snapshot.fingerprint:
+    if not isinstance(source, SampleSource) and fingerprint_of(there) != snapshot.fingerprint:
         raise SourceError(
             f"The source ({_names(files)}) changed while it was read.",
             "Run again when the export has finished; better, write a new file and rename it into "
@@ -133,8 +135,9 @@ def _new_digest(contract: DataContract) -> RowDigest:
     return RowDigest(raw_schema(contract).names)
 
 
-def _sample_files(source: SampleSource, here: Here) -> FileSource:
-    path = here.keep / "sample.parquet"
+def sample_files(source: SampleSource, folder: Path) -> FileSource:
+    """The rows of a bundled sample as a file below `folder`."""
+    path = folder / "sample.parquet"
     bundled.write(source, path)
     return FileSource(url=str(path))
 

@@ -32,6 +32,7 @@ from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.sections import WarmStartConfig
 from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.kinds.heads import head_class
+from lightning_modules.reparameterizations.noise_left import FILE, load_noise, save_noise
 from lightning_modules.shipping import ship
 from tasks.artifacts.store import ArtifactStore, digest_of
 from tasks.evaluate import headlines
@@ -162,8 +163,11 @@ class Shown:
 def stage_bundle(
     model: TrainedModel, facts: dict[str, Any], store: ArtifactStore, folder: Path
 ) -> str:
-    """The bundle as it will be served, what the evaluation decided included; returns its digest."""
+    """The bundle as it will be served, what the evaluation decided included; returns its digest.
+    Beside its folder, where there is any, the noise that it was trained with.
+    """
     trained = Bundle.load(store.open(model) / "bundle", model.digest)
+    save_noise(folder.parent, load_noise(store.open(model)))
     return save_bundle(
         folder,
         trained.network,
@@ -229,6 +233,8 @@ def build_model_folder(
     card_file, hashes_file = folder.parent / "MODEL_CARD.md", folder.parent / "train_texts.npy"
     card_file.write_text(shown.card, encoding="utf-8")
     np.save(hashes_file, seen, allow_pickle=False)
+    noise = folder.parent / FILE
+    beside = {"noise": str(noise)} if noise.exists() else {}
     mlflow.pyfunc.save_model(
         str(folder),
         mlflow_model=Model(
@@ -244,6 +250,7 @@ def build_model_folder(
             "bundle": str(bundle),
             "train_texts": str(hashes_file),
             "model_card": str(card_file),
+            **beside,
         },
         signature=shown.signature,
         input_example=DataFrame(shown.examples),

@@ -8,7 +8,7 @@ package.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -195,6 +195,21 @@ class TaskConfig(Section):
     def read_out(cls, answer: Mapping[str, Any]) -> str:
         """The same as lines for a person who asked one question."""
         return "\n".join(f"{name}: {value}" for name, value in cls.brief(answer).items())
+
+    # Why draws of the noise on the weights say nothing of its answers; empty: they do.
+    undrawn: ClassVar[str] = "this kind has no probabilities of several answers to compare"
+
+    @classmethod
+    def certainty(
+        cls, answers: Mapping[str, Sequence[Any]], draws: Sequence[Mapping[str, Sequence[Any]]]
+    ) -> dict[str, list[float]]:
+        """Columns that say how sure each answer is, beside what it says of that itself.
+
+        Args:
+            answers: columns of `outputs`, of rows that have an answer.
+            draws: the same rows' answers under draws of the noise; none where nobody asked.
+        """
+        return {}
 
     @classmethod
     def metric(cls, name: str) -> Metric:

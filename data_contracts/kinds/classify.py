@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
@@ -157,6 +157,34 @@ class Classify(TaskConfig):
             Column(f"{_PROBABILITY}{one}", "double", required=False) for one in facts["labels"]
         ]
         return (Column("label", "string", required=False), *answers)
+
+    undrawn: ClassVar[str] = ""
+
+    @classmethod
+    def certainty(
+        cls, answers: Mapping[str, Sequence[Any]], draws: Sequence[Mapping[str, Sequence[Any]]]
+    ) -> dict[str, list[float]]:
+        """`entropy` of the probabilities, in nats; with draws `mutual_information`, the part of it
+        that more training rows could take away: the entropy of the draws' mean less the mean of
+        their entropies (Houlsby et al. 2011, https://arxiv.org/abs/1112.5745).
+        """
+        import numpy as np
+
+        def shares(columns: Mapping[str, Sequence[Any]]) -> Any:
+            names = [name for name in columns if name.startswith(_PROBABILITY)]
+            return np.array([columns[name] for name in names], np.float64).T  # (N, C)
+
+        def entropy(shares_NC: Any) -> Any:
+            return -(shares_NC * np.log(np.maximum(shares_NC, 1e-300))).sum(axis=1)
+
+        found = {"entropy": entropy(shares(answers)).tolist()}
+        if draws:
+            each = [shares(one) for one in draws]
+            mean_of_entropies = np.mean([entropy(one) for one in each], axis=0)
+            found["mutual_information"] = np.maximum(
+                entropy(np.mean(each, axis=0)) - mean_of_entropies, 0.0
+            ).tolist()
+        return found
 
     def served_facts(self, measured: Mapping[str, Any]) -> dict[str, Any]:
         """The fitted temperature where it is applied, otherwise 1."""

@@ -130,7 +130,7 @@ def rebase(data: dict[str, Any], base: Path) -> dict[str, Any]:
         data["model"] = model = dict(model)
         embedding = model.get("embedding")
         if isinstance(embedding, dict) and (vectors := embedding.get("vectors")):
-            moved = _absolute if is_vector_file(vectors) else _folder_or_name
+            moved = moved_path if is_vector_file(vectors) else _folder_or_name
             model["embedding"] = {**embedding, "vectors": moved(vectors, base)}
         if isinstance(encoder := model.get("encoder"), dict) and "path" in encoder:
             model["encoder"] = {**encoder, "path": _folder_or_name(encoder["path"], base)}
@@ -138,7 +138,7 @@ def rebase(data: dict[str, Any], base: Path) -> dict[str, Any]:
         node = data.get(section)
         if isinstance(node, dict) and node.get(field):
             value = node[field]
-            one = _folder_or_name if section == "tokenizer" else _absolute
+            one = _folder_or_name if section == "tokenizer" else moved_path
             data[section] = {**node, field: _moved(value, base, one)}
     return data
 
@@ -153,7 +153,7 @@ def _moved(value: Any, base: Path, one: Callable[[Any, Path], Any]) -> Any:
 def _folder_or_name(value: Any, base: Path) -> Any:
     """A hub name (`owner/model`) looks like a relative path; it is one where such a folder
     exists."""
-    moved = _absolute(value, base)
+    moved = moved_path(value, base)
     try:
         return (
             moved
@@ -164,7 +164,8 @@ def _folder_or_name(value: Any, base: Path) -> Any:
         return value
 
 
-def _absolute(value: Any, base: Path) -> Any:
+def moved_path(value: Any, base: Path) -> Any:
+    """A relative path, from `base`; an absolute one or a URL as it is."""
     if (
         not isinstance(value, str)
         or "://" in value

@@ -20,14 +20,13 @@ import click
 
 from data_contracts.errors import NoisefoldError, RecipeError, printable, stop_signal
 from flows.cli.params import OfParams, written_params
+from flows.cli.score import score
 from flows.running.signals import dropped_are_sent_again
 
 if TYPE_CHECKING:
     from data_contracts.recipe.recipe import Recipe
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-# Of the checkout, by a link; in an installed package, a copy.
-BUNDLED_DEPLOYMENTS = Path(__file__).parents[1] / "prefect.yaml"
 
 
 class Friendly(click.Group):
@@ -96,6 +95,8 @@ _set = click.option(
     help="Replace a field; may be given repeatedly.",
 )
 
+
+main.add_command(score)
 
 _DAY = click.DateTime(formats=["%Y-%m-%d"])
 _model = click.option(
@@ -957,7 +958,7 @@ def find_recipe(name_or_file: str, overrides: tuple[str, ...], base: Path = Path
     laid over either.
     """
     from data_contracts.recipe.reading import load_recipe, merge, parse_recipe, parse_set
-    from data_contracts.yaml_text import read_yaml
+    from flows.cli.named import find_named
 
     changes = dict(parse_set(text) for text in overrides)
     is_file = name_or_file.endswith((".yaml", ".yml", ".json"))
@@ -969,30 +970,9 @@ def find_recipe(name_or_file: str, overrides: tuple[str, ...], base: Path = Path
         )
     if is_file or "/" in name_or_file:
         return load_recipe(base / name_or_file, changes)
-    # Beside the command first: a team keeps its own prefect.yaml; the bundled one serves everywhere
-    # else.
-    file = next((p for p in (Path("prefect.yaml"), BUNDLED_DEPLOYMENTS) if p.is_file()), None)
-    content = read_yaml(file) if file else {}
-    deployments = content.get("deployments") if isinstance(content, dict) else None
-    named = {
-        str(d["name"]): parameters.get("recipe") or {}
-        for d in (deployments if isinstance(deployments, list) else [])
-        if isinstance(d, dict)
-        and d.get("name")
-        and isinstance(parameters := d.get("parameters") or {}, dict)
-    }
-    if name_or_file not in named:
-        raise RecipeError(
-            f"There is no deployment named {name_or_file} in {file or 'prefect.yaml'} (it has "
-            f"{', '.join(named)}).",
-            "Name one of them, or give the path of a recipe file ending in .yaml.",
-        )
-    assert file is not None
-    data = merge(named[name_or_file], changes)
-    # Beside prefect.yaml stands the data that it names, but not beside the package's own copy.
-    installed = file.resolve() == Path(__file__).resolve().parents[1] / "prefect.yaml"
-    folder = Path.cwd() if installed else file.resolve().parent
-    return parse_recipe(data, origin=f"{file}, deployment {name_or_file}", base=folder)
+    found = find_named(name_or_file, "retrain")
+    data = merge(found.recipe, changes)
+    return parse_recipe(data, origin=found.origin, base=found.base)
 
 
 def show_error(cause: str, remedy: str) -> None:

@@ -14,10 +14,10 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from data_contracts.recipe.comparison import Comparison
     from flows.running.grid import ComparisonRun
     from flows.running.summary import Retrained
+    from tasks.reports.story import StageRecord
 
 R = TypeVar("R")
 _STYLE = {"ran": "green", "cached": "cyan", "retried": "yellow", "failed": "red", "running": ""}
@@ -345,17 +346,22 @@ def print_table(console: Console, compared: Compared) -> None:
         console.print(safe(remark), soft_wrap=True)
 
 
+def stage_table(title: str, stages: Iterable[StageRecord]) -> Table:
+    """How each step of a run went."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in ("stage", "state", "rows in", "rows out", "seconds"):
+        table.add_column(column, justify="left" if column in ("stage", "state") else "right")
+    for stage in stages:
+        state = f"[{_STYLE[stage.state]}]{stage.state}[/]"
+        table.add_row(stage.name, state, *stage.shown, f"{stage.seconds:.1f}")
+    return table
+
+
 def print_summary(console: Console, result: Retrained, settings: Settings, seconds: float) -> None:
     """Stages, metrics with their intervals, what became champion and why, and how to look at it."""
     from flows.running.summary import days_read, headline
 
-    stages = Table(title=f"retrain {result.recipe}", title_justify="left", title_style="bold")
-    for column in ("stage", "state", "rows in", "rows out", "seconds"):
-        stages.add_column(column, justify="left" if column in ("stage", "state") else "right")
-    for stage in result.stages:
-        state = f"[{_STYLE[stage.state]}]{stage.state}[/]"
-        stages.add_row(stage.name, state, *stage.shown, f"{stage.seconds:.1f}")
-    console.print(stages)
+    console.print(stage_table(f"retrain {result.recipe}", result.stages))
     for days in days_read(result):
         console.print(f"days read: {safe(days)}", soft_wrap=True)
     metrics = Table(
@@ -389,9 +395,20 @@ def print_summary(console: Console, result: Retrained, settings: Settings, secon
         console.print(line, soft_wrap=True)
 
 
-def how_to_look(
-    result: Retrained | ComparisonRun, settings: Settings, report: str = ""
-) -> list[str]:
+class Tracked(Protocol):
+    """The result of a flow, as far as it says where it is to be seen."""
+
+    @property
+    def experiment_id(self) -> str: ...
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def tracking_uri(self) -> str: ...
+    @property
+    def flow_run_id(self) -> str: ...
+
+
+def how_to_look(result: Tracked, settings: Settings, report: str = "") -> list[str]:
     from flows.running.addresses import addresses
 
     there = addresses(settings)

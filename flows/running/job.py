@@ -289,7 +289,7 @@ class Job(RunContext[C]):
             ) from error
 
 
-def _rows(result: Artifact | PromotionDecision) -> tuple[int, int]:
+def _rows(result: Any) -> tuple[int, int]:
     if isinstance(result, PromotionDecision):
         return result.rows_compared + result.rows_left_out, result.rows_compared
     return result.rows_in, result.rows_out

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from lightning_modules.kinds.heads import Head
 
+NOISE_FILE = "noise.safetensors"  # see lightning_modules.reparameterizations.noise_left
 ROWS = 200
 # Windows are batched otherwise than in the evaluation, and float32 sums differ with the batch's
 # width.
@@ -50,6 +51,8 @@ _ARTIFACTS = {
     "train_texts": "artifacts/train_texts.npy",
     "model_card": "artifacts/MODEL_CARD.md",
 }
+# What a version may have beside: alpha of the noise that it was trained with, to draw from again.
+_BESIDE = {"noise": f"artifacts/{NOISE_FILE}"}
 # The rest says what the model was saved with, and decides nothing about loading it.
 _FLAVOR_KEYS = {*_FLAVOR, "artifacts", "cloudpickle_version", "env", "python_version", "streamable"}
 # -I: nothing of this repository's folder, of the caller's folder or of PYTHONPATH stands in for
@@ -295,7 +298,8 @@ def _loaded_otherwise(model: Path) -> str | None:
     for key, value in asked.items():
         if value != _FLAVOR[key]:
             return f"{key} {str(value)[:60]!r}"
-    if paths != _ARTIFACTS:
+    known = {**_ARTIFACTS, **_BESIDE}
+    if not _ARTIFACTS.items() <= paths.items() <= known.items():
         return "other artifacts"
     links = sorted(
         path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_symlink()

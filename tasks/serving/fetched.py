@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from upath import UPath
@@ -12,9 +14,13 @@ from data_contracts.artifacts import FetchedModel
 from data_contracts.errors import NoisefoldError, RecipeError
 from lightning_modules.bundle import Bundle
 from tasks.artifacts.store import hash_file
-from tasks.serving.check import Unservable, fetch_version
+from tasks.serving.check import Unservable, fetch_version, inspect
 from tasks.tracking.aliases import CHAMPION
+from tasks.tracking.bookkeeping import DIGEST
 from tasks.tracking.runs import Tracker
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 _COMPLETE = "complete"  # marks a version that was fetched whole
 
@@ -73,6 +79,43 @@ def fetch_model(
             "whole.",
         ) from error
     return model
+
+
+def fetch_to_ask(client: MlflowClient, name: str, version: str, folder: Path) -> FetchedModel:
+    """A version below `folder`, whole, as it is to be asked; one that was fetched before is looked
+    at again.
+
+    Raises:
+        NoisefoldError: its files are gone, damaged, or not those that were registered.
+    """
+    digest = client.get_model_version(name, version).tags.get(DIGEST)
+    target = _target(folder, name, version)
+    try:
+        known = fetched_model(folder, name, version)
+        if known is not None and not _is_that(known, digest):
+            shutil.rmtree(target)  # of a registry that was here before
+            known = None
+        if known is None:
+            fetch_version(client, name, version, target / "files")
+            (target / _COMPLETE).touch()
+            known = fetched_model(folder, name, version)
+        if known is None:
+            raise Unservable("bundle is missing")
+        Bundle.load(known.bundle)
+    except (Unservable, ValueError) as error:
+        raise NoisefoldError(
+            f"The registered model {name} version {version} cannot be read ({error}).",
+            "Name another version, or move the alias champion to one that is whole.",
+        ) from error
+    return known
+
+
+def _is_that(model: FetchedModel, digest: str | None) -> bool:
+    try:
+        inspect(model.bundle.parent.parent, digest)
+    except Unservable:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_contracts.errors import NoisefoldError
 from data_contracts.kinds.base import AnyTask, Param, TaskConfig
@@ -18,6 +18,9 @@ from tasks.serving.check import Unservable, fetch_version
 from tasks.settings import Settings
 from tasks.tracking.runs import connect, quiet_mlflow
 from tasks.tracking.versions import find_version
+
+if TYPE_CHECKING:
+    from lightning_modules.bundle import Bundle
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,9 @@ class Predictor:
 
     def __init__(self, model: Any, name: str, version: str) -> None:
         self.name, self.version, self._model = name, version, model
-        # Of the version's own code, which is loaded by now: this process imports none of ours.
-        bundle = model.unwrap_python_model().bundle
-        head = bundle.network.head
+        # Of the version's own code, where this process has imported none of ours by now.
+        self.bundle: Bundle = model.unwrap_python_model().bundle
+        bundle, head = self.bundle, self.bundle.network.head
         self.inputs, self.optional = head.asked, head.optional
         self.outputs = {
             column.name: "string" if column.type.name == "string" else "number"
@@ -184,22 +187,39 @@ def load_predictor(settings: Settings, name: str, alias: str) -> Iterator[Predic
     """
     client, _ = connect(settings)
     found = find_version(client, name, alias)
-    import mlflow.pyfunc
     from mlflow.exceptions import MlflowException
 
     with tempfile.TemporaryDirectory(prefix="noisefold-") as scratch, quiet_mlflow():
         try:
             folder = fetch_version(client, name, str(found.version), Path(scratch))
-            model = mlflow.pyfunc.load_model(str(folder))
-            predictor = Predictor(model, name, str(found.version))
-        except (Unservable, ValueError, AttributeError) as error:  # BundleError is a ValueError
-            raise NoisefoldError(
-                f"{name} version {found.version} cannot be loaded: {error}.",
-                "`noisefold history` shows the others; --version chooses one.",
-            ) from error
+        except Unservable as error:
+            raise _unloadable(name, str(found.version), error) from error
+        predictor = predictor_of(folder, name, str(found.version))
         try:
             yield predictor
         except MlflowException as error:
             if error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
             raise NoisefoldError(error.message.rstrip(".") + ".", "Mend what is asked.") from error
+
+
+def predictor_of(folder: Path, name: str, version: str) -> Predictor:
+    """A version whose files lie in `folder`, ready to be asked.
+
+    Raises:
+        NoisefoldError: it cannot be loaded.
+    """
+    import mlflow.pyfunc
+
+    with quiet_mlflow():
+        try:
+            return Predictor(mlflow.pyfunc.load_model(str(folder)), name, version)
+        except (ValueError, AttributeError) as error:  # BundleError is a ValueError
+            raise _unloadable(name, version, error) from error
+
+
+def _unloadable(name: str, version: str, error: Exception) -> NoisefoldError:
+    return NoisefoldError(
+        f"{name} version {version} cannot be loaded: {error}.",
+        "`noisefold history` shows the others; --version chooses one.",
+    )

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from data_contracts.recipe.other_flows import parse_section
 from data_contracts.recipe.reading import parse_recipe
+from data_contracts.recipe.score import ScoreRecipe
 from data_contracts.recipe.source import FileSource, RollingWindow
 from tasks.tracking.bookkeeping import lineage_of
 from tests.pipeline.conftest import (
@@ -42,13 +44,18 @@ def test_deployments_cannot_change_by_accident():
         "phrases": ("flows/retrain.py:retrain", [], 1),
         "helpdesk": ("flows/retrain.py:retrain", [], 1),
         "passages": ("flows/retrain.py:retrain", [], 1),
+        "sample-scores": ("flows/score.py:score", [("0 5 * * *", False)], 1),
         "weekly": ("flows/retrain.py:retrain", [("0 4 * * 1", False)], 1),
     }
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
 def test_every_deployed_recipe_is_valid(name):
-    recipe = parse_recipe(DEPLOYMENTS[name]["parameters"]["recipe"], origin=name)
+    described = DEPLOYMENTS[name]["parameters"]["recipe"]
+    if DEPLOYMENTS[name]["entrypoint"] == "flows/score.py:score":
+        recipe = parse_section(ScoreRecipe, described, name, REPOSITORY)
+    else:
+        recipe = parse_recipe(described, origin=name)
     assert recipe.name == name
 
 

@@ -1,0 +1,210 @@
+"""deliver: the rows of a source and the answers to them as one file, held to its contract first.
+
+The file appears whole or not at all. Written again it is the same, byte for byte, so a repeated
+attempt finds it done; another one in its place is refused unless the recipe says to replace it.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from prefect.client.schemas import State
+from prefect.states import Completed
+from upath import UPath
+
+from data_contracts.artifacts import Delivered, File, Scores, Snapshot
+from data_contracts.contract.rules import CorpusRule
+from data_contracts.errors import NoisefoldError
+from data_contracts.recipe.score import OutputContract, ScoreRecipe
+from data_contracts.tables.read import name_parts
+from data_contracts.urls import resolve, shown_url
+from tasks.artifacts.store import hash_file
+from tasks.progress import report
+from tasks.score import PLACE, REASON, files_of, refuse_changed
+from tasks.serving.answer_file import Output, answer_file, output_file
+from tasks.serving.asked_rows import asked_rows
+from tasks.sources.files import list_files
+from tasks.stage import RunContext, step
+
+
+@step
+def deliver(
+    run: RunContext[ScoreRecipe], scores: Scores, snapshot: Snapshot
+) -> Delivered | State[Delivered]:
+    """Write the output. Safe to repeat.
+
+    Raises:
+        NoisefoldError: the answers break their contract, or something else bears the output's name
+            or it cannot be written; nothing is written then.
+        SourceError: the rows changed since they were answered.
+    """
+    recipe = run.recipe
+    parts = run.store.open(scores)
+    hold(parts, recipe.contract)
+    run.store.work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="noisefold-", dir=run.store.work) as folder:
+        scratch = Path(folder)
+        written = scratch / f"output{_ending(recipe.output)}"
+        _lay_beside(recipe, scores, parts, written)
+        refuse_changed(recipe.source, snapshot, files_of(recipe.source, scratch))
+        file = hash_file(UPath(written))
+        same = _put(written, file, recipe, scratch)
+    done = Delivered(
+        output=shown_url(recipe.output),
+        sha256=file.sha256,
+        size=file.size,
+        rows=scores.rows_in,
+        refused=scores.refused,
+        same=same,
+    )
+    text = f"{done.output} holds these answers already"
+    return Completed(name="Cached", message=text, data=done) if same else done
+
+
+def hold(parts: Path, contract: OutputContract) -> None:
+    """Hold the answers to their contract, by Great Expectations.
+
+    Raises:
+        NoisefoldError: naming each rule that is broken.
+    """
+    from data_contracts.contract.expectations import Suite, corpus_frame
+
+    seen = _aggregates(parts)
+    rules = [
+        CorpusRule("rows", "rows", low=contract.min_rows),
+        CorpusRule("unanswered", "rows with neither an answer nor a reason", high=0),
+        CorpusRule("not_numbers", "answers that are no finite number", high=0),
+    ]
+    if contract.max_refused_share is not None:
+        share = contract.max_refused_share
+        rules.append(CorpusRule("refused_share", "share of rows without an answer", high=share))
+    frame = corpus_frame({rule.name: seen[rule.name] for rule in rules})
+    broken = [one.rule for one in Suite("answers", rules).run(frame) if not one.success]
+    if not broken:
+        return
+    told = "; ".join(
+        f"{rule.words}: {rule.shown(seen[rule.name])}, where {rule.limit} may be"
+        for rule in broken
+        if isinstance(rule, CorpusRule)
+    )
+    raise NoisefoldError(
+        f"The answers break their contract ({told}); nothing was written.",
+        "Mend the source, or change the section contract of the score.",
+    )
+
+
+def _aggregates(parts: Path) -> dict[str, float]:
+    found = {"rows": 0.0, "refused": 0.0, "unanswered": 0.0, "not_numbers": 0.0}
+    for table in _tables(parts):
+        answers = [name for name in table.column_names if name not in (*PLACE, REASON)]
+        given = pc.is_null(table[REASON])
+        found["rows"] += table.num_rows
+        found["refused"] += table.num_rows - (pc.sum(given).as_py() or 0)
+        empty = pc.and_(given, pc.is_null(table[answers[0]]))
+        found["unanswered"] += pc.sum(empty).as_py() or 0
+        for name in answers:
+            if pa.types.is_floating(table[name].type):
+                odd = pc.invert(pc.is_finite(table[name]))
+                found["not_numbers"] += pc.sum(odd).as_py() or 0
+    found["refused_share"] = found["refused"] / max(found["rows"], 1)
+    return found
+
+
+def _tables(parts: Path) -> Iterator[pa.Table]:
+    for path in sorted(parts.glob("part-*.parquet")):
+        yield pq.read_table(path)
+
+
+def _ending(output: str) -> str:
+    format, compression = name_parts(output)
+    packed = {"gzip": ".gz", "zstd": ".zst"}.get(compression or "", "")
+    return f".{format}{packed}"
+
+
+def _lay_beside(recipe: ScoreRecipe, scores: Scores, parts: Path, written: Path) -> None:
+    """Read the rows once more, with the answers beside them."""
+    source = files_of(recipe.source, written.parent)
+    names = scores.names
+    answers = _Answers(parts)
+    rows_read = 0
+    with ExitStack() as opened:
+        target = answer_file(Output(str(written), True, io.StringIO()), written.parent)
+        told = [names[name] for name in names]
+        make = opened.enter_context(target)
+        writer = opened.enter_context(closing(make(list(scores.columns), told)))
+        for file in list_files(source):
+            with closing(asked_rows(file, source, scores.asked, written.parent)) as batches:
+                for rows in batches:
+                    table = answers.of(file.name, rows.numbers)
+                    columns = {
+                        names[name]: table[name].combine_chunks()
+                        for name in table.column_names
+                        if name not in PLACE
+                    }
+                    columns[names["model"]] = pa.array([scores.model] * table.num_rows)
+                    writer.write(rows.carried, columns)
+                    rows_read += len(rows.numbers)
+                    report("deliver", rows_read, scores.rows_in)
+
+
+class _Answers:
+    """The answers in the order of the rows, as many as are asked for."""
+
+    def __init__(self, parts: Path) -> None:
+        self._tables = _tables(parts)
+        self._held = pa.table({})
+
+    def of(self, file: str, numbers: list[int]) -> pa.Table:
+        """Those of these rows.
+
+        Raises:
+            NoisefoldError: they are the answers to other rows.
+        """
+        while self._held.num_rows < len(numbers):
+            more = next(self._tables, None)
+            if more is None:
+                break
+            self._held = pa.concat_tables([self._held, more]) if self._held.num_rows else more
+        table, self._held = self._held.slice(0, len(numbers)), self._held.slice(len(numbers))
+        if table.num_rows < len(numbers) or table["row"].to_pylist() != numbers:
+            raise NoisefoldError(
+                f"{file}: its rows are others than those that were answered.",
+                "Run again when the export has finished.",
+            )
+        return table
+
+
+def _put(written: Path, file: File, recipe: ScoreRecipe, scratch: Path) -> bool:
+    """Bring the file to its place; whether it was there already."""
+    target = UPath(resolve(recipe.output))
+    try:
+        there = target.exists()
+    except (OSError, ValueError, ImportError) as error:
+        raise NoisefoldError(
+            f"output {shown_url(recipe.output)}: {error}.",
+            "Give a path, or a URL that fsspec can write to.",
+        ) from error
+    if there and hash_file(target) == file:
+        return True
+    if there and not recipe.replace:
+        raise NoisefoldError(
+            f"output: {shown_url(recipe.output)} is there already, with something else in it.",
+            "Put {day} into the output's name, or say replace: true.",
+        )
+    try:
+        # A day's folder may be a new one.
+        with suppress(OSError):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        with output_file(recipe.output, scratch, True) as path:
+            shutil.copyfile(written, path)
+    except NoisefoldError as error:
+        raise NoisefoldError(error.cause.replace("--output ", "output "), error.remedy) from error
+    return False
