@@ -13,7 +13,9 @@ from torch import nn
 
 from data_contracts.contract.contract import parse_contract
 from data_contracts.recipe.comparison import Comparison
+from data_contracts.recipe.other_flows import parse_section
 from data_contracts.recipe.reading import parse_recipe
+from data_contracts.recipe.score import ScoreRecipe
 from lightning_modules.reparameterizations import METHODS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -61,6 +63,8 @@ def test_the_examples_of_the_readme_are_valid(block: str) -> None:
     content = yaml.safe_load(block)
     if "columns" in content:
         parse_contract({"name": "mails", **content}, origin="README")
+    elif "output" in content:
+        parse_section(ScoreRecipe, content, "README", REPOSITORY)
     elif "variants" in content:
         Comparison.model_validate(
             {

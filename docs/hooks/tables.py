@@ -13,6 +13,7 @@ import click
 
 from data_contracts.kinds.base import AnyTask
 from data_contracts.recipe.recipe import Recipe
+from data_contracts.recipe.score import OutputContract, ScoreRecipe
 from flows.cli.main import main
 from flows.running.environment import _OFF
 from tasks.settings import Settings
@@ -31,6 +32,7 @@ def tables(name: str) -> str:
     made = {
         "recipe": recipe,
         "contract": contract,
+        "score": score,
         "commands": commands,
         "settings": settings,
         "switches": switches,
@@ -53,6 +55,19 @@ def recipe() -> str:
         elif _forms(field, schema):
             lines += ["", *_section(name, field, schema, level=2)]
     return "\n".join(lines)
+
+
+def score() -> str:
+    """Its own fields; `source` and `execution` are those of a recipe."""
+    schema = ScoreRecipe.model_json_schema()
+    contract = schema["$defs"][OutputContract.__name__]
+    return "\n".join(
+        [
+            *_table(_plain_fields(schema), schema, ""),
+            *["", "### `contract` of a score", "", _prose(contract["description"]), ""],
+            *_table(_plain_fields(contract), contract, ""),
+        ]
+    )
 
 
 def contract() -> str:
@@ -159,7 +174,10 @@ WORDS = {
     "model.reparameterization.noise": "Noise on the factors A and B.",
 }
 USUAL: dict[str, Any] = Recipe().model_dump(mode="json")
-DEFINITIONS: dict[str, Schema] = Recipe.model_json_schema()["$defs"]
+DEFINITIONS: dict[str, Schema] = {
+    **ScoreRecipe.model_json_schema()["$defs"],
+    **Recipe.model_json_schema()["$defs"],
+}
 
 
 def _table(fields: dict[str, Schema], form: Schema, path: str) -> list[str]:

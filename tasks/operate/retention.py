@@ -31,6 +31,7 @@ from data_contracts.artifacts import (
     Lessons,
     Measurement,
     RawCorpus,
+    Scores,
     TokenDataset,
     TrainedModel,
     ValidatedCorpus,
@@ -66,7 +67,10 @@ _STAGES: tuple[type[Artifact], ...] = (
     TrainedModel,
     EvaluationReport,
     Measurement,
+    Scores,
 )
+# By whose name runs are told apart: each is a tag of the flow's runs.
+_FLOWS = ("comparison", "score", "recipe")
 _KEY = re.compile(r"[0-9a-f]{20}")
 Kind = Literal[
     "artifact", "model version", "logged model", "half-done work", "fetched copy", "report page"
@@ -267,8 +271,8 @@ def _families(runs: dict[str, Run]) -> dict[str, list[list[Run]]]:
     families: dict[str, list[list[Run]]] = {}
     for root, unit in units.items():
         tags = runs[root].data.tags if root in runs else unit[0].data.tags
-        comparison, recipe = tags.get("noisefold.comparison"), tags.get("noisefold.recipe")
-        family = f"comparison {comparison}" if comparison else f"recipe {recipe}"
+        flow = next((one for one in _FLOWS if f"noisefold.{one}" in tags), "recipe")
+        family = f"{flow} {tags.get(f'noisefold.{flow}')}"
         families.setdefault(family, []).append(unit)
     return {
         family: sorted(found, key=lambda unit: max(map(_touched, unit)), reverse=True)

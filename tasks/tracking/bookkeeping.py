@@ -40,6 +40,7 @@ SHOWN = {
     OUTCOME,
     "noisefold.recipe",
     "noisefold.comparison",
+    "noisefold.score",
     "noisefold.variant",
     "noisefold.seed",
 }
