@@ -95,6 +95,11 @@ class FetchedModel(BaseModel):
         return self.digest
 
     @property
+    def folder(self) -> Path:
+        """Of the version's own files, which MLflow loads."""
+        return self.bundle.parent.parent
+
+    @property
     def texts(self) -> Path:
         """Hashes of the texts it was trained on."""
         return self.bundle.parent / "train_texts.npy"
@@ -325,3 +330,28 @@ class Delivered(BaseModel):
     @property
     def rows_out(self) -> int:
         return self.rows
+
+
+class SignalDrift(BaseModel):
+    """How far one thing about the rows has moved from what it was."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    signal: str
+    psi: float = Field(description="Population stability index; 0: the same shares.")
+    p: float = Field(description="Of the two-sample test, by itself.")
+    adjusted_p: float = Field(description="Over all signals (Holm).")
+    before: str = Field(description="Of the reference, in words.")
+    now: str
+    drifted: bool
+
+
+class Drift(Artifact):
+    """New rows beside those that a version was measured on; `signals.json` holds their values."""
+
+    stage: ClassVar[str] = "monitor"
+    model: str = Field(description="models:/<name>/<version>")
+    fingerprint: str
+    reference_rows: int
+    refused: int = Field(description="Of the rows that were drawn, those without a text.")
+    signals: tuple[SignalDrift, ...]
+    drifted: bool

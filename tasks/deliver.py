@@ -27,8 +27,9 @@ from data_contracts.recipe.score import OutputContract, ScoreRecipe
 from data_contracts.tables.read import name_parts
 from data_contracts.urls import resolve, shown_url
 from tasks.artifacts.store import hash_file
+from tasks.ingest import refuse_changed, source_files
 from tasks.progress import report
-from tasks.score import PLACE, REASON, files_of, refuse_changed
+from tasks.score import PLACE, REASON
 from tasks.serving.answer_file import Output, answer_file, output_file
 from tasks.serving.asked_rows import asked_rows
 from tasks.sources.files import list_files
@@ -54,7 +55,7 @@ def deliver(
         scratch = Path(folder)
         written = scratch / f"output{_ending(recipe.output)}"
         _lay_beside(recipe, scores, parts, written)
-        refuse_changed(recipe.source, snapshot, files_of(recipe.source, scratch))
+        refuse_changed(recipe.source, snapshot, source_files(recipe.source, scratch))
         file = hash_file(UPath(written))
         same = _put(written, file, recipe, scratch)
     done = Delivered(
@@ -131,7 +132,7 @@ def _ending(output: str) -> str:
 
 def _lay_beside(recipe: ScoreRecipe, scores: Scores, parts: Path, written: Path) -> None:
     """Read the rows once more, with the answers beside them."""
-    source = files_of(recipe.source, written.parent)
+    source = source_files(recipe.source, written.parent)
     names = scores.names
     answers = _Answers(parts)
     rows_read = 0

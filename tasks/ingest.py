@@ -89,7 +89,7 @@ def ingest(here: Here, snapshot: Snapshot) -> dict[str, Any]:
     """
     source, contract = here.recipe.source, here.recipe.contract
     batch_rows = here.recipe.execution.batch_rows
-    files = sample_files(source, here.keep) if isinstance(source, SampleSource) else source
+    files = source_files(source, here.keep)
     digest, tally, splits = _new_digest(contract), Tally(), dict.fromkeys(SPLITS, 0)
     ids = Ids() if contract.columns.id is not None else None
     report("ingest", 0)
@@ -108,13 +108,8 @@ def ingest(here: Here, snapshot: Snapshot) -> dict[str, Any]:
             report("ingest", parts.rows)
     if not parts.rows:
         raise _nothing_left(files, tally, contract)
+    refuse_changed(source, snapshot, files)
     there = list_files(files)
-    if not isinstance(source, SampleSource) and fingerprint_of(there) != snapshot.fingerprint:
-        raise SourceError(
-            f"The source ({_names(files)}) changed while it was read.",
-            "Run again when the export has finished; better, write a new file and rename it into "
-            "place.",
-        )
     if ids is not None and (several := ids.in_several_files()) is not None:
         digest = put_file_before(several, here.out, contract, batch_rows)
         tally.told[TOLD] += int(several.sum())
@@ -135,11 +130,28 @@ def _new_digest(contract: DataContract) -> RowDigest:
     return RowDigest(raw_schema(contract).names)
 
 
-def sample_files(source: SampleSource, folder: Path) -> FileSource:
-    """The rows of a bundled sample as a file below `folder`."""
+def source_files(source: Source, folder: Path) -> FileSource:
+    """The source as files: the rows of a bundled sample are written below `folder`."""
+    if not isinstance(source, SampleSource):
+        return source
     path = folder / "sample.parquet"
     bundled.write(source, path)
     return FileSource(url=str(path))
+
+
+def refuse_changed(source: Source, snapshot: Snapshot, files: FileSource) -> None:
+    """
+    Raises:
+        SourceError: the files are others than when the run began.
+    """
+    if isinstance(source, SampleSource):
+        return
+    if fingerprint_of(list_files(files)) != snapshot.fingerprint:
+        raise SourceError(
+            f"The source ({_names(files)}) changed while it was read.",
+            "Run again when the export has finished; better, write a new file and rename it into "
+            "place.",
+        )
 
 
 def _names(source: FileSource) -> str:

@@ -36,6 +36,8 @@ from lightning_modules.reparameterizations.noise_left import FILE, load_noise, s
 from lightning_modules.shipping import ship
 from tasks.artifacts.store import ArtifactStore, digest_of
 from tasks.evaluate import headlines
+from tasks.profiles import FILE as PROFILE
+from tasks.profiles import profile_of
 from tasks.reports.model_card import Subject, example_rows, model_card
 from tasks.reports.readable import fit, markdown, with_interval
 from tasks.serving.check import pickles
@@ -95,6 +97,7 @@ def register_model(run: RunContext, evaluation: EvaluationReport) -> RegisteredM
                 tags = {DIGEST: digest, LINEAGE: json.dumps(lineage, ensure_ascii=False)}
                 head = head_class(recipe.task.kind)
                 examples = example_rows(store.open(corpus) / "corpus", head, tokens.facts)
+                _write_profile(staged, recipe.task, store.open(corpus), store.open(tokens))
                 made = Subject(model, tokens, corpus, evaluation)
                 card = model_card(made, recipe, lineage, examples)
                 seen = np.load(store.open(model) / SEEN_TEXTS, allow_pickle=False)
@@ -130,6 +133,13 @@ def register_model(run: RunContext, evaluation: EvaluationReport) -> RegisteredM
         model_uri=uri,
         created=created,
     )
+
+
+def _write_profile(staged: Path, task: TaskConfig, corpus: Path, tokens: Path) -> None:
+    """What the test rows look like to the model as it will be served, for `noisefold monitor`."""
+    bundle = Bundle.load(staged / "bundle")
+    profile = profile_of(bundle, type(task), corpus / "corpus", tokens)
+    (staged / PROFILE).write_text(profile.model_dump_json(), encoding="utf-8")
 
 
 def _models_before(model: TrainedModel, recipe: Recipe, tracker: Tracker) -> dict[str, str]:
@@ -233,8 +243,8 @@ def build_model_folder(
     card_file, hashes_file = folder.parent / "MODEL_CARD.md", folder.parent / "train_texts.npy"
     card_file.write_text(shown.card, encoding="utf-8")
     np.save(hashes_file, seen, allow_pickle=False)
-    noise = folder.parent / FILE
-    beside = {"noise": str(noise)} if noise.exists() else {}
+    staged = {"noise": folder.parent / FILE, "profile": folder.parent / PROFILE}
+    beside = {name: str(path) for name, path in staged.items() if path.exists()}
     mlflow.pyfunc.save_model(
         str(folder),
         mlflow_model=Model(

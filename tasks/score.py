@@ -21,11 +21,11 @@ import pyarrow.parquet as pq
 from data_contracts.artifacts import FetchedModel, Scores, Snapshot
 from data_contracts.errors import NoisefoldError, SourceError
 from data_contracts.recipe.score import ScoreRecipe
-from data_contracts.recipe.source import FileSource, SampleSource
+from data_contracts.recipe.source import FileSource
 from lightning_modules.reparameterizations.noise_left import Alphas, drawn, load_noise
 from lightning_modules.reparameterizations.seeds import mix
 from tasks.artifacts.store import RowDigest
-from tasks.ingest import fingerprint_of, sample_files
+from tasks.ingest import refuse_changed, source_files
 from tasks.progress import report
 from tasks.reports.scored import log_scores
 from tasks.serving.answer_file import answer_names
@@ -63,9 +63,9 @@ def score(here: Here[ScoreRecipe], snapshot: Snapshot, model: FetchedModel) -> d
         NoisefoldError: the version cannot be loaded, has no such parameter, or no noise to draw.
     """
     recipe = here.recipe
-    source = files_of(recipe.source, here.keep)
+    source = source_files(recipe.source, here.keep)
     files = list_files(source)
-    predictor = predictor_of(folder_of(model), model.name, model.version)
+    predictor = predictor_of(model.folder, model.name, model.version)
     predictor.take_params(
         [(name, str(one)) for name, value in recipe.params.items() for one in _each(value)]
     )
@@ -107,33 +107,6 @@ def score(here: Here[ScoreRecipe], snapshot: Snapshot, model: FetchedModel) -> d
         "first_refused": tuple(tally.first),
         "warnings": _warnings(tally),
     }
-
-
-def files_of(source: Any, folder: Path) -> FileSource:
-    """The source as files: a bundled sample is written below `folder`."""
-    return sample_files(source, folder) if isinstance(source, SampleSource) else source
-
-
-def refuse_changed(source: Any, snapshot: Snapshot, files: FileSource) -> None:
-    """
-    Raises:
-        SourceError: the files are others than when the run began.
-    """
-    if isinstance(source, SampleSource):
-        return
-    there = list_files(files)
-    if fingerprint_of(there) != snapshot.fingerprint:
-        names = ", ".join(file.name for file in there[:3])
-        raise SourceError(
-            f"The source ({names}) changed while it was read.",
-            "Run again when the export has finished; better, write a new file and rename it into "
-            "place.",
-        )
-
-
-def folder_of(model: FetchedModel) -> Path:
-    """Of a version's own files, which MLflow loads."""
-    return model.bundle.parent.parent
 
 
 def _batches(

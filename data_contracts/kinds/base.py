@@ -196,6 +196,8 @@ class TaskConfig(Section):
         """The same as lines for a person who asked one question."""
         return "\n".join(f"{name}: {value}" for name, value in cls.brief(answer).items())
 
+    # Columns of the answers, or of `certainty`, that a monitor watches; empty: of the texts alone.
+    watched: ClassVar[tuple[str, ...]] = ()
     # Why draws of the noise on the weights say nothing of its answers; empty: they do.
     undrawn: ClassVar[str] = "this kind has no probabilities of several answers to compare"
 

@@ -100,6 +100,7 @@ class Classify(TaskConfig):
     slices: ClassVar[tuple[str, ...]] = ("label",)
     inputs: ClassVar[tuple[Column, ...]] = (Column("text", "string"),)
     model_type: ClassVar[str] = "classifier"
+    watched: ClassVar[tuple[str, ...]] = ("label", "entropy")
     words: ClassVar[str] = "Text classifier"
     validated: ClassVar[tuple[str, ...]] = ("macro_f1", "accuracy", "nll")
 

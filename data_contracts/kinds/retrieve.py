@@ -120,6 +120,7 @@ class Retrieve(TaskConfig):
         Param("threshold", "double", "It answers from this probability on; 0: always."),
     )
     model_type: ClassVar[str] = "retrieval"
+    watched: ClassVar[tuple[str, ...]] = ("probability",)
     words: ClassVar[str] = "Answer finder"
     command: ClassVar[str] = "ask"
     judged: ClassVar[tuple[str, ...]] = ("abstain", "top", "notice")

@@ -78,6 +78,7 @@ class Span(TaskConfig):
         Column("context", "string"),
     )
     model_type: ClassVar[str] = "question-answering"
+    watched: ClassVar[tuple[str, ...]] = ("probability", "outcome")
     words: ClassVar[str] = "Reader"
     judged: ClassVar[tuple[str, ...]] = ("choose", "precision")
     validated: ClassVar[tuple[str, ...]] = ("f1", "exact_match")

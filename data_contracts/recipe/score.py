@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any
+from typing import ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from data_contracts.recipe.sections import ExecutionConfig
-from data_contracts.recipe.source import FileSource, RollingWindow, Source
-from data_contracts.section import Section, texts_in, unwritable
+from data_contracts.recipe.asking import AskingRecipe
+from data_contracts.section import Section
 from data_contracts.tables.read import name_parts
-from data_contracts.urls import HOW, credential_in
 
 FORMATS = (".parquet", ".csv", ".jsonl")
 _PLACES = ("{day}", "{start}", "{end}")
@@ -33,24 +31,14 @@ class OutputContract(Section):
     )
 
 
-class ScoreRecipe(Section):
+class ScoreRecipe(AskingRecipe):
     """One score, completely described: every row of a source, with a registered model's answer."""
 
-    name: str = Field(
-        pattern=r"^[a-z0-9][a-z0-9_.\-]{0,79}$", description="Lower-case name of the score."
+    verb: ClassVar[str] = "score"
+    telling: ClassVar[tuple[str, ...]] = (
+        *("model", "column", "params", "output", "draws", "seed", "contract"),
     )
-    model: str = Field(min_length=1, description="The registered model that answers.")
-    version: str = Field(
-        default="champion",
-        pattern=r"^[A-Za-z0-9_.\-]{1,255}$",
-        description="An alias, such as champion, or a number: looked up when the run begins.",
-    )
-    source: Source
-    column: str | None = Field(
-        default=None,
-        description="Column of the texts, where the model is asked one; null: the column of the "
-        "name that the model asks for, or the only one.",
-    )
+
     params: dict[str, str | int | float | list[str]] = Field(
         default_factory=dict, description="The model's own parameters, as for `predict --param`."
     )
@@ -71,7 +59,6 @@ class ScoreRecipe(Section):
     )
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Of the draws.")
     contract: OutputContract = Field(default_factory=OutputContract)
-    execution: ExecutionConfig = Field(default_factory=ExecutionConfig)
 
     @field_validator("output")
     @classmethod
@@ -84,17 +71,10 @@ class ScoreRecipe(Section):
             )
         return value
 
-    @field_validator("source")
-    @classmethod
-    def _rows_of_tables(cls, source: Any) -> Any:
-        if isinstance(source, FileSource) and (source.roles or source.splits):
-            raise ValueError("url: a score reads one path, folder or glob, and no files per split")
-        return source
-
     @model_validator(mode="after")
-    def _places_are_known(self) -> ScoreRecipe:
+    def _places_are_known(self) -> Self:
         left = self.output.replace("{day}", "")
-        if self._window is not None:
+        if self.window is not None:
             left = left.replace("{start}", "").replace("{end}", "")
         if any(place in left for place in _PLACES):
             raise ValueError(
@@ -103,39 +83,10 @@ class ScoreRecipe(Section):
             )
         return self
 
-    @model_validator(mode="after")
-    def _holds_no_secret(self) -> ScoreRecipe:
-        for field, text in texts_in(self.model_dump()):
-            if (what := unwritable(text)) is not None:
-                raise ValueError(f"{field} holds {what}")
-            if (what := credential_in(text)) is not None:
-                raise ValueError(
-                    f"{field} holds {what}, which would be stored with the recipe. {HOW}"
-                )
-        return self
-
-    @property
-    def _window(self) -> Any:
-        return self.source.window if isinstance(self.source, FileSource) else None
-
-    def on(self, day: date) -> ScoreRecipe:
-        """This score for a run that is due on `day`: the days of its window fixed, and its output
-        named for them.
-        """
-        source, window = self.source, self._window
-        if isinstance(window, RollingWindow):
-            window = window.at(day)
-            source = self.source.model_copy(update={"window": window})
-        output = self.output.replace("{day}", str(day))
+    def on(self, day: date) -> Self:
+        """With its output named for that day, and for those of its window."""
+        fixed = super().on(day)
+        output, window = self.output.replace("{day}", str(day)), fixed.window
         if window is not None:
             output = output.replace("{start}", str(window.start)).replace("{end}", str(window.end))
-        return self.model_copy(update={"source": source, "output": output})
-
-    @property
-    def experiment(self) -> str:
-        """Of its runs in MLflow."""
-        return f"noisefold-score-{self.name}"
-
-    def identity_of_run(self) -> dict[str, Any]:
-        """What makes a run another one, beside the rows and the version that answers."""
-        return self.identity(("model", "column", "params", "output", "draws", "seed", "contract"))
+        return fixed.model_copy(update={"output": output})

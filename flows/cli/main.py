@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from data_contracts.errors import NoisefoldError, RecipeError, printable, stop_signal
+from flows.cli.monitor import monitor
 from flows.cli.params import OfParams, written_params
 from flows.cli.score import score
 from flows.running.signals import dropped_are_sent_again
@@ -97,6 +98,7 @@ _set = click.option(
 
 
 main.add_command(score)
+main.add_command(monitor)
 
 _DAY = click.DateTime(formats=["%Y-%m-%d"])
 _model = click.option(

@@ -107,7 +107,9 @@ class Pages:
 
     # --- the end ----------------------------------------------------------------------------------
 
-    def publish(self, ended: str, lines: tuple[str, ...] = (), page: str = "") -> str:
+    def publish(
+        self, ended: str, lines: tuple[str, ...] = (), page: str = "", *, bad: bool = False
+    ) -> str:
         """The end of a run that went well: its summary in both UIs, and its page where it has one;
         returns the file that holds it, "" without one.
 
@@ -115,8 +117,9 @@ class Pages:
         Args:
             ended: the outcome, in a word or two.
             lines: what a person should know of it, a sentence each.
+            bad: whether somebody has to look at it though it went well.
         """
-        story = self.story(ended=ended, lines=lines)
+        story = self.story(ended=ended, lines=lines, bad=bad)
         text = summary(story)
         tracker = self.run.tracker
         if not tracker.closed:

@@ -27,7 +27,9 @@ from tasks.promote import PROMOTED
 
 FAILED = "noisefold.failed"  # an event of Prefect's, which a run sends itself
 WEBHOOK, EMAIL = "noisefold-webhook", "noisefold-email"
+DRIFTED = "noisefold.drifted"  # of a model: new rows are no longer like those it was measured on
 TROUBLE, LATE, PROMOTIONS = "noisefold-trouble", "noisefold-late", "noisefold-promotions"
+DRIFT = "noisefold-drift"
 PASSWORD = "NOISEFOLD_SMTP_PASSWORD"
 # How Apprise, which Prefect's blocks send by, calls each kind of mail server, and its usual port.
 _SECURITY = {
@@ -83,13 +85,15 @@ def set_up(
         SlackWebhook(url=SecretStr(_mail_url(mail))).save(EMAIL, overwrite=True)
     ways = [way for way in _KINDS if _document(client, way) is not None]
     ids = [str(_document(client, way)) for way in ways]
-    wanted = [_trouble(ids), _late(ids, late_minutes), *([_promotions(ids)] if promotions else [])]
+    wanted = [_trouble(ids), _late(ids, late_minutes), _drift(ids)]
+    wanted += [_promotions(ids)] if promotions else []
     for automation in wanted:
-        _put(client, automation)
+        put(client, automation)
     if not promotions:
         _drop(client, PROMOTIONS)
     by = " and ".join(way.removeprefix("noisefold-") for way in ways)
     what = ["runs that fail or crash", f"runs that are {late_minutes:g} minutes late"]
+    what += ["rows that have drifted (noisefold monitor)"]
     what += ["new champions"] if promotions else []
     return [f"By {by} the Prefect server tells of {one}." for one in what]
 
@@ -226,9 +230,7 @@ def _trouble(blocks: list[str]) -> AutomationCore:
     expected = [FAILED, "prefect.flow-run.Crashed"]
     trigger = _of_our_runs(posture="Reactive", expect=expected, within=0)
     subject = f"noisefold: {_RECIPE} {{{{ flow_run.state.name }}}}"
-    return _automation(
-        TROUBLE, "Tells of retrains and comparisons that failed.", trigger, blocks, subject, _BODY
-    )
+    return _automation(TROUBLE, "Tells of runs that failed.", trigger, blocks, subject, _BODY)
 
 
 def _late(blocks: list[str], minutes: float) -> AutomationCore:
@@ -249,20 +251,32 @@ def _late(blocks: list[str], minutes: float) -> AutomationCore:
 
 
 def _promotions(blocks: list[str]) -> AutomationCore:
-    trigger = {
-        "type": "event",
-        "posture": "Reactive",
-        "match": {"prefect.resource.id": "noisefold.model.*"},
-        "expect": [PROMOTED],
-        "threshold": 1,
-        "within": 0,
-    }
+    trigger = of_model(PROMOTED, "*")
     subject = "noisefold: {{ event.payload.name }} version {{ event.payload.version }} is champion"
     body = "{{ event.payload.why }}\n{{ event.payload.run }}"
     return _automation(PROMOTIONS, "Tells of every new champion.", trigger, blocks, subject, body)
 
 
-_ALL = (TROUBLE, LATE, PROMOTIONS)
+def _drift(blocks: list[str]) -> AutomationCore:
+    subject = "noisefold: rows for {{ event.payload.name }} have drifted"
+    body = "{{ event.payload.why }}\n{{ event.payload.run }}"
+    trigger = of_model(DRIFTED, "*")
+    return _automation(DRIFT, "Tells of rows that have drifted.", trigger, blocks, subject, body)
+
+
+def of_model(event: str, name: str) -> dict[str, Any]:
+    """A trigger of an event of a registered model's."""
+    return {
+        "type": "event",
+        "posture": "Reactive",
+        "match": {"prefect.resource.id": f"noisefold.model.{name}"},
+        "expect": [event],
+        "threshold": 1,
+        "within": 0,
+    }
+
+
+_ALL = (TROUBLE, LATE, PROMOTIONS, DRIFT)
 _BODY = (
     "{{ flow_run.state.name }} at {{ flow_run.state.timestamp }}, run {{ flow_run.name }}.\n"
     "{{ flow_run.state.message }}\n{{ flow_run | ui_url }}"
@@ -280,7 +294,7 @@ def _automation(
     return AutomationCore.model_validate(content)
 
 
-def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
+def put(client: SyncPrefectClient, automation: AutomationCore) -> None:
     known = client.read_automations_by_name(automation.name)
     if known:
         client.update_automation(known[0].id, automation)

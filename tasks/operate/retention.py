@@ -27,6 +27,7 @@ from upath import UPath
 
 from data_contracts.artifacts import (
     Artifact,
+    Drift,
     EvaluationReport,
     Lessons,
     Measurement,
@@ -68,9 +69,10 @@ _STAGES: tuple[type[Artifact], ...] = (
     EvaluationReport,
     Measurement,
     Scores,
+    Drift,
 )
 # By whose name runs are told apart: each is a tag of the flow's runs.
-_FLOWS = ("comparison", "score", "recipe")
+_FLOWS = ("comparison", "score", "monitor", "recipe")
 _KEY = re.compile(r"[0-9a-f]{20}")
 Kind = Literal[
     "artifact", "model version", "logged model", "half-done work", "fetched copy", "report page"

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lightning_modules.kinds.heads import Head
 
 NOISE_FILE = "noise.safetensors"  # see lightning_modules.reparameterizations.noise_left
+PROFILE_FILE = "profile.json"  # see tasks.profiles
 ROWS = 200
 # Windows are batched otherwise than in the evaluation, and float32 sums differ with the batch's
 # width.
@@ -51,8 +52,9 @@ _ARTIFACTS = {
     "train_texts": "artifacts/train_texts.npy",
     "model_card": "artifacts/MODEL_CARD.md",
 }
-# What a version may have beside: alpha of the noise that it was trained with, to draw from again.
-_BESIDE = {"noise": f"artifacts/{NOISE_FILE}"}
+# What a version may have beside: alpha of the noise that it was trained with, to draw from again;
+# what the rows looked like that it was measured on.
+_BESIDE = {"noise": f"artifacts/{NOISE_FILE}", "profile": f"artifacts/{PROFILE_FILE}"}
 # The rest says what the model was saved with, and decides nothing about loading it.
 _FLAVOR_KEYS = {*_FLAVOR, "artifacts", "cloudpickle_version", "env", "python_version", "streamable"}
 # -I: nothing of this repository's folder, of the caller's folder or of PYTHONPATH stands in for

@@ -41,6 +41,8 @@ SHOWN = {
     "noisefold.recipe",
     "noisefold.comparison",
     "noisefold.score",
+    "noisefold.monitor",
+    "noisefold.drifted",
     "noisefold.variant",
     "noisefold.seed",
 }

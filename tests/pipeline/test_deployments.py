@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from data_contracts.recipe.monitor import MonitorRecipe
 from data_contracts.recipe.other_flows import parse_section
 from data_contracts.recipe.reading import parse_recipe
 from data_contracts.recipe.score import ScoreRecipe
@@ -45,6 +46,7 @@ def test_deployments_cannot_change_by_accident():
         "helpdesk": ("flows/retrain.py:retrain", [], 1),
         "passages": ("flows/retrain.py:retrain", [], 1),
         "sample-scores": ("flows/score.py:score", [("0 5 * * *", False)], 1),
+        "sample-monitor": ("flows/monitor.py:monitor", [("0 6 * * *", False)], 1),
         "weekly": ("flows/retrain.py:retrain", [("0 4 * * 1", False)], 1),
     }
 
@@ -52,10 +54,13 @@ def test_deployments_cannot_change_by_accident():
 @pytest.mark.parametrize("name", DEPLOYMENTS)
 def test_every_deployed_recipe_is_valid(name):
     described = DEPLOYMENTS[name]["parameters"]["recipe"]
-    if DEPLOYMENTS[name]["entrypoint"] == "flows/score.py:score":
-        recipe = parse_section(ScoreRecipe, described, name, REPOSITORY)
-    else:
-        recipe = parse_recipe(described, origin=name)
+    flow = DEPLOYMENTS[name]["entrypoint"].rpartition(":")[2]
+    kind = {"score": ScoreRecipe, "monitor": MonitorRecipe}.get(flow)
+    recipe = (
+        parse_recipe(described, origin=name)
+        if kind is None
+        else parse_section(kind, described, name, REPOSITORY)
+    )
     assert recipe.name == name
 
 
