@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from data_contracts.kinds.base import AnyTask
+from data_contracts.recipe.monitor import MonitorRecipe
 from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.score import OutputContract, ScoreRecipe
 from flows.cli.main import main
@@ -33,6 +34,7 @@ def tables(name: str) -> str:
         "recipe": recipe,
         "contract": contract,
         "score": score,
+        "monitor": monitor,
         "commands": commands,
         "settings": settings,
         "switches": switches,
@@ -68,6 +70,11 @@ def score() -> str:
             *_table(_plain_fields(contract), contract, ""),
         ]
     )
+
+
+def monitor() -> str:
+    schema = MonitorRecipe.model_json_schema()
+    return "\n".join(_table(_plain_fields(schema), schema, ""))
 
 
 def contract() -> str:
