@@ -38,16 +38,18 @@ from pydantic import (
 
 from data_contracts.errors import RecipeError
 from data_contracts.recipe import faults
-from data_contracts.recipe.defaults import without_defaults
-from data_contracts.recipe.reading import describe, merge, parse_recipe, rebase
+from data_contracts.recipe.overlay import (
+    leans_on,
+    measured_otherwise,
+    misplaced,
+    overlaid,
+    overrides_from,
+)
+from data_contracts.recipe.reading import describe, merge, parse_recipe
 from data_contracts.recipe.recipe import Recipe
-from data_contracts.recipe.sections import BITS, WarmStartConfig
 from data_contracts.section import Section
 from data_contracts.yaml_text import read_yaml
 
-BIT_FIELDS = tuple(f"execution.{name}" for name in BITS)
-VARIED = ("task", "tokenizer", "window", "model", "training", "distillation")
-"""The sections of a recipe that a variant may change."""
 _NAME = re.compile(r"[^\x00-\x1f\ud800-\udfff{}|`]{1,60}")
 
 
@@ -101,21 +103,8 @@ class Comparison(Section):
     @field_validator("recipe")
     @classmethod
     def _from_itself_alone(cls, recipe: Recipe) -> Recipe:
-        start = recipe.training.warm_start
-        if start == "champion":
-            raise ValueError(
-                "training.warm_start must be never, or a {model, version}: what a champion knew is "
-                "no part of the comparison"
-            )
-        if isinstance(start, WarmStartConfig) and start.version is None:
-            raise ValueError(
-                "training.warm_start.version must be a number: every cell starts from the same "
-                "version"
-            )
-        if recipe.distillation is not None and recipe.distillation.version is None:
-            raise ValueError(
-                "distillation.version must be a number: every cell learns from the same version"
-            )
+        if (fault := leans_on(recipe, "comparison", "cell")) is not None:
+            raise ValueError(fault)
         return recipe
 
     @field_validator("seeds")
@@ -151,19 +140,16 @@ class Comparison(Section):
     ) -> dict[str, Any]:
         for name, overrides in variants.items():
             for dotted, value in overrides.items():
-                _check_override(name, dotted, value)
+                if (fault := misplaced(dotted, value, "a variant", "the grid's")) is not None:
+                    raise ValueError(f"{name}: {fault}")
             if "recipe" in info.data:  # else it has its own fault
-                shared: Recipe = info.data["recipe"]
                 try:
-                    variant = cls._from_itself_alone(_overlaid(shared, overrides, name))
+                    variant = overlaid(info.data["recipe"], overrides, name)
                 except RecipeError as error:
                     raise ValueError(error.cause) from None
-                for option, value in shared.task.noted.items():
-                    if variant.task.noted.get(option) != value:
-                        raise ValueError(
-                            f"{name}: task.{option} has to be {value}, as in the recipe that all "
-                            "share: the rows and how they are measured are the same for all"
-                        )
+                cls._from_itself_alone(variant)
+                if (fault := measured_otherwise(variant, info.data["recipe"])) is not None:
+                    raise ValueError(f"{name}: {fault}")
         return variants
 
     @field_validator("baseline")
@@ -200,7 +186,7 @@ class Comparison(Section):
         ]
 
     def recipe_of(self, cell: Cell) -> Recipe:
-        return _overlaid(
+        return overlaid(
             self.recipe, {**self.variants[cell.variant], "training.seed": cell.seed}, cell.variant
         )
 
@@ -232,7 +218,7 @@ def load_comparison(
     elif isinstance(recipe, dict):
         data["recipe"] = parse_recipe(merge(recipe, overrides), origin=f"{path}, recipe", base=base)
     for section, moved in (
-        ("variants", lambda value: _variant_from(base, value)),
+        ("variants", lambda value: overrides_from(base, value)),
         ("predictions", lambda value: _from(base, value)),
     ):
         if isinstance(data.get(section), dict):
@@ -244,46 +230,6 @@ def load_comparison(
             f"{path}: {describe(error, Comparison)}",
             "data_contracts/recipe/comparison.py describes the file.",
         ) from None
-
-
-def _overlaid(recipe: Recipe, overrides: dict[str, Any], origin: str) -> Recipe:
-    # What the recipe leaves open stays open, so that an override which changes a section's kind
-    # meets no stale field.
-    stated = without_defaults(
-        recipe.model_dump(mode="json", exclude_unset=True), recipe.task, Recipe
-    )
-    told = {"source": recipe.source.model_dump(mode="json"), **stated}
-    return parse_recipe(merge(told, overrides), origin=origin)
-
-
-def _check_override(name: str, dotted: str, value: Any) -> None:
-    section, _, field = dotted.partition(".")
-    if (now := faults.new_name(dotted)) is not None:
-        raise ValueError(f"{name}: {dotted}: is {now} now")
-    if section not in VARIED and dotted not in BIT_FIELDS:
-        raise ValueError(
-            f"{name}: {dotted}: a variant may change {', '.join(VARIED)}; the rows and how they "
-            "are measured are the same for all"
-        )
-    if section == "training" and (
-        field == "seed" or (not field and isinstance(value, dict) and "seed" in value)
-    ):
-        raise ValueError(f"{name}: {dotted}: the grid's seeds set training.seed")
-
-
-def _variant_from(base: Path, overrides: Any) -> Any:
-    return (
-        {k: _rebased(k, v, base) for k, v in overrides.items()}
-        if isinstance(overrides, dict)
-        else overrides
-    )
-
-
-def _rebased(dotted: str, value: Any, base: Path) -> Any:
-    node = rebase(merge({}, {dotted: value}), base)
-    for key in dotted.split("."):
-        node = node[key]
-    return node
 
 
 def _from(base: Path, pattern: Any) -> Any:

@@ -22,7 +22,8 @@ from data_contracts.artifacts import (
 )
 from data_contracts.errors import NoisefoldError
 from data_contracts.recipe.compared import CellResult, Compared, Facts, Row, Spread
-from data_contracts.recipe.comparison import BIT_FIELDS, VARIED, Cell, Comparison
+from data_contracts.recipe.comparison import Cell, Comparison
+from data_contracts.recipe.overlay import BIT_FIELDS, VARIED
 from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.sections import DistillationConfig, WarmStartConfig
 from data_contracts.results import Interval
