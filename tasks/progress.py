@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-State = Literal["running", "told", "measured", "ran", "cached", "retried", "failed"]
+State = Literal["running", "told", "measured", "ran", "cached", "retried", "pruned", "failed"]
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,16 @@ class Interrupted(RuntimeError):
     """
 
 
+class Stopped(Exception):
+    """A training was ended after an epoch, as it was told: it leaves no artifact, and is no
+    fault.
+    """
+
+    def __init__(self, epochs: int, cpu_seconds: float) -> None:
+        self.epochs, self.cpu_seconds = epochs, cpu_seconds
+        super().__init__(f"Ended after epoch {epochs}.")
+
+
 def can_heal(error: BaseException) -> bool:
     """Whether another attempt may end otherwise: networks, disks, servers and lost processes heal;
     data does not.

@@ -31,7 +31,7 @@ from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.sections import ExecutionConfig
 from data_contracts.section import Section
 from tasks.artifacts.store import ArtifactStore, Outcome, Workspace, stage_key
-from tasks.retries import STAGE
+from tasks.retries import STAGE, Stopped
 from tasks.settings import Settings
 from tasks.tracking.runs import Tracker
 
@@ -89,12 +89,16 @@ class RunContext(Generic[C]):
     tracker: Tracker
     lineage: dict[str, str] = field(default_factory=dict)
     made: Made = field(default_factory=Made)
+    # What a training asks after each epoch: whether it goes on.
+    goes_on: Callable[[dict[str, Any]], bool] | None = None
     # Of an old night that is made up for: its version is judged, and no alias moves.
     moves_aliases: bool = True
 
     def carry_out(self, step: Step[..., R], *inputs: Any) -> R:
         result: Any = step.attempt(self, *inputs)
         found: Any = result.data if isinstance(result, State) else result
+        if isinstance(found, Stopped):
+            raise found
         if isinstance(found, Artifact):
             self.made.add(found)
         return found  # pyright: ignore[reportReturnType] - a State holds what the step makes
@@ -197,6 +201,9 @@ class Stage(Step[P, A]):
         try:
             make: Callable[..., Outcome[A]] = self.make
             outcome = make(run, *inputs)
+        except Stopped as stopped:
+            # Prefect calls a task that raises failed, which this one has not.
+            return Completed(name="Stopped", message=str(stopped), data=cast(Any, stopped))
         except BaseException as fault:
             if self._tell_fault is not None:
                 self._tell_fault(fault, run)

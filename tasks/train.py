@@ -40,6 +40,7 @@ def train(here: Here, tokens: TokenDataset, start: FetchedModel | None = None) -
     Raises:
         TrainingError: where the data or the recipe cannot give a model (one class, a NaN loss).
         Interrupted: where the child was killed or ran out of time; worth another attempt.
+        Stopped: where the run's `goes_on` said no after an epoch.
     """
     recipe = here.recipe
     objective_of(recipe.task, tokens.facts).check()
@@ -53,12 +54,13 @@ def train(here: Here, tokens: TokenDataset, start: FetchedModel | None = None) -
         training=recipe.training,
         execution=recipe.execution,
         start=start.bundle if start else None,
+        asks=here.run.goes_on is not None,
         work=here.keep,
         out=here.out,
     )
     forwarder = Forwarder(here.keep / "metrics.jsonl", here.run.tracker)
     with forwarder:
-        result = run_child(job, recipe.execution.limits.train)
+        result = run_child(job, recipe.execution.limits.train, here.run.goes_on)
     seen = np.load(here.open(tokens) / TRAIN_TEXTS, allow_pickle=False)
     if start is not None and isinstance(recipe.training.warm_start, WarmStartConfig):
         # What another model has learnt from, this one has too.

@@ -21,7 +21,6 @@ Relative paths, in overrides too, start at the file's folder.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -39,6 +38,7 @@ from pydantic import (
 from data_contracts.errors import RecipeError
 from data_contracts.recipe import faults
 from data_contracts.recipe.overlay import (
+    is_name,
     leans_on,
     measured_otherwise,
     misplaced,
@@ -49,8 +49,6 @@ from data_contracts.recipe.reading import describe, merge, parse_recipe
 from data_contracts.recipe.recipe import Recipe
 from data_contracts.section import Section
 from data_contracts.yaml_text import read_yaml
-
-_NAME = re.compile(r"[^\x00-\x1f\ud800-\udfff{}|`]{1,60}")
 
 
 class Cell(NamedTuple):
@@ -120,7 +118,7 @@ class Comparison(Section):
     @classmethod
     def _names(cls, named: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         for name in named:
-            if not _NAME.fullmatch(name) or name != name.strip():
+            if not is_name(name):
                 raise ValueError(
                     f"{name!r}: 1 to 60 characters, none of {{ }} | ` and no space at its ends"
                 )

@@ -1,9 +1,10 @@
-"""Overrides by dotted field, laid over a recipe as `--set` does it: the variants of a comparison and
-the trials of a search.
+"""Overrides by dotted field, laid over a recipe as `--set` does it: the variants of a comparison
+and the trials of a search.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,16 @@ from data_contracts.recipe.sections import BITS, WarmStartConfig
 BIT_FIELDS = tuple(f"execution.{name}" for name in BITS)
 VARIED = ("task", "tokenizer", "window", "model", "training", "distillation")
 """The sections of a recipe that a variant or a trial may change."""
+_NAME = re.compile(r"[^\x00-\x1f\ud800-\udfff{}|`]{1,60}")
+
+
+def is_name(name: str) -> bool:
+    """Whether a variant or a candidate may be called so, in tables and as a tag."""
+    return bool(_NAME.fullmatch(name)) and name == name.strip()
 
 
 def overlaid(recipe: Recipe, overrides: dict[str, Any], origin: str) -> Recipe:
-    """The recipe with these fields replaced; a section given as a mapping replaces the recipe's own.
+    """The recipe with these fields replaced; a section given as a mapping replaces its own.
 
     Raises:
         RecipeError: where that makes no recipe, with one line per fault; `origin` is its name.

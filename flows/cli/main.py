@@ -22,6 +22,7 @@ from data_contracts.errors import NoisefoldError, RecipeError, printable, stop_s
 from flows.cli.monitor import monitor
 from flows.cli.params import OfParams, written_params
 from flows.cli.score import score
+from flows.cli.tune import tune
 from flows.running.signals import dropped_are_sent_again
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ _set = click.option(
 
 main.add_command(score)
 main.add_command(monitor)
+main.add_command(tune)
 
 _DAY = click.DateTime(formats=["%Y-%m-%d"])
 _model = click.option(

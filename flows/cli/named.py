@@ -65,5 +65,5 @@ def _deployments(file: Path) -> dict[str, tuple[str, dict[str, Any]]]:
         if not isinstance(parameters, dict):
             continue
         flow = str(one.get("entrypoint", "")).rpartition(":")[2] or "retrain"
-        found[str(one["name"])] = (flow, parameters.get("recipe") or {})
+        found[str(one["name"])] = (flow, parameters.get("recipe") or parameters.get("search") or {})
     return found

@@ -43,7 +43,14 @@ if TYPE_CHECKING:
     from tasks.reports.story import StageRecord
 
 R = TypeVar("R")
-_STYLE = {"ran": "green", "cached": "cyan", "retried": "yellow", "failed": "red", "running": ""}
+_STYLE = {
+    "ran": "green",
+    "cached": "cyan",
+    "retried": "yellow",
+    "pruned": "yellow",
+    "failed": "red",
+    "running": "",
+}
 
 
 def safe(text: str) -> str:
@@ -323,6 +330,22 @@ class CellBars(StageBars):
             self.console.print(
                 f"{f'{done}/{total}':<9} {report.state:<8} {seconds:6.1f} s  {safe(report.note)}"
             )
+
+
+class TrialBars(StageBars):
+    """A bar per stage of the training in work; a line per training that is over."""
+
+    def __call__(self, report: Report) -> None:
+        if report.stage != "trial":
+            if self.live or "trial" not in self.started:
+                super().__call__(report)
+        elif report.state == "running":
+            self.started.setdefault("trial", time.monotonic())
+            for stage in list(self.tasks):
+                self.progress.remove_task(self.tasks.pop(stage))
+        else:
+            style = _STYLE[report.state]
+            self.console.print(f"[{style}]{report.state:<8}[/] {safe(report.note)}")
 
 
 def print_table(console: Console, compared: Compared) -> None:

@@ -41,11 +41,13 @@ class Due:
 
 
 def run_name() -> str:
-    """What a flow run is called in Prefect: its recipe, or comparison, and when it was due."""
+    """What a flow run is called in Prefect: its recipe, comparison or search, and when it was
+    due.
+    """
     from prefect.runtime import flow_run
 
     given = flow_run.parameters or {}
-    subject = given.get("recipe") or given.get("comparison")
+    subject = given.get("recipe") or given.get("comparison") or given.get("search")
     name = subject.get("name") if isinstance(subject, dict) else getattr(subject, "name", None)
     if given.get("recipe_file"):
         name = Path(given["recipe_file"]).stem

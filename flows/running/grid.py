@@ -16,29 +16,24 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict
 
 from data_contracts.artifacts import EvaluationReport, Measurement, TrainedModel, ValidatedCorpus
-from data_contracts.errors import NoisefoldError, RecipeError, TrainingError, told_of
+from data_contracts.errors import NoisefoldError
 from data_contracts.recipe.compared import Compared
 from data_contracts.recipe.comparison import Cell, Comparison
-from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.sections import WarmStartConfig
 from data_contracts.urls import redacted, shown_url
 from flows.running.due import Due
 from flows.running.job import Work
+from flows.running.part import OF_THE_PART, part_of, told
 from flows.running.run import VERSIONS, Run
 from tasks.artifacts.store import digest_of
 from tasks.comparing.board import Board
 from tasks.comparing.table import as_json, as_markdown, read_table, write_table
-from tasks.engines.threads import threads
 from tasks.progress import State
 from tasks.reports.readable import markdown
 from tasks.reports.story import Links
-from tasks.retries import STAGE, Interrupted
+from tasks.retries import STAGE
 from tasks.settings import Settings
-from tasks.tracking.bookkeeping import RUN_KEY
-from tasks.tracking.runs import Tracker, log_params, log_recipe, open_run
-
-# What a variant, not the machine, is at fault for: its cell fails, the others go on.
-OF_THE_CELL = (TrainingError, RecipeError, Interrupted)
+from tasks.tracking.runs import Tracker, log_params, open_run
 
 
 class ComparisonRun(BaseModel):
@@ -128,26 +123,18 @@ class Grid:
         run = self.run
         key = digest_of("cell", self.run_key, *cell)
         self.state = "cached" if cell in self.board.finished else "ran"
-        if self.state == "cached" and _told(run.tracker, key):
+        if self.state == "cached" and told(run.tracker, key):
             yield None
             return
-        if run.tracker.closed:  # finished so far, by other cells: there is work under it again
-            run.tracker.reopen(run.opened_by)
-        recipe = self.comparison.recipe_of(cell)
-        part = run.part(recipe, str(cell))
-        part.tracker = part.attempt(_open_cell)(
-            run.settings, run.tracker, recipe, cell, key, run.opened_by
-        )
+        tags = {
+            "mlflow.source.name": "flows/compare.py",
+            "noisefold.variant": cell.variant,
+            "noisefold.seed": str(cell.seed),
+        }
         try:
-            with threads(recipe.execution.threads):
+            with part_of(run, self.comparison.recipe_of(cell), str(cell), key, tags) as part:
                 yield part
-            part.tracker.end("FINISHED")
-        except BaseException as error:
-            with suppress(Exception):
-                status = "FAILED" if isinstance(error, Exception) else "KILLED"
-                part.tracker.end(status, told_of(error))
-            if not isinstance(error, OF_THE_CELL):
-                raise
+        except OF_THE_PART as error:
             self.state = "failed"
             self.board.fail(cell, redacted(str(error)))
             self._write()
@@ -181,13 +168,6 @@ class Grid:
         recipe = run.recipe.identity_of_run()
         self.run_key = digest_of("compare", grid, recipe, run.source.fingerprint, VERSIONS)
         return run.attempt(_open_grid)(run.settings, self.comparison, self.run_key, run.opened_by)
-
-
-def _told(tracker: Tracker, run_key: str) -> bool:
-    """Whether a cell's MLflow run has come to its end."""
-    mine = f"tags.`{RUN_KEY}` = '{run_key}' and tags.`mlflow.parentRunId` = '{tracker.run_id}'"
-    ended = f"{mine} and attributes.status = 'FINISHED'"
-    return bool(tracker.client.search_runs([tracker.experiment_id], ended, max_results=1))
 
 
 def log_table(tracker: Tracker, table: Compared) -> None:
@@ -225,26 +205,4 @@ def _open_grid(
             log_params(
                 tracker, {**grid, "variants": json.dumps(grid["variants"], ensure_ascii=False)}
             )
-    return tracker
-
-
-@task(name="open-cell", **STAGE)
-def _open_cell(
-    settings: Settings,
-    parent: Tracker,
-    recipe: Recipe,
-    cell: Cell,
-    run_key: str,
-    lineage: dict[str, str],
-) -> Tracker:
-    tags = {
-        "mlflow.source.name": "flows/compare.py",
-        "noisefold.variant": cell.variant,
-        "noisefold.seed": str(cell.seed),
-    }
-    experiment = parent.client.get_experiment(parent.experiment_id).name
-    tracker = open_run(settings, experiment, run_key, str(cell), tags, lineage)
-    # Told again: the parent may have been deleted and made anew.
-    tracker.set_tags({"mlflow.parentRunId": parent.run_id})
-    log_recipe(tracker, recipe, run_key)
     return tracker

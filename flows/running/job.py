@@ -37,7 +37,7 @@ from tasks.liveness.scratch import scratch
 from tasks.progress import report as report_progress
 from tasks.progress import tell
 from tasks.reports.story import HowItWent, StageRecord
-from tasks.retries import STAGE, Interrupted, healing
+from tasks.retries import STAGE, Interrupted, Stopped, healing
 from tasks.settings import Settings
 from tasks.stage import C, Made, RunContext, Step, as_task
 from tasks.tracking.bookkeeping import ARTIFACT, OWNER
@@ -81,6 +81,7 @@ class Job(RunContext[C]):
         self.work = work
         self.store = ArtifactStore(self.settings.artifacts_url, self.settings.work)
         self.title = ""  # of a part
+        self.goes_on = None
         self.current = ""  # the stage in work
         self.made = Made()
         self.stages: list[StageRecord] = []
@@ -201,6 +202,10 @@ class Job(RunContext[C]):
             self.stages.append(record)
         with self._in_time(task):
             result: Any = state.result()
+        if isinstance(result, Stopped):
+            report_progress(name, 1, 1, state="ran")
+            self.current = ""
+            raise result
         ran = "retried" if self._failed_attempts[name] else "ran"
         self._write_down(name, "cached" if state.name == "Cached" else ran, result, started)
         self.current = ""
@@ -241,10 +246,14 @@ class Job(RunContext[C]):
 
     def tell_needs(self) -> None:
         """What could not be told while the server was away."""
-        while self._untold:
-            tracker, tags = self._untold[0]
-            tracker.set_tags(tags)
-            del self._untold[0]
+        with suppress(IndexError):  # parts that work at once tell each other's
+            while True:
+                tracker, tags = self._untold.pop(0)
+                try:
+                    tracker.set_tags(tags)
+                except BaseException:
+                    self._untold.insert(0, (tracker, tags))
+                    raise
 
     def attempt(self, stage: Task[..., Any]) -> Callable[..., Any]:
         """The task with the recipe's retries and limits."""

@@ -57,7 +57,7 @@ class ProgressPage:
                 self.curves.add(report.points)
                 self._changed.add(CURVES)
             elif report.state != "told":
-                if report.stage == "cell" and report.state == "running":
+                if report.stage in ("cell", "trial") and report.state == "running":
                     self.curves = Curves()  # of another model
                 self._newest = report
                 self._changed.add(PROGRESS)

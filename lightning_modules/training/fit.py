@@ -33,7 +33,7 @@ from lightning_modules.training.begin import starting_network
 from lightning_modules.training.checkpoints import Checkpoints
 from lightning_modules.training.data import TokenData
 from lightning_modules.training.job import TrainingJob
-from lightning_modules.training.keep_best import KeepBest
+from lightning_modules.training.keep_best import GoesOn, Halted, KeepBest
 from lightning_modules.training.metrics_log import MetricsLog
 from lightning_modules.training.module import TextModule, frozen_state
 from lightning_modules.training.recorder import OnProgress, Recorder
@@ -78,14 +78,18 @@ class _Watchers:
         return [self.recorder, self.best, *self.averaging, self.checkpoints]
 
 
-def fit(job: TrainingJob, on_progress: OnProgress) -> FitResult:
+def fit(job: TrainingJob, on_progress: OnProgress, goes_on: GoesOn | None = None) -> FitResult:
     """Train, keep the best epoch, fold it, write `out/bundle`, `out/metrics.jsonl`,
     `out/history.json` and, where weights had noise, how much (`out/noise.safetensors`).
+
+    Args:
+        goes_on: asked after each epoch, with its metrics and the CPU seconds so far.
 
     Effects: `work/checkpoints/` and `work/metrics.jsonl` are written while it runs and taken up by
         the next call.
     Raises:
         TrainingError: the split cannot train a model of this kind, or the loss is not finite.
+        Halted: `goes_on` said no. Its checkpoints stay, so that it could go on.
     """
     cpu_started = time.process_time()  # reading the data is part of training, imports are not
     objective = objective_of(job.task, job.facts)
@@ -94,9 +98,11 @@ def fit(job: TrainingJob, on_progress: OnProgress) -> FitResult:
         torch.manual_seed(job.training.seed)
         network, coverage = starting_network(job, objective, data, on_progress)
         module = _module(job, objective, network, data)
-        watchers = _watchers(job, objective, data, on_progress)
+        watchers = _watchers(job, objective, data, on_progress, goes_on)
         watchers.recorder.cpu_started = cpu_started
         _train(job, module, data, watchers, coverage)
+        if watchers.best.halted:
+            raise Halted(len(watchers.best.history), watchers.recorder.cpu_seconds)
         network.cpu().load_state_dict({**frozen_state(network), **watchers.best.weights})
         noise = alphas_of(network)
         plain = module.course.finish(cast(TextNetwork, fold(network)))
@@ -157,15 +163,20 @@ def _steps_per_epoch(job: TrainingJob, data: TokenData) -> int:
 
 
 def _watchers(
-    job: TrainingJob, objective: Objective, data: TokenData, on_progress: OnProgress
+    job: TrainingJob,
+    objective: Objective,
+    data: TokenData,
+    on_progress: OnProgress,
+    goes_on: GoesOn | None,
 ) -> _Watchers:
     training = job.training
     log = MetricsLog(job.work / "metrics.jsonl")
     recorder = Recorder(log, on_progress, _steps_per_epoch(job, data))
+    ask = goes_on and (lambda epoch: goes_on({**epoch, "cpu_seconds": recorder.cpu_seconds}))
     return _Watchers(
         log,
         recorder,
-        KeepBest(objective.monitored(training.monitor), training.patience, on_progress),
+        KeepBest(objective.monitored(training.monitor), training.patience, on_progress, ask),
         Checkpoints(
             job.work / "checkpoints",
             job.execution.checkpoint_every_steps,

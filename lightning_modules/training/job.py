@@ -33,6 +33,9 @@ class TrainingJob(BaseModel):
     start: Path | None = Field(
         default=None, description="Bundle to start from; null: fresh weights."
     )
+    asks: bool = Field(
+        default=False, description="After each epoch the parent says whether it goes on."
+    )
     work: Path = Field(description="Checkpoints and metrics; what the next attempt takes up.")
     out: Path = Field(description="Where the bundle and its history go.")
 

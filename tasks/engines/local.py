@@ -14,6 +14,8 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +24,29 @@ from lightning_modules.training.job import TrainingJob
 from tasks.engines.threads import environment
 from tasks.engines.training_process import own_packages_first
 from tasks.progress import report, tell
-from tasks.retries import Interrupted
+from tasks.retries import Interrupted, Stopped
 
 USER_ERROR = 3  # exit status of the child for a fault that no further attempt mends
+HALTED = 4  # once it has been told to end after an epoch
 TERMINATED = 128 + signal.SIGTERM  # its exit status once it has saved a checkpoint on SIGTERM
 STOP_SECONDS = 10  # for that checkpoint
 
 
-def run_child(job: TrainingJob, timeout_seconds: float) -> dict[str, Any]:
+# Whether a training goes on after an epoch: its number, what validation measured, CPU seconds.
+AfterEpoch = Callable[[dict[str, Any]], bool]
+
+
+def run_child(
+    job: TrainingJob, timeout_seconds: float, goes_on: AfterEpoch | None = None
+) -> dict[str, Any]:
     """Run one training attempt to its end and return the child's result.
 
+    Args:
+        goes_on: what a job that `asks` is answered after each epoch.
     Raises:
         TrainingError: the data or the recipe cannot give a model.
         Interrupted: the child was killed or ran out of time; worth another attempt.
+        Stopped: `goes_on` said no.
     """
     job.work.mkdir(parents=True, exist_ok=True)
     job_file, error_log = job.work / "job.json", job.work / "stderr.log"
@@ -54,6 +66,7 @@ def run_child(job: TrainingJob, timeout_seconds: float) -> dict[str, Any]:
             assert child.stdout is not None
             for line in child.stdout:
                 events(line)
+                _answer(child, events.question(), goes_on)
             status = child.wait()
         except BaseException:
             _stop(child)
@@ -66,6 +79,8 @@ def run_child(job: TrainingJob, timeout_seconds: float) -> dict[str, Any]:
                     pipe.close()
     if status == 0 and events.result is not None:
         return events.result
+    if status == HALTED and events.halted is not None:
+        raise Stopped(**events.halted)
     if status == USER_ERROR and events.error is not None:
         raise TrainingError(events.error["cause"], events.error["remedy"])
     if out_of_time.is_set():
@@ -95,6 +110,18 @@ def _start(job: TrainingJob, job_file: Path, errors: Any) -> subprocess.Popen[st
     )
 
 
+def _answer(
+    child: subprocess.Popen[str], epoch: dict[str, Any] | None, goes_on: AfterEpoch | None
+) -> None:
+    if epoch is None:
+        return
+    answer = "1" if goes_on is None or goes_on(epoch) else "0"
+    assert child.stdin is not None
+    with suppress(BrokenPipeError):  # it has died since, which its exit status tells
+        child.stdin.write(answer)
+        child.stdin.flush()
+
+
 def _fault(status: int, error_log: Path) -> Interrupted | TrainingError:
     """What an exit status says, where neither a result nor an error was told."""
     if status < 0 or status == TERMINATED:
@@ -116,7 +143,14 @@ class Relay:
     def __init__(self) -> None:
         self.result: dict[str, Any] | None = None
         self.error: dict[str, str] | None = None
+        self.halted: dict[str, Any] | None = None
+        self._asked: dict[str, Any] | None = None
         self._best = ""
+
+    def question(self) -> dict[str, Any] | None:
+        """The epoch after which the child waits for an answer; once."""
+        asked, self._asked = self._asked, None
+        return asked
 
     def __call__(self, line: str) -> None:
         try:
@@ -137,6 +171,10 @@ class Relay:
                     "train",
                     f"Training goes on from step {event['step']:,} of {event['total_steps']:,}.",
                 )
+            case "asked":
+                self._asked = event
+            case "halted":
+                self.halted = {name: event[name] for name in ("epochs", "cpu_seconds")}
             case "result":
                 self.result = event
             case "error":

@@ -1,0 +1,1 @@
+"""search: trials by Optuna, and the tables of what they came to."""
