@@ -24,6 +24,11 @@ COLUMNS = ["id", "text", "label", "split"]
 
 def export(name: str) -> dict[str, int]:
     """Ingest and validate one recipe's source, write its rows; returns how many each split has."""
+    return export_recipe(RECIPES / f"{name}.yaml", corpus_file(name))
+
+
+def export_recipe(file: Path, out: Path) -> dict[str, int]:
+    """The same of a recipe that lies anywhere."""
     from data_contracts.recipe.reading import load_recipe
     from tasks.artifacts.store import ArtifactStore
     from tasks.ingest import ingest, survey
@@ -31,13 +36,13 @@ def export(name: str) -> dict[str, int]:
     from tasks.stage import looking
     from tasks.validate import validate
 
-    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    recipe = load_recipe(file)
     store = ArtifactStore(str(HOME / "artifacts"), HOME / "work")
     here = looking(recipe, Settings(home=HOME), store)
     raw = ingest.make(here, survey(recipe.source)).manifest
     corpus = validate.make(here, raw).manifest
     table = pq.read_table(store.open(corpus) / "corpus", columns=COLUMNS)
-    write(corpus_file(name), table, corpus.labels)
+    write(out, table, corpus.labels)
     return dict(corpus.splits)
 
 

@@ -159,6 +159,20 @@ class TaskConfig(Section):
         told = self.model_dump(mode="json")
         return {name: value for name, value in told.items() if name in named}
 
+    @classmethod
+    def candidates(
+        cls, rows: Rows, contract: DataContract, choices: list[Choice]
+    ) -> dict[str, tuple[Choice, ...]]:
+        """What is worth measuring beside a suggestion on these rows: by name, what each changes of
+        it; the suggestion itself changes nothing, and is the first.
+
+        Args:
+            choices: what `suggest` gave for these rows.
+        """
+        from data_contracts.recipe.candidates import of_any_kind
+
+        return of_any_kind(choices)
+
     def outputs(self, facts: dict[str, Any]) -> tuple[Column, ...]:
         """What a served model answers. `facts`: what the data said, from the manifest."""
         raise NotImplementedError

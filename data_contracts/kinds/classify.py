@@ -152,6 +152,15 @@ class Classify(TaskConfig):
         )
         return head, suggest(seen, backbone, folder)
 
+    @classmethod
+    def candidates(
+        cls, rows: Rows, contract: DataContract, choices: list[Choice]
+    ) -> dict[str, tuple[Choice, ...]]:
+        from data_contracts.recipe.candidates import of_classification
+        from data_contracts.recipe.profile import profile
+
+        return of_classification(profile(rows, cast("ClassifyContract", contract)), choices)
+
     def outputs(self, facts: dict[str, Any]) -> tuple[Column, ...]:
         """`label`, and a probability for each; null where there is no text to answer."""
         answers = [

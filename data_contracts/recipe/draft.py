@@ -15,17 +15,19 @@ from data_contracts.recipe.suggest import Choice
 from data_contracts.yaml_text import parse_yaml
 
 
-def recipe_yaml(source: dict[str, Any], draft: Draft, head: str, choices: Sequence[Choice]) -> str:
+def recipe_yaml(
+    source: dict[str, Any], draft: Draft, head: Sequence[str], choices: Sequence[Choice]
+) -> str:
     """The recipe as a person would write it, each choice under its reason; it is checked before it
     is returned.
 
     Args:
         source: the fields of the recipe's source.
         draft: of the contract.
-        head: a sentence of what rows it is suggested for.
+        head: sentences of what rows it is suggested for.
     """
     name, kind = draft.contract.name, draft.contract.kind
-    parts = [f"{comments(draft, [head])}\nname: {name}\n"]
+    parts = [f"{comments(draft, list(head))}\nname: {name}\n"]
     contract = contract_yaml(draft, {}, only_own=True)
     usual = Recipe.model_fields["task"].get_default(call_default_factory=True)
     if kind != usual.kind:

@@ -59,6 +59,7 @@ CANDIDATE = "candidate"
 """The name of the dimension that chooses among the candidates; no field is called so."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _LEAST = 10.0  # seconds; the smallest training that is worth a comparison takes some
+_SHAPES = {"space", "candidates", "sampler", "pruner", "startup"}
 _GRID = 10_000  # points; more are no grid that anybody goes through
 _CHECKED = 400  # combinations that are tried on the recipe before anything runs, at 4 ms each
 _NOTHING: Any = object()
@@ -103,7 +104,11 @@ class Search(Section):
     pruner: Literal["median", "hyperband", "none"] = Field(
         default="median",
         description="Ends a trial early. median: whose best so far is worse than the median of the "
-        "others after as many epochs, from the fifth trial on. hyperband: Li 2018.",
+        "others after as many epochs, from a quarter of the recipe's max_epochs on. hyperband: Li "
+        "2018.",
+    )
+    startup: int = Field(
+        default=5, ge=0, description="Trials that have to be over before a pruner ends one."
     )
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Of the sampler.")
     seeds: tuple[int, ...] = Field(
@@ -347,7 +352,7 @@ class Search(Section):
         """What makes it another search: its trials would not be the same. Its budget, the most
         trials and what follows them may change, and it goes on.
         """
-        told = self.model_dump(mode="json", include={"space", "candidates", "sampler", "pruner"})
+        told = self.model_dump(mode="json", include=_SHAPES)
         return {**told, "seeds": [self.seed, self.seeds[0]], "figure": self.figure}
 
     def on(self, day: date) -> Search:

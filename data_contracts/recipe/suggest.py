@@ -114,7 +114,7 @@ def _beside_backbone(seen: Profile) -> Choice:
         "task",
         {
             "wide": {
-                "buckets": _buckets(seen),
+                "buckets": buckets(seen),
                 "max_n": 3,
                 "scale": 8.0,
                 "naive_bayes": True,
@@ -207,7 +207,7 @@ def _from_scratch(seen: Profile, passed_over: str) -> list[Choice]:
 
 def _ngrams(seen: Profile) -> list[Choice]:
     """Hashed n-grams: as vectors beside the encoder, straight to the logits, or both."""
-    wide: dict[str, Any] = {"buckets": _buckets(seen), "max_n": 3}
+    wide: dict[str, Any] = {"buckets": buckets(seen), "max_n": 3}
     vectors = {
         "buckets": 20_000 if seen.small else 100_000,
         "max_n": 3 if seen.han else 2,
@@ -258,7 +258,7 @@ def _ngrams(seen: Profile) -> list[Choice]:
     return found
 
 
-def _buckets(seen: Profile) -> int:
+def buckets(seen: Profile) -> int:
     """Of the table of n-grams that go straight to the logits."""
     return min(500_000 if seen.rows < 15_000 else 1_000_000, CELLS // seen.classes)
 

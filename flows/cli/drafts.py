@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from data_contracts.contract.infer import Draft
     from data_contracts.contract.rows import Rows
     from data_contracts.recipe.recipe import Recipe
+    from data_contracts.recipe.suggest import Choice
     from tasks.sources.look import Asked, Seen
 
 SEPARATORS = {
@@ -53,15 +54,34 @@ def infer_in_terminal(asked: Mapping[str, Any], output: str | None) -> None:
 
 
 def suggest_in_terminal(
-    asked: Mapping[str, Any], contract_file: str | None, backbone: str | None, output: str | None
+    asked: Mapping[str, Any],
+    contract_file: str | None,
+    backbone: str | None,
+    output: str | None,
+    budget: str | None = None,
 ) -> None:
+    """Args:
+    budget: CPU time in which candidates are measured; None: none is.
+    """
+    check_new(output)
     rows, seen, draft = (
         draft_by(asked, contract_file) if contract_file is not None else draft_from(asked)
     )
     folder = Path(output).resolve().parent if output else Path.cwd()
     placed = backbone and _from_folder(backbone, folder)
-    head, choices = task_of(draft.contract).suggest(rows, draft.contract, placed, backbone)
-    text = recipe_yaml(_source_fields(seen, folder), draft, head, choices)
+    task = task_of(draft.contract)
+    head, choices = task.suggest(rows, draft.contract, placed, backbone)
+
+    def written(told: list[str], chosen: Sequence[Choice]) -> str:
+        return recipe_yaml(_source_fields(seen, folder), draft, told, chosen)
+
+    text = written([head], choices)
+    if budget is not None:
+        from flows.cli.measured import measure_in_terminal
+
+        candidates = task.candidates(rows, draft.contract, choices)
+        told, chosen = measure_in_terminal(text, folder, choices, candidates, budget)
+        text = written([head, *told], chosen)
     write_new(text, output, "Read it through, then: noisefold retrain {output}")
     _tell(draft)
 
@@ -219,10 +239,18 @@ def write_new(text: str, output: str | None, next_step: str) -> None:
     if output is None:
         click.echo(printable(text) if sys.stdout.isatty() else text, nl=False)
         return
-    path = Path(output)
-    if path.exists():
+    check_new(output)
+    Path(output).write_text(text, encoding="utf-8")
+    click.echo(f"Wrote {output}. {next_step.format(output=output)}")
+
+
+def check_new(output: str | None) -> None:
+    """What is there already is not written over.
+
+    Raises:
+        NoisefoldError: it is there.
+    """
+    if output is not None and Path(output).exists():
         raise NoisefoldError(
             f"{output} is there already.", "Choose another name, or remove it first."
         )
-    path.write_text(text, encoding="utf-8")
-    click.echo(f"Wrote {output}. {next_step.format(output=output)}")

@@ -917,17 +917,27 @@ def _rows(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option("--backbone", help="Folder of a pretrained model, if one is at hand.")
 @click.option(
+    "--measure",
+    "budget",
+    metavar="10m",
+    help="Train what is worth trying, for so much CPU time, and write what did best on valid.",
+)
+@click.option(
     "--output", "-o", type=click.Path(dir_okay=False), help="Write here instead of to the terminal."
 )
 def suggest(
-    contract_file: str | None, backbone: str | None, output: str | None, **asked: Any
+    contract_file: str | None,
+    backbone: str | None,
+    budget: str | None,
+    output: str | None,
+    **asked: Any,
 ) -> None:
     """Write a recipe for the rows of a file, a folder or a glob, with a sentence of why for each
     choice.
     """
     from flows.cli.drafts import suggest_in_terminal
 
-    suggest_in_terminal(asked, contract_file, backbone, output)
+    suggest_in_terminal(asked, contract_file, backbone, output, budget)
 
 
 @recipe_group.command()

@@ -31,7 +31,7 @@ from tasks.tracking.runs import Tracker, log_params, open_run
 
 PAGE = "report.html"
 # Params of the run; what may be another one when the search goes on is none.
-_PARAMS = ("recipe", "metric", "sampler", "pruner", "seed", "space", "candidates")
+_PARAMS = ("recipe", "metric", "sampler", "pruner", "startup", "seed", "space", "candidates")
 
 
 def log_search(tracker: Tracker, found: Searched) -> None:

@@ -207,6 +207,7 @@ class Tuning:
     def done(self, one: Training, model: TrainedModel, part: Run) -> None:
         """The training has ended well: what it came to is told, last of all to the study."""
         value, tried = model.validation[self.search.figure], one.tried
+        one.state = next(record.state for record in reversed(part.stages))
         part.tracker.log_metrics({"tune/value": value})
         part.tracker.set_tags({STATE: "finished"})
         if tried is None:

@@ -38,7 +38,6 @@ from data_contracts.recipe.search import CANDIDATE, Overrides, Search
 from data_contracts.recipe.searched import TrialResult
 
 FILE = "optuna.db"
-_STARTUP = 5  # trials before the pruner judges
 _FEW = 10  # finished trials, below which importances say nothing
 _STATES = {
     TrialState.COMPLETE: "finished",
@@ -248,12 +247,13 @@ def _distributions(search: Search) -> dict[str, BaseDistribution]:
 
 
 def _pruner(search: Search) -> optuna.pruners.BasePruner:
+    epochs = search.recipe.training.max_epochs
     match search.pruner:
         case "median":
-            return optuna.pruners.MedianPruner(n_startup_trials=_STARTUP)
+            # In its first quarter a slow learner is not told from a bad one.
+            return optuna.pruners.MedianPruner(search.startup, n_warmup_steps=epochs // 4)
         case "hyperband":
-            epochs = max(2, search.recipe.training.max_epochs)
-            return optuna.pruners.HyperbandPruner(max_resource=epochs)
+            return optuna.pruners.HyperbandPruner(max_resource=max(2, epochs))
         case _:
             return optuna.pruners.NopPruner()
 

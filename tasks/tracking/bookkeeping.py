@@ -45,6 +45,9 @@ SHOWN = {
     "noisefold.drifted",
     "noisefold.variant",
     "noisefold.seed",
+    "noisefold.search",
+    "noisefold.trial",
+    "noisefold.trial_state",
 }
 
 
