@@ -37,6 +37,12 @@ class Stopped(Exception):
         super().__init__(f"Ended after epoch {epochs}.")
 
 
+class Abandoned(BaseException):
+    """This process is about to end, and what a thread of it was waiting for was ended: no fault to
+    try again.
+    """
+
+
 def can_heal(error: BaseException) -> bool:
     """Whether another attempt may end otherwise: networks, disks, servers and lost processes heal;
     data does not.

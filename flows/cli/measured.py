@@ -89,12 +89,14 @@ def _told(found: Searched, name: str, budget: str) -> list[str]:
 
     metric = metric_of(found)
     means = {one.number: one.mean for one in found.finalists}
+    first = [found.trial(number) for number in means]
+    rest = [one for one in ranked(found) if one.state == "finished" and one.number not in means]
     figures = (
         f"{one.candidate} {shown(metric, means.get(one.number, one.value))}"
-        for one in ranked(found)
-        if one.state == "finished"
+        for one in (*first, *rest)
     )
-    seeds = f"; the first {len(means)}: means of {len(found.seeds)} seeds" if means else ""
+    several = len(found.seeds) > 1
+    seeds = f"; the first {len(means)}: means of {len(found.seeds)} seeds" if several else ""
     return [
         f"Measured within {budget} on {found.valid_rows:,} valid rows, {metric.words}: "
         f"{', '.join(figures)}{seeds}. {found.ended}"

@@ -5,6 +5,7 @@ then the best few with further seeds, and what they come to.
 from __future__ import annotations
 
 import contextvars
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from flows.running.part import OF_THE_PART, part_of
 from flows.running.run import VERSIONS, Run
 from flows.running.search_pages import log_search, open_search, publish
 from tasks.artifacts.store import digest_of
+from tasks.engines.local import ending_trainings
 from tasks.progress import State, report, tell
 from tasks.retries import Stopped
 from tasks.searching.board import SearchBoard, key_of
@@ -159,17 +161,22 @@ class Tuning:
             for one in trainings:
                 work(one)
             return
+        running: set[Future[None]] = set()
         with ThreadPoolExecutor(self.search.parallel, "training") as pool:
-            running: set[Future[None]] = set()
-            for one in trainings:
-                # Prefect knows the flow run by its context.
-                running.add(pool.submit(contextvars.copy_context().run, work, one))
-                if len(running) == self.search.parallel:
-                    done, running = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        future.result()
-            for future in running:
-                future.result()
+            try:
+                for one in trainings:
+                    # Prefect knows the flow run by its context.
+                    running.add(pool.submit(contextvars.copy_context().run, work, one))
+                    if len(running) == self.search.parallel:
+                        done, running = wait(running, return_when=FIRST_COMPLETED)
+                        for future in done:
+                            future.result()
+                for future in running:
+                    future.result()
+            except BaseException:
+                with ending_trainings():
+                    wait(running)
+                raise
 
     @contextmanager
     def training(self, one: Training) -> Iterator[Run]:
@@ -213,8 +220,10 @@ class Tuning:
         if tried is None:
             self._over(lambda: self._with_seed(one, model))
             return
+        history = part.store.open(model) / "history.json"
+        epochs = json.loads(history.read_text(encoding="utf-8"))
         tried.epochs, tried.cpu_seconds = model.epochs, model.cpu_seconds
-        self._over(lambda: self.board.study.finish(tried, value))
+        self._over(lambda: self.board.study.finish(tried, value, epochs))
 
     def _prune(self, one: Training, stopped: Stopped, tracker: Tracker) -> None:
         tried = one.tried

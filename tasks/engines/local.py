@@ -14,8 +14,8 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,16 @@ from lightning_modules.training.job import TrainingJob
 from tasks.engines.threads import environment
 from tasks.engines.training_process import own_packages_first
 from tasks.progress import report, tell
-from tasks.retries import Interrupted, Stopped
+from tasks.retries import Abandoned, Interrupted, Stopped
 
 USER_ERROR = 3  # exit status of the child for a fault that no further attempt mends
 HALTED = 4  # once it has been told to end after an epoch
 TERMINATED = 128 + signal.SIGTERM  # its exit status once it has saved a checkpoint on SIGTERM
 STOP_SECONDS = 10  # for that checkpoint
 
+
+_running: set[subprocess.Popen[str]] = set()
+_ending = threading.Event()
 
 # Whether a training goes on after an epoch: its number, what validation measured, CPU seconds.
 AfterEpoch = Callable[[dict[str, Any]], bool]
@@ -47,6 +50,7 @@ def run_child(
         TrainingError: the data or the recipe cannot give a model.
         Interrupted: the child was killed or ran out of time; worth another attempt.
         Stopped: `goes_on` said no.
+        Abandoned: within `ending_trainings`.
     """
     job.work.mkdir(parents=True, exist_ok=True)
     job_file, error_log = job.work / "job.json", job.work / "stderr.log"
@@ -54,6 +58,7 @@ def run_child(
     out_of_time = threading.Event()
     with error_log.open("wb") as errors:
         child = _start(job, job_file, errors)
+        _running.add(child)
 
         def end() -> None:
             out_of_time.set()
@@ -74,20 +79,32 @@ def run_child(
         finally:
             timer.cancel()
             timer.join()  # it may be stopping the child right now
+            _running.discard(child)
             for pipe in (child.stdin, child.stdout):
                 if pipe is not None:
                     pipe.close()
     if status == 0 and events.result is not None:
         return events.result
-    if status == HALTED and events.halted is not None:
-        raise Stopped(**events.halted)
-    if status == USER_ERROR and events.error is not None:
-        raise TrainingError(events.error["cause"], events.error["remedy"])
-    if out_of_time.is_set():
-        raise Interrupted(
+    fault = _fault(status, events, error_log)
+    if out_of_time.is_set() and status not in (HALTED, USER_ERROR):
+        fault = Interrupted(
             f"Training ran into its limit of {timeout_seconds:.0f} s (execution.limits.train)."
         )
-    raise _fault(status, error_log)
+    raise fault
+
+
+@contextmanager
+def ending_trainings() -> Iterator[None]:
+    """End the trainings that other threads wait for, each after a checkpoint; while this lasts they
+    are not taken for faults. A signal reaches the main thread alone.
+    """
+    _ending.set()
+    try:
+        for child in list(_running):
+            child.terminate()
+        yield
+    finally:
+        _ending.clear()
 
 
 def _start(job: TrainingJob, job_file: Path, errors: Any) -> subprocess.Popen[str]:
@@ -122,8 +139,14 @@ def _answer(
         child.stdin.flush()
 
 
-def _fault(status: int, error_log: Path) -> Interrupted | TrainingError:
-    """What an exit status says, where neither a result nor an error was told."""
+def _fault(status: int, events: Relay, error_log: Path) -> BaseException:
+    """Why there is no result, by what was told and by the exit status."""
+    if _ending.is_set():
+        return Abandoned("The training was ended with its flow.")
+    if status == HALTED and events.halted is not None:
+        return Stopped(**events.halted)
+    if status == USER_ERROR and events.error is not None:
+        return TrainingError(events.error["cause"], events.error["remedy"])
     if status < 0 or status == TERMINATED:
         name = signal.Signals(-status if status < 0 else signal.SIGTERM).name
         hint = " (out of memory, or an operator)" if name == "SIGKILL" else ""

@@ -14,7 +14,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -126,7 +126,14 @@ class Study:
         trial.set_user_attr("overrides", tried.overrides)
         return tried
 
-    def finish(self, tried: Tried, value: float) -> None:
+    def finish(self, tried: Tried, value: float, epochs: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Args:
+        epochs: what validation measured after each; a training that was found in the store has
+            told none, and the pruner compares with them all the same.
+        """
+        with _quiet():
+            for epoch in epochs:
+                tried.trial.report(float(epoch[self.search.figure]), int(epoch["epoch"]))
         if math.isfinite(value):
             self._end(tried, TrialState.COMPLETE, value)
         else:

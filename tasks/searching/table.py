@@ -55,7 +55,7 @@ def trials_table(found: Searched, most: int | None = None) -> Table:
             one.state,
             shown(metric, one.value),
             one.epochs,
-            round(one.cpu_seconds, 1),
+            f"{one.cpu_seconds:,.1f}",
             changes(one.overrides) if one.cause is None else one.cause,
         )
         for one in ranked(found)[:most]

@@ -10,10 +10,13 @@ import pytest
 import yaml
 
 from data_contracts.recipe.monitor import MonitorRecipe
+from data_contracts.errors import RecipeError
 from data_contracts.recipe.other_flows import parse_section
 from data_contracts.recipe.reading import parse_recipe
 from data_contracts.recipe.score import ScoreRecipe
 from data_contracts.recipe.source import FileSource, RollingWindow
+from flows.cli.main import find_recipe
+from flows.cli.tune import find_search
 from tasks.tracking.bookkeeping import lineage_of
 from tests.pipeline.conftest import (
     REPOSITORY,
@@ -47,11 +50,15 @@ def test_deployments_cannot_change_by_accident():
         "passages": ("flows/retrain.py:retrain", [], 1),
         "sample-scores": ("flows/score.py:score", [("0 5 * * *", False)], 1),
         "sample-monitor": ("flows/monitor.py:monitor", [("0 6 * * *", False)], 1),
+        "search": ("flows/tune.py:tune", [], 1),
         "weekly": ("flows/retrain.py:retrain", [("0 4 * * 1", False)], 1),
     }
 
 
-@pytest.mark.parametrize("name", DEPLOYMENTS)
+RECIPES = [name for name, one in DEPLOYMENTS.items() if "recipe" in one["parameters"]]
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_every_deployed_recipe_is_valid(name):
     described = DEPLOYMENTS[name]["parameters"]["recipe"]
     flow = DEPLOYMENTS[name]["entrypoint"].rpartition(":")[2]
@@ -62,6 +69,12 @@ def test_every_deployed_recipe_is_valid(name):
         else parse_section(kind, described, name, REPOSITORY)
     )
     assert recipe.name == name
+
+
+def test_the_deployed_search_is_valid_and_is_no_recipe():
+    assert find_search("search", (), {"trials": 3}).trials == 3
+    with pytest.raises(RecipeError, match="search is one of the flow tune"):
+        find_recipe("search", ())
 
 
 def test_weekly_reads_a_folder_of_dated_files_by_its_window():
