@@ -16,7 +16,9 @@ from data_contracts.recipe.comparison import Comparison
 from data_contracts.recipe.monitor import MonitorRecipe
 from data_contracts.recipe.other_flows import parse_section
 from data_contracts.recipe.reading import parse_recipe
+from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.score import ScoreRecipe
+from data_contracts.recipe.search_file import parse_search
 from lightning_modules.reparameterizations import METHODS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -68,6 +70,9 @@ def test_the_examples_of_the_readme_are_valid(block: str) -> None:
         parse_section(ScoreRecipe, content, "README", REPOSITORY)
     elif "model" in content and isinstance(content["model"], str):
         parse_section(MonitorRecipe, content, "README", REPOSITORY)
+    elif "space" in content:
+        shared = {"name": "mails", "source": {"kind": "sample"}}
+        parse_search({**content, "recipe": shared}, "README", Path(), {}, lambda *_: Recipe())
     elif "variants" in content:
         Comparison.model_validate(
             {

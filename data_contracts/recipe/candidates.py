@@ -17,12 +17,11 @@ Candidates = dict[str, tuple[Choice, ...]]
 _METHODS = {
     "noise": {"dropout": 0.0, "reparameterization": {"kind": "multiplicative_noise"}},
     "dropout": {"dropout": 0.5, "reparameterization": {"kind": "none"}},
-    "no regularizer": {"dropout": 0.0, "reparameterization": {"kind": "none"}},
 }
 
 
 def of_any_kind(choices: Sequence[Choice]) -> Candidates:
-    """The suggestion, and other regularizers in place of its own; of weights that are given and
+    """The suggestion, and another regularizer in place of its own; of weights that are given and
     frozen, whether their factors have noise.
     """
     model = fields_of(choices).get("model", {})
@@ -102,17 +101,36 @@ def overrides_of(change: Iterable[Choice]) -> dict[str, Any]:
     }
 
 
-def settled(choices: Sequence[Choice], won: Sequence[Choice], why: str) -> list[Choice]:
+def space_of(rate: float, dropout: float) -> dict[str, list[Any]]:
+    """What is drawn with the budget that the candidates leave: values that a person would write.
+
+    Args:
+        rate, dropout: the suggestion's own.
+    """
+    rates = [float(f"{rate * factor:.3g}") for factor in (0.25, 0.5, 1, 2)]
+    return {
+        "training.learning_rate": [one if one != rates[2] else rate for one in rates],
+        "model.dropout": sorted({dropout, 0.0, 0.25, 0.5}),
+    }
+
+
+def settled(choices: Sequence[Choice], changed: Mapping[str, Any], why: str) -> list[Choice]:
     """The suggestion as a measurement has left it: what it changes, for the reason that it was
     measured, and what it leaves of the rest.
+
+    Args:
+        changed: by dotted field of a section.
     """
-    changed = fields_of(won)
+    sections: dict[str, dict[str, Any]] = {}
+    for dotted, value in changed.items():
+        section, _, name = dotted.partition(".")
+        sections.setdefault(section, {})[name] = value
     kept = [
         Choice(one.section, fields, one.reason)
         for one in choices
-        if (fields := _without(one.fields, changed.get(one.section, {})))
+        if (fields := _without(one.fields, sections.get(one.section, {})))
     ]
-    return [*kept, *(Choice(section, fields, why) for section, fields in changed.items())]
+    return [*kept, *(Choice(section, fields, why) for section, fields in sections.items())]
 
 
 def _without(fields: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:

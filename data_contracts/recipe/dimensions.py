@@ -5,9 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 from data_contracts.section import Section
 
@@ -101,7 +108,16 @@ class Choices(Section):
         return as_text(value) in map(as_text, self.choices)
 
 
-Dimension: TypeAlias = Range | Choices
+class _OrList:
+    """In the JSON schema a list may stand for its choices."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [handler(schema), {"type": "array", "items": {}}]}
+
+
+Dimension: TypeAlias = Annotated[Range | Choices, _OrList()]
 
 
 def as_text(value: Any) -> str:

@@ -22,10 +22,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import date
 from itertools import product
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from pydantic import (
@@ -40,20 +39,17 @@ from pydantic import (
 from data_contracts.errors import RecipeError
 from data_contracts.kinds.base import Metric
 from data_contracts.recipe import faults
-from data_contracts.recipe.dimensions import Choices, Dimension, Range, dimension_of
+from data_contracts.recipe.dimensions import Dimension, Range, as_text, dimension_of
 from data_contracts.recipe.overlay import (
     is_name,
     leans_on,
     measured_otherwise,
     misplaced,
     overlaid,
-    overrides_from,
-    rebased,
 )
-from data_contracts.recipe.reading import describe, merge, parse_recipe
 from data_contracts.recipe.recipe import Recipe
 from data_contracts.section import Section
-from data_contracts.yaml_text import plain, read_yaml
+from data_contracts.yaml_text import plain
 
 CANDIDATE = "candidate"
 """The name of the dimension that chooses among the candidates; no field is called so."""
@@ -286,12 +282,20 @@ class Search(Section):
 
     @property
     def alternatives(self) -> dict[str, Overrides]:
-        """What candidates set outside the space, by name; empty where none sets any."""
-        beside = {
-            name: {key: value for key, value in overrides.items() if key not in self.space}
-            for name, overrides in self.candidates.items()
-        }
-        return beside if any(beside.values()) else {}
+        """What candidates set outside the space, by the name of the first that sets it; empty where
+        none sets any.
+        """
+        beside: dict[str, tuple[str, Overrides]] = {}
+        for name in self.candidates:
+            found = self._beside(name)
+            beside.setdefault(as_text(found), (name, found))
+        named = dict(beside.values())
+        return named if any(named.values()) else {}
+
+    def _beside(self, name: str) -> Overrides:
+        """What a candidate sets outside the space."""
+        overrides = self.candidates[name]
+        return {key: value for key, value in overrides.items() if key not in self.space}
 
     @property
     def points(self) -> float:
@@ -312,8 +316,11 @@ class Search(Section):
                 yield {**chosen, **dict(zip(self.space, values, strict=True))}
             return
         own = {dotted: self._own(dotted) for dotted in self.space}
+        names = {as_text(one): name for name, one in self.alternatives.items()}
         for name, overrides in (self.candidates or {"": {}}).items():
-            chosen = {CANDIDATE: name} if self.alternatives else {}
+            chosen: dict[str, Any] = {}
+            if names:
+                chosen[CANDIDATE] = names[as_text(self._beside(name))]
             for dotted, value in own.items():
                 value = overrides.get(dotted, value)
                 if value is not _NOTHING and self.space[dotted].holds(value):
@@ -360,64 +367,6 @@ class Search(Section):
         return self.model_copy(update={"recipe": self.recipe.on(day)})
 
 
-def load_search(
-    path: str | Path, changes: dict[str, Any], find: Callable[[str, Path], Recipe]
-) -> Search:
-    """Read a search file.
-
-    Args:
-        changes: of the recipe that the trials share.
-        find: a recipe by the name or the path that the file gives, and the file's folder.
-    Raises:
-        RecipeError: with one line per fault, each naming its field.
-    """
-    data = read_yaml(path)
-    if not isinstance(data, dict):
-        raise RecipeError(
-            f"{path}: expected a mapping, found {type(data).__name__}.",
-            "docs/tune.md describes the file.",
-        )
-    return parse_search(data, str(path), Path(path).resolve().parent, changes, find)
-
-
-def parse_search(
-    data: dict[str, Any],
-    origin: str,
-    base: Path,
-    changes: dict[str, Any],
-    find: Callable[[str, Path], Recipe],
-) -> Search:
-    """Validate a mapping as a search; every fault is named by its field.
-
-    Raises:
-        RecipeError: with one line per fault.
-    """
-    data, recipe = dict(data), data.get("recipe")
-    if isinstance(recipe, str):
-        data["recipe"] = find(recipe, base)
-    elif isinstance(recipe, dict):
-        shared = merge(recipe, changes)
-        data["recipe"] = parse_recipe(shared, origin=f"{origin}, recipe", base=base)
-    if isinstance(space := data.get("space"), dict):
-        data["space"] = {key: _choices_from(str(key), one, base) for key, one in space.items()}
-    if isinstance(named := data.get("candidates"), dict):
-        data["candidates"] = {name: overrides_from(base, one) for name, one in named.items()}
-    try:
-        return Search.model_validate(data)
-    except ValidationError as error:
-        raise RecipeError(
-            f"{origin}: {describe(error, Search)}", "docs/tune.md describes the file."
-        ) from None
-
-
-def _choices_from(dotted: str, one: Any, base: Path) -> Any:
-    if isinstance(one, list):
-        return [rebased(dotted, value, base) for value in one]
-    if isinstance(one, dict) and isinstance(one.get("choices"), list):
-        return {**one, "choices": [rebased(dotted, value, base) for value in one["choices"]]}
-    return one
-
-
 def _seconds(budget: str) -> float | None:
     number, unit = budget.strip()[:-1], budget.strip()[-1:]
     try:
@@ -437,6 +386,3 @@ def _value(recipe: Recipe, dotted: str) -> Any:
 
 def _shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
-
-
-__all__ = ["CANDIDATE", "Choices", "Range", "Search", "load_search", "parse_search"]

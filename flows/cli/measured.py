@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_contracts.errors import NoisefoldError, RecipeError
-from data_contracts.recipe.candidates import SUGGESTED, overrides_of, settled
+from data_contracts.recipe.candidates import SUGGESTED, overrides_of, settled, space_of
 from data_contracts.recipe.reading import parse_recipe
 from data_contracts.recipe.recipe import Recipe
-from data_contracts.recipe.search import parse_search
+from data_contracts.recipe.search_file import parse_search
 from data_contracts.recipe.suggest import Choice
 from data_contracts.yaml_text import parse_yaml
 
 if TYPE_CHECKING:
-    from data_contracts.recipe.searched import Searched
+    from data_contracts.recipe.searched import Searched, TrialResult
+
+_NONE = object()
 
 
 def measure_in_terminal(
@@ -40,7 +42,8 @@ def measure_in_terminal(
     data = {
         "name": f"{recipe.name[:70]}-suggest",
         "recipe": recipe,
-        "candidates": dict(_possible(recipe, candidates, folder)),
+        "candidates": _possible(recipe, candidates, folder),
+        "space": space_of(recipe.training.learning_rate, recipe.model.dropout),
         "budget": budget,
         # Few candidates, and each takes minutes.
         "startup": 2,
@@ -61,8 +64,11 @@ def measure_in_terminal(
             f"No candidate could be measured: {causes[0] if causes else 'none has run'}",
             "Leave --measure out for the suggestion as it is.",
         )
-    name = found.trial(found.winner).candidate or SUGGESTED
-    return _told(found, name, budget), settled(choices, candidates[name], _why(found, name))
+    own = {"training.learning_rate": recipe.training.learning_rate}
+    own |= {"model.dropout": recipe.model.dropout}
+    won = found.trial(found.winner)
+    changed = {name: one for name, one in won.overrides.items() if own.get(name, _NONE) != one}
+    return [_told(found, budget)], settled(choices, changed, _why(found, won))
 
 
 def _possible(
@@ -83,34 +89,35 @@ def _possible(
     return found
 
 
-def _told(found: Searched, name: str, budget: str) -> list[str]:
-    """For the head of the recipe: who was measured, and how they did."""
+def _told(found: Searched, budget: str) -> str:
+    """For the head of the recipe: what was measured, and how each candidate did at its best."""
     from tasks.searching.table import metric_of, ranked, shown
 
-    metric = metric_of(found)
-    means = {one.number: one.mean for one in found.finalists}
-    first = [found.trial(number) for number in means]
-    rest = [one for one in ranked(found) if one.state == "finished" and one.number not in means]
-    figures = (
-        f"{one.candidate} {shown(metric, means.get(one.number, one.value))}"
-        for one in (*first, *rest)
+    metric, best = metric_of(found), dict[str, float | None]()
+    for one in ranked(found):
+        if one.state == "finished":
+            best.setdefault(one.candidate or SUGGESTED, one.value)
+    figures = (f"{name} {shown(metric, value)}" for name, value in best.items())
+    return (
+        f"Measured within {budget} on {found.valid_rows:,} valid rows, {metric.words} of each "
+        f"candidate's best with one seed: {', '.join(figures)}. {len(found.trials)} trials. "
+        f"{found.ended}"
     )
-    several = len(found.seeds) > 1
-    seeds = f"; the first {len(means)}: means of {len(found.seeds)} seeds" if several else ""
-    return [
-        f"Measured within {budget} on {found.valid_rows:,} valid rows, {metric.words}: "
-        f"{', '.join(figures)}{seeds}. {found.ended}"
-    ]
 
 
-def _why(found: Searched, name: str) -> str:
+def _why(found: Searched, won: TrialResult) -> str:
     """The reason of what the winner changes."""
     from tasks.searching.table import metric_of, shown
 
     metric = metric_of(found)
-    values = {one.candidate: one.value for one in found.trials}
-    means = {found.trial(one.number).candidate: one.mean for one in found.finalists}
-    if name in means and SUGGESTED in means:
-        values = means
-    mine, other = (shown(metric, values.get(one)) for one in (name, SUGGESTED))
-    return f"Measured, {name}: {mine} {metric.words} on valid, and {other} as suggested."
+    means = {one.number: one.mean for one in found.finalists}
+    seeds = f"mean of {len(found.seeds)} seeds" if len(found.seeds) > 1 else "one seed"
+    other = (
+        f"{shown(metric, means[0])}"
+        if 0 in means
+        else f"{shown(metric, found.trial(0).value)} with one seed"
+    )
+    return (
+        f"Measured, {won.candidate}: valid {metric.words} "
+        f"{shown(metric, means.get(won.number, won.value))} ({seeds}); as suggested {other}."
+    )

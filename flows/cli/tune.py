@@ -88,7 +88,7 @@ def find_search(name_or_file: str, overrides: tuple[str, ...], changed: dict[str
         RecipeError: with one line per fault.
     """
     from data_contracts.recipe.reading import parse_set
-    from data_contracts.recipe.search import parse_search
+    from data_contracts.recipe.search_file import parse_search
     from data_contracts.yaml_text import read_yaml
     from flows.cli.main import find_recipe
     from flows.cli.named import find_named

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from data_contracts.errors import RecipeError
-from data_contracts.recipe.search import Search, parse_search
+from data_contracts.recipe.search import Search
+from data_contracts.recipe.search_file import parse_search
 
 RECIPE = {"name": "small", "source": {"kind": "sample", "rows": 300}}
 SPACE = {
@@ -56,6 +57,20 @@ def test_candidates_are_tried_first_and_what_they_set_outside_the_space_is_drawn
     assert recipe.task.wide.max_n == 3
     assert (recipe.training.learning_rate, recipe.training.seed) == (0.01, 7)
     assert found.recipe_of(found.overrides_of(first), 0).task.wide is None
+
+
+def test_candidates_that_differ_within_the_space_alone_are_one_point_of_what_is_drawn():
+    found = search(
+        space={"training.batch_size": [16, 32]},
+        candidates={
+            "as it is": {"training.batch_size": 16},
+            "larger": {"training.batch_size": 32},
+            "n-grams": {"task.wide": {"max_n": 3}, "training.batch_size": 32},
+        },
+    )
+    told = [(one["candidate"], one["training.batch_size"]) for one in found.first()]
+    assert told == [("as it is", 16), ("as it is", 32), ("n-grams", 32)]
+    assert found.points == 4
 
 
 def test_a_finite_space_is_counted_and_a_grid_goes_through_all_of_it():

@@ -145,7 +145,7 @@ def test_what_cannot_be_searched_is_refused_and_leaves_nothing(here, tmp_path):
     refused(done, "search.yaml", "space: training.learning_rate: 99", "at most 10")
     refused(here(home, "tune", written(tmp_path), "--budget", "1s"), "budget: 1s is too short")
     refused(here(home, "tune", written(tmp_path), "--out", tmp_path / "winner.md"), ".yaml")
-    refused(here(home, "tune", "nobody"), "no deployment named nobody", "with a search")
+    refused(here(home, "tune", "nobody"), "no deployment named nobody", "search")
     refused(here(home, "tune", written(tmp_path), "--report"), "has not run on these rows")
     assert not out.exists() and not (home / "optuna.db").exists()
 
