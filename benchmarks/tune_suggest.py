@@ -3,6 +3,7 @@ logistic regression, on rows that no rule of the suggestion was made on.
 
     python -m benchmarks.tune_suggest rows                 # tables below .noisefold/benchmarks
     python -m benchmarks.tune_suggest recipes NAME --budget 3m
+    python -m benchmarks.tune_suggest export NAME          # the validated rows
     .venv-peers/bin/python -m benchmarks.tune_suggest peers NAME
     noisefold compare .noisefold/benchmarks/tune/NAME/grid.yaml --out NAME.md
 

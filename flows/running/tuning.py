@@ -119,6 +119,8 @@ class Tuning:
         """A trial after the other, as long as one more is worth it."""
         seed = self.search.seeds[0]
         while (tried := self._next()) is not None:
+            if self._again(tried):
+                continue
             try:
                 self.search.recipe_of(tried.overrides, seed)
             except RecipeError as error:  # values that are each fine, and not together
@@ -134,6 +136,13 @@ class Tuning:
                 return None
             self._under_way += 1
             return self.board.study.ask()
+
+    def _again(self, tried: Tried) -> bool:
+        """Whether an earlier trial has had the same, whose end it takes over."""
+        with self._lock:
+            known = self.board.study.again(tried)
+            self._under_way -= known
+            return known
 
     def _over(self, write_down: Callable[[], None]) -> None:
         with self._lock:

@@ -146,6 +146,23 @@ class Study:
         tried.trial.set_user_attr("cause", cause)
         self._end(tried, TrialState.FAIL)
 
+    def again(self, tried: Tried) -> bool:
+        """End a trial that has drawn what an earlier one had, as that one ended; False where there
+        is none.
+        """
+        same = as_text(tried.overrides)
+        known = next((one for one in self.results() if as_text(one.overrides) == same), None)
+        if known is None:
+            return False
+        tried.epochs, tried.cpu_seconds = known.epochs, known.cpu_seconds
+        if known.state == "finished":
+            self.finish(tried, known.value or 0.0)
+        elif known.state == "pruned":
+            self.prune(tried)
+        else:
+            self.fail(tried, known.cause or "")
+        return True
+
     def _end(self, tried: Tried, state: TrialState, value: float | None = None) -> None:
         tried.trial.set_user_attr("epochs", tried.epochs)
         tried.trial.set_user_attr("cpu_seconds", tried.cpu_seconds)

@@ -78,6 +78,26 @@ def test_values_that_are_no_numbers_fail_their_trial_and_a_training_is_paid_once
     assert spent([*study.results(), again]) == 10.0
 
 
+def test_a_trial_that_draws_what_another_had_ends_as_that_one(tmp_path):
+    study = Study(search(space={"training.batch_size": [64, 32]}), tmp_path, "key")
+    first = study.ask()
+    first.epochs, first.cpu_seconds = 3, 5.0
+    study.finish(first, 0.5)
+    copies = 0
+    for _ in range(8):
+        tried = study.ask()
+        if study.again(tried):
+            copies += tried.overrides == first.overrides
+        else:
+            study.fail(tried, "No memory.")
+    one, *others = study.results()
+    assert copies > 0 and {other.state for other in others} == {"finished", "failed"}
+    alike = [other for other in others if other.overrides == one.overrides]
+    assert all((other.value, other.cpu_seconds) == (0.5, 5.0) for other in alike)
+    assert {other.cause for other in others if other.state == "failed"} == {"No memory."}
+    assert spent(study.results()) == 5.0
+
+
 def test_another_searchs_study_and_a_file_that_is_none_are_refused(tmp_path):
     Study(search(), tmp_path, "key")
     with pytest.raises(NoisefoldError, match="another search's") as refused:
