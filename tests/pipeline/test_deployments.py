@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from data_contracts.recipe.monitor import MonitorRecipe
 from data_contracts.errors import RecipeError
+from data_contracts.recipe.monitor import MonitorRecipe
 from data_contracts.recipe.other_flows import parse_section
 from data_contracts.recipe.reading import parse_recipe
 from data_contracts.recipe.score import ScoreRecipe
