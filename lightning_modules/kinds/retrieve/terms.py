@@ -33,15 +33,21 @@ _WORDS = re.compile(rf"[{_UNSPACED}]+|[^\W{_UNSPACED}]+")
 _ONE_UNSPACED = re.compile(f"[{_UNSPACED}]")
 
 
-def _runs(text: str) -> list[str]:
+def runs(text: str) -> list[str]:
+    """Words, and runs of a script without spaces, in small letters."""
     return _WORDS.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def unspaced(run: str) -> bool:
+    """Whether a run is of a script that puts no spaces between words."""
+    return _ONE_UNSPACED.match(run) is not None
 
 
 def words(text: str) -> list[str]:
     """Words in small letters; of scripts without spaces the characters."""
     found: list[str] = []
-    for run in _runs(text):
-        found += run if _ONE_UNSPACED.match(run) else [run]
+    for run in runs(text):
+        found += run if unspaced(run) else [run]
     return found
 
 
@@ -50,9 +56,8 @@ def pieces(text: str, size: int) -> list[str]:
     spaces all pairs of characters that stand together.
     """
     found: list[str] = []
-    for run in _runs(text):
-        unspaced = _ONE_UNSPACED.match(run)
-        whole, length = (run, 2) if unspaced else (f" {run} ", size)
+    for run in runs(text):
+        whole, length = (run, 2) if unspaced(run) else (f" {run} ", size)
         found += [whole[at : at + length] for at in range(max(1, len(whole) - length + 1))]
     return found
 

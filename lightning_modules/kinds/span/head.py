@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from lightning_modules.kinds.heads import Head, Positions
 from lightning_modules.kinds.span.choosing import ANSWERS, Decision, answer_of, told
-from lightning_modules.kinds.span.matching import FEATURES, Parts, match_features, parts_of
+from lightning_modules.kinds.span.matching import FEATURES, Matches, Parts, parts_of
 from lightning_modules.kinds.span.windows import Window, windows_of
 from lightning_modules.network.encoders.lstm import BiLSTMEncoder
 
@@ -74,6 +74,7 @@ class SpanHead(Head):
         self.prior = nn.Linear(FEATURES, 2)
         self.nothing = nn.Linear(read, 1)
         self.lengths = nn.Parameter(torch.zeros(description["max_answer"]))
+        self.matches = Matches()
         self.idf: Tensor
         self.register_buffer("idf", torch.zeros(description["head_size"]))
 
@@ -96,7 +97,7 @@ class SpanHead(Head):
     def forward(self, read: Positions, input_ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
         parts = parts_of(input_ids_BT, lengths_B, self.sep_id, self.closing)
         idf_BT = self.idf[input_ids_BT]
-        matches_BTM = match_features(input_ids_BT, parts, idf_BT).to(read.states_BTF.dtype)
+        matches_BTM = self.matches(input_ids_BT, parts, idf_BT).to(read.states_BTF.dtype)
         read_BTR = self.reader.states(
             self._with_question(read, input_ids_BT, parts, matches_BTM), lengths_B, parts.context_BT
         )

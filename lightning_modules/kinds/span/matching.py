@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 _LONGEST = 4  # tokens in a row
@@ -75,3 +75,10 @@ def match_features(ids_BT: Tensor, parts: Parts, idf_BT: Tensor) -> Tensor:
             # Zeros round it, so that what pads a row changes nothing.
             found.append(F.avg_pool1d(signal_BT.unsqueeze(1), 2 * radius + 1, 1, radius)[:, 0])
     return torch.stack(found, dim=-1) * parts.context_BT.unsqueeze(-1)
+
+
+class Matches(nn.Module):
+    """The same as a part of a network, so that what it says can be looked at."""
+
+    def forward(self, ids_BT: Tensor, parts: Parts, idf_BT: Tensor) -> Tensor:
+        return match_features(ids_BT, parts, idf_BT)

@@ -10,7 +10,6 @@ it.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -18,12 +17,9 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from lightning_modules.network.batching import cut
+from lightning_modules.network.characters import goes_on
 from lightning_modules.network.tokenizer import PAD_NAMES, eos_id, readable
 from lightning_modules.network.windows import ENCODE_CHARACTERS, Windowing
-
-_JOINER = "\u200d"
-_VARIATIONS = range(0xFE00, 0xFE10)
-_SKIN_TONES = range(0x1F3FB, 0x1F400)
 
 
 class Window(NamedTuple):
@@ -82,11 +78,11 @@ def windows_of(
                     len(before),
                     offsets[start : start + left],
                 )
-                for start in _starts(len(other.ids), left, windowing.overlap)
+                for start in starts(len(other.ids), left, windowing.overlap)
             ]
 
 
-def _starts(tokens: int, room: int, overlap: int) -> list[int]:
+def starts(tokens: int, room: int, overlap: int) -> list[int]:
     """Where the windows of a context begin; the last ends where the context does."""
     last = max(tokens - room, 0)
     step = room - min(overlap, room // 2)
@@ -112,18 +108,8 @@ def whole_characters(text: str, start: int, end: int) -> tuple[int, int]:
         start += 1
     while end > start and text[end - 1].isspace():
         end -= 1
-    while 0 < start < end and _goes_on(text, start):
+    while 0 < start < end and goes_on(text, start):
         start -= 1
-    while start < end < len(text) and _goes_on(text, end):
+    while start < end < len(text) and goes_on(text, end):
         end += 1
     return start, end
-
-
-def _goes_on(text: str, place: int) -> bool:
-    """Whether the code point at a place belongs to the one before it."""
-    one = text[place]
-    if unicodedata.combining(one) or unicodedata.category(one) in ("Mn", "Me", "Mc"):
-        return True
-    if one == _JOINER or text[place - 1] == _JOINER:
-        return True
-    return ord(one) in _VARIATIONS or ord(one) in _SKIN_TONES
