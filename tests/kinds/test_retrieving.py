@@ -25,17 +25,20 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from data_contracts.artifacts import WindowingFacts
-from data_contracts.errors import RecipeError, TrainingError
+from data_contracts.errors import NoisefoldError, RecipeError, TrainingError
 from data_contracts.kinds.retrieve import Retrieve
 from data_contracts.recipe.model import ModelConfig
 from data_contracts.recipe.sections import ExecutionConfig, StatisticsConfig, TrainingConfig
 from data_contracts.recipe.tokenizer import BpeTokenizer
 from lightning_modules.bundle import Bundle, save_bundle
+from lightning_modules.explaining.asked import tokens_of
+from lightning_modules.explaining.explain import explain
 from lightning_modules.kinds.base import objective_of
 from lightning_modules.kinds.heads import AskedWronglyError
 from lightning_modules.kinds.judging import judge_of
 from lightning_modules.kinds.retrieve.abstention import Asked, fitted, probabilities, threshold_of
 from lightning_modules.kinds.retrieve.answers import FOUND_BY, TEXTS
+from lightning_modules.kinds.retrieve.explained import shared_by_token
 from lightning_modules.kinds.retrieve.figures import figures_of, ranks, reciprocal
 from lightning_modules.kinds.retrieve.indexing import read_answers
 from lightning_modules.kinds.retrieve.objective import RetrievalModel
@@ -706,3 +709,43 @@ def test_a_recipe_that_cannot_be_is_refused(changes: dict[str, Any], said: str) 
     }
     with pytest.raises(RecipeError, match=said):
         parse_recipe(recipe, origin="here")
+
+
+# --- what carried a match
+
+
+def test_the_words_of_a_question_that_carried_its_match_are_told(bundle: Bundle) -> None:
+    """Cosine and shared words alike, to the score that ranks the answers."""
+    thing = corpus()["test"]["question"][0].as_py().split()[-1]
+    for text in (f"  What is a {thing.upper()}", f"怎么清洗 {thing}？ how do i clean it", "ﬁne"):
+        found = explain(bundle, {"question": text})
+        ranking = json.loads(bundle.predict({"question": [text]})["ranking"][0])
+        assert found.score == pytest.approx(ranking[0]["score"], abs=1e-3)
+        assert found.target == ranking[0]["answer"]
+        total = sum(part.contribution for part in found.parts)
+        assert total == pytest.approx(found.score - found.baseline - found.error, abs=1e-6)
+        assert abs(found.error) < 0.02 * sum(abs(part.contribution) for part in found.parts) + 1e-6
+    named = explain(bundle, {"question": f"what is a {thing}"})
+    if thing in named.target:
+        at = named.texts["question"].index(thing)
+        own = sum(part.contribution for part in named.parts if part.start >= at)
+        assert own > sum(part.contribution for part in named.parts) / 2
+
+
+def test_shared_words_are_shared_out_to_the_last_bit_of_them(bundle: Bundle) -> None:
+    head = bundle.network.head
+    for text in ("What IS a beLANDO?", "ｗｈａｔ　is", "是什么 belando", "cafe\u0301 is a"):
+        tokens = [token for _, token in tokens_of(bundle.tokenizer, "question", text)]
+        shared = head.answers.shared_words(text, head.lexicon)
+        weights = head.log_weights.detach().exp().numpy()[1:]
+        for number in (0, 5, 17):
+            own = shared_by_token(head, text, number, tokens)
+            assert own.sum() == pytest.approx(float(weights @ shared[:, number]), abs=1e-5)
+
+
+def test_an_answer_of_another_place_is_explained_or_refused(bundle: Bundle) -> None:
+    text = "how do i clean a belando"
+    ranking = json.loads(bundle.predict({"question": [text]}, {"top": 3})["ranking"][0])
+    assert explain(bundle, {"question": text}, "3").target == ranking[2]["answer"]
+    with pytest.raises(NoisefoldError, match="answers from place 1 to"):
+        explain(bundle, {"question": text}, "0")

@@ -21,12 +21,13 @@ import pytest
 import torch
 
 from data_contracts.artifacts import WindowingFacts
-from data_contracts.errors import RecipeError, TrainingError
+from data_contracts.errors import NoisefoldError, RecipeError, TrainingError
 from data_contracts.kinds.span import Span
 from data_contracts.recipe.model import ModelConfig
 from data_contracts.recipe.sections import ExecutionConfig, StatisticsConfig, TrainingConfig
 from data_contracts.recipe.tokenizer import WordTokenizer
 from lightning_modules.bundle import Bundle, save_bundle
+from lightning_modules.explaining.explain import explain
 from lightning_modules.kinds.base import objective_of
 from lightning_modules.kinds.judging import judge_of
 from lightning_modules.kinds.span.choosing import Decision, answer_of
@@ -637,3 +638,41 @@ def test_a_bundle_whose_facts_cannot_be_is_refused(
 def test_a_decision_stands_in_the_bundle_as_json(bundle: Bundle) -> None:
     stated = json.loads(json.dumps(bundle.facts["decision"]))
     assert Decision.of(stated) == Decision()
+
+
+# --- what carried a span
+
+
+def test_the_words_that_carried_a_span_are_told(bundle: Bundle) -> None:
+    """Who is asked for stands in the question and in the context, beside the answer."""
+    rows = questions(40, 12).to_pylist()
+    carried = []
+    for row in rows[:6]:
+        question = {name: row[name] for name in ("question", "context")}
+        found = explain(bundle, question)
+        answer = bundle.predict({name: [text] for name, text in question.items()})
+        if answer["answer"][0] is not None:
+            assert found.target == answer["answer"][0]
+        total = sum(part.contribution for part in found.parts)
+        assert total == pytest.approx(found.score - found.baseline - found.error, abs=1e-6)
+        assert abs(found.error) < 0.02 * sum(abs(part.contribution) for part in found.parts)
+        who = row["question"].split()[3]
+        strongest = {part.text for part in found.strongest[:5]}
+        carried.append(who in strongest or found.target.split()[0] in strongest)
+    assert sum(carried) >= 4
+
+
+def test_a_span_of_a_long_context_is_explained_in_its_window(bundle: Bundle) -> None:
+    padding = "The tiger lives in Oslo. " * 20
+    question = {
+        "question": "Where does the cat live?",
+        "context": f"{padding}The cat lives in Peru. {padding}",
+    }
+    found = explain(bundle, question, "Peru")
+    start = question["context"].index("Peru")
+    assert found.target == "Peru"
+    near = [part for part in found.parts if part.column == "context" and part.contribution]
+    assert near and all(abs(part.start - start) < 300 for part in near)
+    assert found.deletion is not None
+    with pytest.raises(NoisefoldError, match="is no span of the context"):
+        explain(bundle, question, "Madrid")
