@@ -20,6 +20,7 @@ import click
 
 from data_contracts.errors import NoisefoldError, RecipeError, printable, stop_signal
 from flows.cli.monitor import monitor
+from flows.cli.explain import explain
 from flows.cli.params import OfParams, written_params
 from flows.cli.score import score
 from flows.cli.tune import tune
@@ -88,6 +89,8 @@ def main() -> None:
     point at real servers.
     """
 
+
+main.add_command(explain)
 
 _set = click.option(
     "--set",

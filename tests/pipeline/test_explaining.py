@@ -1,0 +1,130 @@
+"""What carried an answer, the way a person takes: retrain, look at the report, `noisefold
+explain`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from flows.cli.main import main
+from lightning_modules.bundle import Bundle
+from lightning_modules.explaining.explain import explain
+from tests.pipeline.conftest import TINY, refused, told
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("explaining")
+    recipe = {
+        **TINY,
+        "name": "why",
+        "source": {"kind": "sample", "rows": 1500, "seed": 1},
+        "tokenizer": {"kind": "word", "vocab_size": 1500},
+        "model": {"embedding": {"size": 24}, "encoder": {"kind": "tanh", "hidden_size": 24}},
+        "training": {"max_epochs": 8, "batch_size": 16, "learning_rate": 0.01},
+    }
+    (folder / "why.yaml").write_text(yaml.safe_dump(recipe))
+    return folder
+
+
+@pytest.fixture
+def command(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    monkeypatch.setenv("NOISEFOLD_HOME", str(home / "state"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def run(*words: Any, input: str | None = None) -> Result:
+        return CliRunner().invoke(main, ["explain", *map(str, words)], input=input)
+
+    return run
+
+
+def test_without_a_champion_it_says_what_there_is(command: Callable[..., Result]) -> None:
+    refused(command("good"), "There is no model named noisefold-sample", "The registry is empty")
+
+
+def test_a_report_colours_the_errors_worth_reading(here: Any, home: Path) -> None:
+    done = told(here(home / "state", "retrain", home / "why.yaml", "--json"))
+    assert done["metrics"]["test/accuracy"]["value"] > 0.45
+    [report] = (home / "state" / "artifacts" / "evaluate").glob("*/report.json")
+    content = json.loads(report.read_text(encoding="utf-8"))
+    explained = content["explained_errors"]
+    assert len(explained) == 5
+    worst = {error["id"]: error["text"] for error in content["errors"][:5]}
+    for one in explained:
+        text = worst[one["title"].partition(": log-odds of ")[0]]
+        assert all(text[part["start"] : part["end"]] == part["token"] for part in one["parts"])
+        assert any(abs(part["adds"]) > 0.1 for part in one["parts"])
+    page = report.with_name("report.html").read_text(encoding="utf-8")
+    assert "What carried the surest errors" in page
+    assert "Checked by deletion: without the strongest fifth" in page
+    assert page.count('<p class="marked">') == 5 and "color-mix(in srgb, var(--train)" in page
+
+
+def test_deletion_bears_out_most_explanations_of_the_sample(home: Path) -> None:
+    """Of English and of Chinese texts, of the rows that were kept from training."""
+    [bundle_file] = (home / "state" / "artifacts" / "train").glob("*/bundle/bundle.json")
+    bundle = Bundle.load(bundle_file.parent)
+    [file] = (home / "state" / "artifacts" / "evaluate").glob("*/predictions.parquet")
+    texts = pq.read_table(file)["text"].to_pylist()
+    for chinese in (False, True):
+        some = [text for text in texts if any(one >= "\u4e00" for one in text) == chinese][:25]
+        checks = [explain(bundle, {"text": text}).deletion for text in some]
+        known = [one for one in checks if one is not None]
+        assert len(known) >= 20
+        assert np.mean([one.strongest > one.random for one in known]) >= 0.9
+        assert np.mean([one.better for one in known]) >= 0.6
+
+
+def test_tokens_are_told_in_a_terminal_and_in_a_pipe(command: Callable[..., Result]) -> None:
+    done = command("--model", "noisefold-why", "The food was terrible, 太糟糕了")
+    assert done.exit_code == 0, done.output
+    for word in (
+        "terrible",
+        "糟",
+        "adds",
+        "log-odds of",
+        "Most for it:",
+        "models:/noisefold-why/1",
+    ):
+        assert word in done.stdout
+    lines = command("--model", "noisefold-why", "--json", input="\nterrible food\n  \n很好吃\n")
+    one, other = map(json.loads, lines.stdout.splitlines())
+    assert (one["text"], other["text"]) == ("terrible food", "很好吃")
+    assert [token["text"] for token in other["tokens"]] == list("很好吃")
+    total = sum(token["contribution"] for token in one["tokens"])
+    assert total == pytest.approx(one["score"] - one["baseline"], abs=0.05)
+    assert one["answer"]["label"] == one["target"] and one["model"] == "models:/noisefold-why/1"
+
+
+def test_colours_stand_where_a_terminal_has_them(
+    command: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    shown = command("--model", "noisefold-why", "terrible, really").stdout
+    assert "\x1b[" in shown and "adds" not in shown
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = command("--model", "noisefold-why", "terrible, really").stdout
+    assert "adds" in plain and "\x1b[38;2" not in plain and "\x1b[48" not in plain
+
+
+def test_what_cannot_be_explained_is_said(command: Callable[..., Result], home: Path) -> None:
+    named = ("--model", "noisefold-why")
+    refused(command(*named, input=" \n"), "There is no text to explain")
+    refused(command(*named, " "), "The text is empty")
+    refused(command(*named, "good", "--target", "positiv"), "Did you mean positive?")
+    refused(command(*named, "good", "--version", "7"), "has no version 7")
+    [file] = list((home / "state").rglob("artifacts/bundle/bundle.json"))
+    before = file.read_text()
+    file.write_text(before.replace('"format":', '"format": 99, "was":', 1))
+    try:
+        refused(command(*named, "good"), "cannot be read by this version of noisefold", "format")
+    finally:
+        file.write_text(before)
