@@ -134,4 +134,22 @@ class Bars:
     note: str = ""
 
 
-Block: TypeAlias = Text | Table | Matrix | Curve | Bars
+@dataclass(frozen=True)
+class Marked:
+    """A text whose parts bear numbers: from and to (code points), and what each adds."""
+
+    title: str
+    text: str
+    parts: tuple[tuple[int, int, float], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Highlights:
+    """Texts, coloured by what their parts add to something or take from it."""
+
+    name: str
+    texts: tuple[Marked, ...]
+
+
+Block: TypeAlias = Text | Table | Matrix | Curve | Bars | Highlights

@@ -6,7 +6,7 @@ What the figures are, and what a person wants to see of them, is the kind's own 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from lightning_modules.reparameterizations.noise_left import load_noise
 from tasks.artifacts.store import ArtifactStore, RowDigest, digest_of
 from tasks.progress import report
 from tasks.reports import blocks as drawn
+from tasks.reports.explained import explained_errors
 from tasks.reports.html import render
 from tasks.reports.preview import preview
 from tasks.stage import Here, RunContext, stage
@@ -45,7 +46,7 @@ def _tell(evaluation: EvaluationReport, run: RunContext) -> None:
             log_evaluation(evaluation, run.recipe.task, run.store, run.tracker)
 
 
-@stage(EvaluationReport, version=4, shaped_by=("task", "statistics"), tell=_tell)
+@stage(EvaluationReport, version=5, shaped_by=("task", "statistics"), tell=_tell)
 def evaluate(
     here: Here, model: TrainedModel, tokens: TokenDataset, corpus: ValidatedCorpus
 ) -> dict[str, Any]:
@@ -72,7 +73,11 @@ def evaluate(
     of_test = read_rows(rows, "test", scored["id"])
     judge = judge.tried(bundle, of_test, folder)
     without = judge.without_rows(folder)
-    return write_report(judge, of_test, scored, without, recipe.statistics, here.out)
+    bundle.facts = {**bundle.facts, **recipe.task.served_facts(judge.facts())}
+    blocks = explained_errors(judge, bundle, of_test, scored)
+    return write_report(
+        judge, of_test, scored, without, recipe.statistics, here.out, explained=blocks
+    )
 
 
 def log_evaluation(
@@ -122,15 +127,21 @@ def score_split(
     return pa.concat_tables(parts)
 
 
-def write_report(
+def write_report(  # noqa: PLR0913 - what a report is made of, by name
     judge: Judge,
     rows: pa.Table,
     scored: pa.Table,
     without: Mapping[str, tuple[str, ...]],
     statistics: StatisticsConfig,
     out: Path,
+    *,
+    explained: Sequence[Block] = (),
 ) -> dict[str, Any]:
-    """Everything that is measured, below `out`; returns the manifest's own fields."""
+    """Everything that is measured, below `out`; returns the manifest's own fields.
+
+    Args:
+        explained: what carried some of the answers.
+    """
     evidence = judge.evidence(rows, scored)
     found = figures(evidence, statistics.figure_samples, statistics.confidence, SEED)
     answers = judge.answers(rows, scored)
@@ -147,6 +158,7 @@ def write_report(
             f"bootstrap, {statistics.figure_samples:,} resamples of the {evidence.unit}."
         ),
         *judge.report(rows, scored, found),
+        *explained,
     ]
     content = {
         "rows": rows.num_rows,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -189,6 +189,17 @@ class Judge(Protocol):
         Args:
             tokens: the folder of token tables, whose train split may tell the answer.
         """
+        ...
+
+
+@runtime_checkable
+class NamesErrors(Protocol):
+    """A judge whose report names rows that were answered wrongly: what carried those answers is
+    explained, where the kind can be.
+    """
+
+    def worst(self, rows: pa.Table, scored: pa.Table) -> Sequence[int]:
+        """Numbers of such rows, those first that the model was surest of."""
         ...
 
 

@@ -14,12 +14,21 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from data_contracts.results import Bars, Block, Curve, Interval, Matrix, Table, Text
+from data_contracts.results import (
+    Bars,
+    Block,
+    Curve,
+    Highlights,
+    Interval,
+    Matrix,
+    Table,
+    Text,
+)
 from tasks.reports.readable import write_csv
 
 FILE = "blocks.json"
 _KINDS: dict[str, TypeAdapter[Block]] = {
-    kind.__name__: TypeAdapter(kind) for kind in (Text, Table, Matrix, Curve, Bars)
+    kind.__name__: TypeAdapter(kind) for kind in (Text, Table, Matrix, Curve, Bars, Highlights)
 }
 
 
@@ -84,8 +93,20 @@ def flat(block: Table | Matrix) -> tuple[list[str], list[list[Any]]]:
     return header, rows
 
 
-def _plain(block: Table | Matrix | Curve | Bars) -> Any:
+def _plain(block: Table | Matrix | Curve | Bars | Highlights) -> Any:
     match block:
+        case Highlights():
+            return [
+                {
+                    "title": one.title,
+                    "note": one.note,
+                    "parts": [
+                        {"token": one.text[start:end], "start": start, "end": end, "adds": adds}
+                        for start, end, adds in one.parts
+                    ],
+                }
+                for one in block.texts
+            ]
         case Matrix():
             return [list(counts) for counts in block.counts]
         case Curve():

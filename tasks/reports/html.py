@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_contracts.contract.shown import shown_count, shown_share
 from data_contracts.errors import printable
-from data_contracts.results import Bars, Block, Curve, Interval, Matrix, Text
+from data_contracts.results import Bars, Block, Curve, Interval, Marked, Matrix, Text
 from tasks.reports.readable import shorten, with_interval
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def _environment() -> Environment:
         "shades": shades,
         "shown_parts": shown_parts,
         "scale_of": scale_of,
+        "pieces_of": pieces_of,
     }
     return environment
 
@@ -110,6 +111,17 @@ def shades(counts: Sequence[int]) -> list[float]:
     """Each cell's share of its line, 0 to 1."""
     total = sum(counts) or 1
     return [count / total for count in counts]
+
+
+def pieces_of(marked: Marked) -> list[tuple[str, float]]:
+    """A text in pieces, each with what it adds as a share of the most that any does: -1 to 1."""
+    most = max((abs(adds) for _, _, adds in marked.parts), default=0.0) or 1.0
+    pieces, at = [], 0
+    for start, end, adds in marked.parts:
+        pieces += [(marked.text[at:start], 0.0), (marked.text[start:end], adds / most)]
+        at = end
+    pieces.append((marked.text[at:], 0.0))
+    return [(text, share) for text, share in pieces if text]
 
 
 def scale_of(block: Bars) -> tuple[float, float]:

@@ -28,7 +28,7 @@ from lightning_modules.kinds.classify.label_rows import (
     missing_labels,
 )
 from lightning_modules.kinds.classify.predictions import LABELS, log_proba_of_file
-from lightning_modules.kinds.classify.report import Told, report_of
+from lightning_modules.kinds.classify.report import Told, report_of, surest_errors
 from lightning_modules.kinds.classify.rivals import (
     against_champion,
     against_commonest,
@@ -179,6 +179,10 @@ class ClassifyJudge:
             most_errors=self.task.worst_errors,
         )
         return report_of(told, rows, self._numbers(rows), log_proba, found)
+
+    def worst(self, rows: pa.Table, scored: pa.Table) -> Sequence[int]:
+        most = self.task.worst_errors
+        return surest_errors(rows["id"], self._numbers(rows), self._served(scored), most).tolist()
 
     # --- the gate
 

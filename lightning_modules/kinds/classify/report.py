@@ -60,20 +60,28 @@ def report_of(
     ]
 
 
-def confident_errors(told: Told, rows: pa.Table, labels: np.ndarray, log_proba: Floats) -> Table:
-    """The errors that the model was surest of: mislabelled rows and blind spots gather here."""
-    predicted = log_proba.argmax(axis=1)
+def surest_errors(
+    ids: pa.ChunkedArray, labels: np.ndarray, log_proba: Floats, most: int
+) -> np.ndarray:
+    """Numbers of the rows that are told another label than theirs, the surest first."""
     confidence = np.exp(log_proba).max(axis=1)
-    wrong = np.flatnonzero(predicted != labels)
+    wrong = np.flatnonzero(log_proba.argmax(axis=1) != labels)
     heads = pa.table(
         {
-            "id": pa.array(rows["id"].to_pylist(), pa.string()).take(wrong),
+            "id": pa.array(ids.to_pylist(), pa.string()).take(wrong),
             "confidence": confidence[wrong],
             "place": wrong,
         }
     )
     surest = heads.sort_by([("confidence", "descending"), ("id", "ascending")])
-    places = surest["place"].to_numpy()[: told.most_errors]
+    return surest["place"].to_numpy()[:most]
+
+
+def confident_errors(told: Told, rows: pa.Table, labels: np.ndarray, log_proba: Floats) -> Table:
+    """The errors that the model was surest of: mislabelled rows and blind spots gather here."""
+    predicted = log_proba.argmax(axis=1)
+    confidence = np.exp(log_proba).max(axis=1)
+    places = surest_errors(rows["id"], labels, log_proba, told.most_errors)
     few = take_rows(rows.select(["id", "text"]), places).to_pylist()
     return Table(
         ("id", "label", "predicted", "confidence", "text"),

@@ -26,7 +26,7 @@ from lightning_modules.kinds.retrieve.abstention import Asked, fitted, probabili
 from lightning_modules.kinds.retrieve.figures import RECALLS, found_within, ranks, reciprocal
 from lightning_modules.kinds.retrieve.head import vectors_of
 from lightning_modules.kinds.retrieve.indexing import question_keys
-from lightning_modules.kinds.retrieve.report import Judged, report_of
+from lightning_modules.kinds.retrieve.report import Judged, report_of, surest_wrong
 
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
@@ -179,6 +179,9 @@ class RetrieveJudge:
         )  # fmt: skip
         texts = {name: rows[name] for name in ("question", "answer")}
         return report_of(judged, pa.table({**texts, "found": scored["found"]}))
+
+    def worst(self, rows: pa.Table, scored: pa.Table) -> Sequence[int]:
+        return surest_wrong(_asked(scored), self.abstention).tolist()
 
     # --- the gate
 

@@ -139,11 +139,17 @@ def _curve(sure: np.ndarray, right: np.ndarray, unanswered: float, asked: Asked)
     )
 
 
+def surest_wrong(asked: Asked, abstention: Mapping[str, Any]) -> np.ndarray:
+    """Numbers of the questions that get another answer than theirs, the surest first."""
+    sure = probabilities(asked.features, abstention["weights"])
+    wrong = np.flatnonzero(~asked.right)
+    return wrong[np.argsort(-sure[wrong], kind="stable")][:_WORST]
+
+
 def _missed(judged: Judged, texts: pa.Table) -> list[Block]:
     """Those that were surest and wrong."""
-    sure = probabilities(judged.asked.features, judged.abstention["weights"])
     wrong = np.flatnonzero(~judged.asked.right)
-    worst = wrong[np.argsort(-sure[wrong], kind="stable")][:_WORST]
+    worst = surest_wrong(judged.asked, judged.abstention)
     if not len(worst):
         return []
     return [

@@ -36,7 +36,7 @@ from lightning_modules.kinds.span.choosing import (
 )
 from lightning_modules.kinds.span.floor import best_sentences
 from lightning_modules.kinds.span.measured import Measured
-from lightning_modules.kinds.span.report import Judged, report_of
+from lightning_modules.kinds.span.report import Judged, report_of, worst_answers
 from lightning_modules.kinds.span.scores import counts, officials
 from lightning_modules.kinds.span.tables import (
     SIGNALS,
@@ -245,6 +245,11 @@ class SpanJudge:
             official=officials(rows["context"].to_pylist()),
         )
         return report_of(judged, rows)
+
+    def worst(self, rows: pa.Table, scored: pa.Table) -> Sequence[int]:
+        one = self._measured(rows, scored)
+        sure = np.zeros(len(one.counts)) if one.probability is None else one.probability
+        return worst_answers(one.counts[:, 1], sure, one.answered).tolist()
 
     # --- the gate
 

@@ -219,11 +219,17 @@ def _lengths(judged: Judged, rows: pa.Table) -> list[Block]:
     ]
 
 
+def worst_answers(f1: Floats, probability: Floats, answered: np.ndarray) -> np.ndarray:
+    """Numbers of the questions whose answers share least with the right ones, of those the surest
+    first.
+    """
+    order = np.lexsort((-probability, f1))
+    return order[answered[order] & (f1[order] < 1)][:_WORST]
+
+
 def _worst(judged: Judged, rows: pa.Table) -> list[Block]:
     """Those that it was surest of and that share nothing with what is right."""
-    f1 = judged.measured.counts[:, 1]
-    order = np.lexsort((-judged.probability, f1))
-    order = order[judged.answered[order] & (f1[order] < 1)][:_WORST]
+    order = worst_answers(judged.measured.counts[:, 1], judged.probability, judged.answered)
     return [
         Text("Worst answers", "heading"),
         Text(
