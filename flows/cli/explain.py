@@ -32,9 +32,9 @@ def explain(
     noisefold explain --target positive --json < reviews.txt
 
     Integrated gradients: what the tokens add sums up to the score of the answer above that of
-    unknown tokens. Each explanation is checked by deletion: how far the score falls without its strongest
-    fifth, and without as many tokens at random. A model that is asked two texts (a question and
-    its context) takes them one after the other, or from standard input as JSON Lines.
+    unknown tokens. Each explanation is checked by deletion: how far the score falls without its
+    strongest fifth, and without as many tokens at random. A model that is asked two texts (a
+    question and its context) takes them one after the other, or from standard input as JSON Lines.
     """
     from flows.cli.explained import explain_in_terminal
 
