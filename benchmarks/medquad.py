@@ -42,13 +42,14 @@ from tokenizers import Tokenizer
 from benchmarks.prepare_medquad import ROOT, read, with_pages
 from data_contracts.contract.text import text_hash
 from lightning_modules.bundle import Bundle
-from lightning_modules.kinds.retrieve.abstention import Asked, fitted, probabilities, threshold_of
+from lightning_modules.kinds.retrieve.abstention import Asked, fitted, probabilities
 from lightning_modules.kinds.retrieve.answers import Answers
 from lightning_modules.kinds.retrieve.figures import figures_of, ranks
 from lightning_modules.kinds.retrieve.head import vectors_of
 from lightning_modules.kinds.retrieve.indexing import SCHEMA, cut_by, indexed, pages_of
 from lightning_modules.kinds.retrieve.terms import Postings, words
 from lightning_modules.network.batching import by_length
+from lightning_modules.selective import threshold_of
 
 PARAPHRASES = ROOT.parent / "shared" / "baselines" / "results" / "medquad_paraphrases.json"
 PRECISION = 0.95
@@ -147,7 +148,8 @@ def nobody_has_answered(
     asked = Asked(seen.features, seen.features, seen.right)
     weights = fitted(asked, 0.0, None)["weights"]
     even = np.full(len(seen.right), 1 / len(seen.right))
-    threshold = threshold_of(probabilities(seen.features, weights), seen.right, even, PRECISION)
+    sure = probabilities(seen.features, weights)
+    threshold = threshold_of(sure, seen.right, PRECISION, weights_N=even, never=1.0)
     found = look_for(bundle, answers, test.questions, test.keys)
     sure, there = probabilities(found.features, weights), found.rank > 0
     given = sure >= threshold

@@ -63,7 +63,7 @@ class Column:
     """A column that a served model is asked, or that it answers: MLflow's ColSpec in words."""
 
     name: str
-    type: Literal["string", "double", "long"]
+    type: Literal["string", "double", "long", "boolean"]
     required: bool = True
 
 

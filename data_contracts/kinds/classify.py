@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -58,6 +59,35 @@ class WideFeatures(Section):
     )
 
 
+class AbstainConfig(Section):
+    """Below which probability a served model says that it would rather not have answered; no weight
+    depends on it.
+    """
+
+    precision: float = Field(
+        default=0.95,
+        gt=0,
+        lt=1,
+        description="Share of the answers without `abstain` that are to be right, by the valid "
+        "split.",
+    )
+
+
+class ConformalConfig(Section):
+    """Sets of labels that hold the true one as often as is said (split conformal prediction, on the
+    valid split); no weight depends on them.
+    """
+
+    coverage: float = Field(
+        default=0.9, gt=0, lt=1, description="Share of the texts whose set holds the true label."
+    )
+    method: Literal["lac", "aps"] = Field(
+        default="lac",
+        description="lac: the smallest sets (Sadinle 2019); aps: such as are larger for harder "
+        "texts (Romano 2020).",
+    )
+
+
 _PROBABILITY = "probability_"
 _points = partial(Metric, scale=100, digits=1, unit="points")
 
@@ -92,11 +122,18 @@ class Classify(TaskConfig):
             "would be expected to show on as many rows.",
             shown="comparison",
         ),
+        # With task.abstain and task.conformal alone.
+        _points("answered", "share of texts answered without abstaining", "higher"),
+        _points("selective_accuracy", "accuracy of the texts answered so", "higher"),
+        _points("set_coverage", "share of label sets that hold the true label", "higher"),
+        Metric("set_size", "mean size of a label set", "lower"),
         _points("precision", "precision", "higher", per="label", shown="page"),
         _points("recall", "recall", "higher", per="label", shown="page"),
         _points("f1", "F1", "higher", per="label"),
     )
-    judged: ClassVar[tuple[str, ...]] = ("calibrate", "ece_bins", "worst_errors")
+    judged: ClassVar[tuple[str, ...]] = (
+        "calibrate", "ece_bins", "worst_errors", "abstain", "conformal",
+    )  # fmt: skip
     slices: ClassVar[tuple[str, ...]] = ("label",)
     inputs: ClassVar[tuple[Column, ...]] = (Column("text", "string"),)
     model_type: ClassVar[str] = "classifier"
@@ -125,6 +162,15 @@ class Classify(TaskConfig):
     )
     worst_errors: int = Field(
         default=20, ge=0, le=1000, description="Most confident errors listed in the report."
+    )
+
+    abstain: AbstainConfig | None = Field(
+        default=None,
+        description="Say of which answers the model is not sure enough for a promised precision; "
+        "null: it says nothing.",
+    )
+    conformal: ConformalConfig | None = Field(
+        default=None, description="Answer a set of labels beside the label; null: none."
     )
 
     @property
@@ -166,6 +212,10 @@ class Classify(TaskConfig):
         answers = [
             Column(f"{_PROBABILITY}{one}", "double", required=False) for one in facts["labels"]
         ]
+        if self.abstain is not None:
+            answers.append(Column("abstain", "boolean", required=False))
+        if self.conformal is not None:
+            answers.append(Column("label_set", "string", required=False))
         return (Column("label", "string", required=False), *answers)
 
     undrawn: ClassVar[str] = ""
@@ -197,8 +247,15 @@ class Classify(TaskConfig):
         return found
 
     def served_facts(self, measured: Mapping[str, Any]) -> dict[str, Any]:
-        """The fitted temperature where it is applied, otherwise 1."""
-        return {"temperature": measured["temperature"] if measured["temperature_applied"] else 1.0}
+        """The fitted temperature where it is applied, otherwise 1; and what decides of `abstain`
+        and `label_set`, where the model is to answer them.
+        """
+        applied = measured["temperature_applied"]
+        beside = {name: measured.get(name) for name in ("abstain_below", "conformal")}
+        return {
+            "temperature": measured["temperature"] if applied else 1.0,
+            **{name: value for name, value in beside.items() if value is not None},
+        }
 
     def card(self, facts: Mapping[str, Any], measured: Mapping[str, Any]) -> Card:
         labels = tuple(facts["labels"])
@@ -211,6 +268,16 @@ class Classify(TaskConfig):
             )
         else:
             how = f"No temperature is applied; the one fitted on valid would be {fitted:.3f}."
+        if self.abstain is not None:
+            how += (
+                f" It abstains below a probability of {measured['abstain_below']:.3f}, from which "
+                f"on {self.abstain.precision:.0%} of its answers were right on the valid split."
+            )
+        if self.conformal is not None:
+            how += (
+                f" Its label sets are to hold the true label of {self.conformal.coverage:.0%} of "
+                "the texts, if these are like those of the valid split."
+            )
         return Card(
             does=f"Sorts a text into one of {len(labels)} classes",
             parts=labels,
@@ -227,22 +294,32 @@ class Classify(TaskConfig):
 
     @classmethod
     def told(cls, answer: Mapping[str, Any]) -> dict[str, Any]:
-        """`label`, and the probabilities by label."""
+        """`label`, the probabilities by label, and `abstain` and `label_set` of a model that has
+        them.
+        """
         shares = {
             name.removeprefix(_PROBABILITY): share
             for name, share in answer.items()
             if name.startswith(_PROBABILITY)
         }
+        beside = {name: answer[name] for name in ("abstain", "label_set") if name in answer}
         if answer["label"] is None:
-            return {"label": None, "probabilities": None}
+            return {"label": None, "probabilities": None, **beside}
+        if "abstain" in beside:
+            beside["abstain"] = bool(beside["abstain"])
+        if "label_set" in beside:
+            beside["label_set"] = json.loads(beside["label_set"])
         rounded = {label: round(float(share), 6) for label, share in shares.items()}
-        return {"label": answer["label"], "probabilities": rounded}
+        return {"label": answer["label"], "probabilities": rounded, **beside}
 
     @classmethod
     def brief(cls, answer: Mapping[str, Any]) -> dict[str, str]:
-        """`label`, and its probability."""
+        """`label`, its probability, and whether the model abstains."""
+        beside = {"abstain": ""} if "abstain" in answer else {}
         if answer["label"] is None:
-            return {"label": "", "probability": ""}
+            return {"label": "", "probability": "", **beside}
+        if answer.get("abstain"):
+            beside = {"abstain": "yes"}
         shares = [share for name, share in answer.items() if name.startswith(_PROBABILITY)]
         best = max(share for share in shares if not math.isnan(share))
-        return {"label": answer["label"], "probability": f"{best:.3f}"}
+        return {"label": answer["label"], "probability": f"{best:.3f}", **beside}

@@ -21,6 +21,7 @@ from tasks.tracking.versions import find_version
 
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
+_PLAIN = ("string", "boolean")  # types of columns that are no numbers
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Predictor:
         bundle, head = self.bundle, self.bundle.network.head
         self.inputs, self.optional = head.asked, head.optional
         self.outputs = {
-            column.name: "string" if column.type.name == "string" else "number"
+            column.name: column.type.name if column.type.name in _PLAIN else "number"
             for column in model.metadata.get_output_schema().inputs
         }
         self.task: type[TaskConfig] = AnyTask.kinds.get(bundle.kind, TaskConfig)

@@ -104,7 +104,7 @@ def refused_rows(refused: int, rows: int, first: Sequence[str]) -> NoisefoldErro
 def _answer_columns(
     answers: Answers, predictor: Predictor, names: list[str]
 ) -> dict[str, pa.Array]:
-    types = {"string": pa.string(), "number": pa.float64()}
+    types = {"string": pa.string(), "number": pa.float64(), "boolean": pa.bool_()}
     columns = [
         pa.array(values, types[predictor.outputs[name]], from_pandas=True)
         for name, values in answers.columns.items()

@@ -36,7 +36,7 @@ from lightning_modules.explaining.explain import explain
 from lightning_modules.kinds.base import objective_of
 from lightning_modules.kinds.heads import AskedWronglyError
 from lightning_modules.kinds.judging import judge_of
-from lightning_modules.kinds.retrieve.abstention import Asked, fitted, probabilities, threshold_of
+from lightning_modules.kinds.retrieve.abstention import Asked, fitted, probabilities
 from lightning_modules.kinds.retrieve.answers import FOUND_BY, TEXTS
 from lightning_modules.kinds.retrieve.explained import shared_by_token
 from lightning_modules.kinds.retrieve.figures import figures_of, ranks, reciprocal
@@ -47,6 +47,7 @@ from lightning_modules.kinds.retrieve.towers import towers
 from lightning_modules.network.tokenizer import BundleError, load_tokenizer
 from lightning_modules.network.windows import Windowing
 from lightning_modules.reparameterizations import fold, redraw, set_mode
+from lightning_modules.selective import threshold_of
 from lightning_modules.training.begin import starting_network
 from lightning_modules.training.data import TokenData
 from lightning_modules.training.fit import fit
@@ -676,9 +677,9 @@ def test_the_promised_precision_is_kept_where_the_probability_tells() -> None:
 def test_a_threshold_gives_answers_of_one_probability_together() -> None:
     sure, right = np.array([0.9, 0.8, 0.8, 0.1]), np.array([True, True, False, False])
     even = np.full(4, 0.25)
-    assert threshold_of(sure, right, even, 0.9) == 0.9
-    assert threshold_of(sure, right, even, 0.6) == 0.8
-    assert threshold_of(np.array([0.5]), np.array([False]), np.ones(1), 0.5) == 1.0
+    assert threshold_of(sure, right, 0.9, weights_N=even, never=1.0) == 0.9
+    assert threshold_of(sure, right, 0.6, weights_N=even, never=1.0) == 0.8
+    assert threshold_of(np.array([0.5]), np.array([False]), 0.5, never=1.0) == 1.0
 
 
 def test_where_nothing_tells_right_from_wrong_all_is_answered() -> None:

@@ -18,13 +18,13 @@ from lightning_modules.kinds.span.calibration import (
     NEVER,
     least_answerable,
     logistic,
-    threshold_of,
 )
 from lightning_modules.kinds.span.choosing import Decision
 from lightning_modules.kinds.span.floor import best_sentences, sentences
 from lightning_modules.kinds.span.judge import SpanJudge
 from lightning_modules.kinds.span.measured import Measured, auroc
 from lightning_modules.kinds.span.scores import Scores, counts, officials
+from lightning_modules.selective import threshold_of
 
 FACTS = {"script": "Latin", "unanswerable": False}
 
@@ -155,10 +155,11 @@ def test_few_rows_promise_no_certainty() -> None:
 def test_a_threshold_keeps_the_precision_it_is_asked_for() -> None:
     probability = np.array([0.9, 0.8, 0.8, 0.7, 0.6, 0.5])
     right = np.array([1, 1, 1, 0, 1, 0])
-    assert threshold_of(probability, right, 0.75) == 0.8  # 3 of 3, and one more that is wrong
-    assert threshold_of(probability, right, 0.6) == 0.6
-    assert threshold_of(probability, right, 0.95) == NEVER
-    assert threshold_of(np.zeros(0), np.zeros(0), 0.5) == NEVER
+    # 3 of 3, and one more that is wrong.
+    assert threshold_of(probability, right, 0.75, never=NEVER, spare=1.0) == 0.8
+    assert threshold_of(probability, right, 0.6, never=NEVER, spare=1.0) == 0.6
+    assert threshold_of(probability, right, 0.95, never=NEVER, spare=1.0) == NEVER
+    assert threshold_of(np.zeros(0), np.zeros(0), 0.5, never=NEVER) == NEVER
 
 
 def test_whether_there_is_an_answer_is_cut_where_f1_is_highest() -> None:

@@ -29,6 +29,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "source": {"kind": "sample", "rows": 1500, "seed": 1},
         "tokenizer": {"kind": "word", "vocab_size": 1500},
         "model": {"embedding": {"size": 24}, "encoder": {"kind": "tanh", "hidden_size": 24}},
+        "task": {"abstain": {"precision": 0.7}, "conformal": {"coverage": 0.8, "method": "aps"}},
         "training": {"max_epochs": 8, "batch_size": 16, "learning_rate": 0.01},
     }
     (folder / "why.yaml").write_text(yaml.safe_dump(recipe))
@@ -81,6 +82,39 @@ def test_deletion_bears_out_most_explanations_of_the_sample(home: Path) -> None:
         assert len(known) >= 20
         assert np.mean([one.strongest > one.random for one in known]) >= 0.9
         assert np.mean([one.better for one in known]) >= 0.6
+
+
+def test_a_model_says_which_answers_are_not_sure_enough(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As its evaluation counted it, by the model that is served, in a table and as JSON."""
+    monkeypatch.setenv("NOISEFOLD_HOME", str(home / "state"))
+    [file] = (home / "state" / "artifacts" / "evaluate").glob("*/predictions.parquet")
+    measured = pq.read_table(file)
+    pq.write_table(measured.select(["id", "text"]), tmp_path / "asked.parquet")
+    named = ["predict", "--model", "noisefold-why"]
+    table = ["--input", str(tmp_path / "asked.parquet"), "--output", str(tmp_path / "out.parquet")]
+    done = CliRunner().invoke(main, [*named, *table])
+    assert done.exit_code == 0, done.output
+    served = pq.read_table(tmp_path / "out.parquet")
+    assert served["abstain"].to_pylist() == measured["abstain"].to_pylist()
+    assert 0 < sum(served["abstain"].to_pylist()) < len(served)
+    sets = [json.loads(one) for one in served["label_set"].to_pylist()]
+    assert [sorted(one) for one in sets] == [
+        sorted(one) for one in measured["label_set"].to_pylist()
+    ]
+    report = json.loads(file.with_name("report.json").read_text(encoding="utf-8"))
+    given = [not one for one in served["abstain"].to_pylist()]
+    assert report["metrics"]["answered"]["value"] == pytest.approx(np.mean(given))
+    inside = [one in some for one, some in zip(measured["label"].to_pylist(), sets, strict=True)]
+    assert report["metrics"]["set_coverage"]["value"] == pytest.approx(np.mean(inside))
+    assert len(report["selective"]) == 3 and report["risk_coverage"]
+    page = file.with_name("report.html").read_text(encoding="utf-8")
+    assert "of a promised coverage of 80.0% hold the true label" in page
+    lines = CliRunner().invoke(main, [*named, "--json", "lovely", " "])
+    one, refused_one = map(json.loads, lines.stdout.splitlines())
+    assert type(one["abstain"]) is bool and one["label"] in one["label_set"]
+    assert refused_one["abstain"] is None and refused_one["label_set"] is None
 
 
 def test_tokens_are_told_in_a_terminal_and_in_a_pipe(command: Callable[..., Result]) -> None:

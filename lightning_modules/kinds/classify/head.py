@@ -9,12 +9,14 @@ This file is shipped inside the registered model: it imports torch, numpy and wh
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from torch import Tensor, nn
 
+from lightning_modules.kinds.classify import sets
 from lightning_modules.kinds.classify.wide import WideLogits
 from lightning_modules.kinds.heads import Head
 from lightning_modules.network.batching import cut
@@ -22,6 +24,7 @@ from lightning_modules.network.batching import cut
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
 
+NEVER = 2.0  # a probability that no answer has
 TEXTS_CHARACTERS = 1 << 21  # of text that are worked on at a time
 
 
@@ -74,7 +77,12 @@ class ClassifyHead(Head):
             return "labels"
         if isinstance(temperature, bool) or not isinstance(temperature, int | float):
             return "temperature"
-        return None if 0 < temperature < float("inf") else "temperature"
+        if not 0 < temperature < float("inf"):
+            return "temperature"
+        below = facts.get("abstain_below", 0.0)
+        if type(below) not in (int, float) or not 0 <= below <= NEVER:
+            return "abstain_below"
+        return "conformal" if "conformal" in facts and sets.fault(facts["conformal"]) else None
 
     def check(self, facts: Mapping[str, Any], output: Tensor) -> str | None:
         labels = len(facts["labels"])
@@ -85,12 +93,19 @@ class ClassifyHead(Head):
     def predict(
         self, bundle: Bundle, columns: Mapping[str, Sequence[str]], params: Mapping[str, Any]
     ) -> dict[str, list[Any]]:
-        """`label`, and `probability_<label>` for every class, of each `text`."""
+        """`label`, and `probability_<label>` for every class, of each `text`; `abstain` and
+        `label_set`, a JSON list, of a model that has what decides them.
+        """
         proba = predict_proba(bundle, columns["text"])
         labels = bundle.facts["labels"]
         answers: dict[str, list[Any]] = {"label": [labels[row.argmax()] for row in proba]}
         for index, label in enumerate(labels):
             answers[f"probability_{label}"] = proba[:, index].tolist()
+        if (below := bundle.facts.get("abstain_below")) is not None:
+            answers["abstain"] = (proba.max(axis=1, initial=0) < below).tolist()
+        if (conformal := bundle.facts.get("conformal")) is not None:
+            found = sets.label_sets(proba, labels, conformal)
+            answers["label_set"] = [json.dumps(one, ensure_ascii=False) for one in found]
         return answers
 
     @classmethod

@@ -34,6 +34,8 @@ from lightning_modules.kinds.classify.rivals import (
     against_commonest,
     of_shared_labels,
 )
+from lightning_modules.kinds.classify.selecting import Selection, decided
+from lightning_modules.kinds.classify.selecting import report_of as selection_report
 from lightning_modules.kinds.judging import JUDGES, Comparable, Rivals, RowFigure, with_slices
 
 if TYPE_CHECKING:
@@ -62,10 +64,11 @@ class ClassifyJudge:
         self.labels: tuple[str, ...] = tuple(facts["labels"])
         self.task, self.statistics = task, statistics
         self.temperature = m.Temperature(1.0, "no rows were looked at")
+        self.selection = Selection()
 
     @property
-    def decided(self) -> float:
-        return self.temperature.value
+    def decided(self) -> Any:
+        return decided(self.selection, self.temperature.value)
 
     @property
     def applied(self) -> bool:
@@ -75,12 +78,14 @@ class ClassifyJudge:
     def facts(self) -> dict[str, Any]:
         """`temperature`: fitted on valid, null where `temperature_why_not` says that none could be.
 
-        It is applied only where the recipe asks for it (`temperature_applied`).
+        It is applied only where the recipe asks for it (`temperature_applied`). `abstain_below` and
+        `conformal`: see `Selection`.
         """
         return {
             "temperature": None if self.temperature.why_not else self.temperature.value,
             "temperature_why_not": self.temperature.why_not,
             "temperature_applied": self.applied,
+            **self.selection.facts(),
         }
 
     def score(self, bundle: Bundle, windows: pa.Table) -> pa.Table:
@@ -96,7 +101,9 @@ class ClassifyJudge:
 
     def fitted(self, rows: pa.Table, scored: pa.Table) -> Self:
         judge = copy(self)
-        judge.temperature = m.fit_temperature(log_proba_of(scored), self._numbers(rows))
+        labels = self._numbers(rows)
+        judge.temperature = m.fit_temperature(log_proba_of(scored), labels)
+        judge.selection = Selection.fitted(self.task, judge._served(scored), labels)
         return judge
 
     def tried(self, bundle: Bundle, rows: pa.Table, tokens: Path) -> Self:
@@ -115,7 +122,7 @@ class ClassifyJudge:
                 "No temperature is applied, though the recipe asks for one: "
                 f"{self.temperature.why_not}."
             )
-        return told
+        return [*told, *self.selection.warnings(self.task)]
 
     def evidence(self, rows: pa.Table, scored: pa.Table) -> Evidence:
         plain = log_proba_of(scored)
@@ -125,13 +132,15 @@ class ClassifyJudge:
             served = scaled if self.applied else plain
             other = plain if self.applied else scaled
             beside = {self._other_name: other}
-        return m.evidence(
-            self._numbers(rows),
+        labels = self._numbers(rows)
+        found = m.evidence(
+            labels,
             served,
             parts=m.part_names(self.labels),
             bins=self.task.ece_bins,
             beside=beside,
         )
+        return self.selection.added_to(found, served, labels)
 
     def answers(self, rows: pa.Table, scored: pa.Table) -> pa.Table:
         """id, text, label, predicted, confidence, correct, probabilities, and the slices.
@@ -151,6 +160,12 @@ class ClassifyJudge:
             "correct": predicted == self._numbers(rows),
             "probabilities": _lists(proba),
         }
+        selected = self.selection.columns(log_proba)
+        if "abstain" in selected:
+            columns["abstain"] = selected["abstain"]
+        if "label_set" in selected:
+            inside = selected["label_set"]
+            columns["label_set"] = [names[row].tolist() for row in inside]
         described = {LABELS: json.dumps(list(self.labels), ensure_ascii=False)}
         return pa.table(with_slices(columns, rows, ROLES)).replace_schema_metadata(described)
 
@@ -178,7 +193,11 @@ class ClassifyJudge:
             confidence=self.statistics.confidence,
             most_errors=self.task.worst_errors,
         )
-        return report_of(told, rows, self._numbers(rows), log_proba, found)
+        labels = self._numbers(rows)
+        selective = selection_report(
+            self.selection, self.task, log_proba, labels, self.statistics.confidence
+        )
+        return report_of(told, rows, labels, log_proba, found, selective)
 
     def worst(self, rows: pa.Table, scored: pa.Table) -> Sequence[int]:
         most = self.task.worst_errors

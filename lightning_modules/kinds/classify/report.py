@@ -32,7 +32,12 @@ class Told:
 
 
 def report_of(
-    told: Told, rows: pa.Table, labels: np.ndarray, log_proba: Floats, found: Mapping[str, Interval]
+    told: Told,
+    rows: pa.Table,
+    labels: np.ndarray,
+    log_proba: Floats,
+    found: Mapping[str, Interval],
+    selective: Sequence[Block] = (),
 ) -> list[Block]:
     """The blocks in their order.
 
@@ -41,6 +46,7 @@ def report_of(
         labels: (N,) class numbers.
         log_proba: (N, C) as the registered model answers.
         found: the figures of `ClassifyJudge.evidence`.
+        selective: what is told of how sure the answers are.
     """
     predicted = log_proba.argmax(axis=1)
     support = np.bincount(labels, minlength=len(told.labels))
@@ -50,6 +56,7 @@ def report_of(
     return [
         *_figures(told, found),
         _reliability(told, labels, log_proba, found["ece"]),
+        *selective,
         Text("Classes", "heading"),
         Text(f"Worst first: {worst}."),
         classes,

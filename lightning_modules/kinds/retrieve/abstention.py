@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from lightning_modules.evidence import Floats
+from lightning_modules.selective import threshold_of
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,11 @@ def fitted(asked: Asked, unanswered: float, precision: float | None) -> dict[str
     own = np.asarray(model.coef_)[0] / spread
     found = [*own.tolist(), float(np.asarray(model.intercept_)[0] - own @ mean)]
     sure = probabilities(features, found)
-    threshold = 0.0 if precision is None else threshold_of(sure, right, weights, precision)
+    threshold = (
+        0.0
+        if precision is None
+        else threshold_of(sure, right, precision, weights_N=weights, never=1.0)
+    )
     return {"weights": found, "threshold": threshold}
 
 
@@ -67,17 +72,6 @@ def probabilities(features: Floats, weights: list[float]) -> Floats:
         return np.ones(len(features))
     x = features @ np.array(weights[:-1]) + weights[-1]
     return 1 / (1 + np.exp(-np.clip(x, -700, 700)))
-
-
-def threshold_of(sure: Floats, right: np.ndarray, weights: Floats, precision: float) -> float:
-    """The least probability from which on so many answers are right; 1 where none is enough."""
-    order = np.argsort(-sure, kind="stable")
-    given = np.cumsum(weights[order])
-    kept = np.cumsum((weights * right)[order]) / given
-    # Answers of one probability are given together.
-    last = np.append(sure[order][1:] != sure[order][:-1], True)
-    enough = np.flatnonzero((kept >= precision) & last)
-    return float(sure[order][enough[-1]]) if len(enough) else 1.0
 
 
 def told_apart(sure: Floats, sure_without: Floats) -> float | None:

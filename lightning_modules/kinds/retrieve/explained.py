@@ -47,7 +47,7 @@ def explained(bundle: Bundle, question: Mapping[str, str], target: str | None) -
         NoisefoldError: there is no such place, or the question cannot be explained.
     """
     text, network = question["question"], bundle.network
-    head: RetrieveHead = network.head
+    head = cast(RetrieveHead, network.head)
     assert head.answers is not None  # a bundle that is loaded has them
     read = read_text(bundle, "question", text)
     number, place = _number(bundle, text, target)

@@ -58,17 +58,3 @@ def least_answerable(proba_N: Floats, f1_N: Floats, answerable_N: np.ndarray) ->
     best = total[apart].max(initial=0.0)
     among = edges[apart & (total >= best - 1e-9)]
     return float(among[np.argmin(np.abs(among - 0.5))]) if len(among) else 0.5
-
-
-def threshold_of(probability_N: Floats, right_N: np.ndarray, precision: float) -> float:
-    """The lowest probability at which the surest answers keep a precision; `NEVER`: none does.
-
-    A set of n answers keeps it where right / (n + 1) does: an answer more, and that one wrong.
-    """
-    order = np.argsort(-probability_N, kind="stable")
-    proba = probability_N[order]
-    right = np.cumsum(np.asarray(right_N, np.float64)[order])
-    kept = right / (np.arange(len(proba)) + 2) >= precision
-    last_of_its_kind = np.append(proba[:-1] > proba[1:], True)[: len(proba)]
-    places = np.flatnonzero(kept & last_of_its_kind)
-    return float(proba[places[-1]]) if len(places) else NEVER

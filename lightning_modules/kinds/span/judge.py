@@ -24,7 +24,6 @@ from lightning_modules.kinds.span.calibration import (
     NEVER,
     least_answerable,
     logistic,
-    threshold_of,
 )
 from lightning_modules.kinds.span.choosing import (
     ANSWERED,
@@ -45,6 +44,7 @@ from lightning_modules.kinds.span.tables import (
     signals_of,
     truths,
 )
+from lightning_modules.selective import threshold_of
 
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
@@ -107,8 +107,13 @@ class SpanJudge:
         if self.task.precision is not None:
             probability, outcome = decision.outcome(signals, self.unanswerable)
             answered = outcome == ANSWERED
+            # An answer more, and that one wrong: few answers promise little.
             threshold = threshold_of(
-                probability[answered], exact[answered] > 0, self.task.precision
+                probability[answered],
+                exact[answered] > 0,
+                self.task.precision,
+                never=NEVER,
+                spare=1.0,
             )
             decision = Decision(
                 decision.right, decision.answerable, decision.least_answerable, threshold
