@@ -24,6 +24,7 @@ from flows.cli.explain import explain
 from flows.cli.params import OfParams, written_params
 from flows.cli.score import score
 from flows.cli.tune import tune
+from flows.cli.queue import queue
 from flows.running.signals import dropped_are_sent_again
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def main() -> None:
 
 
 main.add_command(explain)
+main.add_command(queue)
 
 _set = click.option(
     "--set",

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from data_contracts.errors import NoisefoldError
 from data_contracts.kinds.base import AnyTask, TaskConfig
 from lightning_modules.bundle import Bundle
@@ -29,6 +31,7 @@ class Explainer:
     name: str
     version: str
     bundle: Bundle
+    train_texts: np.ndarray  # hashes of the texts that it was trained on
 
     @property
     def uri(self) -> str:
@@ -61,10 +64,11 @@ def load_explainer(settings: Settings, name: str, alias: str) -> Iterator[Explai
         try:
             folder = fetch_version(client, name, version, Path(scratch))
             bundle = Bundle.load(folder / "artifacts" / "bundle")
+            hashes = np.load(folder / "artifacts" / "train_texts.npy", allow_pickle=False)
         except (Unservable, OSError, ValueError) as error:  # BundleError is a ValueError
             raise NoisefoldError(
                 f"{name} version {version} cannot be read by this version of noisefold: {error}",
                 "What it answers is told by `noisefold predict`, with the code that it brings; "
                 "`noisefold history` shows the others; --version chooses one.",
             ) from error
-        yield Explainer(name, version, bundle)
+        yield Explainer(name, version, bundle, hashes)
