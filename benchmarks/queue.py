@@ -152,11 +152,11 @@ def needed(curve: np.ndarray, wanted: float) -> str:
     return f"more than {LAST}"
 
 
-def table(name: str, curves: dict[str, np.ndarray]) -> list[str]:
+def table(name: str, seeds: str, curves: dict[str, np.ndarray]) -> list[str]:
     counts = range(FIRST, LAST + 1, STEP)
     wanted = curves["random"].mean(axis=0)[-1]
     lines = [
-        f"## {name}",
+        f"## {name}, seeds {seeds}",
         "",
         f"| rows chosen | {' | '.join(map(str, counts))} | labels needed for {100 * wanted:.1f} |",
         f"|---|{'--:|' * len(counts)}--:|",
@@ -180,8 +180,8 @@ def main(words: Sequence[str] | None = None) -> None:
     lines = [
         "# What a queue saves",
         "",
-        f"`python -m benchmarks.queue {' '.join(options.names)} --seeds {options.seeds}`: macro-F1 of "
-        "the test split (points, mean and standard deviation over seeds) against the number of "
+        "`python -m benchmarks.queue NAME --seeds …`: macro-F1 of the test split (points, mean and "
+        "standard deviation over seeds) against the number of "
         "labelled rows.",
         "",
     ]
@@ -189,7 +189,7 @@ def main(words: Sequence[str] | None = None) -> None:
         with one_thread(), tempfile.TemporaryDirectory() as folder:
             world = World(name, Path(folder))
             curves = {way: np.array([world.curve(way, one) for one in seeds]) for way in WAYS}
-        lines += table(name, curves)
+        lines += table(name, options.seeds, curves)
         (options.results / "queue.md").write_text("\n".join(lines), encoding="utf-8")
     print("\n".join(lines), end="")
 

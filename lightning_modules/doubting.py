@@ -104,7 +104,7 @@ def diverse(doubt_N: np.ndarray, vectors_ND: np.ndarray, count: int) -> np.ndarr
     clusters = min(count, len(np.unique(vectors, axis=0)))
     cluster_of = np.zeros(rows, np.int64)
     if clusters > 1:
-        found = KMeans(clusters, n_init=1, random_state=_SEED)
+        found = KMeans(clusters, n_init=1, random_state=_SEED)  # pyright: ignore[reportArgumentType]
         # Of no doubt at all no centre could be weighed.
         cluster_of = found.fit_predict(vectors, sample_weight=doubt_N + 1e-9)
     _, first = np.unique(cluster_of, return_index=True)

@@ -57,15 +57,15 @@ def label_sets(
     """The labels of each set, the likeliest first."""
     inside = members(proba_NC, conformal)
     order = np.argsort(-proba_NC, axis=1, kind="stable")
-    return [
-        [labels[place] for place in places if row[place]]
-        for places, row in zip(order.tolist(), inside, strict=True)
-    ]
+    found: list[list[str]] = []
+    for places, row in zip(order.tolist(), inside.tolist(), strict=True):
+        found.append([labels[place] for place in places if row[place]])
+    return found
 
 
 def fault(given: Any) -> bool:
     """Whether this is no `conformal` of a bundle."""
     if not isinstance(given, Mapping) or given.get("method") not in METHODS:
         return True
-    threshold = given.get("threshold")
+    threshold: Any = given.get("threshold")
     return type(threshold) not in (int, float) or not 0 <= threshold <= EVERY
