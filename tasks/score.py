@@ -39,7 +39,7 @@ _PART_SECONDS, _PART_ROWS = 10.0, 20_000
 _FEW = 5  # rows without an answer that are named
 PLACE = ("file", "row")  # of a row of the source, beside its answers
 REASON = "reason"
-_TYPES = {"string": pa.string(), "number": pa.float64()}
+_TYPES = {"string": pa.string(), "number": pa.float64(), "boolean": pa.bool_()}
 
 
 def _tell(scores: Scores, run: RunContext[ScoreRecipe]) -> None:

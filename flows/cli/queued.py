@@ -46,8 +46,8 @@ def queue_in_terminal(
             stack.enter_context(context)
         switches()
         from data_contracts.recipe.source import FileSource
+        from tasks.serving.answer_file import Output
         from tasks.serving.explained import load_explainer
-        from tasks.serving.predict_table import Output
         from tasks.serving.queue import Wish, queue_table
 
         explainer = stack.enter_context(load_explainer(settings, recipe.model_name, given.alias))

@@ -21,6 +21,7 @@ from tasks.tracking.versions import find_version
 
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
+
 _PLAIN = ("string", "boolean")  # types of columns that are no numbers
 
 

@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import pyarrow as pa
 
@@ -25,17 +23,7 @@ from data_contracts.errors import NoisefoldError, SourceError
 from data_contracts.recipe.source import FileSource
 from data_contracts.tables.read import Format
 from tasks.serving.answer_file import Output, answer_file, answer_names
-from tasks.serving.asked_rows import asked_rows, columns_of
-from tasks.serving.predict import Answers, Predictor
-from data_contracts.tables.batch import Ask, Batch, plain_text
-from data_contracts.tables.read import (
-    PLAIN_TEXT,
-    Format,
-    name_parts,
-    read_batches,
-    read_records,
-)
-from data_contracts.urls import redacted, resolve, shown_url
+from tasks.serving.asked_rows import Asks, asked_rows, columns_of
 from tasks.serving.predict import Answers
 from tasks.sources.files import list_files
 
@@ -63,31 +51,13 @@ class Done:
             self.first.append(f"{file}, row {numbers[row]}: {answers.reasons[row]}")
 
 
-@dataclass(frozen=True)
-class Output:
-    """Where a table with answers goes: a path or URL whose name tells the format; "-" is `stdout`.
-
-    force: replace what is there.
-    """
-
-    name: str
-    force: bool
-    stdout: TextIO
-    stdout_format: Format = "csv"
-
-
-class Answering(Protocol):
+class Answering(Asks, Protocol):
     """What answers a table's rows: `Predictor`, or what has its words."""
 
-    inputs: Any  # names of what it is asked
-    optional: Any
     outputs: dict[str, str]
 
     @property
     def uri(self) -> str: ...
-
-    @property
-    def only_input(self) -> str: ...
 
     def answer(
         self, columns: Mapping[str, Sequence[str | None]], reasons: Sequence[str | None] = ()
@@ -152,119 +122,10 @@ def write_table(carried: pa.Table, more: dict[str, pa.Array], output: Output) ->
     """
     with (
         tempfile.TemporaryDirectory(prefix="noisefold-") as folder,
-        _target(output, Path(folder)) as target,
+        answer_file(output, Path(folder)) as target,
         closing(target(carried.column_names, list(more))) as writer,
     ):
         writer.write(carried, more)
-
-
-# --- which columns --------------------------------------------------------------------------------
-
-
-def _columns(
-    files: list[SourceFile],
-    source: FileSource,
-    column: str | None,
-    scratch: Path,
-    predictor: Answering,
-) -> tuple[list[str], dict[str, str]]:
-    """The columns of all files, and for each of the model's inputs the one that holds it."""
-    columns: list[str] = []
-    for file in files:
-        there = _columns_of(file, source, column, scratch)
-        if file.format not in _JSON and columns and there != columns:
-            other = next(iter(set(there) ^ set(columns)), "their order")
-            raise SourceError(
-                f"{file.name}: its columns are not those of {files[0].name} ({other}).",
-                "Predict them one by one.",
-            )
-        columns += [name for name in there if name not in columns]
-    return columns, _asked_columns(files[0].name, columns, column, predictor)
-
-
-def _asked_columns(
-    file: str, columns: list[str], wanted: str | None, predictor: Answering
-) -> dict[str, str]:
-    """Where a model is asked one column, any may hold it; of several each has its own name."""
-    if not columns:
-        raise SourceError(f"{file}: no rows.", "Check the export that writes it.")
-    if wanted is not None or len(predictor.inputs) == 1:
-        only = predictor.only_input
-        return {only: _text_column(file, columns, wanted, only)}
-    needed = [name for name in predictor.inputs if name not in predictor.optional]
-    if missing := [name for name in needed if name not in columns]:
-        raise SourceError(
-            f"{file}: no column {missing[0]!r}, which the model is asked.",
-            f"Give the columns {', '.join(needed)} these names.",
-        )
-    return {name: name for name in predictor.inputs if name in columns}
-
-
-def _text_column(file: str, columns: list[str], wanted: str | None, usual: str) -> str:
-    if wanted is None and len(columns) == 1:
-        return columns[0]
-    name = usual if wanted is None else wanted
-    if name in columns:
-        return name
-    shown = ", ".join(repr(one[:60]) for one in columns[:20]) + (" …" if len(columns) > 20 else "")
-    if wanted is None:
-        raise SourceError(
-            f"{file}: which column holds the texts? It has {shown}.", "Name it with --column."
-        )
-    folded = {one.strip().casefold(): one for one in columns}
-    near = difflib.get_close_matches(name.strip().casefold(), folded, n=1, cutoff=0.6)
-    hint = f" Did you mean {folded[near[0]]!r}?" if near else ""
-    raise SourceError(
-        f"{file}: no column {name!r}. It has {shown}.{hint}",
-        "Name the column of the texts: --column.",
-    )
-
-
-def _columns_of(
-    file: SourceFile, source: FileSource, column: str | None, scratch: Path
-) -> list[str]:
-    with file.open(scratch) as opened:
-        if opened.format == PLAIN_TEXT:
-            raise SourceError(
-                f"{file.name} is plain text, and no table.",
-                "Where each of its lines is a text, give them on standard input with --lines; "
-                "where it is a table, say of which format: --format csv.",
-            )
-        if opened.format == "parquet":
-            with _parquet(file, opened.stream) as table:
-                there = list(table.schema_arrow.names)
-            if twice := next((name for name in there if there.count(name) > 1), None):
-                raise SourceError(
-                    f"{file.name}: two columns are called {twice!r}.",
-                    "Give each column a name of its own.",
-                )
-            return there
-        if opened.format in _JSON:  # a record may have keys that the ones before it lack
-            found = read_records(opened.stream, file.name, encoding=source.encoding)
-            return list(dict.fromkeys(key for _, record in found for key in record))
-        with closing(_csv(file, opened, source, () if column is None else (column,))) as batches:
-            first = next(batches, None)
-    if first is None:
-        raise SourceError(
-            f"{file.name}: no rows, a header at most.", "Check the export that writes it."
-        )
-    return list(first.columns)
-
-
-def _names(columns: Sequence[str], outputs: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """What the columns of the answers are called, in order, and those that a column of the input
-    has made give way.
-    """
-    names, renamed, taken = [], {}, set(columns)
-    for plain in [*outputs, "reason", "model"]:
-        name = plain
-        while name in taken:
-            name = f"predicted_{name}"
-        if name != plain:
-            renamed[plain] = name
-        taken.add(name)
-        names.append(name)
-    return names, renamed
 
 
 def _answer_columns(

@@ -22,8 +22,9 @@ from data_contracts.recipe.source import FileSource
 from data_contracts.tables.take import take_rows
 from lightning_modules.bundle import Bundle
 from lightning_modules.doubting import Doubting, diverse, doubting_of, pool_of
+from tasks.serving.answer_file import Output
 from tasks.serving.predict import Answers
-from tasks.serving.predict_table import Output, predict_table, write_table
+from tasks.serving.predict_table import predict_table, write_table
 
 SUGGESTION, PROBABILITY, DOUBT, MODEL = "suggestion", "probability", "doubt", "model"
 _MEASURED = {SUGGESTION: "string", PROBABILITY: "number", DOUBT: "number"}
