@@ -58,8 +58,8 @@ def label_sets(
     inside = members(proba_NC, conformal)
     order = np.argsort(-proba_NC, axis=1, kind="stable")
     found: list[list[str]] = []
-    for places, row in zip(order.tolist(), inside.tolist(), strict=True):
-        found.append([labels[place] for place in places if row[place]])
+    for places, row in zip(order, inside, strict=True):
+        found.append([labels[int(place)] for place in places if row[place]])
     return found
 
 
