@@ -22,10 +22,9 @@ from data_contracts.errors import NoisefoldError, RecipeError, printable, stop_s
 from flows.cli.explain import explain
 from flows.cli.monitor import monitor
 from flows.cli.params import OfParams, written_params
-from flows.cli.score import score
-from flows.cli.tune import tune
 from flows.cli.queue import queue
 from flows.cli.score import score
+from flows.cli.tune import tune
 from flows.running.signals import dropped_are_sent_again
 
 if TYPE_CHECKING:
