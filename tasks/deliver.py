@@ -35,6 +35,8 @@ from tasks.serving.asked_rows import asked_rows
 from tasks.sources.files import list_files
 from tasks.stage import RunContext, step
 
+ABSTAIN = "abstain"  # the answers' own word on whether they are sure enough
+
 
 @step
 def deliver(
@@ -87,6 +89,14 @@ def hold(parts: Path, contract: OutputContract) -> None:
     if contract.max_refused_share is not None:
         share = contract.max_refused_share
         rules.append(CorpusRule("refused_share", "share of rows without an answer", high=share))
+    if contract.max_abstained_share is not None:
+        if ABSTAIN not in pq.read_schema(next(iter(sorted(parts.glob("part-*.parquet"))))).names:
+            raise NoisefoldError(
+                "contract.max_abstained_share: the model answers without a column abstain.",
+                "Leave it out, or retrain with task.abstain.",
+            )
+        share = contract.max_abstained_share
+        rules.append(CorpusRule("abstained_share", "share of unsure answers", high=share))
     frame = corpus_frame({rule.name: seen[rule.name] for rule in rules})
     broken = [one.rule for one in Suite("answers", rules).run(frame) if not one.success]
     if not broken:
@@ -103,7 +113,7 @@ def hold(parts: Path, contract: OutputContract) -> None:
 
 
 def _aggregates(parts: Path) -> dict[str, float]:
-    found = {"rows": 0.0, "refused": 0.0, "unanswered": 0.0, "not_numbers": 0.0}
+    found = {"rows": 0.0, "refused": 0.0, "unanswered": 0.0, "not_numbers": 0.0, "abstained": 0.0}
     for table in _tables(parts):
         answers = [name for name in table.column_names if name not in (*PLACE, REASON)]
         given = pc.is_null(table[REASON])
@@ -111,11 +121,14 @@ def _aggregates(parts: Path) -> dict[str, float]:
         found["refused"] += table.num_rows - (pc.sum(given).as_py() or 0)
         empty = pc.and_(given, pc.is_null(table[answers[0]]))
         found["unanswered"] += pc.sum(empty).as_py() or 0
+        if ABSTAIN in answers:
+            found["abstained"] += pc.sum(table[ABSTAIN]).as_py() or 0
         for name in answers:
             if pa.types.is_floating(table[name].type):
                 odd = pc.invert(pc.is_finite(table[name]))
                 found["not_numbers"] += pc.sum(odd).as_py() or 0
-    found["refused_share"] = found["refused"] / max(found["rows"], 1)
+    for name in ("refused", "abstained"):
+        found[f"{name}_share"] = found[name] / max(found["rows"], 1)
     return found
 
 

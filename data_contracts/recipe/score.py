@@ -29,6 +29,13 @@ class OutputContract(Section):
         description="Most rows without an answer (no text, or none that is one), as a share; null: "
         "any.",
     )
+    max_abstained_share: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Most answers that the model is not sure enough of (its column abstain), as a "
+        "share of all rows; null: any.",
+    )
 
 
 class ScoreRecipe(AskingRecipe):

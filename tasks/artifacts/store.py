@@ -249,6 +249,8 @@ class RowDigest:
 def _cells(column: pa.ChunkedArray | pa.Array) -> list[bytes]:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return [b"" if v is None else b"s" + v for v in column.cast(pa.large_binary()).to_pylist()]
+    if pa.types.is_boolean(column.type):
+        return [b"" if v is None else b"b\1" if v else b"b\0" for v in column.to_pylist()]
     if pa.types.is_integer(column.type):
         return [
             b"" if v is None else b"i" + v.to_bytes(8, "little", signed=True)

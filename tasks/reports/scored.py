@@ -46,7 +46,8 @@ def scored_blocks(scores: Scores, parts: Path) -> list[Block]:
     blocks.append(Text(f"{scores.rows_in:,} rows, answered by {scores.model}."))
     names = [name for name in rows.schema.names if name not in _OWN]
     for name in names:
-        if pa.types.is_string(rows.schema.field(name).type):
+        kind = rows.schema.field(name).type
+        if pa.types.is_string(kind) or pa.types.is_boolean(kind):
             blocks += _counted(name, rows)
     numbers = [one for one in names if pa.types.is_floating(rows.schema.field(one).type)]
     if numbers:
@@ -62,7 +63,7 @@ def _counted(name: str, rows: dataset.Dataset) -> list[Block]:
     if not counts or len(counts) > _MOST:
         return []
     table: tuple[tuple[Cell, ...], ...] = tuple(
-        (shorten(one["values"], _LONGEST), one["counts"], one["counts"] / len(column))
+        (shorten(str(one["values"]), _LONGEST), one["counts"], one["counts"] / len(column))
         for one in counts
     )
     return [Text(f"How often: {name}", "heading"), Table((name, "rows", "share"), table, name)]

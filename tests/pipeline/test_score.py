@@ -152,6 +152,7 @@ def test_what_cannot_be_scored_is_refused_and_nothing_is_written(
     refuse("no version 7", version="7")
     refuse("no column 'body'", "number", column="body")
     refuse("share of rows without an answer", contract={"max_refused_share": 0.1})
+    refuse("without a column abstain", contract={"max_abstained_share": 0.1})
     refuse("no parameter top_k", params={"top_k": 3})
     refuse("does not tell the format", output="answers.xlsx")
     refuse("source.window", output="answers/{start}.csv")

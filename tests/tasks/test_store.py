@@ -172,6 +172,8 @@ def test_row_digest_tells_null_from_empty_and_moves_from_one_column_to_the_next(
 
     assert digest(a=[""], b=["x"]) != digest(a=pa.array([None], pa.string()), b=["x"])
     assert digest(a=["xy"], b=["z"]) != digest(a=["x"], b=["yz"])
+    told = [digest(a=pa.array([value], pa.bool_())) for value in (None, True, False)]
+    assert len(set(told)) == 3
 
 
 def test_sliced_list_columns_digest_like_whole_ones():
