@@ -53,7 +53,7 @@ def queue(  # noqa: PLR0913 - click gives each option by its name
     The rows that the model doubts most, and not many that are alike, under the columns that the
     recipe's contract names: the answer's is empty, for a person to fill in, with the model's
     suggestion beside it. Rows that have an answer, or that the model was trained on, are left out.
-    Filled in, the file is a source like any other: docs/unsure.md.
+    Filled in, the file is a source like any other.
     """
     from flows.cli.main import find_recipe
     from flows.cli.queued import Given, queue_in_terminal
