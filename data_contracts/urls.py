@@ -84,10 +84,12 @@ def misplaced_variable(url: str) -> bool:
     return bool(_VARIABLE.search(netloc.rpartition("@")[2]) or _VARIABLE.search(path))
 
 
-def resolve(url: str) -> str:
+def resolve(url: str, *, encoded: bool | None = None) -> str:
     """The URL with the values of its variables, percent-encoded; for the call that opens it, and
     nothing else.
 
+    Args:
+        encoded: whether whoever opens it decodes user and password; None: as fsspec does it.
     Raises:
         SourceError: a variable is not set.
     """
@@ -102,7 +104,8 @@ def resolve(url: str) -> str:
             )
         _values[found[1]] = given
         # fsspec decodes no user or password of other schemes.
-        return quote(given, safe="") if "http" in url else given
+        decoded_later = "http" in url if encoded is None else encoded
+        return quote(given, safe="") if decoded_later else given
 
     return _VARIABLE.sub(value, url) if "://" in url else url
 

@@ -30,12 +30,13 @@ from data_contracts.contract.days import merged
 from data_contracts.contract.frames import raw_schema
 from data_contracts.contract.raw import Cells, raw_table, selected
 from data_contracts.errors import SourceError
-from data_contracts.recipe.source import FileSource, SampleSource, Source
+from data_contracts.recipe.source import FileSource, SampleSource, Source, SqlSource
 from data_contracts.sample import bundled
 from data_contracts.tables.batch import Batch
 from tasks.artifacts.parquet_parts import PartWriter
 from tasks.artifacts.store import RowDigest, digest_of
 from tasks.progress import report, tell
+from tasks.sources import sql
 from tasks.sources.asked import ANSWER, asked, rejected
 from tasks.sources.dated_files import window_read
 from tasks.sources.files import left_aside, list_files, read_rows
@@ -50,10 +51,12 @@ def survey(source: Source) -> Snapshot:
     without a window).
 
     SHA-256 of each local file, ETag (or Last-Modified) and size of a remote one, the generator's
-    own code and options for a sample.
+    own code and options for a sample, of a query its rows or what it is known by.
     """
     if isinstance(source, SampleSource):
         return Snapshot(fingerprint=digest_of("sample", *bundled.made_of(source)))
+    if isinstance(source, SqlSource):
+        return Snapshot(fingerprint=sql.fingerprint(source))
     files = list_files(source)
     return Snapshot(fingerprint=fingerprint_of(files), window=window_read(source, files))
 
@@ -131,9 +134,14 @@ def _new_digest(contract: DataContract) -> RowDigest:
 
 
 def source_files(source: Source, folder: Path) -> FileSource:
-    """The source as files: the rows of a bundled sample are written below `folder`."""
-    if not isinstance(source, SampleSource):
+    """The source as files: the rows of a bundled sample, or of a query, are written below
+    `folder`.
+    """
+    if isinstance(source, FileSource):
         return source
+    if isinstance(source, SqlSource):
+        sql.write_rows(source, folder / sql.NAME)
+        return FileSource(url=str(folder / sql.NAME))
     path = folder / "sample.parquet"
     bundled.write(source, path)
     return FileSource(url=str(path))
@@ -146,7 +154,12 @@ def refuse_changed(source: Source, snapshot: Snapshot, files: FileSource) -> Non
     """
     if isinstance(source, SampleSource):
         return
-    if fingerprint_of(list_files(files)) != snapshot.fingerprint:
+    now = (
+        sql.fingerprint(source, Path(next(files.urls)))
+        if isinstance(source, SqlSource)
+        else fingerprint_of(list_files(files))
+    )
+    if now != snapshot.fingerprint:
         raise SourceError(
             f"The source ({_names(files)}) changed while it was read.",
             "Run again when the export has finished; better, write a new file and rename it into "

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, field_validator, model_validator
 
 from data_contracts.recipe.sections import ExecutionConfig
-from data_contracts.recipe.source import FileSource, RollingWindow, Source
+from data_contracts.recipe.source import FileSource, RollingWindow, SampleSource, Source
 from data_contracts.section import Section, texts_in, unwritable
 from data_contracts.urls import HOW, credential_in
 
@@ -59,7 +59,7 @@ class AskingRecipe(Section):
 
     @property
     def window(self) -> Any:
-        return self.source.window if isinstance(self.source, FileSource) else None
+        return None if isinstance(self.source, SampleSource) else self.source.window
 
     def on(self, day: date) -> Self:
         """For a run that is due on `day`: with the days of its window fixed."""

@@ -166,6 +166,11 @@ def _folder_or_name(value: Any, base: Path) -> Any:
 
 def moved_path(value: Any, base: Path) -> Any:
     """A relative path, from `base`; an absolute one or a URL as it is."""
+    lite = re.fullmatch(
+        r"(sqlite(?:\+\w+)?:///)([^/:?].*)", value if isinstance(value, str) else ""
+    )
+    if lite:
+        return f"{lite[1]}{(base / lite[2]).absolute()}"
     if (
         not isinstance(value, str)
         or "://" in value

@@ -254,7 +254,8 @@ class Recipe(Section):
         from, and what they are."""
         if self.model_fields_set and "source" not in self.model_fields_set:
             raise ValueError(f"source is missing, which says where the rows come from. {SOURCES}")
-        if isinstance(self.source, FileSource) and "contract" not in self.model_fields_set:
+        own = not isinstance(self.source, SampleSource)
+        if own and "contract" not in self.model_fields_set:
             raise ValueError(
                 "contract is missing, which says what the source's rows are: `noisefold "
                 "contract infer FILE -o contract.yaml` drafts one, and `contract: "
@@ -288,7 +289,7 @@ class Recipe(Section):
     @property
     def rolling_window(self) -> RollingWindow | None:
         """By which each run reads other days; None where every run reads the same rows."""
-        window = self.source.window if isinstance(self.source, FileSource) else None
+        window = None if isinstance(self.source, SampleSource) else self.source.window
         return window if isinstance(window, RollingWindow) else None
 
     def identity_of_run(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal, cast
@@ -240,6 +241,49 @@ class FileSource(Section):
         return self.model_dump(mode="json", include=shaping)
 
 
+class SqlSource(Section):
+    """The rows of one query, at any database that SQLAlchemy reaches."""
+
+    kind: Literal["sql"] = "sql"
+    url: str = Field(
+        min_length=1,
+        description="SQLAlchemy's URL of the database, as "
+        "postgresql://${DB_USER}:${DB_PASSWORD}@host/db; a relative path of SQLite's "
+        "(sqlite:///mails.db) starts at the recipe's folder.",
+    )
+    query: str = Field(
+        min_length=1,
+        description="One SELECT, whose columns are those of a table. With a window it may hold "
+        ":start and :end, the first and the last day, both inclusive.",
+    )
+    version: str | None = Field(
+        default=None,
+        description="A query for one value that is another whenever the rows are (SELECT "
+        "max(updated) FROM mails), by which an unchanged source is known; null: all rows are read "
+        "once more, and hashed.",
+    )
+    window: DataWindow | RollingWindow | None = Field(
+        default=None, description="Days for :start and :end; null: there are none."
+    )
+
+    @model_validator(mode="after")
+    def _days_where_asked(self) -> SqlSource:
+        asked = [name for name in ("start", "end") if re.search(rf"(?<!:):{name}\b", self.query)]
+        if asked and self.window is None:
+            held = " and :".join(asked)
+            raise ValueError(
+                f"query holds :{held}, so `window` must say which days they are: {{days: 28}}"
+            )
+        if self.window is not None and not asked:
+            raise ValueError("window gives the days of :start and :end, and query holds neither")
+        return self
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What shapes how rows are read, beside what the database holds."""
+        return {"kind": self.kind}
+
+
 SOURCES = (
     "Write source: {url: mails.csv} for rows of your own, or source: {kind: "
     "sample} for the bundled sample."
@@ -250,10 +294,13 @@ def _kind_of_source(value: dict[str, Any]) -> str:
     """The sample where a field of it is named; nothing, or what is unknown to both, is never
     taken for the sample."""
     known = value and set(value) <= SampleSource.model_fields.keys()
+    if "query" in value:
+        return "sql"
     # A path under `data` is what other programs call the rows.
     return "sample" if known and value.get("data", OF_REVIEWS) in SAMPLES else "files"
 
 
 Source = Annotated[
-    Annotated[SampleSource | FileSource, Field(discriminator="kind")], kind_is(_kind_of_source)
+    Annotated[SampleSource | FileSource | SqlSource, Field(discriminator="kind")],
+    kind_is(_kind_of_source),
 ]

@@ -105,7 +105,7 @@ def deploy_in_terminal(asked: Asked, when: When) -> None:
                 "--timezone is of a schedule, and none is given.", "Give --cron or --interval too."
             )
         rule = rule_of(when.cron, when.interval, when.zone or "UTC")
-        if asked.checked and asked.recipe.source.kind == "files":
+        if asked.checked and asked.recipe.source.kind != "sample":
             from flows.cli.drafts import check_in_terminal
 
             check_in_terminal(asked.recipe)

@@ -839,7 +839,7 @@ def check(recipe: str, overrides: tuple[str, ...], no_data: bool) -> None:
         f"{printable(recipe)}: valid. Recipe {parsed.name}, model {parsed.model_name}, experiment "
         f"{parsed.experiment}."
     )
-    if parsed.source.kind == "files" and not no_data:
+    if parsed.source.kind != "sample" and not no_data:
         from flows.cli.drafts import check_in_terminal
 
         check_in_terminal(parsed)

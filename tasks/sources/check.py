@@ -4,8 +4,10 @@ its contract.
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 from data_contracts.contract.contract import DataContract
 from data_contracts.contract.counts import per_split
@@ -15,7 +17,8 @@ from data_contracts.contract.rows import Rows
 from data_contracts.contract.rules import Role
 from data_contracts.errors import ContractViolation, SourceError
 from data_contracts.recipe.recipe import Recipe
-from data_contracts.recipe.source import FileSource
+from data_contracts.recipe.source import FileSource, SqlSource
+from tasks.sources import sql
 from tasks.sources.asked import ANSWER, asked, rejected
 from tasks.sources.files import list_files
 from tasks.sources.look import first_rows, hint
@@ -40,8 +43,16 @@ def check_source(recipe: Recipe) -> Checked:
         SourceError: where the source cannot be read with this contract.
         ContractViolation: where the rows go past a limit of the contract, naming each.
     """
-    source, contract = recipe.source, recipe.contract
-    assert isinstance(source, FileSource)
+    if isinstance(recipe.source, SqlSource):
+        with tempfile.TemporaryDirectory(prefix="noisefold-") as folder:
+            file = Path(folder) / sql.NAME
+            sql.write_rows(recipe.source, file, FIRST + 1)
+            return _checked(FileSource(url=str(file)), recipe.contract)
+    assert isinstance(recipe.source, FileSource)
+    return _checked(recipe.source, recipe.contract)
+
+
+def _checked(source: FileSource, contract: DataContract) -> Checked:
     files = list_files(source)
     rows = _read(source, contract, files)
     if not rows:

@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from data_contracts.artifacts import ValidatedCorpus
 from data_contracts.contract.contract import Split
-from data_contracts.recipe.source import FileSource, Source
+from data_contracts.recipe.source import FileSource, Source, SqlSource
 from data_contracts.urls import shown_url
 from tasks.artifacts.parquet_parts import read_parts
 from tasks.artifacts.store import digest_of
+from tasks.sources import sql
 
 if TYPE_CHECKING:
     from mlflow.data.dataset_source import DatasetSource
@@ -84,6 +85,8 @@ def shown_source(source: Source, split: Split | None = None) -> str:
     Args:
         split: of these rows alone; one without a file of its own is drawn from the first.
     """
+    if isinstance(source, SqlSource):
+        return sql.shown(source)
     if not isinstance(source, FileSource):
         return "noisefold's bundled sample"
     shown = {

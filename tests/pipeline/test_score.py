@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -101,6 +102,21 @@ def test_each_row_comes_back_with_its_answer_and_how_sure_it_is(
     again = told(here(trained, "score", file, "--on", "2026-03-07", "--json"))
     assert again["same"] and again["run_id"] == result["run_id"]
     assert {stage["state"] for stage in again["stages"]} == {"cached"}
+
+
+def test_a_query_is_a_source_too(here: Command, trained: Path, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "mails.db") as connection:
+        connection.execute("CREATE TABLE mails (body TEXT, day TEXT)")
+        days = [f"2026-03-0{n + 1}" for n in range(len(TEXTS))]
+        connection.executemany("INSERT INTO mails VALUES (?, ?)", zip(TEXTS, days, strict=True))
+    query = "SELECT body AS text, day FROM mails WHERE day BETWEEN :start AND :end ORDER BY day"
+    source = {"url": "sqlite:///mails.db", "query": query, "window": {"days": 2}}
+    file = described(tmp_path, source=source, output="{start}.csv")
+    result = told(here(trained, "score", file, "--on", "2026-03-03", "--json"))
+    with (tmp_path / "2026-03-01.csv").open(encoding="utf-8", newline="") as stream:
+        assert [row["text"] for row in csv.DictReader(stream)] == TEXTS[:2]
+    assert result["rows"] == 2
+    assert told(here(trained, "score", file, "--on", "2026-03-03", "--json"))["same"]
 
 
 _KILLABLE = """
