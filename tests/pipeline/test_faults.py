@@ -38,10 +38,10 @@ def planned(monkeypatch) -> dict[str, Callable[[], object]]:
     """What happens once, by its moment: "register" when that stage begins, "register again" when an
     attempt failed.
     """
-    from flows.running import run
+    from flows.running import job
 
     plan: dict[str, Callable[[], object]] = {}
-    carry_out, healing = run.Run.carry_out, run.healing
+    carry_out, healing = job.Job.carry_out, job.healing
 
     def at(moment: str) -> None:
         if moment in plan:
@@ -61,8 +61,8 @@ def planned(monkeypatch) -> dict[str, Callable[[], object]]:
 
         return heals
 
-    monkeypatch.setattr(run.Run, "carry_out", moment_then)
-    monkeypatch.setattr(run, "healing", healing_then)
+    monkeypatch.setattr(job.Job, "carry_out", moment_then)
+    monkeypatch.setattr(job, "healing", healing_then)
     return plan
 
 

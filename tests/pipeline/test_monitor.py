@@ -64,6 +64,7 @@ def test_other_rows_are_an_alarm_that_starts_a_retrain(
 ) -> None:
     """The whole way of a night: an automation is set up once; the alarm's event starts the run."""
     from tasks.liveness.dead_runs import prefect_client
+    from tasks.operate.deployments import named
 
     write_invoices(tmp_path / "new.csv")
     file = described(tmp_path, {"url": "new.csv"})
@@ -81,15 +82,11 @@ def test_other_rows_are_an_alarm_that_starts_a_retrain(
     moved = {one["signal"] for one in found["signals"] if one["drifted"]}
     assert found["drifted"] and {"surprisal", "unknown_share"} <= moved
     with prefect_client() as client:
+        again = named(client, "again").id
         end, runs = time.monotonic() + 60, []
         while not runs and time.monotonic() < end:
             time.sleep(0.5)
-            named = [
-                one for one in client.read_flow_runs(limit=200) if one.deployment_id is not None
-            ]
-            runs = [
-                one for one in named if client.read_deployment(one.deployment_id).name == "again"
-            ]
+            runs = [one for one in client.read_flow_runs(limit=200) if one.deployment_id == again]
     assert runs, "no retrain was started"
 
 
