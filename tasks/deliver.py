@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import shutil
 import tempfile
-from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
@@ -24,17 +23,21 @@ from data_contracts.artifacts import Delivered, File, Scores, Snapshot
 from data_contracts.contract.rules import CorpusRule
 from data_contracts.errors import NoisefoldError
 from data_contracts.recipe.score import OutputContract, ScoreRecipe
+from data_contracts.recipe.source import FileSource
 from data_contracts.tables.read import name_parts
 from data_contracts.urls import resolve, shown_url
+from tasks.artifacts.parquet_parts import read_parts
 from tasks.artifacts.store import hash_file
 from tasks.ingest import refuse_changed, source_files
 from tasks.progress import report
 from tasks.score import PLACE, REASON
 from tasks.serving.answer_file import Output, answer_file, output_file
 from tasks.serving.asked_rows import asked_rows
+from tasks.sources import sql
 from tasks.sources.files import list_files
 from tasks.stage import RunContext, step
 
+_ROWS = 20_000  # of answers that are held at a time
 ABSTAIN = "abstain"  # the answers' own word on whether they are sure enough
 
 
@@ -56,8 +59,12 @@ def deliver(
     with tempfile.TemporaryDirectory(prefix="noisefold-", dir=run.store.work) as folder:
         scratch = Path(folder)
         written = scratch / f"output{_ending(recipe.output)}"
-        _lay_beside(recipe, scores, parts, written)
-        refuse_changed(recipe.source, snapshot, source_files(recipe.source, scratch))
+        kept = parts / sql.NAME
+        held = kept.exists()
+        files = FileSource(url=str(kept)) if held else source_files(recipe.source, scratch)
+        _lay_beside(files, scores, parts, written)
+        if not held:
+            refuse_changed(recipe.source, snapshot, files)
         file = hash_file(UPath(written))
         same = _put(written, file, recipe, scratch)
     done = Delivered(
@@ -114,7 +121,7 @@ def hold(parts: Path, contract: OutputContract) -> None:
 
 def _aggregates(parts: Path) -> dict[str, float]:
     found = {"rows": 0.0, "refused": 0.0, "unanswered": 0.0, "not_numbers": 0.0, "abstained": 0.0}
-    for table in _tables(parts):
+    for table in read_parts(parts, _ROWS):
         answers = [name for name in table.column_names if name not in (*PLACE, REASON)]
         given = pc.is_null(table[REASON])
         found["rows"] += table.num_rows
@@ -132,20 +139,14 @@ def _aggregates(parts: Path) -> dict[str, float]:
     return found
 
 
-def _tables(parts: Path) -> Iterator[pa.Table]:
-    for path in sorted(parts.glob("part-*.parquet")):
-        yield pq.read_table(path)
-
-
 def _ending(output: str) -> str:
     format, compression = name_parts(output)
     packed = {"gzip": ".gz", "zstd": ".zst"}.get(compression or "", "")
     return f".{format}{packed}"
 
 
-def _lay_beside(recipe: ScoreRecipe, scores: Scores, parts: Path, written: Path) -> None:
+def _lay_beside(source: FileSource, scores: Scores, parts: Path, written: Path) -> None:
     """Read the rows once more, with the answers beside them."""
-    source = source_files(recipe.source, written.parent)
     names = scores.names
     answers = _Answers(parts)
     rows_read = 0
@@ -173,7 +174,7 @@ class _Answers:
     """The answers in the order of the rows, as many as are asked for."""
 
     def __init__(self, parts: Path) -> None:
-        self._tables = _tables(parts)
+        self._tables = read_parts(parts, _ROWS)
         self._held = pa.table({})
 
     def of(self, file: str, numbers: list[int]) -> pa.Table:

@@ -140,8 +140,11 @@ def source_files(source: Source, folder: Path) -> FileSource:
     if isinstance(source, FileSource):
         return source
     if isinstance(source, SqlSource):
-        sql.write_rows(source, folder / sql.NAME)
-        return FileSource(url=str(folder / sql.NAME))
+        path = folder / sql.NAME
+        # A query need not give its rows in one order: an attempt goes on with those it began with.
+        if not path.exists():
+            sql.write_rows(source, path)
+        return FileSource(url=str(path))
     path = folder / "sample.parquet"
     bundled.write(source, path)
     return FileSource(url=str(path))
@@ -160,8 +163,11 @@ def refuse_changed(source: Source, snapshot: Snapshot, files: FileSource) -> Non
         else fingerprint_of(list_files(files))
     )
     if now != snapshot.fingerprint:
+        names = _names(files)
+        if isinstance(source, SqlSource):
+            Path(next(files.urls)).unlink(missing_ok=True)  # no attempt may go on with these
         raise SourceError(
-            f"The source ({_names(files)}) changed while it was read.",
+            f"The source ({names}) changed while it was read.",
             "Run again when the export has finished; better, write a new file and rename it into "
             "place.",
         )

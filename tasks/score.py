@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from data_contracts.recipe.score import ScoreRecipe
 from data_contracts.recipe.source import FileSource
 from lightning_modules.reparameterizations.noise_left import Alphas, drawn, load_noise
 from lightning_modules.reparameterizations.seeds import mix
+from tasks.artifacts.parquet_parts import read_parts
 from tasks.artifacts.store import RowDigest
 from tasks.ingest import refuse_changed, source_files
 from tasks.progress import report
@@ -31,6 +32,7 @@ from tasks.reports.scored import log_scores
 from tasks.serving.answer_file import answer_names
 from tasks.serving.asked_rows import AskedRows, asked_rows, columns_of
 from tasks.serving.predict import Predictor, predictor_of
+from tasks.sources import sql
 from tasks.sources.files import list_files
 from tasks.stage import Here, RunContext, stage
 
@@ -90,8 +92,13 @@ def score(here: Here[ScoreRecipe], snapshot: Snapshot, model: FetchedModel) -> d
     parts.end()
     if not tally.rows:
         raise SourceError(f"{files[0].name}: no rows.", "Check the export that writes it.")
-    refuse_changed(recipe.source, snapshot, source)
-    for path in parts.paths():
+    try:
+        refuse_changed(recipe.source, snapshot, source)
+    except SourceError:
+        shutil.rmtree(parts.folder)  # answers to other rows: no attempt may go on behind them
+        raise
+    # The rows of a query stay beside their answers: asked again it may give them in another order.
+    for path in (*parts.paths(), *here.keep.glob(sql.NAME)):
         shutil.copyfile(path, here.out / path.name)
     names, _ = answer_names(columns, answering.told)
     return {
@@ -208,9 +215,8 @@ class _Parts:
     def paths(self) -> list[Path]:
         return sorted(self.folder.glob("part-*.parquet"))
 
-    def written(self) -> Generator[pa.Table]:
-        for path in self.paths():
-            yield pq.read_table(path)
+    def written(self) -> Iterator[pa.Table]:
+        return read_parts(self.folder, _PART_ROWS)
 
     def write(self, table: pa.Table) -> None:
         self._held.append(table)

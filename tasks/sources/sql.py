@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from datetime import date, datetime
@@ -29,7 +30,7 @@ NAME = "query.jsonl"
 
 
 def write_rows(source: SqlSource, path: Path, most: int | None = None) -> None:
-    """Write what the query gives now.
+    """Write what the query gives now; the file appears when it is whole.
 
     Args:
         most: rows, the first ones; None: all.
@@ -38,9 +39,11 @@ def write_rows(source: SqlSource, path: Path, most: int | None = None) -> None:
             that a table holds.
         OSError: it does not answer; a later attempt may succeed.
     """
-    with path.open("w", encoding="utf-8") as file, closing(_lines(source)) as lines:
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", encoding="utf-8") as file, closing(_lines(source)) as lines:
         for line in islice(lines, most):
             file.write(line + "\n")
+    os.replace(temporary, path)
 
 
 def fingerprint(source: SqlSource, written: Path | None = None) -> str:

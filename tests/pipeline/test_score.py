@@ -119,6 +119,29 @@ def test_a_query_is_a_source_too(here: Command, trained: Path, tmp_path: Path) -
     assert told(here(trained, "score", file, "--on", "2026-03-03", "--json"))["same"]
 
 
+def test_rows_that_a_query_gives_in_any_order_keep_their_own_answers(
+    here: Command, trained: Path, tmp_path: Path
+) -> None:
+    texts = [f"{TEXTS[n % 2]} {n}" for n in range(60)]
+    with sqlite3.connect(tmp_path / "mails.db") as connection:
+        connection.execute("CREATE TABLE mails (body TEXT)")
+        connection.executemany("INSERT INTO mails VALUES (?)", [(text,) for text in texts])
+    query = "SELECT body AS text FROM mails ORDER BY random()"
+    file = described(
+        tmp_path, source={"url": "sqlite:///mails.db", "query": query}, output="out.jsonl"
+    )
+    told(here(trained, "score", file, "--json"))
+    lines = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    found = {row["text"]: row["probability_negative"] for row in map(json.loads, lines)}
+    write_mails(tmp_path / "mails.csv", texts)
+    plain = tmp_path / "plain.jsonl"
+    asked = ("--model", MODEL, "--input", tmp_path / "mails.csv", "--output", plain)
+    assert here(trained, "predict", *asked).exit_code == 0
+    for row in map(json.loads, plain.read_text(encoding="utf-8").splitlines()):
+        assert found[row["text"]] == pytest.approx(row["probability_negative"], abs=1e-5)
+    assert told(here(trained, "score", file, "--json"))["same"]
+
+
 _KILLABLE = """
 import sys, tasks.score
 tasks.score._PART_ROWS = 256
