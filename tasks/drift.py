@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from data_contracts.artifacts import SignalDrift
-from tasks.profiles import Profile, Signals
+from tasks.profiles import Profile, Signals, rounded
 
 _BINS = 10
 _FEWEST = 5.0  # expected rows of a value, below which it is taken together with others
@@ -40,9 +40,9 @@ def compare(profile: Profile, now: Signals, alpha: float, min_psi: float) -> lis
     for name, values in now.numbers.items():
         if before := profile.numbers.get(name):
             reference = np.array(before)
-            tested: Any = stats.ks_2samp(reference, _rounded(values), method="asymp")
+            tested: Any = stats.ks_2samp(reference, rounded(values), method="asymp")
             p = float(tested.pvalue)
-            psi = stability(*_binned(reference, _rounded(values)))
+            psi = stability(*_binned(reference, rounded(values)))
             found.append((name, psi, p, _of_numbers(reference), _of_numbers(values)))
     for name, told in now.categories.items():
         if counts := profile.categories.get(name):
@@ -78,11 +78,6 @@ def holm(p: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p) - place) * p[which]))
         adjusted[which] = highest
     return [float(one) for one in adjusted]
-
-
-def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """As the profile holds its own: a tie there has to be a tie here."""
-    return np.array([float(f"{value:.6g}") for value in values])
 
 
 def _binned(

@@ -50,6 +50,18 @@ class Profile(BaseModel):
     token_total: int
     vocab_size: int
 
+    @classmethod
+    def of(cls, seen: Signals, counts: Mapping[int, int], total: int, size: int) -> Profile:
+        """The reference that rows are, and the counts of the train rows' tokens."""
+        return cls(
+            rows=seen.rows,
+            numbers={name: sorted(map(float, rounded(v))) for name, v in seen.numbers.items()},
+            categories={name: dict(Counter(told)) for name, told in seen.categories.items()},
+            token_counts=dict(counts),
+            token_total=total,
+            vocab_size=size,
+        )
+
 
 @dataclass(frozen=True)
 class Signals:
@@ -98,14 +110,7 @@ def profile_of(bundle: Bundle, task: type[TaskConfig], corpus: Path, tokens: Pat
     commonest = dict(Counter(counts).most_common(_TOKENS))
     total = sum(counts.values())
     seen = signals(bundle, task, questions, Vocabulary(commonest, total, size))
-    return Profile(
-        rows=seen.rows,
-        numbers={name: sorted(_short(values)) for name, values in seen.numbers.items()},
-        categories={name: dict(Counter(values)) for name, values in seen.categories.items()},
-        token_counts=commonest,
-        token_total=total,
-        vocab_size=size,
-    )
+    return Profile.of(seen, commonest, total, size)
 
 
 def load_profile(folder: Path, name: str) -> Profile:
@@ -194,6 +199,8 @@ def _token_counts(train: Path, size: int) -> dict[int, int]:
     return {int(token): int(counts[token]) for token in np.flatnonzero(counts)}
 
 
-def _short(values: NDArray[np.float64]) -> list[float]:
-    """Six digits say it, in a third of the bytes."""
-    return [float(f"{value:.6g}") if math.isfinite(value) else 0.0 for value in values]
+def rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Six digits say it, in a third of the bytes. New rows are rounded alike: what is a tie in the
+    profile has to be one beside it.
+    """
+    return np.array([float(f"{v:.6g}") if math.isfinite(v) else 0.0 for v in values], np.float64)

@@ -10,9 +10,8 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, field_validator, model_validator
 
 from data_contracts.recipe.sections import ExecutionConfig
-from data_contracts.recipe.source import FileSource, RollingWindow, SampleSource, Source
-from data_contracts.section import Section, texts_in, unwritable
-from data_contracts.urls import HOW, credential_in
+from data_contracts.recipe.source import FileSource, Source, on_day, secret_in
+from data_contracts.section import Section
 
 
 class AskingRecipe(Section):
@@ -48,25 +47,13 @@ class AskingRecipe(Section):
 
     @model_validator(mode="after")
     def _holds_no_secret(self) -> Self:
-        for field, text in texts_in(self.model_dump()):
-            if (what := unwritable(text)) is not None:
-                raise ValueError(f"{field} holds {what}")
-            if (what := credential_in(text)) is not None:
-                raise ValueError(
-                    f"{field} holds {what}, which would be stored with the recipe. {HOW}"
-                )
+        if (fault := secret_in(self)) is not None:
+            raise ValueError(fault)
         return self
-
-    @property
-    def window(self) -> Any:
-        return None if isinstance(self.source, SampleSource) else self.source.window
 
     def on(self, day: date) -> Self:
         """For a run that is due on `day`: with the days of its window fixed."""
-        if not isinstance(self.window, RollingWindow):
-            return self
-        source = self.source.model_copy(update={"window": self.window.at(day)})
-        return self.model_copy(update={"source": source})
+        return self.model_copy(update={"source": on_day(self.source, day)})
 
     @property
     def experiment(self) -> str:

@@ -49,6 +49,9 @@ from data_contracts.recipe.source import (
     RollingWindow,
     SampleSource,
     Source,
+    on_day,
+    secret_in,
+    window_of,
 )
 from data_contracts.recipe.tokenizer import (
     FileTokenizer,
@@ -57,8 +60,7 @@ from data_contracts.recipe.tokenizer import (
     WindowConfig,
     WordTokenizer,
 )
-from data_contracts.section import Section, texts_in, unwritable
-from data_contracts.urls import HOW, credential_in, misplaced_variable
+from data_contracts.section import Section
 
 # What serving costs, bounded beside the figures of the kind of task.
 COSTS = (
@@ -265,31 +267,20 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _holds_no_secret(self) -> Recipe:
-        for field, text in texts_in(self.model_dump()):
-            if (what := unwritable(text)) is not None:
-                raise ValueError(f"{field} holds {what}")
-            if (what := credential_in(text)) is not None:
-                raise ValueError(
-                    f"{field} holds {what}, which would be stored with the recipe. {HOW}"
-                )
-            if field.startswith(("source.url", "tokenizer.path")) and misplaced_variable(text):
-                raise ValueError(
-                    f"{field} may name a variable before the @ or in the query alone: all else is "
-                    "shown"
-                )
+        if (fault := secret_in(self)) is not None:
+            raise ValueError(fault)
         return self
 
     def on(self, day: date) -> Recipe:
         """This recipe with a rolling data window fixed for a run that is due on `day`."""
-        if (window := self.rolling_window) is None:
+        if self.rolling_window is None:
             return self
-        source = self.source.model_copy(update={"window": window.at(day)})
-        return self.model_copy(update={"source": source})
+        return self.model_copy(update={"source": on_day(self.source, day)})
 
     @property
     def rolling_window(self) -> RollingWindow | None:
         """By which each run reads other days; None where every run reads the same rows."""
-        window = None if isinstance(self.source, SampleSource) else self.source.window
+        window = window_of(self.source)
         return window if isinstance(window, RollingWindow) else None
 
     def identity_of_run(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 from pydantic import Field, field_validator, model_validator
 
 from data_contracts.recipe.asking import AskingRecipe
+from data_contracts.recipe.source import DataWindow, window_of
 from data_contracts.section import Section
 from data_contracts.tables.read import name_parts
 
@@ -81,7 +82,7 @@ class ScoreRecipe(AskingRecipe):
     @model_validator(mode="after")
     def _places_are_known(self) -> Self:
         left = self.output.replace("{day}", "")
-        if self.window is not None:
+        if window_of(self.source) is not None:
             left = left.replace("{start}", "").replace("{end}", "")
         if any(place in left for place in _PLACES):
             raise ValueError(
@@ -93,7 +94,7 @@ class ScoreRecipe(AskingRecipe):
     def on(self, day: date) -> Self:
         """With its output named for that day, and for those of its window."""
         fixed = super().on(day)
-        output, window = self.output.replace("{day}", str(day)), fixed.window
-        if window is not None:
+        output, window = self.output.replace("{day}", str(day)), window_of(fixed.source)
+        if isinstance(window, DataWindow):
             output = output.replace("{start}", str(window.start)).replace("{end}", str(window.end))
         return fixed.model_copy(update={"output": output})

@@ -11,7 +11,8 @@ from pydantic import Field, field_validator, model_validator
 
 from data_contracts.contract.contract import SPLITS, Split
 from data_contracts.recipe.parallel import fault_of_keys
-from data_contracts.section import Section, kind_is
+from data_contracts.section import Section, kind_is, texts_in, unwritable
+from data_contracts.urls import HOW, credential_in, misplaced_variable
 
 OF_REVIEWS = "reviews"
 # Rows of the others where a recipe does not say how many.
@@ -304,3 +305,32 @@ Source = Annotated[
     Annotated[SampleSource | FileSource | SqlSource, Field(discriminator="kind")],
     kind_is(_kind_of_source),
 ]
+
+
+def window_of(source: SampleSource | FileSource | SqlSource) -> DataWindow | RollingWindow | None:
+    """The days that are read; None: all that there is."""
+    return None if isinstance(source, SampleSource) else source.window
+
+
+def on_day(
+    source: SampleSource | FileSource | SqlSource, day: date
+) -> SampleSource | FileSource | SqlSource:
+    """The source with a rolling window fixed for a run that is due on `day`."""
+    window = window_of(source)
+    if not isinstance(window, RollingWindow):
+        return source
+    return source.model_copy(update={"window": window.at(day)})
+
+
+def secret_in(section: Section) -> str | None:
+    """What of a section may not be stored with it, as a sentence; None where all may."""
+    for field, text in texts_in(section.model_dump()):
+        if (what := unwritable(text)) is not None:
+            return f"{field} holds {what}"
+        if (what := credential_in(text)) is not None:
+            return f"{field} holds {what}, which would be stored with the recipe. {HOW}"
+        if field.startswith(("source.url", "tokenizer.path")) and misplaced_variable(text):
+            return (
+                f"{field} may name a variable before the @ or in the query alone: all else is shown"
+            )
+    return None
