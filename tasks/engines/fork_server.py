@@ -77,6 +77,7 @@ class ForkServer:
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _requests: socket.socket | None = field(default=None, init=False)
     _imported_with: dict[str, str] = field(default_factory=dict, init=False)
+    _retired: list[subprocess.Popen[bytes]] = field(default_factory=list, init=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False)
 
     def start(self, environment: Mapping[str, str]) -> None:
@@ -88,13 +89,13 @@ class ForkServer:
             alive = self._process is not None and self._process.poll() is None
             if alive and wanted == self._imported_with:
                 return
-            self.stop()
+            self._retire()
             ours, theirs = socket.socketpair()
             file = str(Path(fork_server_process.__file__))
             with theirs:
                 self._process = subprocess.Popen(
                     [sys.executable, *self.options, file, *self.modules],
-                    stdin=theirs,
+                    stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     env=dict(environment),
@@ -104,15 +105,22 @@ class ForkServer:
             atexit.register(self.stop)
 
     def stop(self) -> None:
-        """End the server. Its children end by themselves."""
+        """End the server, and wait for it unless a child of it is still at work."""
         with self._lock:
             atexit.unregister(self.stop)
-            if self._requests is not None:
-                self._requests.close()
-            if self._process is not None:
-                self._process.kill()
-                self._process.wait()
-            self._process = self._requests = None
+            self._retire()
+            for process in self._retired:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(1)
+
+    def _retire(self) -> None:
+        """Ask no more of the server. It ends when the last of its children has."""
+        if self._requests is not None:
+            self._requests.close()
+        if self._process is not None:
+            self._retired.append(self._process)
+        self._process = self._requests = None
+        self._retired = [one for one in self._retired if one.poll() is None]
 
     def popen(
         self, request: Request, *, errors: IO[bytes], output: IO[bytes] | None = None
@@ -129,7 +137,7 @@ class ForkServer:
             try:
                 return self._fork(request, errors, output)
             except OSError:  # it has died since: of a kill that was meant for all, or of memory
-                self.stop()
+                self._retire()
                 self.start(request.environment)
                 return self._fork(request, errors, output)
 

@@ -1,7 +1,7 @@
 """A process that imports what its children need and forks each of them from there:
 `python fork_server_process.py MODULE…`, started by `tasks.engines.fork_server`.
 
-Standard input is a socket; its end is the end of this process. A request is a length, that many
+Standard input is a socket; once it has ended and no child is left, this process ends. A request is a length, that many
 bytes of JSON (`Request` there) and four descriptors: the child's standard input, output and error,
 and where its process id and, later, its wait status are written, a line each.
 
@@ -45,7 +45,7 @@ def main(modules: list[str]) -> dict[str, Any] | None:
     with selectors.DefaultSelector() as selector:
         for source in (requests, woken):
             selector.register(source, selectors.EVENT_READ)
-        while True:
+        while selector.get_map().get(requests) is not None or statuses:
             for key, _ in selector.select():
                 if key.fileobj is woken:
                     woken.recv(4096)
@@ -53,15 +53,21 @@ def main(modules: list[str]) -> dict[str, Any] | None:
                     continue
                 received = _receive(requests)
                 if received is None:
-                    return None
+                    selector.unregister(requests)
+                    continue
                 request, descriptors = received
                 if (pid := os.fork()) == 0:
-                    _become_child(descriptors, [woken.fileno(), wake.fileno(), *statuses.values()])
+                    signal.set_wakeup_fd(-1)
+                    woken.close()
+                    wake.close()
+                    requests.detach()  # its number is the child's standard input from now on
+                    _become_child(descriptors, list(statuses.values()))
                     return request
                 for descriptor in descriptors[:-1]:
                     os.close(descriptor)
                 statuses[pid] = descriptors[-1]
                 _write(statuses[pid], pid)
+    return None
 
 
 def run(request: dict[str, Any]) -> None:
@@ -90,7 +96,6 @@ def _receive(requests: socket.socket) -> tuple[dict[str, Any], list[int]] | None
 
 
 def _become_child(descriptors: list[int], others: list[int]) -> None:
-    signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()  # a signal for the terminal's group is its parent's business
     for number, descriptor in enumerate(descriptors[:3]):

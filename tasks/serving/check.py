@@ -166,7 +166,7 @@ def served_head(model: Path) -> tuple[type[Head], dict[str, Any]]:
 
 
 def start_imports() -> None:
-    """Begin what the process that serves a version imports, where one is to come. Returns at once."""
+    """Begin what the process that serves a version imports. Returns at once."""
     _fork_server.start(_variables())
 
 
