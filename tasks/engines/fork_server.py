@@ -105,13 +105,14 @@ class ForkServer:
             atexit.register(self.stop)
 
     def stop(self) -> None:
-        """End the server, and wait for it unless a child of it is still at work."""
+        """End the server, at its imports too, and with it what children are still at work."""
         with self._lock:
             atexit.unregister(self.stop)
             self._retire()
             for process in self._retired:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(1)
+                process.kill()
+                process.wait()
+            self._retired.clear()
 
     def _retire(self) -> None:
         """Ask no more of the server. It ends when the last of its children has."""

@@ -1,9 +1,10 @@
 """A process that imports what its children need and forks each of them from there:
 `python fork_server_process.py MODULE…`, started by `tasks.engines.fork_server`.
 
-Standard input is a socket; once it has ended and no child is left, this process ends. A request is a length, that many
-bytes of JSON (`Request` there) and four descriptors: the child's standard input, output and error,
-and where its process id and, later, its wait status are written, a line each.
+Standard input is a socket; once it has ended and no child is left, this process ends. A request is
+a length, that many bytes of JSON (`Request` there) and four descriptors: the child's standard
+input, output and error, and where its process id and, later, its wait status are written, a line
+each.
 
 The standard library alone, and nothing of this project: one that runs under `python -I` is to know
 no more than what its children bring.

@@ -116,6 +116,18 @@ def test_a_server_that_was_killed_takes_its_child_along_and_another_one_is_start
     assert ended(start(server, tmp_path, "print('again')")) == (0, "again\n")
 
 
+def test_stopped_it_is_gone_with_its_child_or_in_the_midst_of_its_imports(tmp_path):
+    (tmp_path / "slow.py").write_text("import time; time.sleep(60)")
+    at_imports, at_work = ForkServer(("slow",), options=()), ForkServer((), options=("-P",))
+    at_imports.start({"PYTHONPATH": str(tmp_path)})
+    child = start(at_work, tmp_path, WAIT)
+    family = [at_imports._process.pid, at_work._process.pid]
+    for server in (at_imports, at_work):
+        server.stop()
+    assert not [pid for pid in family if Path("/proc", str(pid)).exists()]
+    assert ended(child)[0] == -signal.SIGKILL
+
+
 def test_a_parent_that_was_killed_leaves_neither_server_nor_child(tmp_path):
     code = f"""
 import time
