@@ -133,7 +133,7 @@ class World:
             return generator.choice(rest, STEP, replace=False)
         texts = {"text": [self.texts[one] for one in rest]}
         doubting = doubting_of(bundle)
-        doubt = doubting.of(bundle, texts, "margin").doubt
+        doubt = doubting.of(bundle, bundle.predict(texts), "margin").doubt
         pool = pool_of(doubt, STEP)
         if way == "margin":
             return rest[pool[:STEP]]

@@ -31,6 +31,7 @@ from data_contracts.artifacts import (
     EvaluationReport,
     Lessons,
     Measurement,
+    Queue,
     RawCorpus,
     Scores,
     TokenDataset,
@@ -69,10 +70,11 @@ _STAGES: tuple[type[Artifact], ...] = (
     EvaluationReport,
     Measurement,
     Scores,
+    Queue,
     Drift,
 )
 # By whose name runs are told apart: each is a tag of the flow's runs.
-_FLOWS = ("comparison", "score", "monitor", "recipe")
+_FLOWS = ("comparison", "score", "queue", "monitor", "recipe")
 _KEY = re.compile(r"[0-9a-f]{20}")
 Kind = Literal[
     "artifact", "model version", "logged model", "half-done work", "fetched copy", "report page"

@@ -3,7 +3,6 @@ explain`."""
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +14,10 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from data_contracts.kinds.classify_contract import ClassifyContract
-from data_contracts.recipe.source import FileSource
 from flows.cli.main import main
 from lightning_modules.bundle import Bundle
 from lightning_modules.explaining.explain import explain
 from tests.pipeline.conftest import TINY, refused, told
-from tests.stages import ingest_source, validate_corpus
 
 
 @pytest.fixture(scope="module")
@@ -166,62 +162,3 @@ def test_what_cannot_be_explained_is_said(command: Callable[..., Result], home: 
         refused(command(*named, "good"), "cannot be read by this version of noisefold", "format")
     finally:
         file.write_text(before)
-
-
-def test_a_queue_goes_out_without_labels_and_comes_back_with_them(
-    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: Any
-) -> None:
-    """As CSV and as Parquet: new rows alone, none twice; filled in, a source like any other."""
-    monkeypatch.setenv("NOISEFOLD_HOME", str(home / "state"))
-    [corpus] = (home / "state" / "artifacts" / "validate").glob("*/corpus")
-    learnt = pq.read_table(corpus, filters=[("split", "==", "train")])["text"][0].as_py()
-    new = [f"the soup number {number} was {how}" for number in range(40) for how in ("ok", "bad")]
-    rows = [("id", "text", "label", "day"), *((f"n{k}", one, "", 7) for k, one in enumerate(new))]
-    rows += [("again", new[0], "", 7), ("blank", " ", "", 7), ("old", learnt, "", 7)]
-    rows.append(("done", "already labelled", "positive", 7))
-    table, out = tmp_path / "new.csv", tmp_path / "queue.csv"
-    with table.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows(rows)
-
-    def queue(*words: Any) -> Result:
-        given = ["queue", str(home / "why.yaml"), "--input", str(table), *map(str, words)]
-        return CliRunner().invoke(main, given)
-
-    done = told(queue("--output", out, "--rows", 12, "--json"))
-    assert done["rows"] == 84
-    for why in ("without", "filled", "learnt", "repeated"):
-        assert done[why] == 1, why
-    with out.open(newline="", encoding="utf-8") as stream:
-        queued = list(csv.DictReader(stream))
-    assert done["queued"] == len(queued) == 12
-    assert [*queued[0]] == [
-        "id", "text", "label", "day", "suggestion", "probability", "doubt", "model",
-    ]  # fmt: skip
-    assert len({row["text"] for row in queued}) == 12
-    assert {row["label"] for row in queued} == {""} and {row["day"] for row in queued} == {"7"}
-    doubts = [float(row["doubt"]) for row in queued]
-    assert doubts == sorted(doubts, reverse=True) and doubts[0] > doubts[-1]
-    refused(queue("--output", out), "queue.csv is there already")
-    whole = queue("--output", tmp_path / "queue.parquet", "--rows", 200, "--no-spread")
-    assert whole.exit_code == 0 and "80 of 84 rows" in whole.stdout, whole.output
-    assert pq.read_table(tmp_path / "queue.parquet").num_rows == 80
-
-    # A person fills it in, all but two.
-    for place, row in enumerate(queued):
-        row["label"] = "" if place < 2 else row["suggestion"]
-    with out.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, [*queued[0]])
-        writer.writeheader()
-        writer.writerows(queued)
-    before = pq.read_table(corpus, columns=["id", "text", "label"]).slice(0, 300)
-    with (tmp_path / "labelled.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerows([before.column_names, *zip(*before.to_pydict().values(), strict=True)])
-    table.unlink()
-    contract = ClassifyContract.model_validate(
-        {"name": "reviews", "columns": {"id": "id"}, "max_quarantine_share": 0.5}
-    )
-    source = FileSource(url=str(tmp_path / "*.csv"))
-    raw = ingest_source(source, contract, None, store, batch_rows=100).manifest
-    found = validate_corpus(raw, contract, store, batch_rows=100).manifest
-    assert (raw.rows_in, found.rows_out) == (312, 310), "two of the queue have no label yet"
