@@ -13,6 +13,7 @@ import click
 
 from data_contracts.kinds.base import AnyTask
 from data_contracts.recipe.monitor import MonitorRecipe
+from data_contracts.recipe.queue import QueueRecipe
 from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.score import OutputContract, ScoreRecipe
 from flows.cli.main import main
@@ -34,6 +35,7 @@ def tables(name: str) -> str:
         "recipe": recipe,
         "contract": contract,
         "score": score,
+        "queue": queue,
         "monitor": monitor,
         "commands": commands,
         "settings": settings,
@@ -70,6 +72,11 @@ def score() -> str:
             *_table(_plain_fields(contract), contract, ""),
         ]
     )
+
+
+def queue() -> str:
+    schema = QueueRecipe.model_json_schema()
+    return "\n".join(_table(_plain_fields(schema), schema, ""))
 
 
 def monitor() -> str:

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 @click.option("--output", "-o", metavar="PATH", help="Where the queue goes.")
 @click.option(
     "--format",
-    type=click.Choice(["table", "label_studio", "prodigy"]),
-    help="As a table (.csv, .jsonl, .parquet), or as tasks of a tool (.json, .jsonl).",
+    metavar="FORMAT",
+    help="table (.csv, .jsonl, .parquet); label_studio (.json) or prodigy (.jsonl), tasks with "
+    "what the model suggests.",
 )
 @click.option("--rows", type=click.IntRange(1, 100_000), help="How many; 100 by default.")
 @click.option(

@@ -143,8 +143,8 @@ def test_rows_that_a_query_gives_in_any_order_keep_their_own_answers(
 
 
 _KILLABLE = """
-import sys, tasks.score
-tasks.score._PART_ROWS = 256
+import sys, tasks.answered
+tasks.answered._PART_ROWS = 256
 from flows.cli.main import main
 main(sys.argv[1:])
 """
