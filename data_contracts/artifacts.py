@@ -319,6 +319,14 @@ class Scores(Answers):
     stage: ClassVar[str] = "score"
 
 
+class Explanations(Answers):
+    """What carried the model's answer to each row, token by token; `blocks.json`: the first texts,
+    for people.
+    """
+
+    stage: ClassVar[str] = "explain"
+
+
 class Queue(Artifact):
     """`queue.parquet`: rows that are most worth labelling, those first that are doubted most: the
     source's columns, that of the answer empty, and what the model believes (`names`).

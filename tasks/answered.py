@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_contracts.artifacts import Answers, Snapshot
+from data_contracts.artifacts import Snapshot
 from data_contracts.errors import NoisefoldError, SourceError
 from data_contracts.recipe.asking import AskingRecipe
 from data_contracts.recipe.source import FileSource, Source
@@ -226,7 +226,7 @@ def same_rows(
 
 
 def beside(
-    source: FileSource, answers: Answers, parts: Path, scratch: Path
+    source: FileSource, asked: dict[str, str], parts: Path, scratch: Path
 ) -> Generator[tuple[AskedRows, pa.Table]]:
     """The rows of a source, each batch with the table of its answers.
 
@@ -234,7 +234,7 @@ def beside(
         SourceError: they are others than those that were answered.
     """
     tables, held = read_parts(parts, _PART_ROWS), pa.table({})
-    with closing(batches(source, answers.asked, scratch)) as read:
+    with closing(batches(source, asked, scratch)) as read:
         for file, rows in read:
             count = len(rows.numbers)
             while held.num_rows < count and (more := next(tables, None)) is not None:

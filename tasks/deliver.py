@@ -25,7 +25,7 @@ from data_contracts.artifacts import Answers, Delivered, File, Snapshot
 from data_contracts.contract.rules import CorpusRule
 from data_contracts.errors import NoisefoldError
 from data_contracts.recipe.asking import WritingRecipe
-from data_contracts.recipe.score import OutputContract, ScoreRecipe
+from data_contracts.recipe.score import OutputContract
 from data_contracts.recipe.source import FileSource
 from data_contracts.tables.read import name_parts
 from data_contracts.urls import resolve, shown_url
@@ -42,7 +42,7 @@ ABSTAIN = "abstain"  # the answers' own word on whether they are sure enough
 
 @step
 def deliver(
-    run: RunContext[ScoreRecipe], answers: Answers, snapshot: Snapshot
+    run: RunContext[Any], answers: Answers, snapshot: Snapshot
 ) -> Delivered | State[Delivered]:
     """Write the rows with their answers. Safe to repeat.
 
@@ -167,7 +167,7 @@ def _lay_beside(source: FileSource, answers: Answers, parts: Path, written: Path
         writer = opened.enter_context(
             closing(make(list(answers.columns), [names[name] for name in names]))
         )
-        read = opened.enter_context(closing(beside(source, answers, parts, written.parent)))
+        read = opened.enter_context(closing(beside(source, answers.asked, parts, written.parent)))
         for rows, table in read:
             columns = {
                 names[name]: table[name].combine_chunks()

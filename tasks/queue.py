@@ -62,7 +62,7 @@ def queue(
     answer = recipe.answer or doubting.answer
     with same_rows(parts, recipe.source, snapshot, here.keep) as source:
         seen = _Seen(bundle, doubting, recipe.by, answer)
-        with closing(beside(source, scores, parts, here.keep)) as read:
+        with closing(beside(source, scores.asked, parts, here.keep)) as read:
             for rows, answers in read:
                 seen.add(rows, answers)
         left, counts = seen.open_rows(np.load(model.texts, allow_pickle=False))
@@ -180,7 +180,7 @@ class _Pooled:
         with (
             answer_file(Output(str(path), True, io.StringIO()), scratch) as target,
             closing(target(columns, list(self.names.values()))) as writer,
-            closing(beside(source, self.scores, self.parts, scratch)) as read,
+            closing(beside(source, self.scores.asked, self.parts, scratch)) as read,
         ):
             for rows, answers in read:
                 own = self.places[(self.places >= first) & (self.places < first + len(answers))]

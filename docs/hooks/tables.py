@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from data_contracts.kinds.base import AnyTask
+from data_contracts.recipe.explain import ExplainRecipe
 from data_contracts.recipe.monitor import MonitorRecipe
 from data_contracts.recipe.queue import QueueRecipe
 from data_contracts.recipe.recipe import Recipe
@@ -36,6 +37,7 @@ def tables(name: str) -> str:
         "contract": contract,
         "score": score,
         "queue": queue,
+        "explain": explain,
         "monitor": monitor,
         "commands": commands,
         "settings": settings,
@@ -76,6 +78,11 @@ def score() -> str:
 
 def queue() -> str:
     schema = QueueRecipe.model_json_schema()
+    return "\n".join(_table(_plain_fields(schema), schema, ""))
+
+
+def explain() -> str:
+    schema = ExplainRecipe.model_json_schema()
     return "\n".join(_table(_plain_fields(schema), schema, ""))
 
 

@@ -20,7 +20,12 @@ C = TypeVar("C", bound="Came")
 
 
 def of_a_run(command: F) -> F:
-    """The options of such a command."""
+    """The argument and the options of such a command."""
+    return click.argument("recipe", metavar="NAME|FILE")(options_of_a_run(command))
+
+
+def options_of_a_run(command: F) -> F:
+    """How a run is described otherwise than its file says, and told."""
     for option in (
         click.option(
             "--json", "as_json", is_flag=True, help="Print the result as one JSON object."
@@ -42,7 +47,6 @@ def of_a_run(command: F) -> F:
             metavar="FIELD=VALUE",
             help="Replace a field; may be given repeatedly.",
         ),
-        click.argument("recipe", metavar="NAME|FILE"),
     ):
         command = option(command)
     return command

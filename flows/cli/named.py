@@ -12,6 +12,8 @@ from data_contracts.yaml_text import read_yaml
 # Of the checkout, by a link; in an installed package, a copy.
 BUNDLED_DEPLOYMENTS = Path(__file__).parents[1] / "prefect.yaml"
 
+_COMMANDS = {"explain": "explain --rows"}  # of flows whose command is no more than their name
+
 
 @dataclass(frozen=True)
 class Named:
@@ -45,7 +47,7 @@ def find_named(name: str, flow: str) -> Named:
     if found != flow:
         raise RecipeError(
             f"The deployment {name} is one of the flow {found}, and not of {flow}.",
-            f"Run it by `noisefold {found} {name}`.",
+            f"Run it by `noisefold {_COMMANDS.get(found, found)} {name}`.",
         )
     # Beside prefect.yaml stands the data that it names, but not beside the package's own copy.
     installed = file.resolve() == Path(__file__).resolve().parents[1] / "prefect.yaml"

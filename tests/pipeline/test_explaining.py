@@ -17,7 +17,8 @@ from click.testing import CliRunner, Result
 from flows.cli.main import main
 from lightning_modules.bundle import Bundle
 from lightning_modules.explaining.explain import explain
-from tests.pipeline.conftest import TINY, refused, told
+from tasks.liveness.dead_runs import prefect_client
+from tests.pipeline.conftest import TINY, mlflow_client, refused, told
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +163,52 @@ def test_what_cannot_be_explained_is_said(command: Callable[..., Result], home: 
         refused(command(*named, "good"), "cannot be read by this version of noisefold", "format")
     finally:
         file.write_text(before)
+
+
+def test_the_rows_of_a_source_are_explained_as_a_run_of_its_own(
+    command: Callable[..., Result], here: Any, home: Path, tmp_path: Path
+) -> None:
+    """As the command explains each; with a page in MLflow and the texts in Prefect; done once."""
+    texts = ["terrible food", " ", "很好吃, lovely"]
+    rows = [json.dumps({"number": place, "text": text}) for place, text in enumerate(texts)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    described = {
+        "name": "why-rows", "model": "noisefold-why", "source": {"url": "rows.jsonl"},
+        "output": "why.jsonl", "execution": {"retries": 0},
+    }  # fmt: skip
+    file = tmp_path / "why.yaml"
+    file.write_text(yaml.safe_dump(described))
+    done = told(here(home / "state", "explain", "--rows", file, "--json"))
+    lines = (tmp_path / "why.jsonl").read_text(encoding="utf-8").splitlines()
+    one, blank, other = map(json.loads, lines)
+    assert (done["rows"], done["refused"]) == (3, 1)
+    assert blank["reason"] == "the text is missing or empty" and blank["tokens"] is None
+    named = ("--model", "noisefold-why", "--json", texts[0], texts[2])
+    for found, alone in zip((one, other), command(*named).stdout.splitlines(), strict=True):
+        wanted = json.loads(alone)
+        assert found["target"] == wanted["target"] and found["score"] == pytest.approx(
+            wanted["score"]
+        )
+        for token, part in zip(found["tokens"], wanted["tokens"], strict=True):
+            assert (token["start"], token["end"], token["token"]) == (
+                part["start"], part["end"], part["text"],
+            )  # fmt: skip
+            assert token["contribution"] == pytest.approx(part["contribution"], abs=1e-6)
+    client = mlflow_client(home / "state")
+    run = client.get_run(done["run_id"])
+    assert run.data.metrics["refused"] == 1 and run.inputs.model_inputs
+    page = Path(done["report"]).read_text(encoding="utf-8")
+    assert page.count('<p class="marked">') == 2 and "color-mix" in page
+    with prefect_client() as server:
+        artifact = next(
+            one
+            for one in server.request("POST", "/artifacts/filter", json={}).json()
+            if one["key"] == "explained-texts" and one["flow_run_id"] == done["flow_run_id"]
+        )
+    assert "**terrible**" in artifact["data"] or "~~terrible~~" in artifact["data"]
+    again = told(here(home / "state", "explain", "--rows", file, "--json"))
+    assert again["same"] and {stage["state"] for stage in again["stages"]} == {"cached"}
+    wrong = here(home / "state", "explain", "--rows", file, "--set", "target=positiv")
+    refused(wrong, "None of 3 rows could be explained", "Did you mean positive?")
+    refused(here(home / "state", "explain", "--rows", file, "good"), "--rows")
+    refused(here(home / "state", "explain", "good", "--on", "2026-03-07"), "--rows FILE")
