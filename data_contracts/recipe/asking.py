@@ -13,6 +13,7 @@ from data_contracts.recipe.sections import ExecutionConfig
 from data_contracts.recipe.source import (
     DataWindow,
     FileSource,
+    RollingWindow,
     Source,
     on_day,
     secret_in,
@@ -64,6 +65,12 @@ class AskingRecipe(Section):
     def on(self, day: date) -> Self:
         """For a run that is due on `day`: with the days of its window fixed."""
         return self.model_copy(update={"source": on_day(self.source, day)})
+
+    @property
+    def rolling_window(self) -> RollingWindow | None:
+        """By which each run reads other days; None where every run reads the same rows."""
+        window = window_of(self.source)
+        return window if isinstance(window, RollingWindow) else None
 
     @property
     def experiment(self) -> str:
