@@ -382,6 +382,9 @@ class Drift(Artifact):
     stage: ClassVar[str] = "monitor"
     model: str = Field(description="models:/<name>/<version>")
     fingerprint: str
+    columns: dict[str, str] = Field(
+        description="Of the source's tables, in order, each with its type as it was read."
+    )
     reference_rows: int
     refused: int = Field(description="Of the rows that were drawn, those without a text.")
     signals: tuple[SignalDrift, ...]

@@ -26,6 +26,7 @@ from tasks.reports.explanations import SHOWN, dump_shown, log_explanations
 from tasks.serving.asked_rows import AskedRows
 from tasks.serving.predict import Predictor, predictor_of
 from tasks.stage import Here, RunContext, stage
+from tasks.tracking.data_sets import of_asked
 
 _TOKEN = pa.struct(
     [
@@ -45,6 +46,9 @@ def _tell(explanations: Explanations, run: RunContext[ExplainRecipe]) -> None:
     with run.tracker.once("explain", explanations.key) as fresh:
         if fresh:
             log_explanations(explanations, run.store.open(explanations), run.tracker)
+            recipe = run.recipe
+            rows = of_asked(recipe.name, recipe.verb, explanations, recipe.source)
+            run.tracker.log_data_sets([rows])
 
 
 @stage(

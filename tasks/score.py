@@ -18,6 +18,7 @@ from tasks.reports.scored import log_scores
 from tasks.serving.asked_rows import AskedRows
 from tasks.serving.predict import Predictor, predictor_of
 from tasks.stage import Here, RunContext, stage
+from tasks.tracking.data_sets import of_asked
 
 Asking = ScoreRecipe | QueueRecipe
 
@@ -26,6 +27,9 @@ def _tell(scores: Scores, run: RunContext[Asking]) -> None:
     with run.tracker.once("score", scores.key) as fresh:
         if fresh:
             log_scores(scores, run.store.open(scores), run.tracker)
+            recipe = run.recipe
+            rows = of_asked(recipe.name, recipe.verb, scores, recipe.source)
+            run.tracker.log_data_sets([rows])
 
 
 @stage(

@@ -196,7 +196,9 @@ def test_the_rows_of_a_source_are_explained_as_a_run_of_its_own(
             assert token["contribution"] == pytest.approx(part["contribution"], abs=1e-6)
     client = mlflow_client(home / "state")
     run = client.get_run(done["run_id"])
-    assert run.data.metrics["refused"] == 1 and run.inputs.model_inputs
+    assert run.data.metrics["refused"] == 1
+    [asked] = run.inputs.dataset_inputs
+    assert '"type": "long", "name": "number"' in asked.dataset.schema and run.inputs.model_inputs
     page = Path(done["report"]).read_text(encoding="utf-8")
     assert page.count('<p class="marked">') == 2 and "color-mix" in page
     with prefect_client() as server:

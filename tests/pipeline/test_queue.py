@@ -80,7 +80,8 @@ def test_the_flow_and_the_command_choose_the_same_rows(
     assert doubts == sorted(doubts, reverse=True) and doubts[0] > doubts[-1]
     client = mlflow_client(trained)
     run = client.get_run(done["run_id"])
-    assert run.data.metrics["queued"] == 12 and run.inputs.model_inputs
+    assert run.data.metrics["queued"] == 12
+    assert run.inputs.model_inputs and len(run.inputs.dataset_inputs) == 1
     assert "Queued" in run.data.tags["mlflow.note.content"]
     shown = {one.path for one in client.list_artifacts(done["run_id"])}
     assert {"report.html", "summary.md", "queue", "scores"} <= shown
