@@ -74,16 +74,18 @@ def of_asked(name: str, verb: str, asked: Answers | Drift, source: Source) -> Da
         name: of the run's description; verb: of its flow, the context.
     """
     from mlflow.entities import Dataset, DatasetInput, InputTag
-    from mlflow.types import ColSpec, Schema
 
     shown = _source(source, None)
-    columns = [ColSpec(_TYPES.get(kind, "string"), one) for one, kind in asked.columns.items()]
+    columns = [
+        {"type": _TYPES.get(kind, "string"), "name": one, "required": False}
+        for one, kind in asked.columns.items()
+    ]
     dataset = Dataset(
         name=name,
         digest=digest_of(asked.fingerprint)[:_DIGEST],
         source_type=shown._get_source_type(),
         source=shown.to_json(),
-        schema=json.dumps({"mlflow_colspec": Schema(columns).to_dict()}, ensure_ascii=False),
+        schema=json.dumps({"mlflow_colspec": columns}, ensure_ascii=False),
         profile=json.dumps({"num_rows": asked.rows_in, "refused": asked.refused}),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", verb)])
