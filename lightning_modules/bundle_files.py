@@ -1,4 +1,4 @@
-"""The files of a bundle as they are read: every byte is checked before anything is built from it.
+"""The network of a bundle, built from its files once every byte of them is checked.
 
 This file is shipped inside the registered model: it imports torch, safetensors and what ships with
 it.
@@ -6,10 +6,7 @@ it.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +14,9 @@ import torch
 from safetensors.torch import load as load_safetensors
 from torch.overrides import TorchFunctionMode
 
+from lightning_modules.bundle_description import DESCRIPTION, WEIGHTS, read_files
 from lightning_modules.network.network import TextNetwork, build_network
-from lightning_modules.network.tokenizer import MAX_TOKENIZER, BundleError
-
-FORMAT = 1
-WEIGHTS, DESCRIPTION, TOKENIZER = "model.safetensors", "bundle.json", "tokenizer.json"
-_OWN = (WEIGHTS, DESCRIPTION, TOKENIZER)
-# Far above what is in use, far below what would fill a machine.
-MAX_DESCRIPTION = 1 << 24
-MAX_WINDOW = 1 << 17
-MAX_FILE = 1 << 32  # of a file that a head has beside the weights
-# Weights are as large as their network is.
-_MOST = {DESCRIPTION: MAX_DESCRIPTION, TOKENIZER: MAX_TOKENIZER, WEIGHTS: None}
-_FILE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\.(json|safetensors)")
-# The fields of bundle.json that every kind of task has; all others are its head's.
-COMMON = (
-    "format",
-    "network",
-    "max_length",
-    "overlap",
-    "prefix_ids",
-    "suffix_ids",
-    "pad_id",
-    "unknown_id",
-    "tokenizer_sha256",
-    "weights_sha256",
-    "files",
-    "digest",
-    "meta",
-)
+from lightning_modules.network.tokenizer import BundleError
 
 
 def read_bundle(
@@ -55,79 +26,16 @@ def read_bundle(
     other files: tokenizer.json, and what the head has beside the weights.
 
     Raises:
-        BundleError: a file is missing, the format is unknown, bytes have changed, it is another
-            bundle than that of the `digest` given, or what stands in it cannot be.
+        BundleError: as `read_files` does, or the weights are not those of the network.
     """
-    read = {name: _read(folder, name) for name in (DESCRIPTION, WEIGHTS, TOKENIZER)}
-    stated = _stated(folder, read)
-    if digest is not None and stated["digest"] != digest:
-        raise BundleError(
-            f"{folder} is not the bundle of digest {digest}: its own is {stated['digest']}."
-        )
-    if (fault := _fault(stated)) is not None:
-        raise BundleError(f"{folder / DESCRIPTION}: {fault}.")
+    stated, files = read_files(folder, digest)
     try:
-        weights = load_safetensors(read[WEIGHTS])
+        weights = load_safetensors(files.pop(WEIGHTS))
     except Exception as error:  # SafetensorError, and torch's word on a dtype it does not know
         raise BundleError(f"{folder / WEIGHTS} is no safetensors file: {error}") from error
     network = _build(folder, stated["network"], weights)
     network.load_state_dict(TextNetwork.unstored(weights))
-    return network, stated, {TOKENIZER: read[TOKENIZER], **_beside(folder, stated)}
-
-
-def _beside(folder: Path, stated: dict[str, Any]) -> dict[str, bytes]:
-    """The files that the head has beside the weights, each as bundle.json states its digest.
-
-    Raises:
-        BundleError: one is missing, or has changed.
-    """
-    found: dict[str, bytes] = {}
-    for name, digest in stated.get("files", {}).items():
-        found[name] = _read(folder, name)
-        if hashlib.sha256(found[name]).hexdigest() != digest:
-            raise BundleError(_changed(folder / name))
-    return found
-
-
-def files_fault(files: Any) -> str | None:
-    """What is wrong with the names and digests of such files; None where nothing is."""
-    if not isinstance(files, dict) or not all(type(digest) is str for digest in files.values()):
-        return missing("files")
-    strange = [name for name in files if not _FILE_NAME.fullmatch(name) or name in _OWN]
-    return f"a file may not be called {strange[0][:80]!r}" if strange else None
-
-
-def _stated(folder: Path, read: dict[str, bytes]) -> dict[str, Any]:
-    """The fields of bundle.json, once the digests that it states are those of what was read.
-
-    Raises:
-        BundleError: it is no JSON, of another format, or bytes have changed.
-    """
-    try:
-        stated = json.loads(read[DESCRIPTION])
-    except ValueError as error:
-        raise BundleError(f"{folder / DESCRIPTION} is no JSON: {error}") from error
-    except RecursionError:
-        raise BundleError(f"{folder / DESCRIPTION} is nested too deep.") from None
-    if not isinstance(stated, dict) or stated.get("format") != FORMAT:
-        given = stated.get("format") if isinstance(stated, dict) else type(stated).__name__
-        raise BundleError(
-            f"{folder} has bundle format {given!r}; this version reads format {FORMAT}."
-        )
-    vouched = {key: value for key, value in stated.items() if key not in ("digest", "meta")}
-    digests = {
-        DESCRIPTION: ("digest", digest_of(vouched)),
-        WEIGHTS: ("weights_sha256", hashlib.sha256(read[WEIGHTS]).hexdigest()),
-        TOKENIZER: ("tokenizer_sha256", hashlib.sha256(read[TOKENIZER]).hexdigest()),
-    }
-    for name, (field, digest) in digests.items():
-        if stated.get(field) != digest:
-            raise BundleError(_changed(folder / name))
-    return stated
-
-
-def _changed(file: Path) -> str:
-    return f"{file} has changed since the bundle was written (its digest differs)."
+    return network, stated, files
 
 
 class _Undrawn(TorchFunctionMode):
@@ -201,69 +109,3 @@ def _modules(description: dict[str, Any]) -> int:
             if type(value) is int and re.search("layer|expert", key)
         ]
     return max(sizes, default=0)
-
-
-def _fault(stated: dict[str, Any]) -> str | None:
-    """What is wrong with the fields that every bundle has; None where all are what they have to
-    be.
-    """
-
-    def whole(value: Any, least: int, most: int = 2**31 - 1) -> bool:
-        return type(value) is int and least <= value <= most
-
-    special = [*_list(stated.get("prefix_ids", [])), *_list(stated.get("suffix_ids", []))]
-    network = stated.get("network")
-    checks = {
-        "max_length": whole(stated.get("max_length"), 1, MAX_WINDOW),
-        "overlap": whole(stated.get("overlap"), 0),
-        "prefix_ids or suffix_ids": all(whole(one, 0) for one in special),
-        "pad_id": whole(stated.get("pad_id"), 0),
-        "unknown_id": whole(stated.get("unknown_id"), 0),
-        "meta": isinstance(stated.get("meta"), dict),
-        "network": isinstance(network, dict) and isinstance(network.get("encoder"), dict),
-    }
-    for name, holds in checks.items():
-        if not holds:
-            return missing(name)
-    if (fault := files_fault(stated.get("files", {}))) is not None:
-        return fault
-    length = stated["max_length"]
-    if length - len(special) - stated["overlap"] < 1:
-        return f"a window of {length} tokens leaves no room beside overlap and special tokens"
-    encoder = stated["network"]["encoder"]
-    positions = encoder.get("max_length")
-    if encoder.get("kind") == "transformer" and not whole(positions, length):
-        return f"max_length is {length}, and the network has {positions} positions"
-    return None
-
-
-def missing(field: str) -> str:
-    return f"{field} is missing, or not what it has to be"
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [None]
-
-
-def digest_of(facts: dict[str, Any]) -> str:
-    text = json.dumps(facts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _read(folder: Path, name: str) -> bytes:
-    try:
-        most, facts = (
-            _MOST.get(name, MAX_FILE),
-            (folder / name).stat(),
-        )
-        if not stat.S_ISREG(facts.st_mode):  # a pipe or a device would be read for ever
-            raise BundleError(f"{folder / name} is no file.")
-        if most is not None and facts.st_size > most:
-            raise BundleError(
-                f"{folder / name} has {facts.st_size:,} bytes, and at most {most:,} are read."
-            )
-        return (folder / name).read_bytes()
-    except OSError as error:
-        raise BundleError(
-            f"{folder / name} cannot be read ({error.strerror}); the bundle is incomplete."
-        ) from error

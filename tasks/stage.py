@@ -94,6 +94,9 @@ class RunContext(Generic[C]):
     # Of an old night that is made up for: its version is judged, and no alias moves.
     moves_aliases: bool = True
 
+    def builds(self, name: str) -> None:
+        """Told when a stage's result is not there, before it is made."""
+
     def carry_out(self, step: Step[..., R], *inputs: Any) -> R:
         result: Any = step.attempt(self, *inputs)
         found: Any = result.data if isinstance(result, State) else result
@@ -185,6 +188,7 @@ class Stage(Step[P, A]):
         given = self.bind(*inputs, **named)
 
         def build(workspace: Workspace) -> dict[str, Any]:
+            run.builds(self.name)
             here: Here[Any] = Here(workspace.out, workspace.keep, workspace.key, run)
             made_from = {one.stage: one.key for one in given if isinstance(one, Artifact)}
             return {**self._build(here, *given), "made_from": made_from}

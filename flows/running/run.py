@@ -29,9 +29,11 @@ from flows.running.job import Job, Work
 from flows.running.retrain_pages import RetrainPages
 from flows.running.summary import Retrained
 from tasks.artifacts.store import ArtifactStore
+from tasks.engines import local as engine
 from tasks.evaluate import evaluate
 from tasks.ingest import ingest
 from tasks.retries import STAGE
+from tasks.serving import check
 from tasks.serving.fetched import fetch_model
 from tasks.settings import Settings
 from tasks.sources.dated_files import hold
@@ -47,6 +49,7 @@ from tasks.validate import validate
 
 # Of the stages whose results stand in the MLflow run.
 STAGES = (ingest, validate, tokenize, teach, distill, train, evaluate)
+BEFORE_TRAINING = {stage.name for stage in STAGES[: STAGES.index(train)]}
 VERSIONS = {stage.name: stage.version for stage in STAGES}
 
 
@@ -96,6 +99,16 @@ class Run(Job[Recipe]):
         part.recipe, part.title = recipe, title
         part.made, part._failed_attempts = Made(), Counter()
         return part
+
+    def builds(self, name: str) -> None:
+        """Begin what the children of later stages import, beside a stage that leaves a core idle.
+
+        Where nothing has to be made, as in a rerun, nothing is imported.
+        """
+        if name in BEFORE_TRAINING:
+            engine.start_imports(self.recipe.execution.threads)
+        elif name == evaluate.name:
+            check.start_imports()
 
     def teacher(self) -> FetchedModel | None:
         """The model that the recipe learns from, fetched with the recipe's retries; None where it

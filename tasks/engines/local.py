@@ -1,8 +1,9 @@
 """The engine of this machine: a training runs in a child process, which may be killed without the
 flow.
 
-The parent starts `python -m tasks.engines.training_process`, relays its progress and keeps its
-result. The child knows no server, so one that goes away stops no training.
+The parent has `tasks.engines.training_process` carried out in a child that need not import
+(`tasks.engines.fork_server`), relays its progress and keeps its result. The child knows no server,
+so one that goes away stops no training.
 """
 
 from __future__ import annotations
@@ -11,32 +12,40 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from data_contracts.errors import TrainingError
 from lightning_modules.training.job import TrainingJob
+from tasks.engines.fork_server import Child, ForkServer, Request
 from tasks.engines.threads import environment
 from tasks.engines.training_process import own_packages_first
 from tasks.progress import report, tell
 from tasks.retries import Abandoned, Interrupted, Stopped
 
+CHILD = "tasks.engines.training_process"
 USER_ERROR = 3  # exit status of the child for a fault that no further attempt mends
 HALTED = 4  # once it has been told to end after an epoch
 TERMINATED = 128 + signal.SIGTERM  # its exit status once it has saved a checkpoint on SIGTERM
 STOP_SECONDS = 10  # for that checkpoint
 
 
-_running: set[subprocess.Popen[str]] = set()
+# -P: the working directory must not shadow a module.
+_fork_server = ForkServer(("lightning_modules.training.fit",), options=("-P",))
+_running: set[Child] = set()
 _ending = threading.Event()
 
 # Whether a training goes on after an epoch: its number, what validation measured, CPU seconds.
 AfterEpoch = Callable[[dict[str, Any]], bool]
+
+
+def start_imports(threads: int) -> None:
+    """Begin what a training's child imports, where a training is to come. Returns at once."""
+    _fork_server.start(_variables(threads))
 
 
 def run_child(
@@ -107,29 +116,28 @@ def ending_trainings() -> Iterator[None]:
         _ending.clear()
 
 
-def _start(job: TrainingJob, job_file: Path, errors: Any) -> subprocess.Popen[str]:
-    variables = {
+def _start(job: TrainingJob, job_file: Path, errors: IO[bytes]) -> Child:
+    # Its standard input's end tells the child that its parent is gone.
+    request = Request(
+        name="noisefold-train",
+        module=CHILD,
+        arguments=[str(job_file)],
+        environment=_variables(job.execution.threads),
+        folder=os.getcwd(),
+    )
+    return _fork_server.popen(request, errors=errors)
+
+
+def _variables(threads: int) -> dict[str, str]:
+    return {
         **os.environ,
-        **environment(job.execution.threads),
+        **environment(threads),
         "PYTHONPATH": own_packages_first(),
         "PYTHONUNBUFFERED": "1",
     }
-    # -P: the working directory must not shadow a module. stdin: its end tells the child that its
-    # parent is gone.
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "tasks.engines.training_process", str(job_file)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=errors,
-        text=True,
-        env=variables,
-        start_new_session=True,
-    )
 
 
-def _answer(
-    child: subprocess.Popen[str], epoch: dict[str, Any] | None, goes_on: AfterEpoch | None
-) -> None:
+def _answer(child: Child, epoch: dict[str, Any] | None, goes_on: AfterEpoch | None) -> None:
     if epoch is None:
         return
     answer = "1" if goes_on is None or goes_on(epoch) else "0"
@@ -204,7 +212,7 @@ class Relay:
                 self.error = event
 
 
-def _stop(child: subprocess.Popen[str]) -> None:
+def _stop(child: Child) -> None:
     """Leave no process behind: ask, wait for its checkpoint, then kill."""
     child.terminate()
     try:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,8 @@ import pyarrow.parquet as pq
 from data_contracts.errors import RecipeError
 from data_contracts.tables.take import evenly, take_rows
 from data_contracts.yaml_text import read_yaml
+from lightning_modules.bundle_description import DESCRIPTION
+from tasks.engines.fork_server import ForkServer, Request
 from tasks.tracking.bookkeeping import DIGEST
 from tasks.tracking.runs import quiet_mlflow
 from tasks.tracking.versions import GONE
@@ -59,12 +60,12 @@ _BESIDE = {"noise": f"artifacts/{NOISE_FILE}", "profile": f"artifacts/{PROFILE_F
 _FLAVOR_KEYS = {*_FLAVOR, "artifacts", "cloudpickle_version", "env", "python_version", "streamable"}
 # -I: nothing of this repository's folder, of the caller's folder or of PYTHONPATH stands in for
 # what the model brings.
+_fork_server = ForkServer(("mlflow.pyfunc", "pandas", "tokenizers", "torch"), options=("-I",))
 _SERVE = """
 import json, os, sys, threading, time
-folder, question, answer, parent = sys.argv[1:]
+folder, question, answer = sys.argv[1:]
 def end_with_parent():
-    while os.getppid() == int(parent):
-        time.sleep(0.5)
+    os.read(0, 1)
     os._exit(1)
 threading.Thread(target=end_with_parent, daemon=True).start()
 import mlflow.pyfunc, pandas
@@ -151,7 +152,6 @@ def served_head(model: Path) -> tuple[type[Head], dict[str, Any]]:
         Unservable: its description is missing or cannot be read, or nothing here knows its kind.
     """
     # Here: whoever looks at the registry alone loads no torch.
-    from lightning_modules.bundle_files import DESCRIPTION
     from lightning_modules.kinds.heads import DEFAULT_KIND, head_class
 
     try:
@@ -163,6 +163,15 @@ def served_head(model: Path) -> tuple[type[Head], dict[str, Any]]:
         raise Unservable(str(error)) from error
     except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise Unservable(f"its {DESCRIPTION} cannot be read ({type(error).__name__})") from error
+
+
+def start_imports() -> None:
+    """Begin what the process that serves a version imports. Returns at once."""
+    _fork_server.start(_variables())
+
+
+def _variables() -> dict[str, str]:
+    return {**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
 
 
 def serve(
@@ -178,32 +187,31 @@ def serve(
     question = folder / "question.json"
     answer = folder / "answer.json"
     question.write_text(json.dumps(columns, ensure_ascii=False), encoding="utf-8")
-    command = [
-        sys.executable,
-        "-I",
-        "-c",
-        _SERVE,
-        str(model),
-        str(question),
-        str(answer),
-        str(os.getpid()),
-    ]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            env={**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
-        )
-    except subprocess.TimeoutExpired:
-        rows = max(map(len, columns.values()))
-        raise Unservable(f"it did not answer {rows} rows within {SECONDS} s") from None
-    if done.returncode or not answer.is_file():
-        said = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
+    log = folder / "serving.log"
+    request = Request(
+        name="noisefold-serve",
+        code=_SERVE,
+        arguments=[str(model), str(question), str(answer)],
+        environment=_variables(),
+        folder=str(folder),
+    )
+    with log.open("wb") as said:
+        child = _fork_server.popen(request, errors=said, output=said)
+        try:
+            status = child.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            rows = max(map(len, columns.values()))
+            raise Unservable(f"it did not answer {rows} rows within {SECONDS} s") from None
+        finally:
+            child.kill()
+            child.wait()
+            assert child.stdin is not None
+            child.stdin.close()
+    if status or not answer.is_file():
+        last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         raise Unservable(
-            f"a fresh process that loads it ends with status {done.returncode}: {said[-1][:500]}"
+            f"a fresh process that loads it ends with status {status}: "
+            f"{(last or ['it said nothing'])[-1][:500]}"
         )
     try:
         content = json.loads(answer.read_text(encoding="utf-8"))

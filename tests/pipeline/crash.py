@@ -30,13 +30,13 @@ from tests.pipeline.crash_table import table
 from tests.pipeline.world import (
     Retrain,
     World,
-    command_of,
     commit,
     compare,
     facts_of,
     family_of,
     leftovers,
     manifests,
+    name_of,
     open_in_prefect,
     survivors,
     watched,
@@ -132,7 +132,7 @@ def kill(world: World, run: Retrain, point: Point, hurry: float) -> set[int] | N
     if point.victim == "flow":
         run.process.kill()
         return family
-    child = [pid for pid in family if "tasks.engines.training_process" in command_of(pid)]
+    child = [pid for pid in family if name_of(pid) == "noisefold-train"]
     for pid in child:
         os.kill(pid, signal.SIGKILL)
     return family if child else None

@@ -20,7 +20,6 @@ import ctypes
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -199,17 +198,9 @@ def half_written(name: str, *arguments: Any) -> None:
 
 
 def _child_runs_this_module() -> None:
-    original = subprocess.Popen
+    from tasks.engines import local
 
-    def patched(command: Any, *arguments: Any, **options: Any) -> Any:
-        if "tasks.engines.training_process" in command:
-            command = [
-                "tests.pipeline.faulty" if part == "tasks.engines.training_process" else part
-                for part in command
-            ]
-        return original(command, *arguments, **options)
-
-    subprocess.Popen = patched  # type: ignore[misc]
+    local.CHILD = "tests.pipeline.faulty"
 
 
 if __name__ == "__main__":

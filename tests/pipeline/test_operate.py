@@ -305,6 +305,9 @@ def test_of_another_machines_run_the_lease_the_heartbeat_or_prefect_tells(prefec
         "ended": "Failed"
     }
     assert [path.name for path in leases.all()] == ["leased.json"]
+    with SyncPrefectClient(prefect_api.url) as server:  # the server is the session's
+        for flow_run_id in runs.values():
+            server.set_flow_run_state(flow_run_id, Failed(), force=True)
 
 
 FLOW = "import time; from prefect import flow; flow(name='zombie')(lambda: (print('up', flush=True), time.sleep(600)))()"

@@ -5,6 +5,7 @@ their own story.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from lightning_modules.bundle import Bundle
-from tasks.serving import check as serve_check
+from tasks.engines.fork_server import ForkServer
 from tasks.tracking.bookkeeping import STATE, of_run
 from tests.pipeline.conftest import REPOSITORY, environment, told, with_artifacts_of
 from tests.servers import mlflow_server
@@ -78,18 +79,18 @@ def test_every_stage_works_with_the_recipes_threads(
         undisturbed[1], tmp_path / "home", "ingest", "validate", "tokenize", "train"
     )
     seen, given, before = [], [], torch.get_num_threads()
-    score, start = Bundle.run, subprocess.run
+    score, start = Bundle.run, ForkServer.popen
 
     def scored(self, *arguments):
         seen.append(torch.get_num_threads())
         return score(self, *arguments)
 
-    def started(command, **options):
-        given.append(options.get("env", {}).get("OMP_NUM_THREADS"))
-        return start(command, **options)
+    def started(server, request, **files):
+        given.append(request.environment["OMP_NUM_THREADS"])
+        return start(server, request, **files)
 
     monkeypatch.setattr(Bundle, "run", scored)
-    monkeypatch.setattr(serve_check.subprocess, "run", started)
+    monkeypatch.setattr(ForkServer, "popen", started)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     torch.set_num_threads(2)
     try:
@@ -98,4 +99,30 @@ def test_every_stage_works_with_the_recipes_threads(
     finally:
         torch.set_num_threads(before)
     assert [stage["state"] for stage in stages] == ["cached"] * 4 + ["ran"] * 3
-    assert seen and set(seen) == {1} and "1" in given and "2" not in given
+    assert set(seen) == {1} and set(given) == {"1"}
+
+
+@pytest.mark.slow
+def test_a_rerun_with_nothing_to_do_loads_no_network_and_no_plots(
+    undisturbed, prefect_api, tiny_recipe, tmp_path
+):
+    """Every night of a schedule on data that did not change."""
+    home = tmp_path / "home"
+    shutil.copytree(undisturbed[1], home)
+    done = subprocess.run(
+        [sys.executable, "-P", "-X", "importtime", "-m", "flows.cli.main", "retrain", str(tiny_recipe), "--json"],
+        env=environment(prefect_api, home), cwd=REPOSITORY, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    stages = [stage["state"] for stage in json.loads(done.stdout)["stages"]]
+    assert stages == ["cached"] * 6 + ["ran"], "promote looks at the champion each time"
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "prefect" in loaded
+    assert not loaded & {
+        "torch",
+        "lightning",
+        "pytorch_lightning",
+        "matplotlib",
+        "scipy.stats",
+        "sklearn",
+    }

@@ -180,6 +180,14 @@ def command_of(pid: int) -> str:
         return ""
 
 
+def name_of(pid: int) -> str:
+    """As `top` shows it."""
+    try:
+        return Path("/proc", str(pid), "comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def survivors(family: set[int], seconds: float) -> list[str]:
     deadline = time.monotonic() + seconds
     while (alive := [pid for pid in family if command_of(pid)]) and time.monotonic() < deadline:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from data_contracts.recipe.sections import ExecutionConfig, TrainingConfig
 from data_contracts.recipe.tokenizer import WordTokenizer
 from tasks.artifacts.store import ArtifactStore
 from tasks.engines import local
+from tasks.engines.fork_server import Child
 from tasks.progress import Progress, listening
 from tasks.retries import Interrupted, can_heal
 from tasks.settings import Settings
@@ -81,17 +81,17 @@ def train(
 
 
 @pytest.fixture
-def children(monkeypatch) -> list[subprocess.Popen]:
+def children(monkeypatch) -> list[Child]:
     """The training processes, as they are started."""
-    started: list[subprocess.Popen] = []
-    original = subprocess.Popen
+    started: list[Child] = []
+    original = local._start
 
-    def recording(*arguments, **options):
-        child = original(*arguments, **options)
+    def recording(*arguments):
+        child = original(*arguments)
         started.append(child)
         return child
 
-    monkeypatch.setattr(local.subprocess, "Popen", recording)
+    monkeypatch.setattr(local, "_start", recording)
     return started
 
 
@@ -102,7 +102,7 @@ def test_killed_training_is_a_healable_fault_and_ends_as_if_undisturbed(
 
     def kill_in_mid_epoch(progress):
         if progress.stage == "train" and progress.done >= 12 and len(children) == 2:
-            children[-1].send_signal(signal.SIGKILL)
+            children[-1].kill()
 
     with listening(kill_in_mid_epoch), pytest.raises(Interrupted, match="SIGKILL") as caught:
         train(tmp_path / "b", tracker)
