@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prefect import Task
+from prefect.artifacts import create_table_artifact
 
 from data_contracts.artifacts import Delivered, FetchedModel, Queue
 from data_contracts.recipe.queue import QueueRecipe
@@ -11,7 +12,7 @@ from flows.running.due import Due
 from lightning_modules.bundle import Bundle
 from lightning_modules.doubting import doubting_of
 from tasks.queue import queue
-from tasks.reports.queued import left_out, queue_page
+from tasks.reports.queued import first_rows, left_out, queue_page
 from tasks.retries import STAGE
 from tasks.score import score
 
@@ -66,7 +67,13 @@ class QueueRun(AskingRun[QueueRecipe]):
             ]
             if told := left_out(chosen):
                 lines.insert(1, told)
-            page = queue_page(chosen, self.store.open(chosen))
+            folder = self.store.open(chosen)
+            create_table_artifact(
+                first_rows(chosen, folder),
+                key="queued-rows",
+                description=f"{self.work.name}: the rows that stand first",
+            )
+            page = queue_page(chosen, folder)
             return self.pages.publish("Queued", tuple(lines), page)
 
         report = self.attempt(Task(publish, name="publish", **STAGE))()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -58,6 +58,12 @@ def queue_page(queue: Queue, folder: Path) -> str:
     blocks += [Text("What the model suggests", "heading"), _suggested(queue, folder)]
     blocks += [Text("The rows that it doubts most", "heading"), _first(queue, folder)]
     return render("evaluation.html.j2", title="Queue", content=blocks)
+
+
+def first_rows(queue: Queue, folder: Path) -> list[dict[str, Any]]:
+    """The rows that stand first, as a table of Prefect's."""
+    header, rows = flat(_first(queue, folder))
+    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def _suggested(queue: Queue, folder: Path) -> Table:

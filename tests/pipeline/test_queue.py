@@ -17,6 +17,7 @@ import yaml
 
 from data_contracts.kinds.classify_contract import ClassifyContract
 from data_contracts.recipe.source import FileSource
+from tasks.liveness.dead_runs import prefect_client
 from tests.pipeline.conftest import Command, mlflow_client, refused, told
 from tests.stages import ingest_source, validate_corpus
 
@@ -85,6 +86,14 @@ def test_the_flow_and_the_command_choose_the_same_rows(
     assert "Queued" in run.data.tags["mlflow.note.content"]
     shown = {one.path for one in client.list_artifacts(done["run_id"])}
     assert {"report.html", "summary.md", "queue", "scores"} <= shown
+    with prefect_client() as server:
+        found = server.request("POST", "/artifacts/filter", json={}).json()
+    [table] = [
+        json.loads(one["data"])
+        for one in found
+        if one["key"] == "queued-rows" and one["flow_run_id"] == done["flow_run_id"]
+    ]
+    assert [row["text"] for row in table] == [row["text"] for row in queued]
 
     again = told(here(trained, "queue", file, "--on", "2026-03-07", "--json"))
     assert again["same"] and again["run_id"] == done["run_id"]
