@@ -43,9 +43,12 @@ TYPES = {"string": pa.string(), "number": pa.float64(), "boolean": pa.bool_()}
 class Answering(Protocol):
     """Rows of a table to rows of answers: `file`, `row`, columns of its own, and `reason`, why a
     row has none.
+
+    at_once: rows that are answered together; no part ends between them.
     """
 
     schema: pa.Schema
+    at_once: int
 
     def answer(self, file: str, rows: AskedRows) -> pa.Table: ...
 
@@ -84,13 +87,14 @@ def answer_rows(
     with closing(batches(source, asked, here.keep)) as read:
         for file, rows in read:
             types = types or types_of(rows)
-            if done > 0:  # answered by an attempt before this one
-                done -= len(rows.numbers)
-                continue
-            table = answering.answer(file, rows)
-            parts.write(table)
-            tally.add(table)
-            report(recipe.verb, tally.rows)
+            for some in rows.pieces(answering.at_once):
+                if done > 0:  # answered by an attempt before this one
+                    done -= len(some.numbers)
+                    continue
+                table = answering.answer(file, some)
+                parts.write(table)
+                tally.add(table)
+                report(recipe.verb, tally.rows)
     parts.end()
     if not tally.rows:
         raise SourceError(f"{files[0].name}: no rows.", "Check the export that writes it.")

@@ -86,6 +86,8 @@ def explain(here: Here[ExplainRecipe], snapshot: Snapshot, model: FetchedModel) 
 class _Explaining:
     """Rows of a table to rows of explanations."""
 
+    at_once = 1  # each takes a second or so, which a kill is not to multiply
+
     def __init__(self, predictor: Predictor, bundle: Bundle, recipe: ExplainRecipe) -> None:
         self.bundle, self.recipe = bundle, recipe
         self.optional = predictor.optional

@@ -15,7 +15,7 @@ from lightning_modules.reparameterizations.noise_left import Alphas, drawn, load
 from lightning_modules.reparameterizations.seeds import mix
 from tasks.answered import REASON, TYPES, answer_rows, schema_of
 from tasks.reports.scored import log_scores
-from tasks.serving.asked_rows import AskedRows
+from tasks.serving.asked_rows import ROWS, AskedRows
 from tasks.serving.predict import Predictor, predictor_of
 from tasks.stage import Here, RunContext, stage
 from tasks.tracking.data_sets import of_asked
@@ -86,6 +86,8 @@ class _Answering:
     """Rows of a table to rows of answers: `file`, `row`, the model's columns, how sure each is, and
     why a row has none.
     """
+
+    at_once = ROWS
 
     def __init__(self, predictor: Predictor, noise: Alphas, draws: int, seed: int) -> None:
         self.predictor, self.noise = predictor, noise

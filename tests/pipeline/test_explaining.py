@@ -4,6 +4,9 @@ explain`."""
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,22 @@ from flows.cli.main import main
 from lightning_modules.bundle import Bundle
 from lightning_modules.explaining.explain import explain
 from tasks.liveness.dead_runs import prefect_client
-from tests.pipeline.conftest import TINY, mlflow_client, refused, told
+from tests.pipeline.conftest import (
+    REPOSITORY,
+    TINY,
+    environment,
+    mlflow_client,
+    refused,
+    told,
+)
+from tests.servers import Server
+
+_KILLABLE = """
+import sys, tasks.answered
+tasks.answered._PART_SECONDS = 0
+from flows.cli.main import main
+main(sys.argv[1:])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -214,3 +232,42 @@ def test_the_rows_of_a_source_are_explained_as_a_run_of_its_own(
     refused(wrong, "None of 3 rows could be explained", "Did you mean positive?")
     refused(here(home / "state", "explain", "--rows", file, "good"), "--rows")
     refused(here(home / "state", "explain", "good", "--on", "2026-03-07"), "--rows FILE")
+
+
+def test_killed_in_the_middle_the_rows_that_are_explained_stay(
+    here: Any, prefect_api: Server, home: Path, tmp_path: Path
+) -> None:
+    """Of fewer rows than are read at a time."""
+    rows = [json.dumps({"text": f"terrible food, lovely people {n}"}) for n in range(40)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    described = {
+        "name": "why-killed", "model": "noisefold-why", "source": {"url": "rows.jsonl"},
+        "output": "why.parquet", "execution": {"retries": 0},
+    }  # fmt: skip
+    file = tmp_path / "why.yaml"
+    file.write_text(yaml.safe_dump(described))
+    state = home / "state"
+
+    def parts() -> set[Path]:
+        return set(state.glob("work/explain-*/parts/part-*.parquet"))
+
+    others = parts()  # of a run that failed
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", _KILLABLE, "explain", "--rows", str(file), "--json"],
+        env={**environment(prefect_api, state), "PYTHONPATH": str(REPOSITORY)},
+    )
+    end = time.monotonic() + 120
+    while len(parts() - others) < 3 and time.monotonic() < end and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    kept = parts() - others
+    assert 3 <= len(kept) < 40, "it was not killed in the middle"
+    done = told(here(state, "explain", "--rows", file, "--json"))
+    assert done["rows"] == 40 and done["refused"] == 0
+    table = pq.read_table(tmp_path / "why.parquet")
+    assert table["text"].to_pylist() == [json.loads(row)["text"] for row in rows]
+    stages = (state / "artifacts" / "explain").glob("*/manifest.json")
+    [made] = [one.parent for one in stages if json.loads(one.read_text())["rows_in"] == 40]
+    for part in kept:
+        assert pq.read_metadata(made / part.name).num_rows == 1, part.name
