@@ -1,12 +1,15 @@
-"""What a queue saves: macro-F1 against labels, where the rows to label are chosen in three ways.
+"""What a queue saves: macro-F1 against labels, where the rows to label are chosen in several ways.
 
     taskset -c 1 python -m benchmarks.queue [trec thucnews] [--seeds 0,1,2,3,4] [--results FOLDER]
+    taskset -c 1 python -m benchmarks.queue trec --noise [--seeds 0,1,2]
 
 A pool of train rows (6,000 at most) is without labels but for 100 at random, the same for each way.
 A model is trained on what is labelled; it chooses 100 more, whose labels are then looked up; and so
 on to 700. `queue` is what `noisefold queue` does (margin, then clusters of the documents' vectors),
-`margin` the same without clusters, `random` at random. 100 further train rows tell the best epoch,
-for each way the same. Every model is trained from scratch: word tokens of the pool's texts, tanh
+`margin` the same without clusters, `random` at random. With --noise every model is trained under
+multiplicative noise on its weights, and `bald` stands in place of `queue`: mutual information by 20
+draws, without clusters; the table is a file of its own, queue_noise.md. 100 further train rows tell
+the best epoch, for each way the same. Every model is trained from scratch: word tokens of the pool's texts, tanh
 encoder of 64 units, 20 epochs. Measured on the test split (2,000 rows at most). A seed draws the
 first rows, the random ones and the weights. Labels needed: where the mean curve, between its points
 a line, first has what random choice has with all of its labels.
@@ -19,8 +22,9 @@ import csv
 import gzip
 import io
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +40,8 @@ from lightning_modules.bundle import Bundle
 from lightning_modules.doubting import diverse, doubting_of, pool_of
 from lightning_modules.kinds.base import objective_of
 from lightning_modules.network.windows import Windowing
+from lightning_modules.reparameterizations.noise_left import drawn, load_noise
+from lightning_modules.reparameterizations.seeds import mix
 from lightning_modules.training.fit import fit
 from lightning_modules.training.job import TrainingJob
 from tasks.measure import one_thread
@@ -44,12 +50,13 @@ from tasks.vocabulary import train_tokenizer
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parents[1] / "shared" / "data"
 WAYS = ("queue", "margin", "random")
+OF_NOISE = ("bald", "margin", "random")
+DRAWS = 20
 FIRST, STEP, LAST, VALID, MOST, TESTED = 100, 100, 700, 100, 6000, 2000
 MODEL = {
     "embedding": {"size": 64},
     "encoder": {"kind": "tanh", "hidden_size": 64},
     "dropout": 0.3,
-    "reparameterization": {"kind": "none"},
 }
 WINDOWING = Windowing(64, 8)
 
@@ -69,7 +76,8 @@ def read(name: str, split: str, most: int) -> tuple[list[str], list[str]]:
 class World:
     """A pool, tokenized once, and what is measured on."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, method: str) -> None:
+        self.model = {**MODEL, "reparameterization": {"kind": method}}
         self.texts, self.labels = read(name, "train", MOST)
         self.tested = read(name, "test", TESTED)
         self.folder = folder
@@ -95,7 +103,7 @@ class World:
                 vocab_size=self.tokenizer.get_vocab_size(),
                 windowing=WindowingFacts.model_validate(WINDOWING),
                 task=Classify(),
-                model=ModelConfig.model_validate(MODEL),
+                model=ModelConfig.model_validate(self.model),
                 training=TrainingConfig(
                     max_epochs=20, patience=20, batch_size=32, learning_rate=0.005, seed=seed
                 ),
@@ -104,7 +112,9 @@ class World:
                 out=Path(scratch) / "out",
             )
             fit(job, lambda event: None)
-            return Bundle.load(Path(scratch) / "out" / "bundle")
+            bundle = Bundle.load(Path(scratch) / "out" / "bundle")
+            bundle.noise = load_noise(Path(scratch) / "out")
+            return bundle
 
     def f1(self, bundle: Bundle) -> float:
         texts, labels = self.tested
@@ -132,13 +142,23 @@ class World:
         if way == "random":
             return generator.choice(rest, STEP, replace=False)
         texts = {"text": [self.texts[one] for one in rest]}
-        doubting = doubting_of(bundle)
-        doubt = doubting.of(bundle, texts, "margin").doubt
+        doubting, answers = doubting_of(bundle), bundle.predict(texts)
+        if way == "bald":
+            answers |= Classify.certainty(answers, [*draws(bundle, texts)])
+        measure = "bald" if way == "bald" else "margin"
+        doubt = doubting.of(bundle, answers, measure).doubt
         pool = pool_of(doubt, STEP)
-        if way == "margin":
+        if way != "queue":
             return rest[pool[:STEP]]
         vectors = doubting.vectors(bundle, {"text": [texts["text"][one] for one in pool]})
         return rest[pool[diverse(doubt[pool], vectors, STEP)]]
+
+
+def draws(bundle: Bundle, texts: dict[str, list[str]]) -> Iterator[dict[str, list[Any]]]:
+    """The answers under draws of the noise, as `noisefold score` makes them."""
+    for number in range(DRAWS):
+        with drawn(bundle.network, bundle.noise, mix(0, number)):
+            yield bundle.predict(texts)
 
 
 def needed(curve: np.ndarray, wanted: float) -> str:
@@ -174,23 +194,27 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("names", nargs="*", default=["trec", "thucnews"], metavar="NAME")
     parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--noise", action="store_true", help="Under noise on the weights.")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     options = parser.parse_args(words)
     seeds = [int(one) for one in options.seeds.split(",")]
     lines = [
-        "# What a queue saves",
+        f"# What a queue saves{', under noise on the weights' if options.noise else ''}",
         "",
-        "`python -m benchmarks.queue NAME --seeds …`: macro-F1 of the test split (points, mean and "
-        "standard deviation over seeds) against the number of "
+        f"`python -m benchmarks.queue NAME{' --noise' if options.noise else ''} --seeds …`: macro-F1 "
+        "of the test split (points, mean and standard deviation over seeds) against the number of "
         "labelled rows.",
         "",
     ]
+    method, ways, file = "none", WAYS, "queue.md"
+    if options.noise:
+        method, ways, file = "multiplicative_noise", OF_NOISE, "queue_noise.md"
     for name in options.names:
         with one_thread(), tempfile.TemporaryDirectory() as folder:
-            world = World(name, Path(folder))
-            curves = {way: np.array([world.curve(way, one) for one in seeds]) for way in WAYS}
+            world = World(name, Path(folder), method)
+            curves = {way: np.array([world.curve(way, one) for one in seeds]) for way in ways}
         lines += table(name, options.seeds, curves)
-        (options.results / "queue.md").write_text("\n".join(lines), encoding="utf-8")
+        (options.results / file).write_text("\n".join(lines), encoding="utf-8")
     print("\n".join(lines), end="")
 
 

@@ -299,21 +299,52 @@ class RegisteredModel(Artifact):
     created: bool = Field(description="False: a version with this digest was there already.")
 
 
-class Scores(Artifact):
-    """`part-00000.parquet …`: a row for each row of a source, in their order: file, row, what the
-    model answers, how sure it is, and why a row has no answer (`reason`).
+class Answers(Artifact):
+    """`part-00000.parquet …`: a row for each row of a source, in their order: file, row, what is
+    said of it, and why nothing is (`reason`).
     """
 
-    stage: ClassVar[str] = "score"
     model: str = Field(description="models:/<name>/<version>")
     fingerprint: str = Field(description="Digest of the source files as they were read.")
-    columns: tuple[str, ...] = Field(description="Of the source's tables, in order.")
+    columns: dict[str, str] = Field(
+        description="Of the source's tables, in order, each with its type as it was read."
+    )
     asked: dict[str, str] = Field(description="The column that holds each of the model's inputs.")
     names: dict[str, str] = Field(
         description="What each answer is called beside these columns, by its own name."
     )
     refused: int = Field(description="Rows without an answer.")
     first_refused: tuple[str, ...] = Field(description="Some of them, each with file and reason.")
+
+
+class Scores(Answers):
+    """What the model answers to each row, and how sure it is."""
+
+    stage: ClassVar[str] = "score"
+
+
+class Explanations(Answers):
+    """What carried the model's answer to each row, token by token; `blocks.json`: the first texts,
+    for people.
+    """
+
+    stage: ClassVar[str] = "explain"
+
+
+class Queue(Artifact):
+    """`queue.parquet`: rows that are most worth labelling, those first that are doubted most: the
+    source's columns, that of the answer empty, and what the model believes (`names`).
+    """
+
+    stage: ClassVar[str] = "queue"
+    model: str = Field(description="models:/<name>/<version>")
+    asked: dict[str, str] = Field(description="The column that holds each of the model's inputs.")
+    answer: str = Field(description="The column that a person fills in.")
+    names: dict[str, str] = Field(description="What the columns of the model's are called.")
+    without: int = Field(description="Rows that have nothing to be asked.")
+    filled: int = Field(description="Rows that have an answer already.")
+    learnt: int = Field(description="Rows that the model was trained on.")
+    repeated: int = Field(description="Rows that are the same as one before.")
 
 
 class Delivered(BaseModel):
@@ -355,6 +386,9 @@ class Drift(Artifact):
     stage: ClassVar[str] = "monitor"
     model: str = Field(description="models:/<name>/<version>")
     fingerprint: str
+    columns: dict[str, str] = Field(
+        description="Of the source's tables, in order, each with its type as it was read."
+    )
     reference_rows: int
     refused: int = Field(description="Of the rows that were drawn, those without a text.")
     signals: tuple[SignalDrift, ...]

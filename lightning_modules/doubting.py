@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from data_contracts.errors import NoisefoldError
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
 
-MEASURES = ("margin", "entropy", "least_confident")
+MEASURES = ("margin", "entropy", "least_confident", "bald")
 POOL = 5  # rows that are looked at, for each that is asked for
 _SEED = 0  # of the clusters' first centres: the same rows give the same queue
 
@@ -36,18 +36,39 @@ class Doubted(NamedTuple):
     doubt: np.ndarray
 
 
-Columns = Mapping[str, Sequence[str]]
+Columns = Mapping[str, Sequence[Any]]
+
+
+class Task(NamedTuple):
+    """A row of a queue, as a person is shown it.
+
+    asked: the name of the column that is asked, and what it holds.
+    answer: the name of the column that a person fills in.
+    others: what else the row has, by column.
+    believed: probability, doubt and version of the model, by name.
+    """
+
+    asked: tuple[str, str]
+    answer: str
+    suggestion: str
+    others: Mapping[str, Any]
+    believed: Mapping[str, Any]
 
 
 class Doubting(NamedTuple):
     """What a kind tells of rows.
 
-    of: what a bundle says of columns of texts, by one of `MEASURES`.
+    answer: its name for what people answer.
+    of: what a bundle's answers (`Bundle.predict`, `TaskConfig.certainty`) say, by one of
+        `MEASURES`.
     vectors: (N, D) of their documents, each of length 1.
+    tasks: a row as a labelling tool reads it, by the tool's name.
     """
 
+    answer: str
     of: Callable[[Bundle, Columns, str], Doubted]
     vectors: Callable[[Bundle, Columns], np.ndarray]
+    tasks: Mapping[str, Callable[[Bundle, Task], dict[str, Any]]]
 
 
 DOUBTED: dict[str, Doubting] = {}

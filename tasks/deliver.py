@@ -1,4 +1,4 @@
-"""deliver: the rows of a source and the answers to them as one file, held to its contract first.
+"""deliver: the rows of a source and what is said of them as one file, held to its contract first.
 
 The file appears whole or not at all. Written again it is the same, byte for byte, so a repeated
 attempt finds it done; another one in its place is refused unless the recipe says to replace it.
@@ -9,8 +9,10 @@ from __future__ import annotations
 import io
 import shutil
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,22 +21,19 @@ from prefect.client.schemas import State
 from prefect.states import Completed
 from upath import UPath
 
-from data_contracts.artifacts import Delivered, File, Scores, Snapshot
+from data_contracts.artifacts import Answers, Delivered, File, Snapshot
 from data_contracts.contract.rules import CorpusRule
 from data_contracts.errors import NoisefoldError
-from data_contracts.recipe.score import OutputContract, ScoreRecipe
+from data_contracts.recipe.asking import WritingRecipe
+from data_contracts.recipe.score import OutputContract
 from data_contracts.recipe.source import FileSource
 from data_contracts.tables.read import name_parts
 from data_contracts.urls import resolve, shown_url
+from tasks.answered import PLACE, REASON, beside, same_rows
 from tasks.artifacts.parquet_parts import read_parts
 from tasks.artifacts.store import hash_file
-from tasks.ingest import refuse_changed, source_files
 from tasks.progress import report
-from tasks.score import PLACE, REASON
 from tasks.serving.answer_file import Output, answer_file, output_file
-from tasks.serving.asked_rows import asked_rows
-from tasks.sources import sql
-from tasks.sources.files import list_files
 from tasks.stage import RunContext, step
 
 _ROWS = 20_000  # of answers that are held at a time
@@ -43,39 +42,53 @@ ABSTAIN = "abstain"  # the answers' own word on whether they are sure enough
 
 @step
 def deliver(
-    run: RunContext[ScoreRecipe], scores: Scores, snapshot: Snapshot
+    run: RunContext[Any], answers: Answers, snapshot: Snapshot
 ) -> Delivered | State[Delivered]:
-    """Write the output. Safe to repeat.
+    """Write the rows with their answers. Safe to repeat.
 
     Raises:
         NoisefoldError: the answers break their contract, or something else bears the output's name
             or it cannot be written; nothing is written then.
         SourceError: the rows changed since they were answered.
     """
-    recipe = run.recipe
-    parts = run.store.open(scores)
-    hold(parts, recipe.contract)
+    parts = run.store.open(answers)
+    hold(parts, run.recipe.contract)
+
+    def write(written: Path) -> None:
+        with same_rows(parts, run.recipe.source, snapshot, written.parent) as files:
+            _lay_beside(files, answers, parts, written)
+
+    return put_whole(run, write, answers.rows_in, answers.refused)
+
+
+def put_whole(
+    run: RunContext[Any], write: Callable[[Path], None], rows: int, refused: int = 0
+) -> Delivered | State[Delivered]:
+    """Bring a file to where the recipe says, in one step.
+
+    Args:
+        write: makes the file, in a folder of its own.
+        rows: that it holds; refused: of these, such as have no answer.
+    Raises:
+        NoisefoldError: something else bears its name, or it cannot be written.
+    """
+    recipe: WritingRecipe = run.recipe
     run.store.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="noisefold-", dir=run.store.work) as folder:
         scratch = Path(folder)
         written = scratch / f"output{_ending(recipe.output)}"
-        kept = parts / sql.NAME
-        held = kept.exists()
-        files = FileSource(url=str(kept)) if held else source_files(recipe.source, scratch)
-        _lay_beside(files, scores, parts, written)
-        if not held:
-            refuse_changed(recipe.source, snapshot, files)
+        write(written)
         file = hash_file(UPath(written))
         same = _put(written, file, recipe, scratch)
     done = Delivered(
         output=shown_url(recipe.output),
         sha256=file.sha256,
         size=file.size,
-        rows=scores.rows_in,
-        refused=scores.refused,
+        rows=rows,
+        refused=refused,
         same=same,
     )
-    text = f"{done.output} holds these answers already"
+    text = f"{done.output} holds this already"
     return Completed(name="Cached", message=text, data=done) if same else done
 
 
@@ -145,59 +158,29 @@ def _ending(output: str) -> str:
     return f".{format}{packed}"
 
 
-def _lay_beside(source: FileSource, scores: Scores, parts: Path, written: Path) -> None:
+def _lay_beside(source: FileSource, answers: Answers, parts: Path, written: Path) -> None:
     """Read the rows once more, with the answers beside them."""
-    names = scores.names
-    answers = _Answers(parts)
-    rows_read = 0
+    names, rows_read = answers.names, 0
     with ExitStack() as opened:
         target = answer_file(Output(str(written), True, io.StringIO()), written.parent)
-        told = [names[name] for name in names]
         make = opened.enter_context(target)
-        writer = opened.enter_context(closing(make(list(scores.columns), told)))
-        for file in list_files(source):
-            with closing(asked_rows(file, source, scores.asked, written.parent)) as batches:
-                for rows in batches:
-                    table = answers.of(file.name, rows.numbers)
-                    columns = {
-                        names[name]: table[name].combine_chunks()
-                        for name in table.column_names
-                        if name not in PLACE
-                    }
-                    columns[names["model"]] = pa.array([scores.model] * table.num_rows)
-                    writer.write(rows.carried, columns)
-                    rows_read += len(rows.numbers)
-                    report("deliver", rows_read, scores.rows_in)
+        writer = opened.enter_context(
+            closing(make(list(answers.columns), [names[name] for name in names]))
+        )
+        read = opened.enter_context(closing(beside(source, answers.asked, parts, written.parent)))
+        for rows, table in read:
+            columns = {
+                names[name]: table[name].combine_chunks()
+                for name in table.column_names
+                if name not in PLACE
+            }
+            columns[names["model"]] = pa.array([answers.model] * table.num_rows)
+            writer.write(rows.carried, columns)
+            rows_read += len(rows.numbers)
+            report("deliver", rows_read, answers.rows_in)
 
 
-class _Answers:
-    """The answers in the order of the rows, as many as are asked for."""
-
-    def __init__(self, parts: Path) -> None:
-        self._tables = read_parts(parts, _ROWS)
-        self._held = pa.table({})
-
-    def of(self, file: str, numbers: list[int]) -> pa.Table:
-        """Those of these rows.
-
-        Raises:
-            NoisefoldError: they are the answers to other rows.
-        """
-        while self._held.num_rows < len(numbers):
-            more = next(self._tables, None)
-            if more is None:
-                break
-            self._held = pa.concat_tables([self._held, more]) if self._held.num_rows else more
-        table, self._held = self._held.slice(0, len(numbers)), self._held.slice(len(numbers))
-        if table.num_rows < len(numbers) or table["row"].to_pylist() != numbers:
-            raise NoisefoldError(
-                f"{file}: its rows are others than those that were answered.",
-                "Run again when the export has finished.",
-            )
-        return table
-
-
-def _put(written: Path, file: File, recipe: ScoreRecipe, scratch: Path) -> bool:
+def _put(written: Path, file: File, recipe: WritingRecipe, scratch: Path) -> bool:
     """Bring the file to its place; whether it was there already."""
     target = UPath(resolve(recipe.output))
     try:

@@ -13,6 +13,7 @@ from data_contracts.errors import SourceError
 from data_contracts.recipe.monitor import MonitorRecipe
 from data_contracts.recipe.source import FileSource
 from lightning_modules.bundle import Bundle
+from tasks.answered import types_of
 from tasks.artifacts.store import digest_of
 from tasks.drift import compare
 from tasks.ingest import refuse_changed, source_files
@@ -23,17 +24,21 @@ from tasks.serving.asked_rows import asked_rows, columns_of
 from tasks.serving.predict import predictor_of
 from tasks.sources.files import list_files
 from tasks.stage import Here, RunContext, stage
+from tasks.tracking.data_sets import of_asked
 
 
 def _tell(drift: Drift, run: RunContext[MonitorRecipe]) -> None:
     with run.tracker.once("monitor", drift.key) as fresh:
         if fresh:
             log_drift(drift, run.tracker)
+            recipe = run.recipe
+            rows = of_asked(recipe.name, recipe.verb, drift, recipe.source)
+            run.tracker.log_data_sets([rows])
 
 
 @stage(
     Drift,
-    version=1,
+    version=2,
     shaped_by=("model", "column", "rows", "min_rows", "alpha", "min_psi", "seed", "source.reading"),
     tell=_tell,
 )
@@ -50,11 +55,13 @@ def monitor(here: Here[MonitorRecipe], snapshot: Snapshot, model: FetchedModel) 
     source = source_files(recipe.source, here.keep)
     files = list_files(source)
     predictor = predictor_of(model.folder, model.name, model.version)
-    _, asked = columns_of(files, source, recipe.column, here.keep, predictor)
+    columns, asked = columns_of(files, source, recipe.column, here.keep, predictor)
     drawn = _Drawn(recipe.rows, recipe.seed)
+    types: dict[str, str] = {}
     for file in files:
         with closing(asked_rows(file, source, asked, here.keep)) as batches:
             for rows in batches:
+                types = types or types_of(rows)
                 for row in zip(*rows.asked.values(), strict=True):
                     drawn.offer(row)
                 report("monitor", drawn.offered)
@@ -82,6 +89,7 @@ def monitor(here: Here[MonitorRecipe], snapshot: Snapshot, model: FetchedModel) 
         "rows_out": len(have),
         "model": predictor.uri,
         "fingerprint": snapshot.fingerprint,
+        "columns": {one: types.get(one, "string") for one in columns},
         "reference_rows": profile.rows,
         "refused": len(drawn.rows) - len(have),
         "signals": tuple(found),

@@ -13,8 +13,10 @@ from torch import nn
 
 from data_contracts.contract.contract import parse_contract
 from data_contracts.recipe.comparison import Comparison
+from data_contracts.recipe.explain import ExplainRecipe
 from data_contracts.recipe.monitor import MonitorRecipe
 from data_contracts.recipe.other_flows import parse_section
+from data_contracts.recipe.queue import QueueRecipe
 from data_contracts.recipe.reading import parse_recipe
 from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.score import ScoreRecipe
@@ -66,6 +68,10 @@ def test_the_examples_of_the_readme_are_valid(block: str) -> None:
     content = yaml.safe_load(block)
     if "columns" in content:
         parse_contract({"name": "mails", **content}, origin="README")
+    elif "output" in content and "rows" in content:
+        parse_section(QueueRecipe, content, "README", REPOSITORY)
+    elif "output" in content and "target" in content:
+        parse_section(ExplainRecipe, content, "README", REPOSITORY)
     elif "output" in content:
         parse_section(ScoreRecipe, content, "README", REPOSITORY)
     elif "model" in content and isinstance(content["model"], str):

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import date
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field
 
-from data_contracts.recipe.asking import AskingRecipe
-from data_contracts.recipe.source import DataWindow, window_of
+from data_contracts.recipe.asking import WritingRecipe
 from data_contracts.section import Section
-from data_contracts.tables.read import name_parts
-
-FORMATS = (".parquet", ".csv", ".jsonl")
-_PLACES = ("{day}", "{start}", "{end}")
 
 
 class OutputContract(Section):
@@ -39,7 +33,7 @@ class OutputContract(Section):
     )
 
 
-class ScoreRecipe(AskingRecipe):
+class ScoreRecipe(WritingRecipe):
     """One score, completely described: every row of a source, with a registered model's answer."""
 
     verb: ClassVar[str] = "score"
@@ -49,14 +43,6 @@ class ScoreRecipe(AskingRecipe):
 
     params: dict[str, str | int | float | list[str]] = Field(
         default_factory=dict, description="The model's own parameters, as for `predict --param`."
-    )
-    output: str = Field(
-        description="Path or fsspec URL of the answers, ending in .parquet, .csv or .jsonl; {day} "
-        "is the day on which the run is due, {start} and {end} are those of the source's window."
-    )
-    replace: bool = Field(
-        default=False,
-        description="Replace what the output names. The same answers again are no replacement.",
     )
     draws: int = Field(
         default=0,
@@ -68,33 +54,7 @@ class ScoreRecipe(AskingRecipe):
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Of the draws.")
     contract: OutputContract = Field(default_factory=OutputContract)
 
-    @field_validator("output")
-    @classmethod
-    def _name_tells_the_format(cls, value: str) -> str:
-        format, compression = name_parts(value)
-        if format not in ("csv", "jsonl", "parquet") or (format == "parquet" and compression):
-            raise ValueError(
-                f"its name does not tell the format: let it end in {', '.join(FORMATS)} (the last "
-                "two also with .gz or .zst)"
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _places_are_known(self) -> Self:
-        left = self.output.replace("{day}", "")
-        if window_of(self.source) is not None:
-            left = left.replace("{start}", "").replace("{end}", "")
-        if any(place in left for place in _PLACES):
-            raise ValueError(
-                "output holds {start} or {end}, which are the days of source.window, and there is "
-                "none: write {day}, or give the source a window"
-            )
-        return self
-
-    def on(self, day: date) -> Self:
-        """With its output named for that day, and for those of its window."""
-        fixed = super().on(day)
-        output, window = self.output.replace("{day}", str(day)), window_of(fixed.source)
-        if isinstance(window, DataWindow):
-            output = output.replace("{start}", str(window.start)).replace("{end}", str(window.end))
-        return fixed.model_copy(update={"output": output})
+    @property
+    def drawn(self) -> int:
+        """How often each row is also answered under a draw of the noise."""
+        return self.draws

@@ -12,7 +12,9 @@ from typing import Any
 import click
 
 from data_contracts.kinds.base import AnyTask
+from data_contracts.recipe.explain import ExplainRecipe
 from data_contracts.recipe.monitor import MonitorRecipe
+from data_contracts.recipe.queue import QueueRecipe
 from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.score import OutputContract, ScoreRecipe
 from flows.cli.main import main
@@ -34,6 +36,8 @@ def tables(name: str) -> str:
         "recipe": recipe,
         "contract": contract,
         "score": score,
+        "queue": queue,
+        "explain": explain,
         "monitor": monitor,
         "commands": commands,
         "settings": settings,
@@ -70,6 +74,16 @@ def score() -> str:
             *_table(_plain_fields(contract), contract, ""),
         ]
     )
+
+
+def queue() -> str:
+    schema = QueueRecipe.model_json_schema()
+    return "\n".join(_table(_plain_fields(schema), schema, ""))
+
+
+def explain() -> str:
+    schema = ExplainRecipe.model_json_schema()
+    return "\n".join(_table(_plain_fields(schema), schema, ""))
 
 
 def monitor() -> str:

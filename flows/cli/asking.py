@@ -20,7 +20,12 @@ C = TypeVar("C", bound="Came")
 
 
 def of_a_run(command: F) -> F:
-    """The options of such a command."""
+    """The argument and the options of such a command."""
+    return click.argument("recipe", metavar="NAME|FILE")(options_of_a_run(command))
+
+
+def options_of_a_run(command: F) -> F:
+    """How a run is described otherwise than its file says, and told."""
     for option in (
         click.option(
             "--json", "as_json", is_flag=True, help="Print the result as one JSON object."
@@ -42,21 +47,25 @@ def of_a_run(command: F) -> F:
             metavar="FIELD=VALUE",
             help="Replace a field; may be given repeatedly.",
         ),
-        click.argument("recipe", metavar="NAME|FILE"),
     ):
         command = option(command)
     return command
 
 
-def find_asking(kind: type[R], name_or_file: str, overrides: tuple[str, ...]) -> R:
+def find_asking(
+    kind: type[R],
+    name_or_file: str,
+    overrides: tuple[str, ...],
+    more: dict[str, Any] | None = None,
+) -> R:
     """The file of such a flow by its path, or a deployment's by its name; overrides are laid over
-    either.
+    either, and so is what options of the command say (`more`).
     """
     from data_contracts.recipe.other_flows import load_section, parse_section
     from data_contracts.recipe.reading import merge, parse_set
     from flows.cli.named import find_named
 
-    changes = dict(parse_set(text) for text in overrides)
+    changes = {**dict(parse_set(text) for text in overrides), **(more or {})}
     if name_or_file.endswith((".yaml", ".yml", ".json")) or "/" in name_or_file:
         return load_section(kind, name_or_file, changes)
     found = find_named(name_or_file, kind.verb)

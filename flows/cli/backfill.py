@@ -77,10 +77,11 @@ def deployed(name: str, settings: Settings) -> tuple[dict[str, Any], list[Any]] 
             return None
         check_prefect(mode)
         from tasks.liveness.dead_runs import prefect_client
-        from tasks.operate.deployments import deployments
+        from tasks.operate.deployments import RETRAIN, deployments
 
         with prefect_client() as client:
-            found = next((one for one in deployments(client) if one.name == name), None)
+            retrains = deployments(client, [RETRAIN])
+            found = next((one for one in retrains if one.name == name), None)
     if found is None:
         return None
     return found.parameters, [one.schedule for one in found.schedules if one.active]

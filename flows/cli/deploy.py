@@ -1,5 +1,5 @@
-"""`noisefold deploy` in the terminal: a recipe as a deployment that a schedule starts, and what
-there is of them.
+"""`noisefold deploy` in the terminal: what a flow is described by as a deployment that a schedule
+starts, and what there is of them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,6 @@ from rich.console import Console
 from rich.table import Table
 
 from data_contracts.errors import NoisefoldError, printable_json
-from data_contracts.recipe.recipe import Recipe
 from data_contracts.urls import shown_url
 from flows.cli.document import document
 from flows.cli.terminal import check_prefect, quiet, safe, writable_home
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.responses import DeploymentResponse
 
+    from flows.cli.deployable import Deployable
     from tasks.operate.deployments import Deployed, Rule
 
 # Of the checkout, by a link; in an installed package, a copy.
@@ -45,11 +46,12 @@ class Asked:
     """What the command was asked for.
 
     Args:
+        subject: what is deployed, of which flow.
         origin: where the recipe stands: its file, or the name by which prefect.yaml has it.
         file: the recipe's file, where runs are to read it anew.
     """
 
-    recipe: Recipe
+    subject: Deployable
     origin: str
     file: Path | None
     name: str | None
@@ -94,7 +96,7 @@ def lasting_server(settings: Settings) -> Iterator[SyncPrefectClient]:
 
 
 def deploy_in_terminal(asked: Asked, when: When) -> None:
-    """Check the recipe, deploy it, and say when it runs next and what is missing for that."""
+    """Check what is to run, deploy it, and say when it runs next and what is missing for that."""
     settings, console = Settings(), Console(highlight=False)
     given = "PREFECT_API_URL" in os.environ
     with document(asked.as_json) as out, lasting_server(settings) as client:
@@ -105,10 +107,8 @@ def deploy_in_terminal(asked: Asked, when: When) -> None:
                 "--timezone is of a schedule, and none is given.", "Give --cron or --interval too."
             )
         rule = rule_of(when.cron, when.interval, when.zone or "UTC")
-        if asked.checked and asked.recipe.source.kind != "sample":
-            from flows.cli.drafts import check_in_terminal
-
-            check_in_terminal(asked.recipe)
+        if asked.checked:
+            asked.subject.check(settings)
         done = _deploy(client, asked, rule, settings)
         missing = list(_missing(client, done.deployment, given=given))
         if asked.as_json:
@@ -129,15 +129,20 @@ def _deploy(
     import yaml
     from prefect.utilities.callables import parameter_schema
 
-    from flows.retrain import retrain
-    from tasks.operate.deployments import Wanted, deploy
+    from tasks.operate.deployments import ENTRYPOINTS, Wanted, deploy
 
+    subject = asked.subject
+    module, _, name = ENTRYPOINTS[subject.flow].rpartition(".")
+    flow = getattr(import_module(module), name)
     wanted = Wanted(
-        name=asked.name or asked.recipe.name,
-        recipe=asked.recipe,
+        name=asked.name or subject.described.name,
+        flow=subject.flow,
+        subject=subject.described.name,
+        words=subject.words,
+        rolls=subject.rolls,
         parameters={"recipe_file": str(asked.file)}
         if asked.file is not None
-        else {"recipe": as_written(asked.recipe)},
+        else {subject.field: subject.parameter()},
         origin=asked.origin,
         home=settings.root,
         pool=asked.pool,
@@ -147,16 +152,8 @@ def _deploy(
         replace=asked.replace,
     )
     (zombies,) = yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8"))["automations"]
-    schema = parameter_schema(retrain).model_dump_for_openapi()
-    return deploy(client, wanted, retrain, schema, zombies)
-
-
-def as_written(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as JSON: what it says, so that defaults stay those of the version that runs it;
-    whole, where that would read as another one.
-    """
-    said = recipe.model_dump(mode="json", exclude_unset=True)
-    return said if Recipe.model_validate(said) == recipe else recipe.model_dump(mode="json")
+    schema = parameter_schema(flow).model_dump_for_openapi()
+    return deploy(client, wanted, flow, schema, zombies)
 
 
 def manage_in_terminal(action: str, name: str) -> None:
@@ -170,7 +167,7 @@ def manage_in_terminal(action: str, name: str) -> None:
             "pause": f"is paused: its schedules start nothing. noisefold deploy --resume "
             f"{found.name} wakes it.",
             "resume": f"is awake. {_next(found) or 'It has no schedule.'}",
-            "remove": "is removed. What it has trained and registered stays.",
+            "remove": "is removed. What its runs have made stays.",
         }[action]
         console.print(f"{safe(found.name)} {safe(text)}", soft_wrap=True)
 
@@ -190,22 +187,24 @@ def list_in_terminal(*, as_json: bool) -> None:
         console.print('Nothing is deployed: noisefold deploy FILE --cron "0 3 * * *"')
         return
     table = Table(box=SIMPLE)
-    for column in ("name", "recipe", "schedule", "next", "pool"):
+    for column in ("name", "flow", "recipe", "schedule", "next", "pool"):
         table.add_column(column, overflow="fold")
     for one in found:
         following = "paused" if one["paused"] else (one["next"] or ["–"])[0]
-        cells = (one["name"], one["recipe"], ", ".join(one["schedules"]) or "by hand", following)
+        cells = (one["name"], one["flow"], one["recipe"])
+        cells += (", ".join(one["schedules"]) or "by hand", following)
         table.add_row(*(safe(str(cell)) for cell in (*cells, one["pool"])))
     console.print(table)
 
 
 def facts(deployment: DeploymentResponse) -> dict[str, Any]:
     """Of a deployment, as JSON."""
-    from tasks.operate.deployments import origin_of
+    from tasks.operate.deployments import flow_of, origin_of
     from tasks.operate.schedules import shown
 
     return {
         "name": deployment.name,
+        "flow": flow_of(deployment),
         "id": str(deployment.id),
         "recipe": origin_of(deployment) or "(prefect deploy)",
         "paused": deployment.paused,
@@ -247,12 +246,13 @@ def _missing(
     client: SyncPrefectClient, deployment: DeploymentResponse, *, given: bool
 ) -> Iterator[tuple[str, str]]:
     """What keeps its runs from being carried out, and the way out of each."""
+    from tasks.operate.deployments import flow_of
     from tasks.operate.schedules import of_pools
 
     if deployment.paused:
         yield "It is paused.", f"noisefold deploy --resume {deployment.name}"
     if not deployment.schedules:
-        start = f"prefect deployment run retrain/{deployment.name}"
+        start = f"prefect deployment run {flow_of(deployment)}/{deployment.name}"
         yield "It has no schedule: it runs when somebody starts it.", f"{start}, or deploy --cron"
     for line in of_pools(client, [deployment]):
         start = "prefect worker start"

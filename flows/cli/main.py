@@ -160,6 +160,11 @@ def plan(recipe: str, overrides: tuple[str, ...], day: datetime | None, as_json:
     metavar="ZONE",
     help="Of the schedule, such as Asia/Shanghai; UTC without it.",
 )
+@click.option(
+    "--flow",
+    type=click.Choice(["retrain", "score", "queue", "explain", "monitor", "tune"]),
+    help="What FILE describes; a retrain without it, and of a NAME what prefect.yaml says.",
+)
 @click.option("--name", metavar="NAME", help="Of the deployment; otherwise the recipe's name.")
 @click.option(
     "--work-pool",
@@ -195,6 +200,7 @@ def deploy(  # noqa: PLR0913 - click gives each option by its name
     cron: str | None,
     interval: str | None,
     zone: str | None,
+    flow: str | None,
     name: str | None,
     pool: str,
     paused: bool,
@@ -207,11 +213,13 @@ def deploy(  # noqa: PLR0913 - click gives each option by its name
     remove: str | None,
     as_json: bool,
 ) -> None:
-    """Have a recipe retrained on a schedule, or look after what is deployed.
+    """Have a recipe retrained on a schedule, or look after what is deployed. What the other
+    commands read from a file (score, queue, explain --rows, monitor, tune) is deployed as well.
 
     \b
     noisefold deploy mails.yaml --cron "0 3 * * *" --timezone Asia/Shanghai
     noisefold deploy mails.yaml           # after a change of the file; the schedule stays
+    noisefold deploy scores.yaml --flow score --cron "0 5 * * *"
     noisefold deploy --list
     noisefold deploy --pause mails        # and --resume mails, --remove mails
 
@@ -244,11 +252,18 @@ def deploy(  # noqa: PLR0913 - click gives each option by its name
             f"and {'--set changes it' if overrides else recipe + ' names none'}.",
             "Leave out --by-path, or write the change into the file.",
         )
-    parsed = find_recipe(recipe, overrides)
+    from flows.cli.deployable import find_deployable
+
+    found = find_deployable(flow, recipe, overrides, is_file=is_file)
+    if by_path and found.flow == "tune":
+        raise NoisefoldError(
+            "--by-path: a search is deployed as it stands, with the recipe that it names.",
+            "Leave out --by-path, and deploy again after a change.",
+        )
     path = Path(recipe).resolve()
     door.deploy_in_terminal(
         door.Asked(
-            recipe=parsed,
+            subject=found,
             origin=str(path) if is_file else f"{recipe} of prefect.yaml",
             file=path if by_path else None,
             name=name,

@@ -12,6 +12,8 @@ from data_contracts.yaml_text import read_yaml
 # Of the checkout, by a link; in an installed package, a copy.
 BUNDLED_DEPLOYMENTS = Path(__file__).parents[1] / "prefect.yaml"
 
+_COMMANDS = {"explain": "explain --rows"}  # of flows whose command is no more than their name
+
 
 @dataclass(frozen=True)
 class Named:
@@ -29,9 +31,7 @@ def find_named(name: str, flow: str) -> Named:
     Raises:
         RecipeError: there is none, or it is one of another flow.
     """
-    # Beside the command first: a team keeps its own prefect.yaml; the bundled one serves everywhere
-    # else.
-    file = next((p for p in (Path("prefect.yaml"), BUNDLED_DEPLOYMENTS) if p.is_file()), None)
+    file = _file()
     known = _deployments(file) if file else {}
     if name not in known:
         of_flow = [one for one, (which, _) in known.items() if which == flow]
@@ -45,12 +45,25 @@ def find_named(name: str, flow: str) -> Named:
     if found != flow:
         raise RecipeError(
             f"The deployment {name} is one of the flow {found}, and not of {flow}.",
-            f"Run it by `noisefold {found} {name}`.",
+            f"Run it by `noisefold {_COMMANDS.get(found, found)} {name}`.",
         )
     # Beside prefect.yaml stands the data that it names, but not beside the package's own copy.
     installed = file.resolve() == Path(__file__).resolve().parents[1] / "prefect.yaml"
     base = Path.cwd() if installed else file.resolve().parent
     return Named(found, recipe, f"{file}, deployment {name}", base)
+
+
+def flow_of(name: str) -> str | None:
+    """The flow of a deployment of prefect.yaml; None where there is none of that name."""
+    file = _file()
+    return _deployments(file).get(name, (None, {}))[0] if file else None
+
+
+def _file() -> Path | None:
+    """Beside the command first: a team keeps its own prefect.yaml; the bundled one serves
+    everywhere else.
+    """
+    return next((p for p in (Path("prefect.yaml"), BUNDLED_DEPLOYMENTS) if p.is_file()), None)
 
 
 def _deployments(file: Path) -> dict[str, tuple[str, dict[str, Any]]]:

@@ -19,6 +19,7 @@ from tasks.reports.story import StageRecord
 from tasks.retries import STAGE
 from tasks.serving.fetched import fetch_to_ask
 from tasks.settings import Settings
+from tasks.stage import Stage
 from tasks.tracking.runs import Tracker, log_params, open_run
 from tasks.tracking.versions import find_version, model_of
 
@@ -47,16 +48,16 @@ class AskingRun(Job[A]):
     """The flow run.
 
     Args:
-        stage_version: of the stage that asks, by which a run is told from one of other code.
+        stages: that ask, by whose versions a run is told from one of other code.
 
     `version` is the version that answers, as it was when the run began.
     """
 
     version: str
 
-    def __init__(self, recipe: A, due: Due, stage_version: int) -> None:
+    def __init__(self, recipe: A, due: Due, *stages: Stage[Any, Any]) -> None:
         holds = (f"{recipe.verb} {recipe.name}",)
-        self.stage_version = stage_version
+        self.versions = [one.version for one in stages]
         super().__init__(recipe, due, Work(recipe.verb, recipe.name, holds, AskingRun.opened))
 
     def opened(self) -> Tracker:
@@ -65,7 +66,7 @@ class AskingRun(Job[A]):
         self.version, model_id = self.attempt(_find_version)(self.client, recipe)
         key = digest_of(
             *(recipe.verb, recipe.identity_of_run(), self.source.fingerprint, self.version),
-            self.stage_version,
+            *self.versions,
         )
         return self.attempt(_open_run)(
             self.settings, recipe, (key, self.name, self.version, model_id), self.opened_by
@@ -119,7 +120,7 @@ def _open_run(
 ) -> Tracker:
     key, name, version, model_id = of
     tags = {
-        "mlflow.source.name": f"flows/{recipe.verb}.py",
+        "mlflow.source.name": f"noisefold {recipe.verb}",
         f"noisefold.{recipe.verb}": recipe.name,
         "noisefold.model_name": recipe.model,
         "noisefold.model_version": version,

@@ -30,7 +30,7 @@ class MonitorRun(AskingRun[MonitorRecipe]):
     """The flow run of a monitor."""
 
     def __init__(self, recipe: MonitorRecipe, due: Due) -> None:
-        super().__init__(recipe, due, monitor.version)
+        super().__init__(recipe, due, monitor)
 
     def finish(self, drift: Drift) -> Monitored:
         """The end of a monitor: its pages, and, where the rows have moved, an event."""

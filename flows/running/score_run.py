@@ -26,7 +26,7 @@ class ScoreRun(AskingRun[ScoreRecipe]):
     """The flow run of a score."""
 
     def __init__(self, recipe: ScoreRecipe, due: Due) -> None:
-        super().__init__(recipe, due, score.version)
+        super().__init__(recipe, due, score)
 
     def finish(self, delivered: Delivered) -> Scored:
         """The end of a score: its pages, and what it came to."""

@@ -67,13 +67,20 @@ def asked_of(bundle: Bundle, question: Mapping[str, str], target: str | None) ->
     Raises:
         NoisefoldError: models of this kind cannot be explained, or not with this question.
     """
-    head = type(bundle.network.head)
-    if not can_explain(head):
+    refuse_unexplained(bundle)
+    return EXPLAINED[bundle.kind](bundle, question, target)
+
+
+def refuse_unexplained(bundle: Bundle) -> None:
+    """
+    Raises:
+        NoisefoldError: models of this kind cannot be explained.
+    """
+    if not can_explain(type(bundle.network.head)):
         raise NoisefoldError(
             f"What carried an answer of a model of kind {bundle.kind} cannot be told.",
             f"Those of other kinds can: {', '.join(explained_kinds())}.",
         )
-    return EXPLAINED[bundle.kind](bundle, question, target)
 
 
 def can_explain(head: type[Head]) -> bool:

@@ -259,6 +259,8 @@ def _cells(column: pa.ChunkedArray | pa.Array) -> list[bytes]:
     if pa.types.is_floating(column.type):
         values = column.cast(pa.float64()).to_pylist()
         return [b"" if v is None else b"f" + struct.pack("<d", v) for v in values]
+    if pa.types.is_list(column.type) and pa.types.is_struct(column.type.value_type):
+        return [b"" if v is None else b"j" + json.dumps(v).encode() for v in column.to_pylist()]
     if pa.types.is_list(column.type):
         array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         values, offsets = array.flatten().to_numpy(zero_copy_only=False), array.offsets.to_numpy()

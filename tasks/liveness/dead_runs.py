@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-FLOWS = ["retrain", "compare", "score", "monitor", "tune"]
+FLOWS = ["retrain", "compare", "score", "queue", "explain", "monitor", "tune"]
 _OPEN = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 _ENDED = [StateType.CRASHED, StateType.FAILED, StateType.CANCELLED]
 _UNDER_WAY = TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=_OPEN)))

@@ -1,5 +1,5 @@
-"""From a recipe to every night: deployments of the flow `retrain`, made and looked after through
-Prefect's server.
+"""From a recipe to every night: deployments of the flows, made and looked after through Prefect's
+server.
 
 A deployment made here has what those of prefect.yaml have. Its flow is named by its module, so that
 a worker finds it in a checkout and in an installed package alike. Where it came from stands in a
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -39,12 +39,20 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import ValidationError
 
 from data_contracts.errors import NoisefoldError
-from data_contracts.recipe.recipe import Recipe
+from data_contracts.yaml_text import read_yaml
 from tasks.artifacts.store import digest_of
 from tasks.operate.schedules import closes_zombies, due_times
 from tasks.tracking.runs import user_name
 
-FLOW, ENTRYPOINT = "retrain", "flows.retrain.retrain"
+RETRAIN = "retrain"
+ENTRYPOINTS = {
+    RETRAIN: "flows.retrain.retrain",
+    "score": "flows.score.score",
+    "queue": "flows.queue_rows.queue",
+    "explain": "flows.explain.explain",
+    "monitor": "flows.monitor.monitor",
+    "tune": "flows.tune.tune",
+}
 POOL_TYPE, QUEUE = "process", "default"
 ORIGIN = "noisefold.recipe_file"  # label of Prefect's: the file that a deployment was made from
 # By its heartbeat a run is known to live (prefect-automations.yaml). Without the safe path modules
@@ -61,6 +69,9 @@ class Wanted:
     """What is to be deployed.
 
     Args:
+        subject: the name of what the flow is described by.
+        words: what its runs do.
+        rolls: each run reads other days.
         parameters: of the flow: the recipe itself, or the path of its file.
         origin: where the recipe stands: the path of its file.
         home: state folder, on the worker's machine.
@@ -69,7 +80,10 @@ class Wanted:
     """
 
     name: str
-    recipe: Recipe
+    flow: str
+    subject: str
+    words: str
+    rolls: bool
     parameters: dict[str, Any]
     origin: str
     home: Path
@@ -166,25 +180,25 @@ def deploy(
     closes what a dead worker leaves, where they do not exist.
 
     Args:
-        flow: the flow `retrain`, and the schema of its parameters (`schema`).
+        flow: the flow itself, and the schema of its parameters (`schema`).
         zombies: the automation, as prefect-automations.yaml has it.
     Raises:
         NoisefoldError: the name, or the name of the recipe, belongs to another one.
     """
-    known = deployments(client)
+    known = deployments(client, [wanted.flow])
     before = next((one for one in known if one.name == wanted.name), None)
     _refuse_another(wanted, before)
     _refuse_same_recipe(wanted, [one for one in known if one is not before])
     made = [*_pool(client, wanted.pool), *_zombies(client, zombies)]
     schedules = _schedules(wanted, before)
     # Each run of a rolling window reads other days: none is left out for its predecessor's sake.
-    waits = not schedules or wanted.recipe.rolling_window is not None
+    waits = not schedules or wanted.rolls
     strategy = ConcurrencyLimitStrategy.ENQUEUE if waits else ConcurrencyLimitStrategy.CANCEL_NEW
     try:
         asked = DeploymentCreate(
             name=wanted.name,
             flow_id=client.create_flow(flow),
-            entrypoint=ENTRYPOINT,
+            entrypoint=ENTRYPOINTS[wanted.flow],
             path=None,
             # See Note [works in the state folder].
             pull_steps=[{_SET_DIRECTORY: {"directory": str(wanted.home)}}],
@@ -235,7 +249,7 @@ def _description(wanted: Wanted) -> str:
         else "Its recipe is the one of that moment: `noisefold deploy` again after a change."
     )
     return (
-        f"Retrains the model `{wanted.recipe.model_name}` after the recipe `{wanted.origin}`, "
+        f"{wanted.words} after `{wanted.origin}`, "
         f"deployed by {user_name()} with `noisefold deploy`. {how}"
     )
 
@@ -255,13 +269,15 @@ def _refuse_another(wanted: Wanted, before: DeploymentResponse | None) -> None:
 
 
 def _refuse_same_recipe(wanted: Wanted, others: list[DeploymentResponse]) -> None:
-    """Two deployments of one recipe name would train one model by turns, each after its own."""
-    same = next((one for one in others if recipe_name(one) == wanted.recipe.name), None)
+    """Two deployments of one recipe name would write into one place by turns, each after its own: a
+    model, or an experiment of MLflow's.
+    """
+    same = next((one for one in others if subject_name(one) == wanted.subject), None)
     if same is None:
         return
     raise NoisefoldError(
-        f"The deployment {same.name} retrains a recipe named {wanted.recipe.name} already, and "
-        f"both would write into the model {wanted.recipe.model_name}.",
+        f"The deployment {same.name} runs a {wanted.flow} named {wanted.subject} already, and both "
+        "would write into one place.",
         f"Give this recipe another `name:`; or --name {same.name} to bring that one up to date; or "
         f"take it away with noisefold deploy --remove {same.name}.",
     )
@@ -294,28 +310,41 @@ def _zombies(client: SyncPrefectClient, automation: dict[str, Any]) -> list[str]
 # --- looking after them ---------------------------------------------------------------------------
 
 
-def deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
-    """Of the flow `retrain`, by name."""
-    ours = FlowFilter(name=FlowFilterName(any_=[FLOW]))
+def deployments(
+    client: SyncPrefectClient, flows: Sequence[str] = tuple(ENTRYPOINTS)
+) -> list[DeploymentResponse]:
+    """Of these flows, by name."""
+    ours = FlowFilter(name=FlowFilterName(any_=list(flows)))
     found: list[DeploymentResponse] = []
     while page := client.read_deployments(flow_filter=ours, limit=200, offset=len(found)):
         found += page
     return sorted(found, key=lambda one: one.name)
 
 
-def named(client: SyncPrefectClient, name: str) -> DeploymentResponse:
-    """Raises:
-    NoisefoldError: there is none of that name; with those that there are.
+def named(
+    client: SyncPrefectClient, name: str, flows: Sequence[str] = tuple(ENTRYPOINTS)
+) -> DeploymentResponse:
+    """The deployment of that name, or of FLOW/NAME.
+
+    Raises:
+        NoisefoldError: there is none of that name, with those that there are; or there are several.
     """
-    known = {one.name: one for one in deployments(client)}
-    found = known.get(name.removeprefix(f"{FLOW}/"))
-    if found is not None:
-        return found
-    there = f"it has {', '.join(known)}" if known else "it has none"
+    there = deployments(client, flows)
+    found = [one for one in there if name in (one.name, f"{flow_of(one)}/{one.name}")]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = [f"{flow_of(one)}/{name}" for one in found]
+        raise NoisefoldError(
+            f"{len(found)} deployments of this server are named {name}.",
+            f"Say which: {' or '.join(names)}.",
+        )
+    known = [one.name for one in there]
+    has = f"it has {', '.join(known)}" if known else "it has none"
     near = difflib.get_close_matches(name, known, 1)
     meant = f"; did you mean {near[0]}?" if near else ""
     raise NoisefoldError(
-        f"There is no deployment named {name} on this server ({there}{meant}).",
+        f"There is no deployment named {name} on this server ({has}{meant}).",
         "noisefold deploy --list shows them all.",
     )
 
@@ -326,22 +355,24 @@ def origin_of(deployment: DeploymentResponse) -> str | None:
     return None if found is None else str(found)
 
 
-def recipe_name(deployment: DeploymentResponse) -> str | None:
-    """Of the recipe that it retrains; None where it cannot be told, as of a file that is not
+def flow_of(deployment: DeploymentResponse) -> str:
+    """The name of its flow, by its entrypoint (`flows.score.score`, `flows/score.py:score`)."""
+    found = re.split(r"[.:]", deployment.entrypoint or "")[-1]
+    return found if found in ENTRYPOINTS else RETRAIN
+
+
+def subject_name(deployment: DeploymentResponse) -> str | None:
+    """Of what its runs are described by; None where it cannot be told, as of a file that is not
     here.
     """
-    recipe = deployment.parameters.get("recipe")
-    if isinstance(recipe, dict):
-        return str(recipe.get("name", "sample"))
-    file = deployment.parameters.get("recipe_file")
-    if file is None:
-        return "sample"
-    from data_contracts.recipe.reading import load_recipe
-
-    try:
-        return load_recipe(file).name
-    except NoisefoldError:
-        return None
+    given = deployment.parameters
+    described = given.get("recipe") or given.get("search")
+    if described is None and (file := given.get("recipe_file")) is not None:
+        try:
+            described = read_yaml(file)
+        except NoisefoldError:
+            return None
+    return str(described.get("name", "sample")) if isinstance(described, dict) else "sample"
 
 
 def pause(client: SyncPrefectClient, name: str) -> DeploymentResponse:

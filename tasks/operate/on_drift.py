@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.events.schemas.automations import AutomationCore
 
-from tasks.operate.deployments import named
+from tasks.operate.deployments import RETRAIN, named
 from tasks.operate.notify import DRIFTED, of_model, put
 
 
@@ -17,7 +17,7 @@ def retrain_on_drift(client: SyncPrefectClient, model: str, deployment: str) -> 
     Raises:
         NoisefoldError: the server has no such deployment.
     """
-    found = named(client, deployment)
+    found = named(client, deployment, [RETRAIN])
     name = f"noisefold-drift-{model}"
     content = {
         "name": name,

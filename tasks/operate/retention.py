@@ -29,8 +29,10 @@ from data_contracts.artifacts import (
     Artifact,
     Drift,
     EvaluationReport,
+    Explanations,
     Lessons,
     Measurement,
+    Queue,
     RawCorpus,
     Scores,
     TokenDataset,
@@ -69,10 +71,12 @@ _STAGES: tuple[type[Artifact], ...] = (
     EvaluationReport,
     Measurement,
     Scores,
+    Queue,
+    Explanations,
     Drift,
 )
 # By whose name runs are told apart: each is a tag of the flow's runs.
-_FLOWS = ("comparison", "score", "monitor", "recipe")
+_FLOWS = ("comparison", "score", "queue", "explain", "monitor", "recipe")
 _KEY = re.compile(r"[0-9a-f]{20}")
 Kind = Literal[
     "artifact", "model version", "logged model", "half-done work", "fetched copy", "report page"

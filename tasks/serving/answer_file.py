@@ -183,7 +183,7 @@ class _JsonlWriter:
     def write(self, carried: pa.Table | list[dict[str, Any]], answers: dict[str, pa.Array]) -> None:
         records = carried if isinstance(carried, list) else carried.to_pylist()
         for record, answer in zip(records, pa.table(answers).to_pylist(), strict=True):
-            self.stream.write(_json_line({**record, **answer}) + "\n")
+            self.stream.write(json_line({**record, **answer}) + "\n")
 
     def close(self) -> None:
         self.stream.flush()
@@ -271,10 +271,11 @@ def _as_text(value: Any) -> str | None:
         return None if value is None else SURROGATES.sub("\ufffd", value)
     if isinstance(value, bool | int | float | Decimal):
         return plain_text(value)
-    return _json_line(value) if isinstance(value, dict | list) else str(value)
+    return json_line(value) if isinstance(value, dict | list) else str(value)
 
 
-def _json_line(value: Any) -> str:
+def json_line(value: Any) -> str:
+    """JSON on one line, without what JSON has no word for."""
     text = json.dumps(_finite(value), ensure_ascii=False, default=str)
     return json.dumps(_finite(value), default=str) if SURROGATES.search(text) else text
 

@@ -50,6 +50,13 @@ class AskedRows:
     reasons: list[str | None]
     carried: pa.Table | list[dict[str, Any]]
 
+    def pieces(self, size: int) -> Iterator[AskedRows]:
+        """So many of the rows at a time, in their order."""
+        for first in range(0, len(self.numbers), size):
+            some = slice(first, first + size)
+            asked = {name: texts[some] for name, texts in self.asked.items()}
+            yield AskedRows(self.numbers[some], asked, self.reasons[some], self.carried[some])
+
 
 # --- which columns --------------------------------------------------------------------------------
 

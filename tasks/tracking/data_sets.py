@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from data_contracts.artifacts import ValidatedCorpus
+from data_contracts.artifacts import Answers, Drift, ValidatedCorpus
 from data_contracts.contract.contract import Split
 from data_contracts.recipe.source import FileSource, Source, SqlSource
 from data_contracts.urls import shown_url
@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
 CONTEXTS: dict[Split, str] = {"train": "training", "valid": "validation", "test": "evaluation"}
+# Arrow's names of types, as MLflow calls them; what is none of these is shown as text.
+_TYPES = {
+    "bool": "boolean",
+    "float": "float",
+    "double": "double",
+    **dict.fromkeys(("int8", "int16", "int32", "uint8", "uint16"), "integer"),
+    **dict.fromkeys(("int64", "uint32"), "long"),
+}
 _SHOWN = 100  # rows that the schema is told from
 _DIGEST = 8  # characters; as MLflow's own, so that a column of them is readable
 
@@ -59,12 +67,36 @@ def of_corpus(
     return inputs
 
 
+def of_asked(name: str, verb: str, asked: Answers | Drift, source: Source) -> DatasetInput:
+    """The rows that a registered model was asked, as one data set.
+
+    Args:
+        name: of the run's description; verb: of its flow, the context.
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    shown = _source(source, None)
+    columns = [
+        {"type": _TYPES.get(kind, "string"), "name": one, "required": False}
+        for one, kind in asked.columns.items()
+    ]
+    dataset = Dataset(
+        name=name,
+        digest=digest_of(asked.fingerprint)[:_DIGEST],
+        source_type=shown._get_source_type(),
+        source=shown.to_json(),
+        schema=json.dumps({"mlflow_colspec": columns}, ensure_ascii=False),
+        profile=json.dumps({"num_rows": asked.rows_in, "refused": asked.refused}),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", verb)])
+
+
 def name_and_digest(corpus: ValidatedCorpus, split: Split) -> tuple[str, str]:
     """What a split's data set is called, and the digest of its content."""
     return f"{corpus.contract_name} {split}", digest_of(corpus.digest, split)[:_DIGEST]
 
 
-def _source(source: Source, split: Split) -> DatasetSource:
+def _source(source: Source, split: Split | None) -> DatasetSource:
     """Where the rows come from, without what in an address may be secret."""
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.data.dataset_source_registry import resolve_dataset_source

@@ -57,11 +57,11 @@ def test_a_classifier_doubts_alike_alone_and_among_others(
     bundle = Bundle.load(tmp_path)
     texts = ["good bad", "word1 " * 40, "table word2 word3"]
     doubting = doubting_of(bundle)
-    together = doubting.of(bundle, {"text": texts}, "entropy")
+    together = doubting.of(bundle, bundle.predict({"text": texts}), "entropy")
     vectors = doubting.vectors(bundle, {"text": texts})
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(3), abs=1e-5)
     for place, text in enumerate(texts):
-        alone = doubting.of(bundle, {"text": [text]}, "entropy")
+        alone = doubting.of(bundle, bundle.predict({"text": [text]}), "entropy")
         assert alone.doubt[0] == pytest.approx(together.doubt[place], abs=1e-6)
         assert alone.suggestions == [together.suggestions[place]]
         own = doubting.vectors(bundle, {"text": [text]})[0]

@@ -175,6 +175,45 @@ def test_what_cannot_be_is_refused_with_the_way_out(here, prefect_api, tmp_path)
     here(home, "deploy", "--remove", "mails-c")
 
 
+def test_what_comes_after_a_retrain_is_deployed_as_well(here, prefect_api, tmp_path):
+    """A score, a queue, explanations, a monitor and a search, each as a deployment of its flow."""
+    home = tmp_path / "home"
+    (tmp_path / "new.csv").write_text("text\nwhere is my parcel?\n")
+    described = {"name": "after-a", "model": "noisefold-nobody", "source": {"url": "new.csv"}}
+    file = tmp_path / "after.yaml"
+    file.write_text(yaml.safe_dump({**described, "output": "out/{day}.jsonl"}))
+    refused(here(home, "deploy", file), "model: noisefold-nobody", "--flow score, queue")
+    refused(here(home, "deploy", file, "--flow", "score"), "no model named noisefold-nobody")
+    for flow in ("score", "queue", "explain"):
+        words = ("--flow", flow, *NIGHTLY, "--unchecked", "--json")
+        done = told(here(home, "deploy", file, *words))
+        assert (done["name"], done["flow"], done["new"]) == ("after-a", flow, True)
+        assert done["next"][0].endswith("03:00 Asia/Shanghai")
+    refused(here(home, "deploy", "--pause", "after-a"), "3 deployments", "queue/after-a")
+    assert here(home, "deploy", "--pause", "queue/after-a").exit_code == 0
+    rows = map(json.loads, here(home, "deploy", "--list", "--json").stdout.splitlines())
+    states = {one["flow"]: one["paused"] for one in rows if one["name"] == "after-a"}
+    assert states == {"score": False, "queue": True, "explain": False}
+    with SyncPrefectClient(prefect_api.url) as client:
+        made = client.read_deployment_by_name("score/after-a")
+    assert made.entrypoint == "flows.score.score" and made.concurrency_options is not None
+    assert made.parameters["recipe"]["output"] == str(tmp_path / "out" / "{day}.jsonl")
+    schema = made.parameter_openapi_schema
+    assert validate(made.parameters, schema, ignore_required=True) == []
+
+    file.write_text(yaml.safe_dump(described))
+    told(here(home, "deploy", file, "--flow", "monitor", "--by-path", "--unchecked", "--json"))
+    assert deployment(prefect_api, "after-a") is not None
+    refused(here(home, "deploy", "search", "--flow", "score"), "is one of the flow tune")
+    told(here(home, "deploy", "search", "--name", "after-search", "--json"))
+    search = deployment(prefect_api, "after-search").parameters["search"]
+    assert search["budget"] == "2m" and "training.learning_rate" in search["space"]
+    refused(here(home, "deploy", "sample", "--replace", "--flow", "tune"), "of the flow retrain")
+    for name in ("score/after-a", "queue/after-a", "explain/after-a", "monitor/after-a"):
+        assert here(home, "deploy", "--remove", name).exit_code == 0
+    assert here(home, "deploy", "--remove", "after-search").exit_code == 0
+
+
 def test_without_a_server_a_sentence_says_how_to_start_one(tmp_path):
     recipe = recipe_in(tmp_path, "mails", "mails.yaml")
     done = subprocess.run(

@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from data_contracts.errors import RecipeError
+from data_contracts.recipe.explain import ExplainRecipe
 from data_contracts.recipe.monitor import MonitorRecipe
 from data_contracts.recipe.other_flows import parse_section
+from data_contracts.recipe.queue import QueueRecipe
 from data_contracts.recipe.reading import parse_recipe
 from data_contracts.recipe.score import ScoreRecipe
 from data_contracts.recipe.source import FileSource, RollingWindow
@@ -49,6 +51,8 @@ def test_deployments_cannot_change_by_accident():
         "helpdesk": ("flows/retrain.py:retrain", [], 1),
         "passages": ("flows/retrain.py:retrain", [], 1),
         "sample-scores": ("flows/score.py:score", [("0 5 * * *", False)], 1),
+        "sample-queue": ("flows/queue_rows.py:queue", [("0 6 * * 1", False)], 1),
+        "sample-explanations": ("flows/explain.py:explain", [], 1),
         "sample-monitor": ("flows/monitor.py:monitor", [("0 6 * * *", False)], 1),
         "search": ("flows/tune.py:tune", [], 1),
         "weekly": ("flows/retrain.py:retrain", [("0 4 * * 1", False)], 1),
@@ -62,7 +66,12 @@ RECIPES = [name for name, one in DEPLOYMENTS.items() if "recipe" in one["paramet
 def test_every_deployed_recipe_is_valid(name):
     described = DEPLOYMENTS[name]["parameters"]["recipe"]
     flow = DEPLOYMENTS[name]["entrypoint"].rpartition(":")[2]
-    kind = {"score": ScoreRecipe, "monitor": MonitorRecipe}.get(flow)
+    kind = {
+        "score": ScoreRecipe,
+        "queue": QueueRecipe,
+        "explain": ExplainRecipe,
+        "monitor": MonitorRecipe,
+    }.get(flow)
     recipe = (
         parse_recipe(described, origin=name)
         if kind is None

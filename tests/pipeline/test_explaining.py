@@ -3,8 +3,10 @@ explain`."""
 
 from __future__ import annotations
 
-import csv
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,26 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from data_contracts.kinds.classify_contract import ClassifyContract
-from data_contracts.recipe.source import FileSource
 from flows.cli.main import main
 from lightning_modules.bundle import Bundle
 from lightning_modules.explaining.explain import explain
-from tests.pipeline.conftest import TINY, refused, told
-from tests.stages import ingest_source, validate_corpus
+from tasks.liveness.dead_runs import prefect_client
+from tests.pipeline.conftest import (
+    REPOSITORY,
+    TINY,
+    environment,
+    mlflow_client,
+    refused,
+    told,
+)
+from tests.servers import Server
+
+_KILLABLE = """
+import sys, tasks.answered
+tasks.answered._PART_SECONDS = 0
+from flows.cli.main import main
+main(sys.argv[1:])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -168,60 +183,91 @@ def test_what_cannot_be_explained_is_said(command: Callable[..., Result], home: 
         file.write_text(before)
 
 
-def test_a_queue_goes_out_without_labels_and_comes_back_with_them(
-    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: Any
+def test_the_rows_of_a_source_are_explained_as_a_run_of_its_own(
+    command: Callable[..., Result], here: Any, home: Path, tmp_path: Path
 ) -> None:
-    """As CSV and as Parquet: new rows alone, none twice; filled in, a source like any other."""
-    monkeypatch.setenv("NOISEFOLD_HOME", str(home / "state"))
-    [corpus] = (home / "state" / "artifacts" / "validate").glob("*/corpus")
-    learnt = pq.read_table(corpus, filters=[("split", "==", "train")])["text"][0].as_py()
-    new = [f"the soup number {number} was {how}" for number in range(40) for how in ("ok", "bad")]
-    rows = [("id", "text", "label", "day"), *((f"n{k}", one, "", 7) for k, one in enumerate(new))]
-    rows += [("again", new[0], "", 7), ("blank", " ", "", 7), ("old", learnt, "", 7)]
-    rows.append(("done", "already labelled", "positive", 7))
-    table, out = tmp_path / "new.csv", tmp_path / "queue.csv"
-    with table.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows(rows)
+    """As the command explains each; with a page in MLflow and the texts in Prefect; done once."""
+    texts = ["terrible food", " ", "很好吃, lovely"]
+    rows = [json.dumps({"number": place, "text": text}) for place, text in enumerate(texts)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    described = {
+        "name": "why-rows", "model": "noisefold-why", "source": {"url": "rows.jsonl"},
+        "output": "why.jsonl", "execution": {"retries": 0},
+    }  # fmt: skip
+    file = tmp_path / "why.yaml"
+    file.write_text(yaml.safe_dump(described))
+    done = told(here(home / "state", "explain", "--rows", file, "--json"))
+    lines = (tmp_path / "why.jsonl").read_text(encoding="utf-8").splitlines()
+    one, blank, other = map(json.loads, lines)
+    assert (done["rows"], done["refused"]) == (3, 1)
+    assert blank["reason"] == "the text is missing or empty" and blank["tokens"] is None
+    named = ("--model", "noisefold-why", "--json", texts[0], texts[2])
+    for found, alone in zip((one, other), command(*named).stdout.splitlines(), strict=True):
+        wanted = json.loads(alone)
+        assert found["target"] == wanted["target"] and found["score"] == pytest.approx(
+            wanted["score"]
+        )
+        for token, part in zip(found["tokens"], wanted["tokens"], strict=True):
+            assert (token["start"], token["end"], token["token"]) == (
+                part["start"], part["end"], part["text"],
+            )  # fmt: skip
+            assert token["contribution"] == pytest.approx(part["contribution"], abs=1e-6)
+    client = mlflow_client(home / "state")
+    run = client.get_run(done["run_id"])
+    assert run.data.metrics["refused"] == 1
+    [asked] = run.inputs.dataset_inputs
+    assert '"type": "long", "name": "number"' in asked.dataset.schema and run.inputs.model_inputs
+    page = Path(done["report"]).read_text(encoding="utf-8")
+    assert page.count('<p class="marked">') == 2 and "color-mix" in page
+    with prefect_client() as server:
+        artifact = next(
+            one
+            for one in server.request("POST", "/artifacts/filter", json={}).json()
+            if one["key"] == "explained-texts" and one["flow_run_id"] == done["flow_run_id"]
+        )
+    assert "**terrible**" in artifact["data"] or "~~terrible~~" in artifact["data"]
+    again = told(here(home / "state", "explain", "--rows", file, "--json"))
+    assert again["same"] and {stage["state"] for stage in again["stages"]} == {"cached"}
+    wrong = here(home / "state", "explain", "--rows", file, "--set", "target=positiv")
+    refused(wrong, "None of 3 rows could be explained", "Did you mean positive?")
+    refused(here(home / "state", "explain", "--rows", file, "good"), "--rows")
+    refused(here(home / "state", "explain", "good", "--on", "2026-03-07"), "--rows FILE")
 
-    def queue(*words: Any) -> Result:
-        given = ["queue", str(home / "why.yaml"), "--input", str(table), *map(str, words)]
-        return CliRunner().invoke(main, given)
 
-    done = told(queue("--output", out, "--rows", 12, "--json"))
-    assert done["rows"] == 84
-    for why in ("without", "filled", "learnt", "repeated"):
-        assert done[why] == 1, why
-    with out.open(newline="", encoding="utf-8") as stream:
-        queued = list(csv.DictReader(stream))
-    assert done["queued"] == len(queued) == 12
-    assert [*queued[0]] == [
-        "id", "text", "label", "day", "suggestion", "probability", "doubt", "model",
-    ]  # fmt: skip
-    assert len({row["text"] for row in queued}) == 12
-    assert {row["label"] for row in queued} == {""} and {row["day"] for row in queued} == {"7"}
-    doubts = [float(row["doubt"]) for row in queued]
-    assert doubts == sorted(doubts, reverse=True) and doubts[0] > doubts[-1]
-    refused(queue("--output", out), "queue.csv is there already")
-    whole = queue("--output", tmp_path / "queue.parquet", "--rows", 200, "--no-spread")
-    assert whole.exit_code == 0 and "80 of 84 rows" in whole.stdout, whole.output
-    assert pq.read_table(tmp_path / "queue.parquet").num_rows == 80
+def test_killed_in_the_middle_the_rows_that_are_explained_stay(
+    here: Any, prefect_api: Server, home: Path, tmp_path: Path
+) -> None:
+    """Of fewer rows than are read at a time."""
+    rows = [json.dumps({"text": f"terrible food, lovely people {n}"}) for n in range(40)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    described = {
+        "name": "why-killed", "model": "noisefold-why", "source": {"url": "rows.jsonl"},
+        "output": "why.parquet", "execution": {"retries": 0},
+    }  # fmt: skip
+    file = tmp_path / "why.yaml"
+    file.write_text(yaml.safe_dump(described))
+    state = home / "state"
 
-    # A person fills it in, all but two.
-    for place, row in enumerate(queued):
-        row["label"] = "" if place < 2 else row["suggestion"]
-    with out.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, [*queued[0]])
-        writer.writeheader()
-        writer.writerows(queued)
-    before = pq.read_table(corpus, columns=["id", "text", "label"]).slice(0, 300)
-    with (tmp_path / "labelled.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerows([before.column_names, *zip(*before.to_pydict().values(), strict=True)])
-    table.unlink()
-    contract = ClassifyContract.model_validate(
-        {"name": "reviews", "columns": {"id": "id"}, "max_quarantine_share": 0.5}
+    def parts() -> set[Path]:
+        return set(state.glob("work/explain-*/parts/part-*.parquet"))
+
+    others = parts()  # of a run that failed
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", _KILLABLE, "explain", "--rows", str(file), "--json"],
+        env={**environment(prefect_api, state), "PYTHONPATH": str(REPOSITORY)},
     )
-    source = FileSource(url=str(tmp_path / "*.csv"))
-    raw = ingest_source(source, contract, None, store, batch_rows=100).manifest
-    found = validate_corpus(raw, contract, store, batch_rows=100).manifest
-    assert (raw.rows_in, found.rows_out) == (312, 310), "two of the queue have no label yet"
+    end = time.monotonic() + 120
+    while len(parts() - others) < 3 and time.monotonic() < end and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    kept = parts() - others
+    assert 3 <= len(kept) < 40, "it was not killed in the middle"
+    done = told(here(state, "explain", "--rows", file, "--json"))
+    assert done["rows"] == 40 and done["refused"] == 0
+    table = pq.read_table(tmp_path / "why.parquet")
+    assert table["text"].to_pylist() == [json.loads(row)["text"] for row in rows]
+    stages = (state / "artifacts" / "explain").glob("*/manifest.json")
+    [made] = [one.parent for one in stages if json.loads(one.read_text())["rows_in"] == 40]
+    for part in kept:
+        assert pq.read_metadata(made / part.name).num_rows == 1, part.name

@@ -56,6 +56,8 @@ def test_rows_from_the_same_hand_raise_no_alarm(
     assert watched == {"characters", "tokens", "unknown_share", "surprisal", "entropy", "label"}
     run = mlflow_client(trained).get_run(result["run_id"])
     assert run.data.metrics["drifted"] == 0 and "psi/surprisal" in run.data.metrics
+    [rows] = run.inputs.dataset_inputs
+    assert json.loads(rows.dataset.profile)["num_rows"] == result["rows"]
     assert "No drift" in run.data.tags["mlflow.note.content"]
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -32,6 +33,7 @@ from tests.servers import Server, prefect_server
 
 # At any hour one of the first two has another date than UTC; the third is half an hour off.
 ZONES = {"cron": "Pacific/Kiritimati", "interval": "Pacific/Pago_Pago", "resumed": "Asia/Kolkata"}
+SCORES = "minute-scores"
 SCHEDULES = {
     "cron": {"cron": "* * * * *", "active": True, "slug": "each-minute"},
     "interval": {"interval": 75, "active": True, "slug": "often"},
@@ -91,6 +93,21 @@ def server(tmp_path_factory) -> Iterator[Server]:
     started.stop()
 
 
+def deploy_scores(server: Server, home: Path, folder: Path) -> None:
+    """By `noisefold deploy`, due every minute."""
+    (folder / "mails.csv").write_text("text\nlovely\n太差了\n", encoding="utf-8")
+    file = folder / "scores.yaml"
+    described = {"model": "noisefold-tiny", "source": {"url": "mails.csv"}}
+    file.write_text(yaml.safe_dump({"name": SCORES, **described, "output": "{day}.jsonl"}))
+    words = ["deploy", str(file), "--flow", "score", "--interval", "1m", "--by-path"]
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "flows.cli.main", *words, "--timezone", ZONES["cron"]],
+        env=environment(server, home, PYTHONPATH=str(REPOSITORY)),
+        cwd=folder, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def completed(server: Server, wanted: set[str], seconds: float) -> dict[str, Any]:
     """The first finished run of each deployment."""
     deadline = time.monotonic() + seconds
@@ -113,11 +130,11 @@ def completed(server: Server, wanted: set[str], seconds: float) -> dict[str, Any
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_schedules_start_runs_that_a_worker_carries_out(server, tmp_path):
+def test_schedules_start_runs_that_a_worker_carries_out(server, undisturbed, tmp_path):
     """Cron, interval, and one resumed by hand; none by `deployment run`: each reads the days before
-    its zone's.
+    its zone's. And a score, of whose rows the champion of another recipe answers each.
     """
-    home = tmp_path / "home"
+    home = Path(shutil.copytree(undisturbed[1], tmp_path / "home"))
     file = prefect_yaml(tmp_path, dated_files(tmp_path / "days"))
     prefect(server, home, "work-pool", "create", "noisefold", "--type", "process")
     prefect(server, home, "deploy", "--all", "--prefect-file", str(file))
@@ -133,6 +150,7 @@ def test_schedules_start_runs_that_a_worker_carries_out(server, tmp_path):
         "retrain/resumed",
         json.loads(listed)[0]["id"],
     )
+    deploy_scores(server, home, tmp_path)
     pool = ["--pool", "noisefold", "--type", "process"]
     variables = {
         "NOISEFOLD_ROOT": str(REPOSITORY),
@@ -149,13 +167,20 @@ def test_schedules_start_runs_that_a_worker_carries_out(server, tmp_path):
             stderr=subprocess.STDOUT,
         )
     try:
-        runs = completed(server, set(ZONES), 420)
+        runs = completed(server, {*ZONES, SCORES}, 420)
     finally:
         worker.terminate()
         worker.wait(60)
     assert {name: run.state_name for name, run in runs.items()} == dict.fromkeys(
-        ZONES, "Completed"
+        [*ZONES, SCORES], "Completed"
     ), (tmp_path / "worker.log").read_text()[-5000:]
+    scored = runs.pop(SCORES)
+    assert scored.auto_scheduled and scored.created_by.type == "SCHEDULE"
+    due = scored.expected_start_time.astimezone(ZoneInfo(ZONES["cron"]))
+    lines = (tmp_path / f"{due:%Y-%m-%d}.jsonl").read_text(encoding="utf-8").splitlines()
+    answers = [json.loads(line) for line in lines]
+    assert [one["text"] for one in answers] == ["lovely", "太差了"]
+    assert {one["model"] for one in answers} == {"models:/noisefold-tiny/1"}
     client = mlflow_client(home)
     experiment = client.get_experiment_by_name("nights").experiment_id
     for name, zone in ZONES.items():

@@ -95,6 +95,12 @@ def test_each_row_comes_back_with_its_answer_and_how_sure_it_is(
     assert run.data.metrics["rows"] == 5 and run.data.metrics["refused"] == 1
     assert "Scored" in run.data.tags["mlflow.note.content"]
     assert run.inputs.model_inputs, "the model's page in MLflow does not know the run"
+    [rows] = run.inputs.dataset_inputs
+    assert (rows.dataset.name, json.loads(rows.dataset.profile)["num_rows"]) == (
+        yaml.safe_load(file.read_text())["name"],
+        5,
+    )
+    assert "mails.csv" in rows.dataset.source and '"number"' in rows.dataset.schema
     shown = {one.path for one in client.list_artifacts(result["run_id"])}
     assert {"report.html", "summary.md", "scores"} <= shown
 
@@ -143,8 +149,8 @@ def test_rows_that_a_query_gives_in_any_order_keep_their_own_answers(
 
 
 _KILLABLE = """
-import sys, tasks.score
-tasks.score._PART_ROWS = 256
+import sys, tasks.answered
+tasks.answered._PART_ROWS = 256
 from flows.cli.main import main
 main(sys.argv[1:])
 """

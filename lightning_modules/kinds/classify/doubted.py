@@ -6,36 +6,37 @@ Shapes: N texts, W windows, F features of a document. Does not ship.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from lightning_modules.doubting import DOUBTED, Doubted, Doubting, doubt_of
-from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.kinds.classify.tools import TOOLS
 from lightning_modules.network.batching import by_length
 
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
 
 
-def doubted(bundle: Bundle, columns: Mapping[str, Sequence[str]], measure: str) -> Doubted:
+def doubted(bundle: Bundle, answers: Mapping[str, Sequence[Any]], measure: str) -> Doubted:
     """
     Args:
+        answers: `label` and probabilities; by `bald` also `mutual_information`, I[y; W] in nats
+            (Houlsby 2011, https://arxiv.org/abs/1112.5745), at most log C.
         measure: one of `MEASURES`.
     """
-    texts = list(columns["text"])
-    proba = predict_proba(bundle, texts)
     labels = bundle.facts["labels"]
-    return Doubted(
-        [labels[place] for place in proba.argmax(axis=1)],
-        proba.max(axis=1),
-        doubt_of(proba, measure),
-    )
+    proba = np.array([answers[f"probability_{one}"] for one in labels], np.float64).T
+    if measure == "bald":
+        doubt = np.asarray(answers["mutual_information"], np.float64) / np.log(len(labels))
+    else:
+        doubt = doubt_of(proba, measure)
+    return Doubted(list(answers["label"]), proba.max(axis=1), doubt)
 
 
 @torch.inference_mode()
-def vectors(bundle: Bundle, columns: Mapping[str, Sequence[str]]) -> np.ndarray:
+def vectors(bundle: Bundle, columns: Mapping[str, Sequence[Any]]) -> np.ndarray:
     """(N, F) the mean of each text's windows, of length 1."""
     texts = list(columns["text"])
     windows, document = bundle.encode(texts)
@@ -48,4 +49,4 @@ def vectors(bundle: Bundle, columns: Mapping[str, Sequence[str]]) -> np.ndarray:
     return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
 
 
-DOUBTED["classify"] = Doubting(doubted, vectors)
+DOUBTED["classify"] = Doubting("label", doubted, vectors, TOOLS)
