@@ -1,7 +1,6 @@
 """The files of a bundle as they are read: every byte is checked before anything is built from it.
 
-This file is shipped inside the registered model: it imports torch, safetensors and what ships with
-it.
+This file is shipped inside the registered model: it imports tokenizers and what ships with it.
 """
 
 from __future__ import annotations
@@ -13,22 +12,18 @@ import stat
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load as load_safetensors
-from torch.overrides import TorchFunctionMode
-
-from lightning_modules.network.network import TextNetwork, build_network
 from lightning_modules.network.tokenizer import MAX_TOKENIZER, BundleError
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION, TOKENIZER = "model.safetensors", "bundle.json", "tokenizer.json"
-_OWN = (WEIGHTS, DESCRIPTION, TOKENIZER)
+ONNX = "model.onnx"  # in the place of the weights, in a bundle that is served without torch
+_OWN = (WEIGHTS, ONNX, DESCRIPTION, TOKENIZER)
 # Far above what is in use, far below what would fill a machine.
 MAX_DESCRIPTION = 1 << 24
 MAX_WINDOW = 1 << 17
 MAX_FILE = 1 << 32  # of a file that a head has beside the weights
 # Weights are as large as their network is.
-_MOST = {DESCRIPTION: MAX_DESCRIPTION, TOKENIZER: MAX_TOKENIZER, WEIGHTS: None}
+_MOST = {DESCRIPTION: MAX_DESCRIPTION, TOKENIZER: MAX_TOKENIZER, WEIGHTS: None, ONNX: None}
 _FILE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\.(json|safetensors)")
 # The fields of bundle.json that every kind of task has; all others are its head's.
 COMMON = (
@@ -43,36 +38,34 @@ COMMON = (
     "tokenizer_sha256",
     "weights_sha256",
     "files",
+    "exported",
     "digest",
     "meta",
 )
 
 
-def read_bundle(
-    folder: Path, digest: str | None
-) -> tuple[TextNetwork, dict[str, Any], dict[str, bytes]]:
-    """A bundle's network with its weights, the fields of its bundle.json, and the bytes of its
-    other files: tokenizer.json, and what the head has beside the weights.
+def read_files(
+    folder: Path, weights: str, digest: str | None
+) -> tuple[dict[str, Any], bytes, dict[str, bytes]]:
+    """The fields of a bundle's bundle.json, its weights, and the bytes of its other files:
+    tokenizer.json, and what the head has beside the weights.
 
+    Args:
+        weights: the file that holds them.
+        digest: what the bundle has to be; None: any.
     Raises:
         BundleError: a file is missing, the format is unknown, bytes have changed, it is another
-            bundle than that of the `digest` given, or what stands in it cannot be.
+            bundle than that of the digest, or a field is not what it has to be.
     """
-    read = {name: _read(folder, name) for name in (DESCRIPTION, WEIGHTS, TOKENIZER)}
-    stated = _stated(folder, read)
+    read = {name: _read(folder, name) for name in (DESCRIPTION, weights, TOKENIZER)}
+    stated = _stated(folder, weights, read)
     if digest is not None and stated["digest"] != digest:
         raise BundleError(
             f"{folder} is not the bundle of digest {digest}: its own is {stated['digest']}."
         )
     if (fault := _fault(stated)) is not None:
         raise BundleError(f"{folder / DESCRIPTION}: {fault}.")
-    try:
-        weights = load_safetensors(read[WEIGHTS])
-    except Exception as error:  # SafetensorError, and torch's word on a dtype it does not know
-        raise BundleError(f"{folder / WEIGHTS} is no safetensors file: {error}") from error
-    network = _build(folder, stated["network"], weights)
-    network.load_state_dict(TextNetwork.unstored(weights))
-    return network, stated, {TOKENIZER: read[TOKENIZER], **_beside(folder, stated)}
+    return stated, read[weights], {TOKENIZER: read[TOKENIZER], **_beside(folder, stated)}
 
 
 def _beside(folder: Path, stated: dict[str, Any]) -> dict[str, bytes]:
@@ -97,7 +90,7 @@ def files_fault(files: Any) -> str | None:
     return f"a file may not be called {strange[0][:80]!r}" if strange else None
 
 
-def _stated(folder: Path, read: dict[str, bytes]) -> dict[str, Any]:
+def _stated(folder: Path, weights: str, read: dict[str, bytes]) -> dict[str, Any]:
     """The fields of bundle.json, once the digests that it states are those of what was read.
 
     Raises:
@@ -117,7 +110,7 @@ def _stated(folder: Path, read: dict[str, bytes]) -> dict[str, Any]:
     vouched = {key: value for key, value in stated.items() if key not in ("digest", "meta")}
     digests = {
         DESCRIPTION: ("digest", digest_of(vouched)),
-        WEIGHTS: ("weights_sha256", hashlib.sha256(read[WEIGHTS]).hexdigest()),
+        weights: ("weights_sha256", hashlib.sha256(read[weights]).hexdigest()),
         TOKENIZER: ("tokenizer_sha256", hashlib.sha256(read[TOKENIZER]).hexdigest()),
     }
     for name, (field, digest) in digests.items():
@@ -128,79 +121,6 @@ def _stated(folder: Path, read: dict[str, bytes]) -> dict[str, Any]:
 
 def _changed(file: Path) -> str:
     return f"{file} has changed since the bundle was written (its digest differs)."
-
-
-class _Undrawn(TorchFunctionMode):
-    """Parameters get no first values: to draw them on the meta device, torch imports its compiler
-    for seconds.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return args[0] if args else (kwargs or {})["tensor"]
-        return func(*args, **(kwargs or {}))
-
-
-def _build(
-    folder: Path, description: dict[str, Any], weights: dict[str, torch.Tensor]
-) -> TextNetwork:
-    """The network of a description, once it is clear that it is no larger than the weights that are
-    there.
-
-    Raises:
-        BundleError: they do not fit, or nothing can be built from it.
-    """
-    try:
-        if _modules(description) > len(weights):
-            raise ValueError("it has more layers than weights")
-        with torch.device("meta"), _Undrawn():  # shapes alone: a size of 10^12 costs nothing
-            expected = {
-                name: (t.shape, t.dtype) for name, t in build_network(description).stored().items()
-            }
-        found = {name: (t.shape, t.dtype) for name, t in weights.items()}
-        if expected != found:
-            name = min(
-                name
-                for name in expected.keys() | found.keys()
-                if expected.get(name) != found.get(name)
-            )
-            raise ValueError(
-                f"{name} is {found.get(name, 'missing')}, described as "
-                f"{expected.get(name, 'absent')}"
-            )
-        return build_network(description)
-    except ModuleNotFoundError as error:
-        raise BundleError(
-            f"{folder} holds a pretrained backbone, which needs the package {error.name}."
-        ) from error
-    except Exception as error:  # a description from outside may be wrong in any way
-        raise BundleError(
-            f"{folder / WEIGHTS} does not fit the network that {DESCRIPTION} describes "
-            f"({type(error).__name__}: {str(error)[:300]})."
-        ) from error
-
-
-def _modules(description: dict[str, Any]) -> int:
-    """At least how many layers a description asks for: a loop over 10^9 of them would never end."""
-    encoder = description["encoder"]
-    sizes = [
-        len(encoder[key])
-        for key in ("hidden_sizes", "feedforward_sizes")
-        if isinstance(encoder.get(key), list)
-    ]
-    # A head may have parts of its own, one for each item of a list.
-    parts = [value for value in description.values() if isinstance(value, dict)]
-    sizes += [len(value) for part in parts for value in part.values() if isinstance(value, list)]
-    config = encoder.get("config")
-    if isinstance(config, dict):
-        sizes += [
-            value
-            for key, value in config.items()
-            if type(value) is int and re.search("layer|expert", key)
-        ]
-    return max(sizes, default=0)
 
 
 def _fault(stated: dict[str, Any]) -> str | None:

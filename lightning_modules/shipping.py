@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from lightning_modules.kinds.heads import ROOMS, head_class
+from lightning_modules.kinds.answering import ROOMS
+from lightning_modules.kinds.heads import head_class
 
 PACKAGES = {"torch", "numpy", "safetensors", "tokenizers", "transformers"}
 _BUNDLE = "lightning_modules.bundle"

@@ -67,7 +67,7 @@ def asked_of(bundle: Bundle, question: Mapping[str, str], target: str | None) ->
     Raises:
         NoisefoldError: models of this kind cannot be explained, or not with this question.
     """
-    head = type(bundle.network.head)
+    head = type(bundle.head)
     if not can_explain(head):
         raise NoisefoldError(
             f"What carried an answer of a model of kind {bundle.kind} cannot be told.",

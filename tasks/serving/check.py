@@ -152,7 +152,8 @@ def served_head(model: Path) -> tuple[type[Head], dict[str, Any]]:
     """
     # Here: whoever looks at the registry alone loads no torch.
     from lightning_modules.bundle_files import DESCRIPTION
-    from lightning_modules.kinds.heads import DEFAULT_KIND, head_class
+    from lightning_modules.kinds.answering import DEFAULT_KIND
+    from lightning_modules.kinds.heads import head_class
 
     try:
         stated = json.loads((model / "artifacts" / "bundle" / DESCRIPTION).read_text("utf-8"))

@@ -38,7 +38,7 @@ class TextModel(PythonModel):
             MlflowException: (a 400 when served) naming the first row that is something else than a
                 text.
         """
-        head = self.bundle.network.head
+        head = self.bundle.head
         columns = read_columns(model_input, head.asked, head.optional, head.blank_is_asked)
         needed = [columns[name] for name in head.asked if name not in head.optional]
         rows = len(columns[head.asked[0]])
@@ -63,9 +63,9 @@ class TextModel(PythonModel):
             MlflowException: (a 400 when served) there is more than one row, or the kind answers as
                 a whole.
         """
-        from lightning_modules.kinds.heads import AskedWronglyError
+        from lightning_modules.kinds.answering import AskedWronglyError
 
-        head = self.bundle.network.head
+        head = self.bundle.head
         if isinstance(model_input, dict):  # as MLflow hands one row on
             model_input = pd.DataFrame({name: [text] for name, text in model_input.items()})
         columns = read_columns(model_input, head.asked, head.optional, head.blank_is_asked)
@@ -85,7 +85,7 @@ class TextModel(PythonModel):
     def _answers(
         self, questions: dict[str, list[str | None]], params: dict[str, Any] | None
     ) -> pd.DataFrame:
-        from lightning_modules.kinds.heads import AskedWronglyError
+        from lightning_modules.kinds.answering import AskedWronglyError
 
         try:
             answers = self.bundle.predict(questions, params)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lightning_modules.doubting import DOUBTED, Doubted, Doubting, doubt_of
-from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.kinds.classify.answering import predict_proba
 from lightning_modules.network.batching import by_length
 
 if TYPE_CHECKING:

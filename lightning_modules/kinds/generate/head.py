@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.kinds.answering import AskedWronglyError
 from lightning_modules.kinds.generate.counted import CountedTable
 from lightning_modules.kinds.generate.growing import Growing, mixed
 from lightning_modules.kinds.generate.writing import Piece, Style, Written, write
-from lightning_modules.kinds.heads import AskedWronglyError, Head
+from lightning_modules.kinds.heads import Head
 
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle

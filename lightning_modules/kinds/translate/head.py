@@ -21,7 +21,8 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from lightning_modules.kinds.heads import AskedWronglyError, Head, Positions
+from lightning_modules.kinds.answering import AskedWronglyError
+from lightning_modules.kinds.heads import Head, Positions
 from lightning_modules.kinds.translate.decoders import DECODERS, attention
 from lightning_modules.kinds.translate.lexical import LexicalTable
 from lightning_modules.kinds.translate.search import Search, Translation, translated
