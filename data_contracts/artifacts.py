@@ -274,6 +274,10 @@ class EvaluationReport(Artifact):
         default_factory=dict,
         description="Per split, the parts that have no row there; a split that has all is absent.",
     )
+    row_figure: str = Field(description="What `slices` have the mean of, in words.")
+    slices: tuple[tuple[str, float, int], ...] = Field(
+        description="Of the test split, the largest first: which rows, their mean, their number."
+    )
 
 
 class Measurement(Artifact):

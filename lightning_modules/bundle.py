@@ -9,8 +9,6 @@ shipped inside the registered model, with all that it imports of this repository
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,13 +18,12 @@ import torch
 from safetensors.torch import save as save_safetensors
 
 from lightning_modules.bundle_files import (
-    COMMON,
-    DESCRIPTION,
     FORMAT,
     TOKENIZER,
     WEIGHTS,
-    digest_of,
     files_fault,
+    refuse_common,
+    write_files,
 )
 from lightning_modules.bundle_network import read_bundle
 from lightning_modules.kinds.heads import Head
@@ -57,10 +54,7 @@ def save_bundle(  # noqa: PLR0913 - the parts of a bundle by name
         ValueError: a fact bears the name of a field that every bundle has, or a file none that it
             may have.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if clash := sorted(facts.keys() & {*COMMON}):
-        raise ValueError(f"a fact of the head may not be called {clash[0]!r}")
+    refuse_common(facts)
     beside = dict(files or {})
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(beside.items())}
     if (fault := files_fault(digests)) is not None:
@@ -83,15 +77,8 @@ def save_bundle(  # noqa: PLR0913 - the parts of a bundle by name
         **({"files": digests} if digests else {}),
         **facts,
     }
-    digest = digest_of(stated)
-    written = {**stated, "digest": digest, "meta": meta or {}}
-    text = json.dumps(written, indent=2, ensure_ascii=False, sort_keys=True)
-    own = {WEIGHTS: weights, TOKENIZER: tokenizer_json, DESCRIPTION: text.encode()}
-    for name, data in {**beside, **own}.items():
-        temporary = folder / f"{name}.tmp"
-        temporary.write_bytes(data)
-        os.replace(temporary, folder / name)
-    return digest
+    own = {WEIGHTS: weights, TOKENIZER: tokenizer_json}
+    return write_files(Path(folder), stated, {**beside, **own}, meta or {})
 
 
 class Bundle(Loaded):

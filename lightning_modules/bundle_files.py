@@ -1,4 +1,5 @@
 """The files of a bundle as they are read: every byte is checked before anything is built from it.
+What is known of a bundle without answering with it takes no network.
 
 This file is shipped inside the registered model: it imports tokenizers and what ships with it.
 """
@@ -7,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +69,46 @@ def read_files(
     if (fault := _fault(stated)) is not None:
         raise BundleError(f"{folder / DESCRIPTION}: {fault}.")
     return stated, read[weights], {TOKENIZER: read[TOKENIZER], **_beside(folder, stated)}
+
+
+def write_files(
+    folder: Path, stated: Mapping[str, Any], files: Mapping[str, bytes], meta: Mapping[str, Any]
+) -> str:
+    """Write a bundle and return its content digest; `meta` has no part in it.
+
+    Args:
+        stated: the fields of bundle.json but `digest` and `meta`, those of the files' digests too.
+    Effects: files in `folder`; `bundle.json`, which vouches for the others, last.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = digest_of(stated)
+    written = {**stated, "digest": digest, "meta": meta}
+    text = json.dumps(written, indent=2, ensure_ascii=False, sort_keys=True)
+    for name, data in {**files, DESCRIPTION: text.encode()}.items():
+        temporary = folder / f"{name}.tmp"
+        temporary.write_bytes(data)
+        os.replace(temporary, folder / name)
+    return digest
+
+
+def with_facts(bundle: Path, digest: str, facts: Mapping[str, Any], folder: Path) -> str:
+    """The same bundle with other facts of its head, written to `folder`; returns its digest.
+
+    Raises:
+        BundleError: as `read_files` does.
+    """
+    stated, weights, files = read_files(bundle, WEIGHTS, digest)
+    vouched = {name: value for name, value in stated.items() if name not in ("digest", "meta")}
+    refuse_common(facts)
+    return write_files(folder, {**vouched, **facts}, {**files, WEIGHTS: weights}, stated["meta"])
+
+
+def refuse_common(facts: Mapping[str, Any]) -> None:
+    """Raises:
+    ValueError: a fact bears the name of a field that every bundle has.
+    """
+    if clash := sorted(facts.keys() & {*COMMON}):
+        raise ValueError(f"a fact of the head may not be called {clash[0]!r}")
 
 
 def _beside(folder: Path, stated: dict[str, Any]) -> dict[str, bytes]:
@@ -165,7 +208,7 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [None]
 
 
-def digest_of(facts: dict[str, Any]) -> str:
+def digest_of(facts: Mapping[str, Any]) -> str:
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 

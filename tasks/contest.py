@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,13 +21,14 @@ from data_contracts.kinds.base import Metric
 from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.sections import StatisticsConfig
 from data_contracts.results import Interval
-from lightning_modules.bundle import Bundle
-from lightning_modules.evidence import paired
 from lightning_modules.kinds.judging import Judge, Rivals
 from tasks.gate import bounds_in_words
 from tasks.progress import report
 from tasks.serving.fetched import Champion
 from tasks.tokenize import text_hashes
+
+if TYPE_CHECKING:
+    from lightning_modules.bundle import Bundle
 
 SEED = 0
 _ROWS = 2048  # asked at a time
@@ -150,6 +151,8 @@ def _told(
 
 
 def _paired(rivals: Rivals, metric: Metric, config: StatisticsConfig) -> Interval:
+    from lightning_modules.evidence import paired
+
     return paired(
         rivals.ours,
         rivals.theirs,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,24 +19,26 @@ import pyarrow.parquet as pq
 from data_contracts.artifacts import EvaluationReport, TokenDataset, TrainedModel, ValidatedCorpus
 from data_contracts.errors import NoisefoldError
 from data_contracts.kinds.base import TaskConfig
-from data_contracts.recipe.sections import StatisticsConfig
+from data_contracts.recipe.recipe import Recipe
+from data_contracts.recipe.sections import COMMON_SLICES, StatisticsConfig
 from data_contracts.results import Block, Interval, Text
 from data_contracts.tables.take import take_rows
-from lightning_modules.bundle import Bundle
-from lightning_modules.evidence import figures
 from lightning_modules.kinds.judging import Judge, judge_of
 from lightning_modules.network.batching import cut
-from lightning_modules.reparameterizations.noise_left import load_noise
 from tasks.artifacts.store import ArtifactStore, RowDigest, digest_of
+from tasks.gate import Sliced, all_slices
 from tasks.progress import report
 from tasks.reports import blocks as drawn
-from tasks.reports.explained import explained_errors
 from tasks.reports.html import render
 from tasks.reports.preview import preview
 from tasks.stage import Here, RunContext, stage
 from tasks.tracking.runs import Tracker
 
+if TYPE_CHECKING:
+    from lightning_modules.bundle import Bundle
+
 SEED = 0  # of the resamples: the same rows give the same intervals in every run
+_MOST_SLICES = 40
 _DOCUMENTS, _TOKENS = 2048, 1 << 20  # scored at a time, at most
 
 
@@ -46,7 +48,7 @@ def _tell(evaluation: EvaluationReport, run: RunContext) -> None:
             log_evaluation(evaluation, run.recipe.task, run.store, run.tracker)
 
 
-@stage(EvaluationReport, version=5, shaped_by=("task", "statistics"), tell=_tell)
+@stage(EvaluationReport, version=6, shaped_by=("task", "statistics"), tell=_tell)
 def evaluate(
     here: Here, model: TrainedModel, tokens: TokenDataset, corpus: ValidatedCorpus
 ) -> dict[str, Any]:
@@ -57,6 +59,11 @@ def evaluate(
     Raises:
         NoisefoldError: where the test split is empty, or the valid split of a kind that fits to it.
     """
+    # Here: a rerun that finds everything done loads no torch.
+    from lightning_modules.bundle import Bundle
+    from lightning_modules.reparameterizations.noise_left import load_noise
+    from tasks.reports.explained import explained_errors
+
     recipe = here.recipe
     trained = here.open(model)
     bundle = Bundle.load(trained / "bundle", model.digest)
@@ -75,9 +82,20 @@ def evaluate(
     without = judge.without_rows(folder)
     bundle.facts = {**bundle.facts, **recipe.task.served_facts(judge.facts())}
     blocks = explained_errors(judge, bundle, of_test, scored)
-    return write_report(
+    told = write_report(
         judge, of_test, scored, without, recipe.statistics, here.out, explained=blocks
     )
+    return told | _slices(judge, recipe, here.out)
+
+
+def _slices(judge: Judge, recipe: Recipe, out: Path) -> dict[str, Any]:
+    """How good the answers are on parts of the test rows."""
+    predictions = pq.read_table(out / "predictions.parquet")
+    figure = judge.row_figure(predictions)
+    sliced = Sliced(predictions, figure, recipe.contract.identified_by, recipe.task.slices)
+    columns = dict.fromkeys((*recipe.task.slices, *recipe.contract.columns.slices, *COMMON_SLICES))
+    found = sorted(all_slices(sliced, columns), key=lambda one: -one[2])
+    return {"row_figure": figure.words, "slices": found[:_MOST_SLICES]}
 
 
 def log_evaluation(
@@ -142,6 +160,8 @@ def write_report(  # noqa: PLR0913 - what a report is made of, by name
     Args:
         explained: what carried some of the answers.
     """
+    from lightning_modules.evidence import figures
+
     evidence = judge.evidence(rows, scored)
     found = figures(evidence, statistics.figure_samples, statistics.confidence, SEED)
     answers = judge.answers(rows, scored)

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +30,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from data_contracts.errors import NoisefoldError
 from data_contracts.kinds.base import TaskConfig
 from data_contracts.tables.take import evenly, take_rows
-from lightning_modules.bundle import Bundle
+
+if TYPE_CHECKING:
+    from lightning_modules.bundle import Bundle
 
 FILE = "profile.json"
 ROWS = 1000  # of the reference, at most: each is answered when a version is registered

@@ -9,6 +9,7 @@ where it stopped.
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version as installed
@@ -30,17 +31,14 @@ from data_contracts.artifacts import (
 from data_contracts.kinds.base import TaskConfig
 from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.sections import WarmStartConfig
-from lightning_modules.bundle import Bundle, save_bundle
-from lightning_modules.kinds.heads import head_class
-from lightning_modules.reparameterizations.noise_left import FILE, load_noise, save_noise
-from lightning_modules.shipping import ship
+from lightning_modules.bundle_files import with_facts
 from tasks.artifacts.store import ArtifactStore, digest_of
 from tasks.evaluate import headlines
 from tasks.profiles import FILE as PROFILE
 from tasks.profiles import profile_of
 from tasks.reports.model_card import Subject, example_rows, model_card
 from tasks.reports.readable import fit, markdown, with_interval
-from tasks.serving.check import pickles
+from tasks.serving.check import NOISE_FILE, pickles
 from tasks.stage import RunContext, step
 from tasks.tokenize import SEEN_TEXTS
 from tasks.tracking.bookkeeping import DIGEST, LINEAGE, TEACHER, WARM_START
@@ -52,6 +50,8 @@ from tasks.tracking.versions import model_of
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.models import ModelSignature
+
+    from lightning_modules.bundle import Bundle
 
 ROOT = Path(__file__).resolve().parent.parent
 # mlflow-skinny is MLflow without its UI, SQL store and plots; it loads and serves a model.
@@ -95,6 +95,9 @@ def register_model(run: RunContext, evaluation: EvaluationReport) -> RegisteredM
             if found is None:
                 lineage = made_from(run, evaluation)
                 tags = {DIGEST: digest, LINEAGE: json.dumps(lineage, ensure_ascii=False)}
+                # Here: a rerun that finds everything done loads no torch.
+                from lightning_modules.kinds.heads import head_class
+
                 head = head_class(recipe.task.kind)
                 examples = example_rows(store.open(corpus) / "corpus", head, tokens.facts)
                 _write_profile(staged, recipe.task, store.open(corpus), store.open(tokens))
@@ -137,6 +140,8 @@ def register_model(run: RunContext, evaluation: EvaluationReport) -> RegisteredM
 
 def _write_profile(staged: Path, task: TaskConfig, corpus: Path, tokens: Path) -> None:
     """What the test rows look like to the model as it will be served, for `noisefold monitor`."""
+    from lightning_modules.bundle import Bundle
+
     bundle = Bundle.load(staged / "bundle")
     profile = profile_of(bundle, type(task), corpus / "corpus", tokens)
     (staged / PROFILE).write_text(profile.model_dump_json(), encoding="utf-8")
@@ -176,17 +181,11 @@ def stage_bundle(
     """The bundle as it will be served, what the evaluation decided included; returns its digest.
     Beside its folder, where there is any, the noise that it was trained with.
     """
-    trained = Bundle.load(store.open(model) / "bundle", model.digest)
-    save_noise(folder.parent, load_noise(store.open(model)))
-    return save_bundle(
-        folder,
-        trained.network,
-        tokenizer_json=trained.tokenizer_json,
-        windowing=trained.windowing,
-        facts={**trained.facts, **facts},
-        meta=trained.meta,
-        files=trained.files,
-    )
+    trained = store.open(model)
+    if (noise := trained / NOISE_FILE).exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(noise, folder.parent / NOISE_FILE)
+    return with_facts(trained / "bundle", model.digest, facts, folder)
 
 
 def log_model(
@@ -238,12 +237,15 @@ def build_model_folder(
     from mlflow.models import Model
     from pandas import DataFrame
 
+    from lightning_modules.bundle import Bundle
+    from lightning_modules.shipping import ship
+
     loaded = Bundle.load(bundle)
     code = ship(loaded.kind, folder.parent / "code")
     card_file, hashes_file = folder.parent / "MODEL_CARD.md", folder.parent / "train_texts.npy"
     card_file.write_text(shown.card, encoding="utf-8")
     np.save(hashes_file, seen, allow_pickle=False)
-    staged = {"noise": folder.parent / FILE, "profile": folder.parent / PROFILE}
+    staged = {"noise": folder.parent / NOISE_FILE, "profile": folder.parent / PROFILE}
     beside = {name: str(path) for name, path in staged.items() if path.exists()}
     mlflow.pyfunc.save_model(
         str(folder),
@@ -272,6 +274,8 @@ def build_model_folder(
 
 def check_model_folder(folder: Path) -> None:
     """No file that could hold a pickle, and a bundle that loads from where serving will find it."""
+    from lightning_modules.bundle import Bundle
+
     if suspects := pickles(folder):
         raise ValueError(f"the model folder holds files that may be pickles: {', '.join(suspects)}")
     Bundle.load(folder / "artifacts" / "bundle")

@@ -13,12 +13,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from data_contracts.artifacts import (
     FetchedModel,
@@ -31,8 +30,6 @@ from data_contracts.contract.contract import SPLITS
 from data_contracts.errors import RecipeError
 from data_contracts.recipe.sections import DistillationConfig
 from data_contracts.sample.variants import Variants
-from lightning_modules.bundle import Bundle
-from lightning_modules.kinds.base import ASKED, Objective, objective_of
 from lightning_modules.network.tokenizer import load_tokenizer
 from lightning_modules.network.windows import Windowing
 from tasks.artifacts.store import RowDigest, digest_of
@@ -43,6 +40,10 @@ from tasks.start import SeenRows, refuse_seen
 from tasks.tokenize import TEACHER_TEXTS, TRAIN_TEXTS, ValidatedRows
 from tasks.tracking.bookkeeping import TEACHER
 from tasks.tracking.runs import Tracker
+
+if TYPE_CHECKING:
+    from lightning_modules.bundle import Bundle
+    from lightning_modules.kinds.base import Objective
 
 LESSONS_FILE = "lessons.parquet"
 _PART = 100  # train texts whose answers are saved together
@@ -76,6 +77,10 @@ def teach(here: Here, corpus: ValidatedCorpus, teacher: FetchedModel) -> dict[st
         RecipeError: where it cannot answer for these rows, or was trained on the rows it is
             measured on.
     """
+    # Here: a rerun that finds everything done loads no torch.
+    from lightning_modules.bundle import Bundle
+    from lightning_modules.kinds.base import objective_of
+
     config = here.recipe.distillation
     assert config is not None
     bundle = Bundle.load(teacher.bundle)
@@ -111,6 +116,10 @@ def _ask(
     objective: Objective, bundle: Bundle, train: pa.Table, config: DistillationConfig, answers: Path
 ) -> None:
     """A file of answers for each `_PART` train texts; those that are there are not asked again."""
+    import torch
+
+    from lightning_modules.kinds.base import ASKED
+
     answers.mkdir(parents=True, exist_ok=True)
     if torch.cuda.is_available():
         bundle.network.to("cuda")
@@ -164,6 +173,8 @@ def distill(here: Here, tokens: TokenDataset, lessons: Lessons) -> dict[str, Any
     The other splits and the tokenizer are those of `tokens`, and so is what comes out, for whoever
     trains on it. Safe to repeat.
     """
+    from lightning_modules.kinds.base import objective_of
+
     config = here.recipe.distillation
     assert config is not None
     folder, taught = here.open(tokens), here.open(lessons)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +31,6 @@ from data_contracts.recipe.tokenizer import (
     ModelTokenizer,
     Tokenizer,
 )
-from lightning_modules.kinds.base import TOKENS, Objective, objective_of
 from lightning_modules.network.tokenizer import special_ids, surrounding_ids
 from lightning_modules.network.windows import Windowing
 from tasks.artifacts.parquet_parts import read_parts
@@ -39,6 +38,9 @@ from tasks.artifacts.store import RowDigest, digest_of
 from tasks.progress import report, tell
 from tasks.stage import Here, RunContext, stage
 from tasks.vocabulary import load_given, train_tokenizer
+
+if TYPE_CHECKING:
+    from lightning_modules.kinds.base import Objective
 
 # Hashes of the texts that a model learns from: of TokenDataset, of TrainedModel (with its
 # teacher's), and of the teacher itself in Lessons.
@@ -64,6 +66,9 @@ def tokenize(here: Here, corpus: ValidatedCorpus) -> dict[str, Any]:
         RecipeError: where a given tokenizer.json cannot be used.
         NoisefoldError: where the train split yields no vocabulary.
     """
+    # Here: a rerun that finds everything done loads no torch.
+    from lightning_modules.kinds.base import objective_of
+
     recipe, folder = here.recipe, here.open(corpus)
     objective = objective_of(recipe.task, corpus.facts)
     rows = ValidatedRows(folder, recipe.contract)
@@ -141,6 +146,8 @@ def write_tokens(
     total: int,
 ) -> dict[str, Any]:
     """Encode the corpus of `total` rows batch by batch; returns the manifest's own fields."""
+    from lightning_modules.kinds.base import TOKENS
+
     tokenizer_json = tokenizer.to_str().encode()
     (out / "tokenizer.json").write_bytes(tokenizer_json)
     tokenizer_digest = hashlib.sha256(tokenizer_json).hexdigest()

@@ -13,7 +13,6 @@ import numpy as np
 
 from data_contracts.artifacts import FetchedModel, TaughtTokens, TokenDataset, TrainedModel
 from data_contracts.recipe.sections import BITS, WarmStartConfig
-from lightning_modules.kinds.base import objective_of
 from lightning_modules.training.job import TrainingJob
 from tasks.engines.local import run_child
 from tasks.stage import Here, RunContext, stage
@@ -42,6 +41,9 @@ def train(here: Here, tokens: TokenDataset, start: FetchedModel | None = None) -
         Interrupted: where the child was killed or ran out of time; worth another attempt.
         Stopped: where the run's `goes_on` said no after an epoch.
     """
+    # Here: a rerun that finds everything done loads no torch.
+    from lightning_modules.kinds.base import objective_of
+
     recipe = here.recipe
     objective_of(recipe.task, tokens.facts).check()
     job = TrainingJob(

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from data_contracts.kinds.base import Metric, TaskConfig
 from data_contracts.recipe.sections import StatisticsConfig
 from data_contracts.results import Block, Interval
-from lightning_modules.evidence import Evidence
 from lightning_modules.kinds.answering import ROOMS
 
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
+    from lightning_modules.evidence import Evidence
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pyarrow.parquet as pq
 import yaml
 
 from data_contracts.artifacts import (
@@ -26,11 +25,8 @@ from data_contracts.artifacts import (
 from data_contracts.contract.contract import SPLITS
 from data_contracts.contract.shown import shown_share
 from data_contracts.recipe.recipe import Recipe
-from data_contracts.recipe.sections import COMMON_SLICES
 from data_contracts.results import Block, Cell, Table
-from lightning_modules.kinds.judging import judge_of
 from tasks.artifacts.store import ArtifactStore
-from tasks.gate import Sliced, all_slices
 from tasks.reports import blocks
 from tasks.reports.curves import Curves
 from tasks.reports.decision import has_to_be
@@ -39,7 +35,6 @@ from tasks.reports.story import Story
 from tasks.stage import Made, RunContext
 
 A = TypeVar("A", bound=Artifact)
-_MOST_SLICES = 40
 _CHANGE = 0.01  # share by which a value of a category has to change to be named
 
 
@@ -75,7 +70,7 @@ def run_page(
         tokens=None if tokens is None else _tokens(tokens),
         training=None if model is None else _training(model, run.recipe),
         panels=curves.panels(best),
-        slices=None if report is None else _slices(report, run),
+        slices=None if report is None else _slices(report),
         evaluation=[] if report is None else _blocks(report, store),
         bounds=_bounds(story),
         lineage=_lineage(made, lineage),
@@ -158,17 +153,13 @@ def _training(model: TrainedModel, recipe: Recipe) -> list[tuple[str, Cell]]:
     ]
 
 
-def _slices(report: EvaluationReport, run: RunContext) -> Table | None:
+def _slices(report: EvaluationReport) -> Table | None:
     """How good the answers are on parts of the test rows; None where the rows have no parts."""
-    recipe, made = run.recipe, run.made
-    predictions = pq.read_table(run.store.open(report) / "predictions.parquet")
-    judge = judge_of(recipe.task, made[TokenDataset].facts, recipe.statistics)
-    figure = judge.row_figure(predictions)
-    sliced = Sliced(predictions, figure, recipe.contract.identified_by, recipe.task.slices)
-    columns = dict.fromkeys((*recipe.task.slices, *recipe.contract.columns.slices, *COMMON_SLICES))
-    found = sorted(all_slices(sliced, columns), key=lambda one: -one[2])
-    rows = tuple((what, mean, count) for what, mean, count in found[:_MOST_SLICES])
-    return Table(("where", figure.words, "rows"), rows) if len(rows) > 1 else None
+    return (
+        Table(("where", report.row_figure, "rows"), report.slices)
+        if len(report.slices) > 1
+        else None
+    )
 
 
 def _blocks(report: EvaluationReport, store: ArtifactStore) -> list[Block]:

@@ -12,7 +12,6 @@ from upath import UPath
 
 from data_contracts.artifacts import FetchedModel
 from data_contracts.errors import NoisefoldError, RecipeError
-from lightning_modules.bundle import Bundle
 from tasks.artifacts.store import hash_file
 from tasks.serving.check import Unservable, fetch_version, inspect
 from tasks.tracking.aliases import CHAMPION
@@ -21,6 +20,8 @@ from tasks.tracking.runs import Tracker
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from lightning_modules.bundle import Bundle
 
 _COMPLETE = "complete"  # marks a version that was fetched whole
 
@@ -40,6 +41,8 @@ def fetch_champion(name: str, version: str, tracker: Tracker, folder: Path) -> C
     Raises:
         Unservable: its files are gone or damaged.
     """
+    from lightning_modules.bundle import Bundle
+
     artifacts = fetch_version(tracker.client, name, version, folder) / "artifacts"
     try:
         hashes = np.load(artifacts / "train_texts.npy", allow_pickle=False)
@@ -58,6 +61,8 @@ def fetch_model(
     Raises:
         NoisefoldError: where the version's files are gone or damaged.
     """
+    from lightning_modules.bundle import Bundle
+
     if version is None:
         found = tracker.client.search_registered_models(f"name = '{name}'")
         version = dict(found[0].aliases).get(CHAMPION) if found else None
@@ -88,6 +93,8 @@ def fetch_to_ask(client: MlflowClient, name: str, version: str, folder: Path) ->
     Raises:
         NoisefoldError: its files are gone, damaged, or not those that were registered.
     """
+    from lightning_modules.bundle import Bundle
+
     digest = client.get_model_version(name, version).tags.get(DIGEST)
     target = _target(folder, name, version)
     try:

@@ -5,6 +5,7 @@ their own story.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -99,3 +100,29 @@ def test_every_stage_works_with_the_recipes_threads(
         torch.set_num_threads(before)
     assert [stage["state"] for stage in stages] == ["cached"] * 4 + ["ran"] * 3
     assert set(seen) == {1} and set(given) == {"1"}
+
+
+@pytest.mark.slow
+def test_a_rerun_with_nothing_to_do_loads_no_network_and_no_plots(
+    undisturbed, prefect_api, tiny_recipe, tmp_path
+):
+    """Every night of a schedule on data that did not change."""
+    home = tmp_path / "home"
+    shutil.copytree(undisturbed[1], home)
+    done = subprocess.run(
+        [sys.executable, "-P", "-X", "importtime", "-m", "flows.cli.main", "retrain", str(tiny_recipe), "--json"],
+        env=environment(prefect_api, home), cwd=REPOSITORY, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    stages = [stage["state"] for stage in json.loads(done.stdout)["stages"]]
+    assert stages == ["cached"] * 6 + ["ran"], "promote looks at the champion each time"
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "prefect" in loaded
+    assert not loaded & {
+        "torch",
+        "lightning",
+        "pytorch_lightning",
+        "matplotlib",
+        "scipy.stats",
+        "sklearn",
+    }
