@@ -58,7 +58,7 @@ class CausalTransformer(nn.Module):
 
     def forward(self, x_BTD: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
         h_BTD, _ = self.read(x_BTD)
-        return h_BTD[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
+        return h_BTD[torch.arange(lengths_B.shape[0], device=lengths_B.device), lengths_B - 1]
 
     def states(self, x_BTD: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
         """The state at each position (B, T, D)."""
