@@ -1,5 +1,5 @@
-"""A folded network as an ONNX graph: padded ids (B, T) and lengths (B) in, its output out, for any B
-and T; in float32, or with weights of 8 bits.
+"""A folded network as an ONNX graph: padded ids (B, T) and lengths (B) in, its output out, for any
+B and T; in float32, or with weights of 8 bits.
 
 The graph is traced (torch's exporter with `dynamo=False`): an LSTM becomes ONNX's own operator,
 where the newer exporter writes a loop over positions and needs two packages more.

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 from lightning_modules.bundle import Bundle
 from lightning_modules.bundle_files import (
-    COMMON,
-    DESCRIPTION,
     FORMAT,
     ONNX,
     TOKENIZER,
-    digest_of,
+    write_files,
 )
 from lightning_modules.exporting.graph import OPSET, graph_of, with_int8
 from lightning_modules.kinds.answering import answers_of
@@ -56,12 +53,4 @@ def save_exported(folder: Path, bundle: Bundle, precision: Precision) -> str:
         },
         **bundle.facts,
     }
-    assert stated.keys() - bundle.facts.keys() <= {*COMMON}
-    digest = digest_of(stated)
-    written = {**stated, "digest": digest, "meta": bundle.meta}
-    text = json.dumps(written, indent=2, ensure_ascii=False, sort_keys=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {ONNX: model, TOKENIZER: bundle.tokenizer_json, DESCRIPTION: text.encode()}
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-    return digest
+    return write_files(folder, stated, {ONNX: model, TOKENIZER: bundle.tokenizer_json}, bundle.meta)

@@ -8,6 +8,7 @@ nothing else of it. Which columns are asked and answered, the head of the bundle
 # No `from __future__ import annotations`: MLflow reads the hints of `predict` as they are.
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,12 +18,20 @@ from mlflow.pyfunc.model import PythonModel
 
 
 class TextModel(PythonModel):
-    """A `lightning_modules.bundle.Bundle` behind MLflow's pyfunc interface."""
+    """A `lightning_modules.bundle.Bundle` behind MLflow's pyfunc interface; of an exported model a
+    `lightning_modules.exported.Exported`, which needs no torch.
+    """
 
     def load_context(self, context: Any) -> None:
-        from lightning_modules.bundle import Bundle
+        folder = Path(context.artifacts["bundle"])
+        if (folder / "model.onnx").exists():
+            from lightning_modules.exported import Exported
 
-        self.bundle = Bundle.load(context.artifacts["bundle"])
+            self.bundle: Any = Exported.load(folder)
+        else:
+            from lightning_modules.bundle import Bundle
+
+            self.bundle = Bundle.load(folder)
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride] - MLflow's abstract method has no return type
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
