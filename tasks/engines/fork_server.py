@@ -30,7 +30,14 @@ from tasks.engines import fork_server_process
 
 # Variables by which runs differ and that no library reads while it is imported. With any other one
 # changed, a child is forked from a server that was started with it.
-_NOT_READ_BY_IMPORTS = ("NOISEFOLD_", "PREFECT_", "MLFLOW_TRACKING_", "MLFLOW_RUN_", "PYTEST_")
+_NOT_READ_BY_IMPORTS = (
+    "NOISEFOLD_",
+    "PREFECT_",
+    "MLFLOW_TRACKING_",
+    "MLFLOW_RUN_",
+    "PYTEST_",
+    "TMPDIR",  # of each run its own; the child forgets what `tempfile` has made of it
+)
 IMPORT_SECONDS = 300.0  # on a machine with far too much to do
 
 

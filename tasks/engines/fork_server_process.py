@@ -21,6 +21,7 @@ import selectors
 import signal
 import socket
 import sys
+import tempfile
 from contextlib import suppress
 from typing import Any
 
@@ -75,6 +76,7 @@ def run(request: dict[str, Any]) -> None:
     """What a fresh interpreter would do: `python -m MODULE ARGUMENTS…`, or `python -c CODE …`."""
     os.environ.clear()
     os.environ.update(request["environment"])
+    tempfile.tempdir = None  # which may be what TMPDIR said to an import
     os.chdir(request["folder"])
     with suppress(OSError), open("/proc/self/comm", "w") as name:
         name.write(request["name"])  # as `top` and `ps -o comm` show it

@@ -96,10 +96,15 @@ def test_children_of_one_server_share_its_imports_and_what_is_read_by_them_does_
     server, tmp_path
 ):
     parent = "import os; print(os.getppid())"
-    _, one = ended(start(server, tmp_path, parent, NOISEFOLD_HOME="/a"))
-    _, another = ended(start(server, tmp_path, parent, NOISEFOLD_HOME="/b"))
+    told = "import os, tempfile; print(os.getppid(), tempfile.gettempdir())"
+    own = tmp_path / "own"
+    own.mkdir()
+    _, one = ended(start(server, tmp_path, told, NOISEFOLD_HOME="/a", TMPDIR=str(tmp_path)))
+    _, another = ended(start(server, tmp_path, told, NOISEFOLD_HOME="/b", TMPDIR=str(own)))
+    (one, folder), (another, own_folder) = one.split(), another.split()
+    assert (folder, own_folder) == (str(tmp_path), str(own))
     _, other_threads = ended(start(server, tmp_path, parent, OMP_NUM_THREADS="2"))
-    assert one == another != other_threads
+    assert one == another != other_threads.strip()
 
 
 def test_a_server_that_was_killed_takes_its_child_along_and_another_one_is_started(
