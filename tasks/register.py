@@ -275,7 +275,7 @@ def save_pyfunc(  # noqa: PLR0913 - what MLflow takes, by its names
     *,
     code: Sequence[Path],
     artifacts: Mapping[str, Path],
-    signature: ModelSignature | None,
+    signature: ModelSignature,
     examples: Any,
     requirements: list[str],
 ) -> None:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,7 +30,7 @@ def graph_of(network: TextNetwork) -> bytes:
     """The network as an ONNX model in float32."""
     traced = copy.deepcopy(network).cpu().eval()
     adapt(traced)
-    file = io.BytesIO()
+    file: Any = io.BytesIO()  # which it takes, whatever its hints say
     # Two rows of which one has padding: nothing of their sizes may stay in the graph.
     ids, lengths = torch.zeros(2, 5, dtype=torch.long), torch.tensor([5, 3])
     with _quiet(), torch.no_grad():

@@ -160,6 +160,8 @@ def _written(model: Path, scratch: Path, precision: Precision) -> tuple[Bundle, 
     bundle = Bundle.load(model / "artifacts" / "bundle")
     save_exported(scratch / "bundle", bundle, precision)
     own = Model.load(str(model))
+    if own.signature is None:
+        raise Unservable("its MLmodel has no signature")
     beside = {path.name: path for path in (model / "artifacts").iterdir() if path.is_file()}
     beside.pop(NOISE_FILE, None)  # it is drawn into torch's weights
     names = {"MODEL_CARD.md": "model_card"}

@@ -171,7 +171,7 @@ class GenerateHead(Head):
             return "writing"
         return None
 
-    def check(self, facts: Mapping[str, Any], output: Tensor) -> str | None:
+    def check(self, facts: Mapping[str, Any], output: np.ndarray) -> str | None:
         size = self.decoder.weight.shape[0]
         if output.shape != (1, size) or not 0 <= self.eos_id < size:
             return f"eos_id {self.eos_id} is none of the {size} tokens of its head"

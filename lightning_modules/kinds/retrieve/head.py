@@ -121,7 +121,7 @@ class RetrieveHead(Head):
             return "top"
         return None if isinstance(facts.get("notice"), str) else "notice"
 
-    def check(self, facts: Mapping[str, Any], output: Tensor) -> str | None:
+    def check(self, facts: Mapping[str, Any], output: np.ndarray) -> str | None:
         weights = facts["abstention"]["weights"]
         if weights and len(weights) != len(self.log_weights) + _OF_SCORES + 1:
             return f"abstention has {len(weights)} weights"
