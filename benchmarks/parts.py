@@ -21,8 +21,8 @@ from benchmarks.peers.table import spread
 from data_contracts.recipe.comparison import Cell, load_comparison
 from data_contracts.recipe.reading import load_recipe
 from lightning_modules.bundle import Bundle
+from lightning_modules.kinds.classify.answering import log_proba_of_windows
 from lightning_modules.kinds.classify.figures import figures
-from lightning_modules.kinds.classify.head import log_proba_of_windows
 from lightning_modules.network.network import TextNetwork
 from tasks.comparing.board import Board
 from tasks.comparing.predictions import read_test

@@ -24,7 +24,7 @@ from benchmarks.peers.data import HOME
 from data_contracts.recipe.comparison import Cell, load_comparison
 from data_contracts.recipe.reading import load_recipe
 from lightning_modules.bundle import Bundle
-from lightning_modules.kinds.classify.head import log_proba_of_windows, predict_proba
+from lightning_modules.kinds.classify.answering import log_proba_of_windows, predict_proba
 from lightning_modules.network.pruning import compact
 from tasks.comparing.board import Board
 from tasks.measure import cpu_seconds, one_thread, some_rows

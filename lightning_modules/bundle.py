@@ -9,36 +9,27 @@ shipped inside the registered model, with all that it imports of this repository
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save as save_safetensors
-from tokenizers import Tokenizer
 
-from lightning_modules.bundle_description import (
-    COMMON,
-    DESCRIPTION,
+from lightning_modules.bundle_files import (
     FORMAT,
     TOKENIZER,
     WEIGHTS,
     files_fault,
-    missing,
     refuse_common,
     write_files,
 )
-from lightning_modules.bundle_files import read_bundle
-from lightning_modules.network.batching import by_length
+from lightning_modules.bundle_network import read_bundle
+from lightning_modules.kinds.heads import Head
+from lightning_modules.loaded import Loaded
 from lightning_modules.network.network import TextNetwork
-from lightning_modules.network.tokenizer import (
-    BundleError,
-    load_lossless,
-    load_tokenizer,
-    special_ids,
-)
+from lightning_modules.network.tokenizer import BundleError, load_tokenizer, special_ids
 from lightning_modules.network.windows import Windowing
 
 
@@ -90,37 +81,19 @@ def save_bundle(  # noqa: PLR0913 - the parts of a bundle by name
     return write_files(Path(folder), stated, {**beside, **own}, meta or {})
 
 
-class Bundle:
-    """A loaded bundle: columns of questions in, columns of answers out. Nothing is unpickled and
-    every byte is checked.
+class Bundle(Loaded):
+    """A loaded bundle whose network torch runs. Nothing is unpickled and every byte is checked."""
 
-    `facts` are the head's own (`labels` and `temperature` of a classifier); another value of one
-    answers otherwise.
-    """
+    head: Head
 
     def __init__(
         self, network: TextNetwork, stated: Mapping[str, Any], files: Mapping[str, bytes]
     ) -> None:
+        super().__init__(network.head, stated, files)
         self.network = network.eval()
-        self.tokenizer_json = files[TOKENIZER]
-        self.tokenizer = load_tokenizer(self.tokenizer_json)
-        # What the head has beside the weights.
-        self.files = {name: data for name, data in files.items() if name != TOKENIZER}
-        self.kind: str = network.head.kind
-        self.facts = {name: value for name, value in stated.items() if name not in COMMON}
-        self.pad_id: int = stated["pad_id"]
-        self.windowing = Windowing(
-            stated["max_length"],
-            stated["overlap"],
-            tuple(stated.get("prefix_ids", ())),
-            tuple(stated.get("suffix_ids", ())),
-            stated["unknown_id"],
-        )
         # Of the training that it comes from, where it is judged: see
         # `reparameterizations.noise_left`; a bundle by itself knows of none.
         self.noise: Mapping[str, torch.Tensor] = {}
-        self.digest: str = stated["digest"]
-        self.meta: dict[str, Any] = stated["meta"]
 
     @classmethod
     def load(cls, folder: Path | str, digest: str | None = None) -> Bundle:
@@ -135,11 +108,10 @@ class Bundle:
         folder = Path(folder)
         network, stated, files = read_bundle(folder, digest)
         bundle = cls(network, stated, files)
-        if (field := network.head.fault(bundle.facts)) is not None:
-            raise BundleError(f"{folder / DESCRIPTION}: {missing(field)}.")
-        bundle._check_ids(folder)
+        bundle.check_facts(folder)
+        bundle.check_ids(folder, network.ids)
         try:
-            network.head.take_files(bundle.files)
+            bundle.head.take_files(bundle.files)
         except Exception as error:  # a file from outside may be wrong in any way
             raise BundleError(
                 f"{folder}: its files beside the weights are not what they have to be "
@@ -147,72 +119,8 @@ class Bundle:
             ) from error
         return bundle
 
-    @cached_property
-    def lossless_tokenizer(self) -> Tokenizer:
-        """The tokenizer as one that takes special tokens in a text for what they are: text."""
-        return load_lossless(self.tokenizer_json)
-
-    @property
-    def asked(self) -> tuple[str, ...]:
-        """The columns of texts that `predict` is given."""
-        return self.network.head.asked
-
-    def predict(
-        self, columns: Mapping[str, Sequence[Any]], params: Mapping[str, Any] | None = None
-    ) -> dict[str, list[Any]]:
-        """Columns of answers to columns of questions, row by row: `label` and probabilities to
-        `text`, say.
-        """
-        return self.network.head.predict(self, columns, params or {})
-
-    def encode(self, texts: Sequence[str]) -> tuple[list[list[int]], np.ndarray]:
-        """Windows of token ids, and for each window the index of its text.
-
-        Raises:
-            BundleError: the tokenizer fails at one of them.
-        """
-        return self.windowing.encode(self.tokenizer, texts)
-
     @torch.inference_mode()
-    def run(
-        self, windows: Sequence[Sequence[int]], batch_tokens: int = 16384
-    ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """The network's outputs in batches: the indices of their windows, and a row of output for
-        each.
-
-        Windows of like length share a batch of at most `batch_tokens` padded positions.
-        """
+    def outputs(self, ids_BT: np.ndarray, lengths_B: np.ndarray) -> np.ndarray:
         device = next(self.network.parameters()).device
-        for rows, ids, lengths in by_length(windows, self.pad_id, batch_tokens):
-            read = (torch.from_numpy(one).to(device) for one in (ids, lengths))
-            yield rows, self.network(*read)
-
-    def _check_ids(self, folder: Path) -> None:
-        """No id that the tokenizer or the description can give lies outside the table, and a text
-        goes through.
-
-        Raises:
-            BundleError: naming what does not fit.
-        """
-        # Unknown words, for which a tokenizer may lack the token that it names.
-        self.encode(["a 1 。"])
-        if isinstance(self.network.embedding, torch.nn.Identity):
-            rows = self.network.encoder.backbone.get_input_embeddings().weight.shape[0]
-        else:
-            rows = self.network.describe()["vocab_size"]
-        around = [*self.windowing.prefix_ids, *self.windowing.suffix_ids]
-        special = [*around, self.pad_id, self.windowing.unknown_id]
-        highest = max(*self.tokenizer.get_vocab().values(), *special, 0)
-        if highest >= rows:
-            raise BundleError(
-                f"{folder / TOKENIZER} has ids up to {highest}, the network {rows} rows."
-            )
-        try:
-            _, output = next(self.run([[self.windowing.unknown_id] * 2]))
-        # Sizes that fit one by one and not together: heads, rows of a compact table.
-        except Exception as error:
-            raise BundleError(
-                f"{folder}: the network cannot be run ({type(error).__name__}: {error})."
-            ) from error
-        if (fault := self.network.head.check(self.facts, output)) is not None:
-            raise BundleError(f"{folder}: {fault}.")
+        read = (torch.from_numpy(one).to(device) for one in (ids_BT, lengths_B))
+        return self.network(*read).cpu().numpy()

@@ -81,7 +81,7 @@ def doubting_of(bundle: Bundle) -> Doubting:
         NoisefoldError: nothing does.
     """
     if bundle.kind not in DOUBTED:
-        room = f"{type(bundle.network.head).__module__.rpartition('.')[0]}.doubted"
+        room = f"{type(bundle.head).__module__.rpartition('.')[0]}.doubted"
         if find_spec(room) is not None:
             import_module(room)
     if bundle.kind not in DOUBTED:

@@ -1,9 +1,9 @@
 """Which files of this house a registered model of some kind needs: what `bundle.py` and the kind's
-head import.
+head import. An exported one needs what `exported.py` and the kind's `answering.py` do.
 
-A served model has nothing but these files and the packages of `PACKAGES`. They keep their dotted
-names, so that imports among them hold. The head of a kind that lives in another package is also
-found in the room where `head_class` looks.
+A served model has nothing but these files and the packages of `PACKAGES`, or of `WITHOUT_TORCH`.
+They keep their dotted names, so that imports among them hold. The head of a kind that lives in
+another package is also found in the room where `head_class` looks.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from __future__ import annotations
 import ast
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence, Set
 from importlib.util import find_spec
 from pathlib import Path
 
-from lightning_modules.kinds.heads import ROOMS, head_class
+from lightning_modules.kinds.answering import ROOMS, answers_of
+from lightning_modules.kinds.heads import head_class
 
 PACKAGES = {"torch", "numpy", "safetensors", "tokenizers", "transformers"}
-_BUNDLE = "lightning_modules.bundle"
+WITHOUT_TORCH = {"numpy", "onnxruntime", "tokenizers"}
+_BUNDLE, _EXPORTED = "lightning_modules.bundle", "lightning_modules.exported"
 
 
 def shipped_files(kind: str) -> list[Path]:
@@ -27,7 +29,7 @@ def shipped_files(kind: str) -> list[Path]:
     Raises:
         ValueError: one of them imports what no served model has, naming both.
     """
-    return sorted(_closure(kind).values())
+    return sorted(_of_kind(kind).values())
 
 
 def ship(kind: str, folder: Path) -> list[Path]:
@@ -37,13 +39,7 @@ def ship(kind: str, folder: Path) -> list[Path]:
     Raises:
         ValueError: one of them imports what no served model has, naming both.
     """
-    modules = _closure(kind)
-    for name, file in modules.items():
-        parts = name.split(".")
-        target = folder.joinpath(*parts, file.name) if _is_package(file) else None
-        target = target or folder.joinpath(*parts[:-1], file.name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target)
+    _copy(_of_kind(kind), folder)
     home = head_class(kind).__module__
     room = f"{ROOMS}.{kind}"
     if home != f"{room}.head":
@@ -51,15 +47,42 @@ def ship(kind: str, folder: Path) -> list[Path]:
         place.mkdir(parents=True, exist_ok=True)
         (place / "__init__.py").touch()
         (place / "head.py").write_text(f"import {home}  # defines the head of {kind}\n")
+    return _folders(folder)
+
+
+def ship_exported(kind: str, folder: Path) -> list[Path]:
+    """The same for a model that is served without torch.
+
+    Raises:
+        LookupError: models of this kind need torch to answer.
+        ValueError: a file imports what such a model does not have, naming both.
+    """
+    _copy(_closure([_EXPORTED, answers_of(kind).__module__], WITHOUT_TORCH), folder)
+    return _folders(folder)
+
+
+def _copy(modules: Mapping[str, Path], folder: Path) -> None:
+    for name, file in modules.items():
+        parts = name.split(".")
+        target = folder.joinpath(*parts, file.name) if _is_package(file) else None
+        target = target or folder.joinpath(*parts[:-1], file.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+
+
+def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir())
 
 
-def _closure(kind: str) -> dict[str, Path]:
-    """Every module of ours that the bundle and the head import, directly or not, and its file."""
-    head = head_class(kind).__module__
-    ours = {_BUNDLE.partition(".")[0], head.partition(".")[0]}
+def _of_kind(kind: str) -> dict[str, Path]:
+    return _closure([_BUNDLE, head_class(kind).__module__], PACKAGES)
+
+
+def _closure(roots: Sequence[str], packages: Set[str]) -> dict[str, Path]:
+    """Every module of ours that these import, directly or not, and its file."""
+    ours = {root.partition(".")[0] for root in roots}
     found: dict[str, Path] = {}
-    waiting = [_BUNDLE, head]
+    waiting = [*roots]
     while waiting:
         name = waiting.pop()
         if name in found:
@@ -74,7 +97,7 @@ def _closure(kind: str) -> dict[str, Path]:
             top = imported.partition(".")[0]
             if top in ours:
                 waiting.append(imported)
-            elif top not in PACKAGES | sys.stdlib_module_names:
+            elif top not in packages | sys.stdlib_module_names:
                 raise ValueError(f"{found[name]} imports {top}, which no served model has")
         if package := name.rpartition(".")[0]:
             waiting.append(package)

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 options=(--universal --python-version 3.11 --generate-hashes --no-header --quiet)
 # What the last locks hold stays, where it still fits.
 cat requirements/base.lock requirements/torch-cuda.lock > requirements/all.tmp
-uv pip compile pyproject.toml --extra dev --extra pretrained --extra postgres "${options[@]}" -o requirements/all.tmp
+uv pip compile pyproject.toml --extra dev --extra pretrained --extra postgres --extra onnx "${options[@]}" -o requirements/all.tmp
 torch=$(sed -nE 's/^torch==([^ ;]+).*/\1/p' requirements/all.tmp)
 echo "torch==$torch+cpu" |
     uv pip compile - --no-deps --find-links "$TORCH_CPU_WHEELS" "${options[@]}" --no-annotate -o requirements/cpu.tmp

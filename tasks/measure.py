@@ -48,7 +48,7 @@ def measure(here: Here, model: TrainedModel, corpus: ValidatedCorpus) -> dict[st
     """
     bundle = Bundle.load(here.open(model) / "bundle", model.digest)
     predict = partial(answer, bundle)
-    columns = bundle.network.head.columns(bundle.facts)
+    columns = bundle.head.columns(bundle.facts)
     rows = some_rows(here.open(corpus) / "corpus", columns, TEXTS)
     with one_thread():
         few = every(rows, -(-len(rows) // 32))
@@ -81,7 +81,7 @@ def every(rows: pa.Table, step: int) -> pa.Table:
 
 
 def answer(bundle: Bundle, rows: pa.Table) -> None:
-    bundle.predict(bundle.network.head.questions(bundle.facts, rows.to_pydict()))
+    bundle.predict(bundle.head.questions(bundle.facts, rows.to_pydict()))
 
 
 def cpu_seconds(predict: Callable[[Any], Any], asked: Any) -> float:

@@ -102,7 +102,7 @@ def profile_of(bundle: Bundle, task: type[TaskConfig], corpus: Path, tokens: Pat
         corpus: the folder of validated rows.
         tokens: the folder of token tables, for what is usual in the train rows.
     """
-    head = bundle.network.head
+    head = bundle.head
     columns = [*head.columns(bundle.facts), "split"]
     rows = pq.read_table(corpus, columns=columns, filters=[("split", "==", "test")])
     rows = take_rows(rows, evenly(rows.num_rows, ROWS))

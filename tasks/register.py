@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -31,7 +32,7 @@ from data_contracts.artifacts import (
 from data_contracts.kinds.base import TaskConfig
 from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.sections import WarmStartConfig
-from lightning_modules.bundle_description import with_facts
+from lightning_modules.bundle_files import with_facts
 from tasks.artifacts.store import ArtifactStore, digest_of
 from tasks.evaluate import headlines
 from tasks.profiles import FILE as PROFILE
@@ -49,7 +50,7 @@ from tasks.tracking.versions import model_of
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
-    from mlflow.models import ModelSignature
+    from mlflow.models import Model, ModelSignature
 
     from lightning_modules.bundle import Bundle
 
@@ -233,7 +234,6 @@ def build_model_folder(
     Raises:
         ValueError: where a file in it could hold a pickle, or the bundle does not load from it.
     """
-    import mlflow
     from mlflow.models import Model
     from pandas import DataFrame
 
@@ -246,30 +246,57 @@ def build_model_folder(
     card_file.write_text(shown.card, encoding="utf-8")
     np.save(hashes_file, seen, allow_pickle=False)
     staged = {"noise": folder.parent / NOISE_FILE, "profile": folder.parent / PROFILE}
-    beside = {name: str(path) for name, path in staged.items() if path.exists()}
-    mlflow.pyfunc.save_model(
-        str(folder),
-        mlflow_model=Model(
+    beside = {name: path for name, path in staged.items() if path.exists()}
+    save_pyfunc(
+        folder,
+        Model(
             artifact_path="model",
             run_id=run_id,
             model_uuid=logged.model_id,
             model_id=logged.model_id,
         ),
-        python_model=str(ROOT / "tasks" / "serving" / "pyfunc.py"),
-        code_paths=list(map(str, code)),
-        # Plain paths; `bundle` is the one that serving reads.
+        code=code,
         artifacts={
-            "bundle": str(bundle),
-            "train_texts": str(hashes_file),
-            "model_card": str(card_file),
+            "bundle": bundle,
+            "train_texts": hashes_file,
+            "model_card": card_file,
             **beside,
         },
         signature=shown.signature,
-        input_example=DataFrame(shown.examples),
-        pip_requirements=serving_requirements(loaded),
+        examples=DataFrame(shown.examples),
+        requirements=serving_requirements(loaded),
+    )
+    check_model_folder(folder)
+
+
+def save_pyfunc(  # noqa: PLR0913 - what MLflow takes, by its names
+    folder: Path,
+    model: Model,
+    *,
+    code: Sequence[Path],
+    artifacts: Mapping[str, Path],
+    signature: ModelSignature,
+    examples: Any,
+    requirements: list[str],
+) -> None:
+    """A model from code in MLflow's layout, that knows no path of this machine.
+
+    Args:
+        artifacts: `bundle` is the one that serving reads.
+    """
+    import mlflow
+
+    mlflow.pyfunc.save_model(
+        str(folder),
+        mlflow_model=model,
+        python_model=str(ROOT / "tasks" / "serving" / "pyfunc.py"),
+        code_paths=list(map(str, code)),
+        artifacts={name: str(path) for name, path in artifacts.items()},
+        signature=signature,
+        input_example=examples,
+        pip_requirements=requirements,
     )
     _forget_local_paths(folder)
-    check_model_folder(folder)
 
 
 def check_model_folder(folder: Path) -> None:

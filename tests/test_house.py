@@ -19,7 +19,7 @@ OF_OTHERS = {"tasks/operate/deployments.py"}
 OF_MESSAGES = {"tasks/operate/notify.py"}
 # A command may bear the name of the kind that it asks: `noisefold translate`.
 OF_COMMANDS = {"flows/cli/main.py"}
-KINDS = re.compile(r"(data_contracts|lightning_modules)\.kinds\.(?!base|judging|heads)")
+KINDS = re.compile(r"(data_contracts|lightning_modules)\.kinds\.(?!base|judging|heads|answering)")
 
 
 def code_of(file: Path) -> list[tuple[int, str]]:

@@ -20,6 +20,7 @@ import click
 
 from data_contracts.errors import NoisefoldError, RecipeError, printable, stop_signal
 from flows.cli.explain import explain
+from flows.cli.export import export
 from flows.cli.monitor import monitor
 from flows.cli.params import OfParams, written_params
 from flows.cli.queue import queue
@@ -92,6 +93,7 @@ def main() -> None:
 
 
 main.add_command(explain)
+main.add_command(export)
 main.add_command(queue)
 
 _set = click.option(

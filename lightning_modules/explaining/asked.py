@@ -76,7 +76,7 @@ def refuse_unexplained(bundle: Bundle) -> None:
     Raises:
         NoisefoldError: models of this kind cannot be explained.
     """
-    if not can_explain(type(bundle.network.head)):
+    if not can_explain(type(bundle.head)):
         raise NoisefoldError(
             f"What carried an answer of a model of kind {bundle.kind} cannot be told.",
             f"Those of other kinds can: {', '.join(explained_kinds())}.",

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from data_contracts.errors import TrainingError
 from data_contracts.kinds.base import Metric, TaskConfig
-from lightning_modules.kinds.heads import ROOMS, Head
+from lightning_modules.kinds.answering import ROOMS
+from lightning_modules.kinds.heads import Head
 from lightning_modules.network.network import TextNetwork
 from lightning_modules.network.windows import Windowing
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from data_contracts.kinds.base import Metric, TaskConfig
 from data_contracts.recipe.sections import StatisticsConfig
 from data_contracts.results import Block, Interval
+from lightning_modules.kinds.answering import ROOMS
 
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
@@ -225,5 +226,5 @@ def judge_of(task: TaskConfig, facts: Mapping[str, Any], statistics: StatisticsC
     Where none has entered `JUDGES` yet, the kind's room is imported (`TaskConfig.room`).
     """
     if task.kind not in JUDGES:
-        import_module(f"{task.room or f'{__package__}.{task.kind}'}.judge")
+        import_module(f"{task.room or f'{ROOMS}.{task.kind}'}.judge")
     return JUDGES[task.kind](facts, task, statistics)

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.kinds.heads import DEFAULT_KIND, Head, Positions, head_class
+from lightning_modules.kinds.answering import DEFAULT_KIND
+from lightning_modules.kinds.heads import Head, Positions, head_class
 from lightning_modules.network.embedding import CompactEmbedding, token_table
 from lightning_modules.network.encoders.ngrams import NgramFeatures
 from lightning_modules.network.encoders.pretrained import PretrainedEncoder
@@ -60,9 +61,7 @@ class TextNetwork(nn.Module):
         embedding: dict[str, Any] = {}
         if not isinstance(self.encoder, PretrainedEncoder):
             rows, size = self.embedding.weight.shape
-            compact = isinstance(self.embedding, CompactEmbedding)
-            ids = len(self.embedding.index) if compact else rows
-            embedding = {"vocab_size": ids, "embedding_dim": size, "embedding_rows": rows}
+            embedding = {"vocab_size": self.ids, "embedding_dim": size, "embedding_rows": rows}
         kind = self.head.kind
         return {
             **({} if kind == DEFAULT_KIND else {"kind": kind}),
@@ -71,6 +70,15 @@ class TextNetwork(nn.Module):
             "ngrams": self.ngrams and self.ngrams.describe(),
             **self.head.describe(),
         }
+
+    @property
+    def ids(self) -> int:
+        """How many token ids there are vectors of."""
+        if isinstance(self.encoder, PretrainedEncoder):
+            backbone: Any = self.encoder.backbone
+            return backbone.get_input_embeddings().weight.shape[0]
+        compact = isinstance(self.embedding, CompactEmbedding)
+        return len(self.embedding.index) if compact else self.embedding.weight.shape[0]
 
     def _lacks(self, reads: str) -> str | None:
         """Why this body has not what a head reads; None where it has."""

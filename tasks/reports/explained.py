@@ -23,7 +23,7 @@ def explained_errors(judge: Judge, bundle: Bundle, rows: pa.Table, scored: pa.Ta
     Args:
         bundle: with the facts with which it is registered.
     """
-    head = type(bundle.network.head)
+    head = type(bundle.head)
     if not isinstance(judge, NamesErrors) or not can_explain(head):
         return []
     places = np.array(judge.worst(rows, scored)[:EXPLAINED], np.int64)

@@ -23,7 +23,6 @@ import pyarrow.parquet as pq
 from data_contracts.errors import RecipeError
 from data_contracts.tables.take import evenly, take_rows
 from data_contracts.yaml_text import read_yaml
-from lightning_modules.bundle_description import DESCRIPTION
 from tasks.engines.fork_server import ForkServer, Request
 from tasks.tracking.bookkeeping import DIGEST
 from tasks.tracking.runs import quiet_mlflow
@@ -151,8 +150,11 @@ def served_head(model: Path) -> tuple[type[Head], dict[str, Any]]:
     Raises:
         Unservable: its description is missing or cannot be read, or nothing here knows its kind.
     """
-    # Here: whoever looks at the registry alone loads no torch.
-    from lightning_modules.kinds.heads import DEFAULT_KIND, head_class
+    # Here: whoever looks at the registry alone loads no torch, and one who predicts loads the files
+    # that the version brings and none of ours.
+    from lightning_modules.bundle_files import DESCRIPTION
+    from lightning_modules.kinds.answering import DEFAULT_KIND
+    from lightning_modules.kinds.heads import head_class
 
     try:
         stated = json.loads((model / "artifacts" / "bundle" / DESCRIPTION).read_text("utf-8"))

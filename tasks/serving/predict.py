@@ -53,7 +53,7 @@ class Predictor:
         self.name, self.version, self._model = name, version, model
         # Of the version's own code, where this process has imported none of ours by now.
         self.bundle: Bundle = model.unwrap_python_model().bundle
-        bundle, head = self.bundle, self.bundle.network.head
+        bundle, head = self.bundle, self.bundle.head
         self.inputs, self.optional = head.asked, head.optional
         self.outputs = {
             column.name: column.type.name if column.type.name in _PLAIN else "number"

@@ -8,6 +8,7 @@ nothing else of it. Which columns are asked and answered, the head of the bundle
 # No `from __future__ import annotations`: MLflow reads the hints of `predict` as they are.
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,12 +18,20 @@ from mlflow.pyfunc.model import PythonModel
 
 
 class TextModel(PythonModel):
-    """A `lightning_modules.bundle.Bundle` behind MLflow's pyfunc interface."""
+    """A `lightning_modules.bundle.Bundle` behind MLflow's pyfunc interface; of an exported model a
+    `lightning_modules.exported.Exported`, which needs no torch.
+    """
 
     def load_context(self, context: Any) -> None:
-        from lightning_modules.bundle import Bundle
+        folder = Path(context.artifacts["bundle"])
+        if (folder / "model.onnx").exists():
+            from lightning_modules.exported import Exported
 
-        self.bundle = Bundle.load(context.artifacts["bundle"])
+            self.bundle: Any = Exported.load(folder)
+        else:
+            from lightning_modules.bundle import Bundle
+
+            self.bundle = Bundle.load(folder)
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride] - MLflow's abstract method has no return type
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -38,7 +47,7 @@ class TextModel(PythonModel):
             MlflowException: (a 400 when served) naming the first row that is something else than a
                 text.
         """
-        head = self.bundle.network.head
+        head = self.bundle.head
         columns = read_columns(model_input, head.asked, head.optional, head.blank_is_asked)
         needed = [columns[name] for name in head.asked if name not in head.optional]
         rows = len(columns[head.asked[0]])
@@ -63,9 +72,9 @@ class TextModel(PythonModel):
             MlflowException: (a 400 when served) there is more than one row, or the kind answers as
                 a whole.
         """
-        from lightning_modules.kinds.heads import AskedWronglyError
+        from lightning_modules.kinds.answering import AskedWronglyError
 
-        head = self.bundle.network.head
+        head = self.bundle.head
         if isinstance(model_input, dict):  # as MLflow hands one row on
             model_input = pd.DataFrame({name: [text] for name, text in model_input.items()})
         columns = read_columns(model_input, head.asked, head.optional, head.blank_is_asked)
@@ -85,7 +94,7 @@ class TextModel(PythonModel):
     def _answers(
         self, questions: dict[str, list[str | None]], params: dict[str, Any] | None
     ) -> pd.DataFrame:
-        from lightning_modules.kinds.heads import AskedWronglyError
+        from lightning_modules.kinds.answering import AskedWronglyError
 
         try:
             answers = self.bundle.predict(questions, params)

@@ -25,7 +25,7 @@ from click.testing import CliRunner, Result
 
 from flows.cli.main import main
 from lightning_modules.bundle import Bundle
-from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.kinds.classify.answering import predict_proba
 from tasks.tracking.aliases import Aliases
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first

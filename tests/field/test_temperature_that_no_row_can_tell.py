@@ -13,7 +13,7 @@ import pytest
 
 from data_contracts.recipe.tokenizer import WindowConfig, WordTokenizer
 from lightning_modules.bundle import Bundle
-from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.kinds.classify.answering import predict_proba
 from tasks.register import stage_bundle
 from tests.stages import tokenize_corpus
 

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from data_contracts.artifacts import File, RawCorpus
 from lightning_modules.bundle import Bundle, save_bundle
-from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.kinds.classify.answering import predict_proba
 from lightning_modules.network.network import build_network
 from lightning_modules.network.tokenizer import (
     BundleError,

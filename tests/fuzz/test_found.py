@@ -24,7 +24,7 @@ from data_contracts.tables.read import read_batches
 from data_contracts.urls import redacted, shown_url
 from flows.cli.drafts import draft_from
 from lightning_modules.bundle import Bundle
-from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.kinds.classify.answering import predict_proba
 from lightning_modules.network.tokenizer import BundleError, load_tokenizer, surrounding_ids
 from tasks.reports.readable import code, markdown
 from tests.fuzz.models import MlflowException, write_bundle

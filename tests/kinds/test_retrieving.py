@@ -33,8 +33,8 @@ from data_contracts.recipe.tokenizer import BpeTokenizer
 from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.explaining.asked import tokens_of
 from lightning_modules.explaining.explain import explain
+from lightning_modules.kinds.answering import AskedWronglyError
 from lightning_modules.kinds.base import objective_of
-from lightning_modules.kinds.heads import AskedWronglyError
 from lightning_modules.kinds.judging import judge_of
 from lightning_modules.kinds.retrieve.abstention import Asked, fitted, probabilities
 from lightning_modules.kinds.retrieve.answers import FOUND_BY, TEXTS

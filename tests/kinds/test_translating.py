@@ -27,8 +27,8 @@ from data_contracts.recipe.model import ModelConfig
 from data_contracts.recipe.sections import ExecutionConfig, StatisticsConfig, TrainingConfig
 from data_contracts.recipe.tokenizer import BpeTokenizer, ByteTokenizer, CharacterTokenizer
 from lightning_modules.bundle import Bundle, save_bundle
+from lightning_modules.kinds.answering import AskedWronglyError
 from lightning_modules.kinds.base import objective_of
-from lightning_modules.kinds.heads import AskedWronglyError
 from lightning_modules.kinds.judging import judge_of
 from lightning_modules.kinds.translate.counting import Pairs, dictionaries
 from lightning_modules.kinds.translate.objective import TranslationModel

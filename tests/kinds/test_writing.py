@@ -27,11 +27,11 @@ from data_contracts.recipe.model import ModelConfig
 from data_contracts.recipe.sections import ExecutionConfig, TrainingConfig
 from data_contracts.recipe.tokenizer import CharacterTokenizer
 from lightning_modules.bundle import Bundle, save_bundle
+from lightning_modules.kinds.answering import AskedWronglyError
 from lightning_modules.kinds.base import objective_of
 from lightning_modules.kinds.generate import scoring
 from lightning_modules.kinds.generate.objective import LanguageModel, windows
 from lightning_modules.kinds.generate.writing import Piece, Reader, Style, write
-from lightning_modules.kinds.heads import AskedWronglyError
 from lightning_modules.network.tokenizer import load_lossless
 from lightning_modules.network.windows import Windowing
 from lightning_modules.reparameterizations import fold, redraw, set_mode

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, processors
 
 from lightning_modules.bundle import Bundle, save_bundle
-from lightning_modules.kinds.classify.head import log_proba_of_windows, predict_proba
+from lightning_modules.kinds.classify.answering import log_proba_of_windows, predict_proba
 from lightning_modules.network.network import build_network
 from lightning_modules.network.tokenizer import (
     BundleError,

@@ -22,7 +22,7 @@ from data_contracts.recipe.model import ModelConfig, PretrainedConfig
 from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.base import objective_of
-from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.kinds.classify.answering import predict_proba
 from lightning_modules.network.network import TextNetwork, build_network
 from lightning_modules.reparameterizations import fold, redraw, reparameterize, set_mode
 from lightning_modules.reparameterizations.layers import Reparameterized

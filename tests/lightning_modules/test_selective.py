@@ -13,7 +13,8 @@ from scipy.stats import binomtest
 from data_contracts.kinds.classify import Classify
 from data_contracts.recipe.sections import StatisticsConfig
 from lightning_modules.kinds.classify import sets
-from lightning_modules.kinds.classify.head import NEVER, ClassifyHead
+from lightning_modules.kinds.classify.answering import NEVER
+from lightning_modules.kinds.classify.head import ClassifyHead
 from lightning_modules.kinds.classify.judge import ClassifyJudge
 from lightning_modules.selective import exact_interval, risk_coverage, threshold_of
 

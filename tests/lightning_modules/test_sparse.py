@@ -18,7 +18,7 @@ from data_contracts.recipe.methods import Sparse
 from data_contracts.recipe.model import ModelConfig
 from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.bundle import Bundle, save_bundle
-from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.kinds.classify.answering import predict_proba
 from lightning_modules.kinds.classify.wide import ClassTable
 from lightning_modules.network.embedding import CompactEmbedding
 from lightning_modules.network.network import TextNetwork, build_network

@@ -27,7 +27,7 @@ from data_contracts.recipe.model import ModelConfig
 from data_contracts.recipe.sections import TrainingConfig
 from lightning_modules.bundle import Bundle
 from lightning_modules.kinds.base import objective_of
-from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.kinds.classify.answering import predict_proba
 from lightning_modules.kinds.classify.objective import ClassifyValidation, balanced_weights
 from lightning_modules.network.tokenizer import load_tokenizer
 from lightning_modules.training import checkpoints, recorder

@@ -36,7 +36,7 @@ from data_contracts.tables.batch import Ask
 from data_contracts.tables.packed import decompressed
 from data_contracts.tables.read import read_batches
 from lightning_modules.bundle import Bundle, BundleError, save_bundle
-from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.kinds.classify.answering import predict_proba
 from lightning_modules.kinds.judging import judge_of
 from lightning_modules.network.network import build_network
 from lightning_modules.network.windows import Windowing

@@ -15,8 +15,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 from data_contracts.errors import NoisefoldError
 from data_contracts.results import Bars, Interval, Matrix
 from lightning_modules.bundle import Bundle
+from lightning_modules.kinds.classify.answering import predict_proba
 from lightning_modules.kinds.classify.figures import part_names
-from lightning_modules.kinds.classify.head import predict_proba
 from tasks.evaluate import log_evaluation
 from tasks.reports.blocks import load
 from tasks.reports.html import render

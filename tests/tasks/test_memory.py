@@ -16,7 +16,7 @@ from data_contracts.kinds.classify_contract import ClassifyContract
 from data_contracts.recipe.source import FileSource
 from data_contracts.recipe.tokenizer import WordTokenizer
 from lightning_modules.bundle import Bundle, save_bundle
-from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.kinds.classify.answering import predict_proba
 from lightning_modules.network.batching import cut
 from lightning_modules.network.network import build_network
 from lightning_modules.network.windows import Windowing

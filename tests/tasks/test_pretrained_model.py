@@ -25,7 +25,7 @@ from data_contracts.recipe.reading import parse_recipe
 from data_contracts.recipe.recipe import Recipe
 from data_contracts.recipe.tokenizer import FileTokenizer
 from lightning_modules.bundle import Bundle
-from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.kinds.classify.answering import predict_proba
 from tasks.tracking.runs import open_tracker
 from tests.stages import run_of, tokenize_corpus, train_model
 
@@ -53,7 +53,7 @@ socket.socket.connect = socket.getaddrinfo = refuse
 folder = sys.argv[1]
 sys.path.insert(0, folder + "/code")
 from lightning_modules.bundle import Bundle
-from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.kinds.classify.answering import predict_proba
 bundle = Bundle.load(folder + "/artifacts/bundle")
 proba = predict_proba(bundle, json.loads(sys.argv[2]))
 print(json.dumps([bundle.facts["labels"], proba.tolist()]))

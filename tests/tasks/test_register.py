@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 import lightning_modules
 from data_contracts.contract.scripts import script_of
 from lightning_modules.bundle import Bundle
-from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.kinds.classify.answering import predict_proba
 from lightning_modules.kinds.heads import head_class
 from lightning_modules.shipping import shipped_files
 from tasks.register import Shown, build_model_folder, check_model_folder, quiet_mlflow, signature

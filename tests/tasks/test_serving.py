@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 from lightning_modules.bundle import Bundle
-from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.kinds.classify.answering import predict_proba
 from tests.stages import promote_model
 
 if TYPE_CHECKING:  # pytest imports it as a plugin, which must come first

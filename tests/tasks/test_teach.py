@@ -17,7 +17,7 @@ from data_contracts.contract.text import text_hash
 from data_contracts.errors import RecipeError
 from data_contracts.recipe.sections import DistillationConfig
 from lightning_modules.bundle import Bundle, save_bundle
-from lightning_modules.kinds.classify.head import predict_proba
+from lightning_modules.kinds.classify.answering import predict_proba
 from tasks import teach as module
 from tasks.artifacts.store import ArtifactStore
 from tasks.serving.check import fetch_version

@@ -3,7 +3,7 @@
     s = log p(label | text) - log(1 - p(label | text))
 
 The windows' probabilities are joined and divided by the temperature as in an answer
-(`lightning_modules.kinds.classify.head`), so that each window counts as it does there.
+(`lightning_modules.kinds.classify.answering`), so that each window counts as it does there.
 
 Shapes: W windows, T positions, G n-grams, C classes. Does not ship.
 """
@@ -28,7 +28,8 @@ from lightning_modules.explaining.asked import (
     spread_ngrams,
 )
 from lightning_modules.explaining.gradients import Lookup
-from lightning_modules.kinds.classify.head import ClassifyHead, log_proba
+from lightning_modules.kinds.classify.answering import log_proba
+from lightning_modules.kinds.classify.head import ClassifyHead
 from lightning_modules.kinds.classify.wide import WideLogits
 from lightning_modules.network.encoders.ngrams import hashed_ngrams
 

@@ -21,7 +21,7 @@ from data_contracts.recipe.sections import StatisticsConfig
 from data_contracts.results import Block, Interval
 from lightning_modules.evidence import Evidence, Floats
 from lightning_modules.kinds.classify import figures as m
-from lightning_modules.kinds.classify.head import log_proba_of_windows
+from lightning_modules.kinds.classify.answering import log_proba_of_windows
 from lightning_modules.kinds.classify.label_rows import (
     label_counts,
     labels_without_rows,

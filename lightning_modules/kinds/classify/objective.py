@@ -20,8 +20,9 @@ from torch.nn import functional as F
 from data_contracts.errors import TrainingError
 from data_contracts.kinds.classify import Classify
 from lightning_modules.kinds.base import Batch, Encode, Loss, Objective, SharedTokens, token_rows
+from lightning_modules.kinds.classify.answering import log_proba
 from lightning_modules.kinds.classify.figures import apply_temperature, figures
-from lightning_modules.kinds.classify.head import ClassifyHead, log_proba
+from lightning_modules.kinds.classify.head import ClassifyHead
 from lightning_modules.kinds.classify.naive_bayes import RatioTable, log_ratios
 from lightning_modules.kinds.classify.soft_targets import LESSONS, write_soft_targets
 from lightning_modules.network.network import TextNetwork

@@ -17,7 +17,7 @@ from data_contracts.kinds.classify import Classify
 from data_contracts.results import Block, Curve, Table, Text
 from lightning_modules.evidence import Evidence, Floats
 from lightning_modules.kinds.classify import sets
-from lightning_modules.kinds.classify.head import NEVER
+from lightning_modules.kinds.classify.answering import NEVER
 from lightning_modules.selective import exact_interval, risk_coverage, threshold_of
 
 _STEPS = 20  # of the coverage

@@ -36,7 +36,8 @@ class WideLogits(nn.Module):
 
     def __init__(self, description: dict[str, Any], classes: int) -> None:
         super().__init__()
-        buckets, rows = description["buckets"], description.get("rows")
+        self.buckets: int = description["buckets"]
+        buckets, rows = self.buckets, description.get("rows")
         self.table: Any = (  # in its place may stand one that a training or a fold makes of it
             ClassTable(buckets, classes)
             if rows in (None, buckets)
@@ -72,19 +73,22 @@ class WideLogits(nn.Module):
         share_BG = (self.scale * weight_BG / norm_B1).to(rows_BGC.dtype)
         return torch.bmm(share_BG.unsqueeze(1), rows_BGC).squeeze(1)
 
+    def grams(self, input_ids_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Buckets (B, G) of all n-grams, and which of them lie within their document."""
+        return hashed_ngrams(input_ids_BT, lengths_B, self.max_n, self.buckets)
+
     def distinct(self, input_ids_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Buckets (B, G) and how often each stands in its document, said where it stands first and
         0 elsewhere.
         """
-        buckets = len(self.idf)
-        buckets_BG, mask_BG = hashed_ngrams(input_ids_BT, lengths_B, self.max_n, buckets)
+        buckets_BG, mask_BG = self.grams(input_ids_BT, lengths_B)
         # Padding comes last.
-        sorted_BG = buckets_BG.masked_fill(~mask_BG, buckets).sort(dim=1).values
+        sorted_BG = buckets_BG.masked_fill(~mask_BG, self.buckets).sort(dim=1).values
         position_G = torch.arange(sorted_BG.shape[1], device=sorted_BG.device)
         first_BG = torch.ones_like(mask_BG)
         first_BG[:, 1:] = sorted_BG[:, 1:] != sorted_BG[:, :-1]
         start_BG = torch.where(first_BG, position_G, len(position_G))
         behind_BG = F.pad(start_BG[:, 1:], (0, 1), value=len(position_G))
         end_BG = behind_BG.flip(1).cummin(dim=1).values.flip(1)  # where the next bucket starts
-        inside_BG = sorted_BG < buckets
+        inside_BG = sorted_BG < self.buckets
         return sorted_BG * inside_BG, (end_BG - position_G) * (first_BG & inside_BG)

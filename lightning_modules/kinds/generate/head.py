@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.kinds.answering import AskedWronglyError
 from lightning_modules.kinds.generate.counted import CountedTable
 from lightning_modules.kinds.generate.growing import Growing, mixed
 from lightning_modules.kinds.generate.writing import Piece, Style, Written, write
-from lightning_modules.kinds.heads import AskedWronglyError, Head
+from lightning_modules.kinds.heads import Head
 
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
@@ -170,7 +171,7 @@ class GenerateHead(Head):
             return "writing"
         return None
 
-    def check(self, facts: Mapping[str, Any], output: Tensor) -> str | None:
+    def check(self, facts: Mapping[str, Any], output: np.ndarray) -> str | None:
         size = self.decoder.weight.shape[0]
         if output.shape != (1, size) or not 0 <= self.eos_id < size:
             return f"eos_id {self.eos_id} is none of the {size} tokens of its head"

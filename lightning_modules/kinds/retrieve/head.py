@@ -25,7 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.kinds.heads import AskedWronglyError, Head
+from lightning_modules.kinds.answering import AskedWronglyError
+from lightning_modules.kinds.heads import Head
 from lightning_modules.kinds.retrieve.answers import Answers
 from lightning_modules.kinds.retrieve.terms import Lexicon
 
@@ -120,7 +121,7 @@ class RetrieveHead(Head):
             return "top"
         return None if isinstance(facts.get("notice"), str) else "notice"
 
-    def check(self, facts: Mapping[str, Any], output: Tensor) -> str | None:
+    def check(self, facts: Mapping[str, Any], output: np.ndarray) -> str | None:
         weights = facts["abstention"]["weights"]
         if weights and len(weights) != len(self.log_weights) + _OF_SCORES + 1:
             return f"abstention has {len(weights)} weights"
@@ -252,16 +253,16 @@ def probability(features: np.ndarray, weights: Sequence[float]) -> float:
 def vectors_of(bundle: Bundle, questions: Sequence[str]) -> np.ndarray:
     """(B, D) of questions."""
     if not questions:
-        head: Any = bundle.network.head
+        head: Any = bundle.head
         return np.zeros((0, head.question_tower.weight.shape[0]), np.float32)
     windows, document = bundle.encode(list(questions))
     found: list[Tensor] = []
     places: list[np.ndarray] = []
     for rows, output in bundle.run(windows):
-        found.append(output)
+        found.append(torch.from_numpy(output))
         places.append(rows)
     of_W = torch.from_numpy(document[np.concatenate(places)])
-    vectors = mean_direction(torch.cat(found).cpu(), of_W, len(questions))
+    vectors = mean_direction(torch.cat(found), of_W, len(questions))
     return vectors.numpy()
 
 

@@ -23,6 +23,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -157,7 +158,7 @@ class SpanHead(Head):
             return "decision"
         return None
 
-    def check(self, facts: Mapping[str, Any], output: Tensor) -> str | None:
+    def check(self, facts: Mapping[str, Any], output: np.ndarray) -> str | None:
         if not 0 <= self.sep_id < len(self.idf):
             return f"sep_id {self.sep_id} is none of the {len(self.idf)} tokens of its head"
         if output.shape[-1] % len(self.lengths) != 1 % len(self.lengths):

@@ -17,11 +17,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from lightning_modules.kinds.heads import AskedWronglyError, Head, Positions
+from lightning_modules.kinds.answering import AskedWronglyError
+from lightning_modules.kinds.heads import Head, Positions
 from lightning_modules.kinds.translate.decoders import DECODERS, attention
 from lightning_modules.kinds.translate.lexical import LexicalTable
 from lightning_modules.kinds.translate.search import Search, Translation, translated
@@ -195,7 +197,7 @@ class TranslateHead(Head):
         scripts = ("source_script", "target_script")
         return next((name for name in scripts if not isinstance(facts.get(name), str)), None)
 
-    def check(self, facts: Mapping[str, Any], output: Tensor) -> str | None:
+    def check(self, facts: Mapping[str, Any], output: np.ndarray) -> str | None:
         size = len(self.bias)
         if output.shape != (1, size) or not 0 <= self.eos_id < size:
             return f"eos_id {self.eos_id} is none of the {size} tokens of its head"

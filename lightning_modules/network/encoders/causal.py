@@ -58,7 +58,7 @@ class CausalTransformer(nn.Module):
 
     def forward(self, x_BTD: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
         h_BTD, _ = self.read(x_BTD)
-        return h_BTD[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
+        return h_BTD[torch.arange(lengths_B.shape[0], device=lengths_B.device), lengths_B - 1]
 
     def states(self, x_BTD: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
         """The state at each position (B, T, D)."""
@@ -107,10 +107,12 @@ class _Block(nn.Module):
 def _attend(q_BATE: Tensor, k_BASE: Tensor, v_BASE: Tensor, context: int) -> Tensor:
     """Attention of T queries to the last T + C keys: each to at most `context`, itself the last."""
     T, S = q_BATE.shape[2], k_BASE.shape[2]
-    if T == 1 and context >= S:
-        return F.scaled_dot_product_attention(q_BATE, k_BASE, v_BASE)
-    if T == S and context >= S:
-        return F.scaled_dot_product_attention(q_BATE, k_BASE, v_BASE, is_causal=True)
+    # A graph is for texts of any length: that of the traced one may choose nothing.
+    if not torch.onnx.is_in_onnx_export():
+        if T == 1 and context >= S:
+            return F.scaled_dot_product_attention(q_BATE, k_BASE, v_BASE)
+        if T == S and context >= S:
+            return F.scaled_dot_product_attention(q_BATE, k_BASE, v_BASE, is_causal=True)
     at_T = torch.arange(S - T, S, device=q_BATE.device).unsqueeze(1)
     key_S = torch.arange(S, device=q_BATE.device)
     seen_TS = (key_S <= at_T) & (key_S > at_T - context)

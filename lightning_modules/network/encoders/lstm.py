@@ -41,7 +41,7 @@ class LSTMEncoder(nn.Module):
 
     def forward(self, x_BTD: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
         h_BTH, _ = self.read(x_BTD)
-        return h_BTH[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
+        return h_BTH[torch.arange(lengths_B.shape[0], device=lengths_B.device), lengths_B - 1]
 
     def states(self, x_BTD: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
         """The state at each position (B, T, H)."""
@@ -106,13 +106,17 @@ class BiLSTMEncoder(nn.Module):
             "attention_size": self.attention and self.attention.weight.shape[0],
         }
 
+    def permuted(self, x_BTD: Tensor, index: Tensor) -> Tensor:
+        """Rows of a (B, T, D) tensor by a flat index that is its own inverse."""
+        return _Permute.apply(x_BTD, index)
+
     def states(self, x_BTD: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
         """The states of both directions at each position (B, T, 2 H)."""
         index = reversal(lengths_B, x_BTD.shape[1])
         for forwards, backwards in zip(self.forwards, self.backwards, strict=True):
             ahead_BTH, _ = forwards(x_BTD)
-            back_BTH, _ = backwards(_Permute.apply(x_BTD, index))
-            x_BTD = torch.cat([ahead_BTH, _Permute.apply(back_BTH, index)], dim=-1)
+            back_BTH, _ = backwards(self.permuted(x_BTD, index))
+            x_BTD = torch.cat([ahead_BTH, self.permuted(back_BTH, index)], dim=-1)
         return x_BTD
 
     def forward(self, x_BTD: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
@@ -132,7 +136,7 @@ def reversal(lengths_B: Tensor, T: int) -> Tensor:
     position_T = torch.arange(T, device=lengths_B.device)
     mirrored_BT = lengths_B.unsqueeze(1) - 1 - position_T
     within_BT = torch.where(mirrored_BT >= 0, mirrored_BT, position_T)
-    start_B1 = torch.arange(len(lengths_B), device=lengths_B.device).unsqueeze(1) * T
+    start_B1 = torch.arange(lengths_B.shape[0], device=lengths_B.device).unsqueeze(1) * T
     return (start_B1 + within_BT).flatten()
 
 

@@ -44,10 +44,14 @@ class NgramFeatures(nn.Module):
         return {"buckets": self.buckets, "max_n": self.max_n, "size": size, "rows": rows}
 
     def forward(self, input_ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        buckets_BG, mask_BG = hashed_ngrams(input_ids_BT, lengths_B, self.max_n, self.buckets)
+        buckets_BG, mask_BG = self.grams(input_ids_BT, lengths_B)
         vectors_BGD = self.table(buckets_BG * mask_BG)
         share_BG = mask_BG / mask_BG.sum(dim=1, keepdim=True)
         return torch.bmm(share_BG.to(vectors_BGD.dtype).unsqueeze(1), vectors_BGD).squeeze(1)
+
+    def grams(self, input_ids_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Buckets (B, G) of all n-grams, and which of them lie within their document."""
+        return hashed_ngrams(input_ids_BT, lengths_B, self.max_n, self.buckets)
 
 
 def hashed_ngrams(

@@ -64,7 +64,7 @@ class PretrainedEncoder(nn.Module):
             return masked_mean(h_BTH, lengths_B, mask_BT)
         if self.pooling == "cls":
             return h_BTH[:, 0]
-        return h_BTH[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
+        return h_BTH[torch.arange(lengths_B.shape[0], device=lengths_B.device), lengths_B - 1]
 
     @property
     def causal(self) -> bool:

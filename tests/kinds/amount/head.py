@@ -38,7 +38,7 @@ class AmountHead(Head):
         windows, document = bundle.encode(columns["said"])
         total = np.zeros(len(columns["said"]))
         for rows, amounts in bundle.run(windows):
-            np.add.at(total, document[rows], amounts.cpu().numpy())
+            np.add.at(total, document[rows], amounts)
         return {"amount": (total * bundle.facts["scale"]).tolist()}
 
     @classmethod
