@@ -89,16 +89,11 @@ def ids_of(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     if tokenizer not in _lookups:
         _lookups[tokenizer] = _lookup_of(tokenizer)
     lookup = _lookups[tokenizer]
-    found = [None] * len(texts) if lookup is None else list(map(lookup, texts))
-    left = [index for index, ids in enumerate(found) if ids is None]
-    if left:
-        with readable("The tokenizer cannot encode a text"):
-            some = tokenizer.encode_batch(
-                [texts[index] for index in left], add_special_tokens=False
-            )
-        for index, encoding in zip(left, some, strict=True):
-            found[index] = encoding.ids
-    return found  # type: ignore[return-value]
+    found = [None if lookup is None else lookup(text) for text in texts]
+    some = [text for text, ids in zip(texts, found, strict=True) if ids is None]
+    with readable("The tokenizer cannot encode a text"):
+        asked = iter(tokenizer.encode_batch(some, add_special_tokens=False))
+    return [next(asked).ids if ids is None else ids for ids in found]
 
 
 # By the tokenizer itself; None: it is of another kind.

@@ -116,11 +116,11 @@ def test_ids_and_vocabulary_are_the_same_on_public_data(real_data: Path) -> None
     for path in sorted(real_data.glob("*/*.csv*")):
         parse = csv.ParseOptions(newlines_in_values=True)
         block = csv.ReadOptions(block_size=1 << 27)
-        rows = csv.read_csv(path, block, parse).slice(0, 1_000)
+        rows = csv.read_csv(path, block, parse).slice(0, 500)
         columns = [column for column in rows.columns if pa.types.is_string(column.type)]
         some = [cell or "" for column in columns for cell in column.to_pylist()]
         ours, theirs = trained(some), trained_by_tokenizers(some)
         assert ours.to_str() == theirs.to_str(), path.name
         assert ids_of(ours, some) == by_tokenizers(theirs, some), path.name
         read += len(some)
-    assert read > 40_000
+    assert read > 20_000
