@@ -30,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from data_contracts.errors import NoisefoldError
 from data_contracts.kinds.base import TaskConfig
 from data_contracts.tables.take import evenly, take_rows
+from lightning_modules.network.windows import encoded
 
 if TYPE_CHECKING:
     from lightning_modules.bundle import Bundle
@@ -151,13 +152,10 @@ def signals(
     """
     texts = ["\n".join(text or "" for text in row) for row in zip(*questions.values(), strict=True)]
     lengths, unknown, surprisal = [], [], []
-    for start in range(0, len(texts), _AT_ONCE):
-        some = texts[start : start + _AT_ONCE]
-        for one in bundle.tokenizer.encode_batch(some, add_special_tokens=False):
-            ids = one.ids
-            lengths.append(len(ids))
-            unknown.append(ids.count(bundle.windowing.unknown_id) / max(len(ids), 1))
-            surprisal.append(vocabulary.surprisal(ids))
+    for ids in encoded(bundle.tokenizer, texts):
+        lengths.append(len(ids))
+        unknown.append(ids.count(bundle.windowing.unknown_id) / max(len(ids), 1))
+        surprisal.append(vocabulary.surprisal(ids))
     numbers = {
         "characters": np.array([len(text) for text in texts], np.float64),
         "tokens": np.array(lengths, np.float64),

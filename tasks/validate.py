@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from prefect.artifacts import create_markdown_artifact
 
@@ -210,11 +211,11 @@ def _write_rows(
 
 def _count(kept: pa.Table, findings: Findings, contract: DataContract) -> None:
     findings.counts.update(contract.count(kept))
-    frame, splits = row_frame(contract, kept), np.array(kept["split"].to_pylist())
+    splits = np.array(kept["split"].to_pylist())
     for split in SPLITS:
         findings.kept[split] += int(np.count_nonzero(splits == split))
     for role in contract.texts:
-        measured = frame[f"{role.name}_characters"]
+        measured = pc.utf8_length(kept[role.name])
         lengths = measured.drop_null().to_numpy().astype(np.int64)
         present = splits[measured.is_valid().to_numpy()]
         for split, counts in findings.lengths[role.name].items():

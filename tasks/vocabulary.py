@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
@@ -21,6 +22,7 @@ from data_contracts.recipe.tokenizer import (
     TrainedTokenizer,
     WindowConfig,
     WordPieceTokenizer,
+    WordTokenizer,
 )
 from lightning_modules.network.tokenizer import (
     EOS_NAMES,
@@ -31,6 +33,7 @@ from lightning_modules.network.tokenizer import (
     load_tokenizer,
     surrounding_ids,
 )
+from lightning_modules.network.words import words_of
 
 Texts = Callable[[], Iterator[list[str]]]
 SPECIAL_TOKENS = ["[PAD]", "[UNK]"]  # ids 0 and 1
@@ -57,6 +60,8 @@ def train_tokenizer(config: OwnTokenizer, texts: Texts) -> HFTokenizer:
     tokenizer, trainer = blank_tokenizer(config)
     if isinstance(config, WordPieceTokenizer):
         _train_wordpiece(tokenizer, config, texts)
+    elif isinstance(config, WordTokenizer):
+        _train_words(tokenizer, config, texts)
     else:
         tokenizer.train_from_iterator(texts(), trainer)
     if tokenizer.get_vocab_size() <= len(SPECIAL_TOKENS):
@@ -66,6 +71,19 @@ def train_tokenizer(config: OwnTokenizer, texts: Texts) -> HFTokenizer:
             "Lower tokenizer.min_frequency or give more rows.",
         )
     return tokenizer
+
+
+def _train_words(tokenizer: HFTokenizer, config: WordTokenizer, texts: Texts) -> None:
+    """As `WordLevelTrainer` has it: the commonest first, those equally common by code point."""
+    counts: Counter[str] = Counter()
+    for some in texts():
+        counts.update(chain.from_iterable(words_of(tokenizer, some, config.lowercase)))
+    often = [one for one in counts.items() if one[1] >= config.min_frequency]
+    often.sort(key=lambda one: (-one[1], one[0]))
+    names = [*SPECIAL_TOKENS, *(word for word, _ in often)][: config.vocab_size]
+    vocabulary = {name: number for number, name in enumerate(names)}
+    tokenizer.model = models.WordLevel(vocabulary, unk_token="[UNK]")
+    tokenizer.add_special_tokens(SPECIAL_TOKENS)
 
 
 def _characters(config: CharacterTokenizer, texts: Texts) -> list[str]:

@@ -45,6 +45,8 @@ def normalise(text: str) -> str:
     """NFKC, casefold, white space collapsed and stripped: what is left when only the writing
     differs.
     """
+    if text.isascii():  # NFKC leaves it, and to casefold it is to lower it
+        return " ".join(text.lower().split())
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from lightning_modules.network.batching import cut as cut_by_size
-from lightning_modules.network.tokenizer import readable
+from lightning_modules.network.words import ids_of
 
 # A token and what the tokenizer notes about it take some 200 bytes, a token id in a list 36.
 ENCODE_CHARACTERS = 1 << 19
@@ -78,10 +78,8 @@ class Windowing:
         windows: list[list[int]] = []
         document: list[int] = []
         for some in cut_by_size([len(text) for text in texts], ENCODE_CHARACTERS):
-            with readable("The tokenizer cannot encode a text"):
-                encodings = tokenizer.encode_batch(list(texts[some]), add_special_tokens=False)
-            for index, encoding in enumerate(encodings, some.start):
-                parts = self.cut(encoding.ids)
+            for index, ids in enumerate(ids_of(tokenizer, texts[some]), some.start):
+                parts = self.cut(ids)
                 windows += parts
                 document += [index] * len(parts)
         return windows, np.asarray(document, dtype=np.int64)
@@ -95,7 +93,5 @@ def encoded(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """
     found: list[list[int]] = []
     for some in cut_by_size([len(text) for text in texts], ENCODE_CHARACTERS):
-        with readable("The tokenizer cannot encode a text"):
-            encodings = tokenizer.encode_batch(list(texts[some]), add_special_tokens=False)
-        found += [one.ids for one in encodings]
+        found += ids_of(tokenizer, texts[some])
     return found

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from data_contracts.artifacts import File, RawCorpus
+from data_contracts.recipe.tokenizer import WordTokenizer
 from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.kinds.classify.answering import predict_proba
 from lightning_modules.network.network import build_network
@@ -26,7 +27,9 @@ from lightning_modules.network.tokenizer import (
     surrounding_ids,
 )
 from lightning_modules.network.windows import Windowing
+from lightning_modules.network.words import ids_of
 from tasks.artifacts.store import MANIFEST, ArtifactStore
+from tasks.vocabulary import train_tokenizer
 from tests.fuzz.configuration import (
     NUMBERS,
     PIECES,
@@ -102,6 +105,29 @@ def tokenizer(data: bytes) -> bool:
         return refused(error)
     assert all(isinstance(one, int) and one >= 0 for one in (pad, unknown, *before, *after))
     return True
+
+
+class Words:
+    """The word tokenizer's short cut, beside the tokenizer itself."""
+
+    def __init__(self) -> None:
+        texts = [[*VOCABULARY, "好 坏 é b x word ( . 1"]]
+        self.tokenizer = train_tokenizer(WordTokenizer(min_frequency=1), lambda: iter(texts))
+
+    def check(self, text: str) -> bool:
+        try:
+            [ids] = ids_of(self.tokenizer, [text])
+        except BundleError as error:
+            return refused(error)
+        assert ids == self.tokenizer.encode(text, add_special_tokens=False).ids, "other ids"
+        return True
+
+
+def quick_words(random: Random) -> str:
+    return "".join(
+        random.choice((random.choice(PARTS), quick_text(random)))
+        for _ in range(random.randrange(5))
+    )
 
 
 # --- bundles --------------------------------------------------------------------------------------
@@ -374,6 +400,8 @@ def model_targets(folder: Path) -> list[Target]:
     intact = ([], None, 0, 0, True)
     return [
         Target("tokenizer", "tokenizer.json", 8, tokenizer, seeds=tokenizers(), tokens=TOKENIZER_WORDS),
+        Target("words", "texts by the word tokenizer's short cut", 4, Words().check, texts, quick_words,
+               warm=["a"]),
         Target("bundle", "a bundle's three files, digests that fit", 0.4, BundleCase(folder), bundle_cases,
                quick_bundle, warm=[intact]),
         Target("manifest", "an artifact's manifest", 3, ManifestCase(folder), manifest_cases, quick_manifest,
