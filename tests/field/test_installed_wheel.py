@@ -136,17 +136,6 @@ def test_the_public_names_are_imported_when_they_are_asked_for(desk: Path, site:
 
 
 @pytest.mark.slow
-def test_a_retrain_of_the_sample_goes_through(desk: Path, site: Path, prefect_api) -> None:
-    sections = ("source", "tokenizer", "window", "model", "training", "statistics", "promotion")
-    changes = [f"--set={name}={json.dumps(TINY[name])}" for name in sections]
-    done = run(
-        desk, site, "-m", "noisefold", "retrain", "--json", *changes, **environment(prefect_api, desk / "home")
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])["model_uri"] == "models:/noisefold-sample/1"
-
-
-@pytest.mark.slow
 def test_a_worker_carries_out_what_was_deployed_from_it(
     desk: Path, site: Path, prefect_api
 ) -> None:

@@ -27,7 +27,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks.operate.schedules import schedules
-from tasks.tracking.bookkeeping import of_run
+from tasks.tracking.bookkeeping import lineage_of, of_run
 from tests.pipeline.conftest import REPOSITORY, TINY, environment, mlflow_client, prefect
 from tests.servers import Server, prefect_server
 
@@ -182,6 +182,8 @@ def test_schedules_start_runs_that_a_worker_carries_out(server, undisturbed, tmp
     assert [one["text"] for one in answers] == ["lovely", "太差了"]
     assert {one["model"] for one in answers} == {"models:/noisefold-tiny/1"}
     client = mlflow_client(home)
+    version = client.get_model_version_by_alias("nights", "champion")
+    assert lineage_of(version)["flow_run_id"] in {str(run.id) for run in runs.values()}
     experiment = client.get_experiment_by_name("nights").experiment_id
     for name, zone in ZONES.items():
         run = runs[name]

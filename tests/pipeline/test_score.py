@@ -22,7 +22,6 @@ from tests.pipeline.conftest import (
     Command,
     environment,
     mlflow_client,
-    prefect,
     refused,
     told,
 )
@@ -212,26 +211,3 @@ def test_what_cannot_be_scored_is_refused_and_nothing_is_written(
     experiment = runs.get_experiment_by_name(f"noisefold-score-{tmp_path.name.replace('_', '-')}")
     ended = {run.info.status for run in runs.search_runs([experiment.experiment_id])}
     assert ended == {"FAILED"}
-
-
-def test_its_deployment_is_carried_out_by_a_worker(
-    prefect_api: Server, trained: Path, tmp_path: Path
-) -> None:
-    write_mails(tmp_path / "mails.csv")
-    recipe = {
-        "name": "by-a-worker", "model": MODEL, "source": {"url": str(tmp_path / "mails.csv")},
-        "output": str(tmp_path / "{day}.csv"),
-    }  # fmt: skip
-    definition = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())
-    one = next(d for d in definition["deployments"] if d["name"] == "sample-scores")
-    one |= {"name": "by-a-worker", "parameters": {"recipe": recipe}}
-    one["work_pool"] = {**one["work_pool"], "name": "scores"}
-    file = tmp_path / "prefect.yaml"
-    file.write_text(yaml.safe_dump({**definition, "deployments": [one]}))
-    prefect(prefect_api, trained, "work-pool", "create", "scores", "--type", "process")
-    prefect(prefect_api, trained, "deploy", "--all", "--prefect-file", str(file))
-    prefect(prefect_api, trained, "deployment", "run", "score/by-a-worker")
-    prefect(prefect_api, trained, "worker", "start", "--pool", "scores", "--run-once")
-    (output,) = tmp_path.glob("20*.csv")
-    with output.open(encoding="utf-8", newline="") as stream:
-        assert [row["text"].strip() for row in csv.DictReader(stream)] == [t.strip() for t in TEXTS]
