@@ -2,9 +2,9 @@
 
 A training's child imports PyTorch Lightning for some six CPU seconds, the process that a version is
 served in for the check MLflow and torch for three. A search pays that with every trial, a retrain
-while its data stages leave a core idle. `ForkServer.start` begins the imports; `popen` gives a
+while its data stages leave a core idle. `ForkServer.start` begins the imports; `spawn` gives a
 child that is forked from there, with its own environment, folder, session and descriptors, as a
-fresh `python -m` or `python -c` would have them.
+fresh `python -m` or `python FILE` would have them.
 
 What a fork may not inherit is not there: the server runs no tensor operation, starts no thread and
 does not touch CUDA. Where there is no such fork (macOS, Windows) a child is a fresh process.
@@ -34,7 +34,6 @@ _NOT_READ_BY_IMPORTS = (
     "NOISEFOLD_",
     "PREFECT_",
     "MLFLOW_TRACKING_",
-    "MLFLOW_RUN_",
     "PYTEST_",
     "TMPDIR",  # of each run its own; the child forgets what `tempfile` has made of it
 )
@@ -43,7 +42,7 @@ IMPORT_SECONDS = 300.0  # on a machine with far too much to do
 
 @dataclass(frozen=True)
 class Request:
-    """What a child carries out: `module` or `code` with `arguments`, in `folder`.
+    """What a child carries out: `module` or `file` with `arguments`, in `folder`.
 
     Attributes:
         name: up to 15 characters, as `top` shows the process.
@@ -54,7 +53,7 @@ class Request:
     environment: Mapping[str, str]
     folder: str
     module: str | None = None
-    code: str | None = None
+    file: str | None = None
 
 
 class Child(Protocol):
@@ -130,7 +129,7 @@ class ForkServer:
         self._process = self._requests = None
         self._retired = [one for one in self._retired if one.poll() is None]
 
-    def popen(
+    def spawn(
         self, request: Request, *, errors: IO[bytes], output: IO[bytes] | None = None
     ) -> Child:
         """Start a child; its standard input is a pipe, and its output too where no file is given.
@@ -227,7 +226,7 @@ def _pipe(theirs: ExitStack, ours: ExitStack, *, to_child: bool = False) -> tupl
 def _fresh(
     options: Sequence[str], request: Request, errors: IO[bytes], output: IO[bytes] | None
 ) -> Child:
-    what = ["-m", request.module] if request.module else ["-c", request.code or ""]
+    what = ["-m", request.module] if request.module else [request.file or ""]
     return subprocess.Popen(
         [sys.executable, *options, *what, *request.arguments],
         stdin=subprocess.PIPE,

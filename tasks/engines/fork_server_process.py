@@ -73,18 +73,18 @@ def main(modules: list[str]) -> dict[str, Any] | None:
 
 
 def run(request: dict[str, Any]) -> None:
-    """What a fresh interpreter would do: `python -m MODULE ARGUMENTS…`, or `python -c CODE …`."""
+    """What a fresh interpreter would do: `python -m MODULE ARGUMENTS…`, or `python FILE …`."""
     os.environ.clear()
     os.environ.update(request["environment"])
     tempfile.tempdir = None  # which may be what TMPDIR said to an import
     os.chdir(request["folder"])
     with suppress(OSError), open("/proc/self/comm", "w") as name:
         name.write(request["name"])  # as `top` and `ps -o comm` show it
-    sys.argv = ["-c", *request["arguments"]]
+    sys.argv = [request["file"] or "-c", *request["arguments"]]
     if request["module"] is not None:
         runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
     else:
-        exec(request["code"], {"__name__": "__main__"})
+        runpy.run_path(request["file"], run_name="__main__")
 
 
 def _receive(requests: socket.socket) -> tuple[dict[str, Any], list[int]] | None:

@@ -125,7 +125,7 @@ def _start(job: TrainingJob, job_file: Path, errors: IO[bytes]) -> Child:
         environment=_variables(job.execution.threads),
         folder=os.getcwd(),
     )
-    return _fork_server.popen(request, errors=errors)
+    return _fork_server.spawn(request, errors=errors)
 
 
 def _variables(threads: int) -> dict[str, str]:

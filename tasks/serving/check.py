@@ -60,22 +60,7 @@ _FLAVOR_KEYS = {*_FLAVOR, "artifacts", "cloudpickle_version", "env", "python_ver
 # -I: nothing of this repository's folder, of the caller's folder or of PYTHONPATH stands in for
 # what the model brings.
 _fork_server = ForkServer(("mlflow.pyfunc", "pandas", "tokenizers", "torch"), options=("-I",))
-_SERVE = """
-import json, os, sys, threading, time
-folder, question, answer = sys.argv[1:]
-def end_with_parent():
-    os.read(0, 1)
-    os._exit(1)
-threading.Thread(target=end_with_parent, daemon=True).start()
-import mlflow.pyfunc, pandas
-model = mlflow.pyfunc.load_model(folder)
-frame = pandas.DataFrame(json.load(open(question, encoding="utf-8")))
-model.predict(frame[:1])  # the first call pays for imports
-started = time.process_time()
-found = model.predict(frame)
-content = {"seconds": time.process_time() - started, "columns": found.to_dict("list")}
-json.dump(content, open(answer, "w", encoding="utf-8"), ensure_ascii=False)
-"""
+_SERVE = str(Path(__file__).with_name("serving_process.py"))
 
 
 _PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib", ".ckpt"}
@@ -192,13 +177,13 @@ def serve(
     log = folder / "serving.log"
     request = Request(
         name="noisefold-serve",
-        code=_SERVE,
+        file=_SERVE,
         arguments=[str(model), str(question), str(answer)],
         environment=_variables(),
         folder=str(folder),
     )
     with log.open("wb") as said:
-        child = _fork_server.popen(request, errors=said, output=said)
+        child = _fork_server.spawn(request, errors=said, output=said)
         try:
             status = child.wait(SECONDS)
         except subprocess.TimeoutExpired:

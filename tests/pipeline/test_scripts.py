@@ -79,7 +79,7 @@ def test_every_stage_works_with_the_recipes_threads(
         undisturbed[1], tmp_path / "home", "ingest", "validate", "tokenize", "train"
     )
     seen, given, before = [], [], torch.get_num_threads()
-    score, start = Bundle.run, ForkServer.popen
+    score, start = Bundle.run, ForkServer.spawn
 
     def scored(self, *arguments):
         seen.append(torch.get_num_threads())
@@ -90,7 +90,7 @@ def test_every_stage_works_with_the_recipes_threads(
         return start(server, request, **files)
 
     monkeypatch.setattr(Bundle, "run", scored)
-    monkeypatch.setattr(ForkServer, "popen", started)
+    monkeypatch.setattr(ForkServer, "spawn", started)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     torch.set_num_threads(2)
     try:

@@ -39,9 +39,11 @@ def server():
 
 def start(server: ForkServer, folder: Path, code: str, *arguments: str, **variables: str) -> Forked:
     environment = {"PATH": os.environ["PATH"], **variables}
-    request = Request("a-child", arguments, environment, str(folder), code=code)
+    file = folder / f"{len(list(folder.iterdir()))}.py"
+    file.write_text(code)
+    request = Request("a-child", arguments, environment, str(folder), file=str(file))
     with (folder / "errors").open("ab") as errors:
-        child = server.popen(request, errors=errors)
+        child = server.spawn(request, errors=errors)
     assert isinstance(child, Forked)
     return child
 

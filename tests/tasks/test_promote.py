@@ -29,12 +29,13 @@ from data_contracts.kinds.base import Metric
 from data_contracts.recipe.sections import PromotionConfig, SlicesConfig
 from data_contracts.recipe.tokenizer import WindowConfig, WordTokenizer
 from data_contracts.results import Interval, PromotionDecision
+from lightning_modules import evidence
 from lightning_modules.bundle import Bundle, save_bundle
 from lightning_modules.evidence import Evidence
 from lightning_modules.kinds.classify.judge import ClassifyJudge
 from lightning_modules.kinds.classify.rivals import mcnemar
 from lightning_modules.kinds.judging import Comparable, Judge, Rivals, RowFigure, judge_of
-from tasks import contest, promote
+from tasks import promote
 from tasks.contest import Verdict, ask, compare, first_champion
 from tasks.gate import Sliced, check_bounds, slice_checks
 from tasks.reports.decision import decision_page
@@ -816,7 +817,7 @@ def test_lower_bound_must_lie_above_minus_margin(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, low: float, passed: bool
 ) -> None:
     difference = Interval(value=0.3, low=low, high=0.4)
-    monkeypatch.setattr(contest, "paired", lambda *_, **__: difference)
+    monkeypatch.setattr(evidence, "paired", lambda *_, **__: difference)
     verdict = compare(
         judging(world),
         predictions(world),

@@ -118,6 +118,8 @@ class Night:
             "rows_out": 1,
             "metrics": {},
             "facts": AT_ONE,
+            "row_figure": "Accuracy",
+            "slices": (),
         }
         return {"digest": workspace.key, **rows}
 
