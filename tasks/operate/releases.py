@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_contracts.errors import NoisefoldError
-from tasks.serving.check import Unservable, check_served
+from tasks.serving.check import Unservable, check_served, predictions_of
 from tasks.settings import Settings
 from tasks.tracking.aliases import CHAMPION, PREVIOUS, Aliases, By, Move
 from tasks.tracking.registry_page import show
-from tasks.tracking.runs import connect, quiet_mlflow
+from tasks.tracking.runs import connect
 from tasks.tracking.versions import GONE, find_version, model_names, no_such_model
 
 if TYPE_CHECKING:
@@ -147,31 +146,10 @@ def must_serve(client: MlflowClient, found: Any, checked: bool) -> str:
     name, version = found.name, str(found.version)
     try:
         with tempfile.TemporaryDirectory(prefix="noisefold-") as scratch:
-            rows = check_served(client, name, version, _predictions(client, found, scratch)).rows
+            rows = check_served(client, name, version, predictions_of(client, found, scratch)).rows
     except Unservable as error:
         raise NoisefoldError(
             f"{name} version {version} does not serve: {error}.",
             "No alias was moved. --unchecked moves it all the same. " + _HISTORY.format(name=name),
         ) from error
     return f"a fresh process gives {rows:,} rows the probabilities of its evaluation"
-
-
-def _predictions(client: MlflowClient, found: Any, scratch: str) -> Path:
-    """What the version's evaluation found, from its MLflow run."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        with quiet_mlflow():
-            return Path(
-                client.download_artifacts(found.run_id, "evaluation/predictions.parquet", scratch)
-            )
-    except MlflowException as error:
-        if error.error_code not in GONE and not isinstance(error.__cause__, FileNotFoundError):
-            raise
-        raise Unservable(
-            "its MLflow run holds no evaluation/predictions.parquet to check it by"
-        ) from error
-    except OSError as error:
-        raise Unservable(
-            "its MLflow run holds no evaluation/predictions.parquet to check it by"
-        ) from error

@@ -103,11 +103,7 @@ def check_served(client: MlflowClient, name: str, version: str, predictions: Pat
                 f"the predictions of its evaluation cannot be read ({type(error).__name__})"
             ) from error
         seconds, answer = serve(model, question, folder)
-        size = sum(
-            file.stat().st_size
-            for file in (model / "artifacts" / "bundle").rglob("*")
-            if file.is_file()
-        )
+        size = size_of(model / "artifacts" / "bundle")
     rows = len(question[head.asked[0]])
     try:
         away = np.array(head.differences(facts, measured, answer))
@@ -234,6 +230,41 @@ def fetch_version(client: MlflowClient, name: str, version: str, folder: Path) -
         raise Unservable(error.message.splitlines()[0]) from error
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Unservable(f"{Path(error.filename or 'a file').name} is missing") from error
+
+
+def predictions_of(client: MlflowClient, found: Any, scratch: Path | str) -> Path:
+    """What a version's evaluation found, from its MLflow run.
+
+    Args:
+        found: the version, as MLflow has it.
+    Raises:
+        Unservable: the run holds none.
+        MlflowException: the registry does not answer, which another attempt may heal.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        with quiet_mlflow():
+            return Path(
+                client.download_artifacts(
+                    found.run_id, "evaluation/predictions.parquet", str(scratch)
+                )
+            )
+    except MlflowException as error:
+        if error.error_code not in GONE and not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        raise Unservable(
+            "its MLflow run holds no evaluation/predictions.parquet to check it by"
+        ) from error
+    except OSError as error:
+        raise Unservable(
+            "its MLflow run holds no evaluation/predictions.parquet to check it by"
+        ) from error
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def pickles(folder: Path) -> list[str]:

@@ -21,7 +21,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_contracts.errors import NoisefoldError
-from tasks.serving.check import NOISE_FILE, Unservable, fetch_version, serve
+from tasks.serving.check import (
+    NOISE_FILE,
+    Unservable,
+    fetch_version,
+    predictions_of,
+    serve,
+    size_of,
+)
 from tasks.settings import Settings
 from tasks.tracking.runs import connect, quiet_mlflow
 from tasks.tracking.versions import find_version
@@ -71,8 +78,8 @@ def export(settings: Settings, name: str, alias: str, out: Path, precision: Prec
         scratch = Path(name_of_scratch)
         try:
             model = fetch_version(client, name, str(found.version), scratch / "fetched")
-            measured = _measured(client, found.run_id, scratch)
-            bundle, written = _written(model, scratch, precision)
+            measured = pq.read_table(predictions_of(client, found, scratch)).to_pydict()
+            bundle, written, digest = _written(model, scratch, precision)
             question = bundle.head.question(measured)
             before = bundle.predict(question)
             _, after = serve(written, question, scratch)
@@ -80,7 +87,7 @@ def export(settings: Settings, name: str, alias: str, out: Path, precision: Prec
             raise NoisefoldError(
                 f"{uri} cannot be exported: {error}.", "It is served as it is, with torch."
             ) from error
-        except (Unservable, OSError, ValueError) as error:  # BundleError is a ValueError
+        except (Unservable, OSError, ValueError, pa.ArrowException) as error:  # BundleError is one
             raise NoisefoldError(
                 f"{uri} cannot be exported: {error}.",
                 "`noisefold history` shows the other versions; --version chooses one.",
@@ -92,9 +99,7 @@ def export(settings: Settings, name: str, alias: str, out: Path, precision: Prec
                 f"rows; at most {TOLERANCE:g} is rounding. Nothing was written.",
                 "Serve it as it is, with torch.",
             )
-        exported = written / "artifacts" / "bundle"
-        sizes = [_size(folder) for folder in (exported, model / "artifacts" / "bundle")]
-        digest = _digest(exported)
+        sizes = [size_of(folder / "artifacts" / "bundle") for folder in (written, model)]
         for cache in [*written.rglob("__pycache__")]:  # of the process that has served it
             shutil.rmtree(cache)
         os.replace(written, out)
@@ -130,26 +135,8 @@ def _refuse_early(out: Path) -> None:
         )
 
 
-def _measured(client: Any, run_id: str, scratch: Path) -> dict[str, list[Any]]:
-    """The columns of the version's test rows, from its MLflow run.
-
-    Raises:
-        Unservable: the run holds none.
-    """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        with quiet_mlflow():
-            path = client.download_artifacts(run_id, "evaluation/predictions.parquet", str(scratch))
-        return pq.read_table(path).to_pydict()
-    except (MlflowException, OSError, pa.ArrowException) as error:
-        raise Unservable(
-            "its MLflow run holds no evaluation/predictions.parquet to check it by"
-        ) from error
-
-
-def _written(model: Path, scratch: Path, precision: Precision) -> tuple[Bundle, Path]:
-    """The version's bundle, and the folder of its export."""
+def _written(model: Path, scratch: Path, precision: Precision) -> tuple[Bundle, Path, str]:
+    """The version's bundle, the folder of its export, and the digest of that."""
     from mlflow.models import Model
 
     from lightning_modules.bundle import Bundle
@@ -158,7 +145,7 @@ def _written(model: Path, scratch: Path, precision: Precision) -> tuple[Bundle, 
     from tasks.register import save_pyfunc
 
     bundle = Bundle.load(model / "artifacts" / "bundle")
-    save_exported(scratch / "bundle", bundle, precision)
+    digest = save_exported(scratch / "bundle", bundle, precision)
     own = Model.load(str(model))
     if own.signature is None:
         raise Unservable("its MLmodel has no signature")
@@ -179,14 +166,4 @@ def _written(model: Path, scratch: Path, precision: Precision) -> tuple[Bundle, 
             examples=own.load_input_example(str(model)),
             requirements=[f"{package}=={installed(package)}" for package in _SERVING],
         )
-    return bundle, folder
-
-
-def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
-def _digest(bundle: Path) -> str:
-    from lightning_modules.exported import Exported
-
-    return Exported.load(bundle).digest
+    return bundle, folder, digest
